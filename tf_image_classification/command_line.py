@@ -1,0 +1,90 @@
+"""Command lines made from the flag table: parsing, help, and errors as one paragraph with an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from typing import NoReturn
+
+from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.flags import Flag, Flags
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with full flag names only, unknown flags answered by the nearest known one, and wrong calls as exit code 2."""
+
+    def __init__(self, prog: str, description: str, epilog: str = "") -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def add_flags(self, flags: Iterable[Flag], required: Sequence[str] = ()) -> None:
+        """Adds table flags, in groups. Values stay text here: `parse_flags` checks them."""
+        groups: dict[str, argparse._ArgumentGroup] = {}
+        for flag in flags:
+            group = groups.setdefault(flag.group, self.add_argument_group(flag.group)) if flag.group not in groups else groups[flag.group]
+            default = "" if flag.default is None or flag.name in required else f" (default: {flag.default})"
+            text = flag.help.replace("%", "%%") + default
+            if flag.type is bool:
+                group.add_argument(f"--{flag.name}", nargs="?", const=True, default=argparse.SUPPRESS, metavar="true|false", help=text)
+                group.add_argument(f"--no{flag.name}", dest=flag.name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+            else:
+                metavar = "|".join(flag.choices) if flag.choices and len(flag.choices) < 5 else flag.type.__name__.upper()
+                group.add_argument(
+                    f"--{flag.name}",
+                    nargs="+" if flag.several else None,
+                    default=argparse.SUPPRESS,
+                    metavar=metavar,
+                    help=text + (f" One of: {', '.join(flag.choices)}." if len(flag.choices) >= 5 else ""),
+                )
+
+    def parse_flags(self, flags: Iterable[Flag], argv: Sequence[str] | None, required: Sequence[str] = ()) -> Flags:
+        """Parses and validates. A required flag that is missing, like any wrong value, is a FlagError."""
+        given = vars(self.parse_args(argv))
+        names = [flag.name for flag in flags]
+        values = {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items() if name in names}
+        parsed = flag_table.validate(values, names)
+        for name in required:
+            if getattr(parsed, name) is None:
+                raise FlagError(f"--{name} is required", hint=flag_table.BY_NAME[name].help)
+        return parsed
+
+    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+        parsed, strays = self.parse_known_args(args, namespace)
+        if strays:
+            known = [option.removeprefix("--") for action in self._actions for option in action.option_strings if option.startswith("--")]
+            for stray in strays:
+                if stray.startswith("--"):
+                    raise flag_table.unknown_flag(stray.removeprefix("--").partition("=")[0], known)
+            raise FlagError("A value stands where no flag takes it", received=" ".join(strays), hint="Put it behind the flag that it belongs to.")
+        return parsed
+
+    def error(self, message: str) -> NoReturn:
+        raise FlagError(re.sub(r"^argument ", "", message), hint="--help lists the flags.")
+
+
+def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs a command's `work(argv)` and exits: 0 done, 2 the call is wrong, 1 it failed, 130 interrupted."""
+    logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO").upper(), format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        code = work(argv)
+    except UserError as error:
+        print(textwrap.fill(f"error: {error}", width=110, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+        sys.stderr.close()
+        code = 1
+    sys.exit(code or 0)

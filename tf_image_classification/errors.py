@@ -1,0 +1,47 @@
+"""The errors a user can act on: each is one paragraph that says what was received, what was expected, what to do."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user gave cannot be worked with. Command lines print it as one paragraph.
+
+    Attributes:
+        exit_code: 1, the work was begun and failed; 2, the call itself is wrong and nothing was begun.
+    """
+
+    exit_code = 1
+
+    def __init__(self, problem: str, *, received: object = None, expected: object = None, hint: str = "") -> None:
+        self.problem, self.received, self.expected, self.hint = problem, received, expected, hint
+        parts = [_sentence(problem)]
+        if received is not None:
+            parts.append(f"Received: {_sentence(str(received))}")
+        if expected is not None:
+            parts.append(f"Expected: {_sentence(str(expected))}")
+        if hint:
+            parts.append(_sentence(hint))
+        super().__init__(" ".join(parts))
+
+
+class FlagError(UserError, ValueError):
+    """A flag is unknown, or its value cannot be used. Raised before any work starts."""
+
+    exit_code = 2
+
+
+class DataError(UserError, ValueError):
+    """The images, labels or TFRecords themselves cannot be used."""
+
+
+class CheckpointError(UserError, ValueError):
+    """A checkpoint cannot be found, read, or matched with the model."""
+
+
+class TrainingError(UserError, RuntimeError):
+    """Training cannot go on, for example because the loss is not a number."""
+
+
+def _sentence(text: str) -> str:
+    text = " ".join(text.split())
+    return text if text.endswith((".", "!", "?")) else text + "."

@@ -1,0 +1,299 @@
+"""Every flag, once: name, type, default, allowed values, group and help.
+
+Command lines, pipeline parameters, component arguments, the README's table and validation are all derived from `FLAGS`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tf_image_classification.errors import FlagError
+
+Value = str | int | float | bool | None
+
+BUILD, TRAIN, EVALUATE = "build_tfrecords", "train_estimator", "evaluate"  # command lines
+RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP = STEPS = (
+    "resolve",
+    "build_tfrecords",
+    "train",
+    "evaluate",
+    "gate",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        name: as written on a command line after `--`, with underscores, and as the pipeline parameter.
+        type: str, int, float or bool.
+        default: the value of a flag that is not given; None means "not set".
+        group: heading in `--help` and in the README's table.
+        help: one or two sentences, units included.
+        choices: the only values allowed; empty allows all.
+        least, most: inclusive bounds of a number.
+        above, below: exclusive bounds of a number.
+        commands: the command lines that take the flag.
+        steps: the pipeline steps that take it; a flag of no step is not a pipeline parameter.
+        several: several values may be given; they are joined by commas (a glob that the shell expanded).
+        ours: not among the original framework's flags.
+    """
+
+    name: str
+    type: type[str] | type[int] | type[float] | type[bool]
+    default: Value
+    group: str
+    help: str
+    choices: tuple[str, ...] = ()
+    least: float = -math.inf
+    most: float = math.inf
+    above: float = -math.inf
+    below: float = math.inf
+    commands: tuple[str, ...] = (TRAIN,)
+    steps: tuple[str, ...] = (TRAIN_STEP,)
+    several: bool = False
+    ours: bool = False
+
+    @property
+    def pipeline_default(self) -> str | int | float | bool:
+        """The default as a pipeline parameter: KFP has no good None, so '' or -1 says "not set"."""
+        if self.default is None:
+            return "" if self.type is str else self.type(-1)
+        return self.default
+
+    @property
+    def allowed(self) -> str:
+        """What may be given, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.type is bool:
+            return "true or false"
+        if self.type is str:
+            return "a text that is not empty"
+        noun = "a whole number" if self.type is int else "a number"
+        bounds = [
+            f"{word} {bound:g}"
+            for word, bound, unbounded in (
+                (">=", self.least, -math.inf),
+                (">", self.above, -math.inf),
+                ("<=", self.most, math.inf),
+                ("<", self.below, math.inf),
+            )
+            if bound != unbounded
+        ]
+        return " ".join([noun, " and ".join(bounds)]).strip()
+
+    def parse(self, value: object) -> Value:
+        """Converts and checks one value, from a command line (text) or from a pipeline (typed).
+
+        Raises:
+            FlagError: naming the flag, what was received and what is allowed.
+        """
+        if value is None or value == "" or (self.default is None and self.type is not str and value in (-1, "-1")):
+            if self.default is None or (self.type is str and value is None):
+                return self.default
+            raise self._error(value)
+        parsed: Value
+        try:
+            if self.type is bool:
+                parsed = _parse_bool(value)
+            elif self.type is int:
+                parsed = _parse_int(value)
+            elif self.type is float:
+                parsed = float(value)  # type: ignore[arg-type]
+            else:
+                parsed = str(value)
+        except (TypeError, ValueError):
+            raise self._error(value) from None
+        if self.choices and parsed not in self.choices:
+            raise self._error(value)
+        if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
+            within = self.least <= parsed <= self.most and self.above < parsed < self.below
+            if not (within and math.isfinite(parsed)):
+                raise self._error(value)
+        return parsed
+
+    def _error(self, value: object) -> FlagError:
+        hint = ""
+        if self.choices and (near := difflib.get_close_matches(str(value).lower(), self.choices, n=1)):
+            hint = f"Did you mean {near[0]}?"
+        return FlagError(f"--{self.name} has a value that it does not take", received=repr(value), expected=self.allowed, hint=hint)
+
+
+class Flags(types.SimpleNamespace):
+    """Validated flag values, by attribute. Made by `validate`."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no flag named {name} was asked for; these were: {', '.join(vars(self))}")
+
+
+def validate(values: Mapping[str, object], names: Iterable[str]) -> Flags:
+    """Checks `values` against the table.
+
+    Args:
+        values: flag name -> value. Those of `names` that are missing get their defaults.
+        names: the flags that the caller takes.
+
+    Raises:
+        FlagError: a value is not allowed, or a flag is unknown (the nearest known name is suggested).
+    """
+    known = list(names)
+    for name in values:
+        if name not in known:
+            raise unknown_flag(name, known)
+    return Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
+
+
+def unknown_flag(name: str, known: Iterable[str]) -> FlagError:
+    """The error for a flag that does not exist, with the nearest one that does."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return FlagError(
+        f"There is no flag --{name}",
+        hint=f"Did you mean --{near[0]}?" if near else "--help lists the flags.",
+    )
+
+
+def of_command(command: str) -> list[Flag]:
+    """The flags that a command line takes, in the table's order."""
+    return [flag for flag in FLAGS if command in flag.commands]
+
+
+def of_step(step: str) -> list[Flag]:
+    """The flags that a pipeline step takes, in the table's order."""
+    return [flag for flag in FLAGS if step in flag.steps]
+
+
+def of_pipeline() -> list[Flag]:
+    """The flags that are pipeline parameters, in the table's order."""
+    return [flag for flag in FLAGS if flag.steps]
+
+
+def _parse_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text in ("true", "t", "1", "yes", "y"):
+        return True
+    if text in ("false", "f", "0", "no", "n"):
+        return False
+    raise ValueError(value)
+
+
+def _parse_int(value: object) -> int:
+    if isinstance(value, bool):
+        raise ValueError(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+COMMON, DATA, MODEL = "Common", "Data", "Model"
+OPTIMIZERS, LEARNING_RATE, FINE_TUNING, GATE = "Optimizers", "Learning rate", "Fine tuning", "Gate"
+
+FLAGS: tuple[Flag, ...] = (
+    # Common
+    Flag("model_dir", str, None, COMMON,
+         "Folder for checkpoints, TensorBoard summaries and, under export/, the finished model. A checkpoint found there is resumed. "
+         "In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline root)."),
+    Flag("checkpoint_path", str, None, COMMON,
+         "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, .keras, .weights.h5, "
+         "or a model folder of this project. Not set: train from scratch.",
+         steps=(RESOLVE_STEP, TRAIN_STEP)),
+    Flag("train_metadata", str, None, COMMON,
+         "Training images: a CSV of path,label (or with header URIs,labels), a folder with one sub-folder per class, or TFRecord files "
+         "or globs; several are separated by commas.",
+         commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), several=True),
+    Flag("eval_metadata", str, None, COMMON,
+         "Evaluation images, given like --train_metadata. Not set: --eval_fraction of the training images is held out.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), several=True),
+    Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", least=1),
+    Flag("train_steps", int, 20, COMMON,
+         "Global step at which training ends. It is absolute: a resumed training counts the steps it has already made.", least=1),
+    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1),
+    Flag("eval_freq", int, 5, COMMON, "Evaluation batches in each evaluation during training.", least=1),
+    Flag("eval_throttle_secs", int, 120, COMMON, "Seconds between evaluations during training; there is always one at the end.", least=0),
+    Flag("debug", bool, False, COMMON, "Debug mode: the data set is not shuffled."),
+    # Data
+    Flag("labels_file", str, None, DATA,
+         "Text file with one class name per line; the line number, from 0, is the class id. Not set: the sorted names of the training set.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
+    Flag("image_root", str, None, DATA,
+         "Folder that relative image paths in a CSV are relative to, and outside which no image is read. Not set: the CSV's own folder.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
+    Flag("eval_fraction", float, 0.2, DATA,
+         "Share of the training images that is held out for evaluation when --eval_metadata is not set. An image's path decides, so adding "
+         "images moves none.",
+         above=0, below=1, commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
+    Flag("workers", int, None, DATA, "Processes that read and check images. Not set: one per core.",
+         least=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
+    Flag("output_dir", str, None, DATA, "Folder that the command's results are written to.",
+         commands=(BUILD, EVALUATE), steps=(), ours=True),
+    # Model
+    Flag("model_name", str, "small", MODEL, "Built-in network.",
+         choices=("small", "inception_v3", "mobilenet_v2", "vgg_16"), steps=(TRAIN_STEP,), ours=True),
+    Flag("estimator", str, None, MODEL,
+         "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
+         commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), ours=True),
+    Flag("packages", str, None, MODEL,
+         "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a folder of their own.",
+         commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), several=True, ours=True),
+    Flag("model", str, None, MODEL, "Model folder to evaluate, as training exported it.", commands=(EVALUATE,), steps=(), ours=True),
+    Flag("eval_batch_size", int, 32, MODEL, "Images per batch when a finished model is evaluated.",
+         least=1, commands=(EVALUATE,), steps=(EVALUATE_STEP,), ours=True),
+    Flag("seed", int, None, MODEL, "Makes two trainings on one machine bit-identical. Not set: each training differs.",
+         least=0, most=2**31 - 1, ours=True),
+    Flag("save_checkpoints_secs", float, 600, MODEL, "Seconds between checkpoints, besides those before each evaluation and at the end.",
+         above=0, ours=True),
+    Flag("mixed_precision", bool, False, MODEL, "Compute in float16 with float32 variables: faster on GPUs with tensor cores.", ours=True),
+    # Optimizers
+    Flag("weight_decay", float, 0.00004, OPTIMIZERS,
+         "L2 regularisation of the network's kernels: weight_decay * sum(w^2) / 2 is added to the loss.", least=0),
+    Flag("optimizer", str, "rmsprop", OPTIMIZERS, "Name of the optimizer.",
+         choices=("adadelta", "adagrad", "adam", "ftrl", "momentum", "sgd", "rmsprop")),
+    Flag("adadelta_rho", float, 0.95, OPTIMIZERS, "Decay rate of adadelta.", least=0, most=1),
+    Flag("adagrad_initial_accumulator_value", float, 0.1, OPTIMIZERS, "Starting value of adagrad's accumulators.", above=0),
+    Flag("adam_beta1", float, 0.9, OPTIMIZERS, "Exponential decay rate of adam's first moments.", least=0, below=1),
+    Flag("adam_beta2", float, 0.999, OPTIMIZERS, "Exponential decay rate of adam's second moments.", least=0, below=1),
+    Flag("opt_epsilon", float, 1.0, OPTIMIZERS, "Epsilon of adadelta, adam and rmsprop.", least=0),
+    Flag("ftrl_learning_rate_power", float, -0.5, OPTIMIZERS, "Learning-rate power of ftrl.", most=0),
+    Flag("ftrl_initial_accumulator_value", float, 0.1, OPTIMIZERS, "Starting value of ftrl's accumulators.", least=0),
+    Flag("ftrl_l1", float, 0.0, OPTIMIZERS, "L1 regularisation strength of ftrl.", least=0),
+    Flag("ftrl_l2", float, 0.0, OPTIMIZERS, "L2 regularisation strength of ftrl.", least=0),
+    Flag("momentum", float, 0.9, OPTIMIZERS, "Momentum of the momentum optimizer.", least=0),
+    Flag("rmsprop_momentum", float, 0.9, OPTIMIZERS, "Momentum of rmsprop.", least=0),
+    Flag("rmsprop_decay", float, 0.9, OPTIMIZERS, "Decay of rmsprop's mean square.", least=0, most=1),
+    # Learning rate
+    Flag("learning_rate_decay_type", str, "exponential", LEARNING_RATE, "How the learning rate decays: in steps, not at all, or linearly.",
+         choices=("fixed", "exponential", "polynomial")),
+    Flag("learning_rate", float, 0.01, LEARNING_RATE, "Initial learning rate.", above=0),
+    Flag("end_learning_rate", float, 0.0001, LEARNING_RATE, "Learning rate at which polynomial decay ends.", least=0),
+    Flag("learning_rate_decay_factor", float, 0.94, LEARNING_RATE, "Factor of each step of exponential decay.", above=0),
+    Flag("label_smoothing", float, 0.0, LEARNING_RATE, "Share of each label that is spread evenly over all classes.", least=0, below=1),
+    Flag("num_epochs_per_decay", float, 2.0, LEARNING_RATE,
+         "Epochs after which exponential decay takes a step, and over which polynomial decay runs.", above=0),
+    Flag("sync_replicas", bool, False, LEARNING_RATE,
+         "Synchronise replicas: the epochs of a decay step are divided by --replicas_to_aggregate."),
+    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "Gradients collected before an update, when --sync_replicas is set.", least=1),
+    # Fine tuning
+    Flag("trainable_scopes", str, None, FINE_TUNING,
+         "Comma-separated scopes to train: regular expressions matched from the start of a variable's name. Not set: all variables."),
+    Flag("checkpoint_exclude_scopes", str, None, FINE_TUNING,
+         "Comma-separated prefixes of variable names that are not loaded from --checkpoint_path. Not set: all are loaded."),
+    # Gate
+    Flag("min_accuracy", float, 0.0, GATE, "The model passes only with at least this accuracy on the evaluation set.",
+         least=0, most=1, commands=(), steps=(GATE_STEP,), ours=True),
+    Flag("min_macro_f1", float, 0.0, GATE, "The model passes only with at least this F1 score, averaged over classes.",
+         least=0, most=1, commands=(), steps=(GATE_STEP,), ours=True),
+    Flag("min_class_recall", float, 0.0, GATE, "The model passes only if every class is recalled at least this well.",
+         least=0, most=1, commands=(), steps=(GATE_STEP,), ours=True),
+    Flag("max_loss", float, None, GATE, "The model passes only with at most this loss. Not set: any loss passes.",
+         least=0, commands=(), steps=(GATE_STEP,), ours=True),
+)  # fmt: skip
+
+BY_NAME: dict[str, Flag] = {flag.name: flag for flag in FLAGS}

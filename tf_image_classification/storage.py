@@ -1,0 +1,289 @@
+"""One view of local paths, /gcs/ mounts and gs:// objects.
+
+A gs:// path is read through its /gcs/ mount where there is one (Vertex containers have it), else through google-cloud-storage.
+Everything that is written appears whole or not at all: files and folders are written aside and renamed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import glob as local_glob
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tf_image_classification.errors import FlagError
+
+if TYPE_CHECKING:
+    from google.cloud import storage as gcs
+
+GCS_SCHEME = "gs://"
+GCS_MOUNT = "/gcs/"
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+class Stat(NamedTuple):
+    """What can be known of a file without reading it.
+
+    Attributes:
+        path: as it can be opened by this module.
+        size: bytes.
+        version: changes whenever the content does: modification time in nanoseconds, or the object's generation.
+    """
+
+    path: str
+    size: int
+    version: int
+
+
+def is_gcs(path: str) -> bool:
+    """Whether this module reaches `path` over the network, through google-cloud-storage."""
+    return path.startswith(GCS_SCHEME)
+
+
+def mounted(path: str) -> str:
+    """The /gcs/ path of a gs:// path where its bucket is mounted; any other path unchanged."""
+    if is_gcs(path):
+        bucket, name = split_gcs(path)
+        if os.path.isdir(GCS_MOUNT + bucket):
+            return f"{GCS_MOUNT}{bucket}/{name}"
+    return path
+
+
+def split_gcs(path: str) -> tuple[str, str]:
+    """gs://bucket/some/object -> (bucket, some/object)."""
+    bucket, _, name = path.removeprefix(GCS_SCHEME).partition("/")
+    if not bucket:
+        raise FlagError("A gs:// path names no bucket", received=path, expected="gs://BUCKET/OBJECT")
+    return bucket, name
+
+
+def exists(path: str) -> bool:
+    """Whether a file or folder is there."""
+    path = mounted(path)
+    if is_gcs(path):
+        bucket, name = split_gcs(path)
+        return _bucket(bucket).blob(name).exists() if name and not name.endswith("/") and _has_blob(path) else is_dir(path)
+    return os.path.exists(path)
+
+
+def is_dir(path: str) -> bool:
+    """Whether `path` is a folder (on gs://: whether an object lies under it)."""
+    path = mounted(path)
+    if is_gcs(path):
+        return next(walk(path), None) is not None
+    return os.path.isdir(path)
+
+
+def glob(pattern: str) -> list[str]:
+    """The files and folders that match a path or glob, sorted. A path that does not exist gives an empty list."""
+    pattern = mounted(pattern)
+    if is_gcs(pattern):
+        bucket, name = split_gcs(pattern)
+        if _GLOB_CHARACTERS.isdisjoint(name):
+            return [pattern] if exists(pattern) else []
+        return sorted(f"{GCS_SCHEME}{bucket}/{blob.name}" for blob in _bucket(bucket).list_blobs(match_glob=name))
+    if os.path.exists(pattern):  # also a file whose own name holds a *
+        return [pattern]
+    return sorted(local_glob.glob(pattern, recursive=True))
+
+
+def stat(path: str) -> Stat:
+    """Size and version of one file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = mounted(path)
+    if is_gcs(path):
+        bucket, name = split_gcs(path)
+        blob = _bucket(bucket).get_blob(name)
+        if blob is None:
+            raise FileNotFoundError(path)
+        return Stat(path, blob.size or 0, blob.generation or 0)
+    status = os.stat(path)
+    return Stat(path, status.st_size, status.st_mtime_ns)
+
+
+def walk(folder: str) -> Iterator[Stat]:
+    """All files below a folder, in the order of their paths. Hidden files and folders are passed over."""
+    folder = mounted(folder)
+    if is_gcs(folder):
+        bucket, prefix = split_gcs(folder)
+        prefix = prefix.rstrip("/") + "/" if prefix else ""
+        for blob in _bucket(bucket).list_blobs(prefix=prefix):
+            relative = blob.name[len(prefix) :]
+            if relative and not relative.endswith("/") and not any(part.startswith(".") for part in relative.split("/")):
+                yield Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation or 0)
+        return
+    for directory, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = os.path.join(directory, name)
+                with contextlib.suppress(FileNotFoundError):  # a dangling link, or a file that was removed meanwhile
+                    yield stat(path)
+
+
+def join(folder: str, *parts: str) -> str:
+    """Joins path parts, for local and gs:// paths alike."""
+    return "/".join([folder.rstrip("/"), *parts]) if is_gcs(folder) else os.path.join(folder, *parts)
+
+
+def read_bytes(path: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = mounted(path)
+    if is_gcs(path):
+        from google.api_core.exceptions import NotFound
+
+        bucket, name = split_gcs(path)
+        try:
+            return _bucket(bucket).blob(name).download_as_bytes()
+        except NotFound:
+            raise FileNotFoundError(path) from None
+    return Path(path).read_bytes()
+
+
+def read_text(path: str) -> str:
+    """The content of a UTF-8 text file, with or without a byte-order mark."""
+    return read_bytes(path).decode("utf-8-sig")
+
+
+def write_bytes(path: str, content: bytes) -> None:
+    """Writes a file: readers see the old content or the new, never a part."""
+    path = mounted(path)
+    if is_gcs(path):
+        bucket, name = split_gcs(path)
+        _bucket(bucket).blob(name).upload_from_string(content, checksum="crc32c")
+        return
+    aside = _aside(path)
+    try:
+        with open(aside, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a UTF-8 text file: readers see the old content or the new, never a part."""
+    write_bytes(path, text.encode())
+
+
+@contextlib.contextmanager
+def replacing_dir(path: str) -> Iterator[str]:
+    """A folder to write into, which takes the place of `path` when the block ends without an error.
+
+    On an error what was written is removed; when the process is killed it stays under a hidden name that nothing reads, and the
+    next writer of `path` removes it.
+
+    Yields:
+        The local folder to write into.
+
+    Raises:
+        FlagError: the place cannot be written to.
+    """
+    path = mounted(path.rstrip("/"))
+    if is_gcs(path):
+        with temporary_dir() as aside:
+            yield aside
+            upload_dir(aside, path)
+        return
+    aside = _aside(path)
+    try:
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        for leftover in local_glob.glob(glob_escape_aside(path)):
+            shutil.rmtree(leftover, ignore_errors=True)
+        os.mkdir(aside)
+    except OSError as error:
+        raise FlagError(f"Cannot write to {path}", received=error.strerror, expected="a folder that can be created and written to") from error
+    try:
+        yield aside
+        previous = _aside(path)
+        if os.path.lexists(path):
+            os.rename(path, previous)
+        os.rename(aside, path)
+        shutil.rmtree(previous, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+@contextlib.contextmanager
+def temporary_dir() -> Iterator[str]:
+    """A local folder that is removed when the block ends."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="tfic-") as folder:
+        yield folder
+
+
+def upload_dir(folder: str, destination: str) -> None:
+    """Copies a local folder's files below a gs:// folder."""
+    bucket, prefix = split_gcs(destination)
+    from google.cloud.storage import transfer_manager
+
+    names = [os.path.relpath(file.path, folder) for file in walk(folder)]
+    results = transfer_manager.upload_many_from_filenames(
+        _bucket(bucket), names, source_directory=folder, blob_name_prefix=prefix.rstrip("/") + "/", worker_type="thread"
+    )
+    for result in results:
+        if isinstance(result, Exception):
+            raise result
+
+
+def fetch(path: str, folder: str) -> str:
+    """A local path with the content of `path`: itself when it is local, else a copy in `folder`."""
+    path = mounted(path)
+    if not is_gcs(path):
+        return path
+    bucket, name = split_gcs(path)
+    target = os.path.join(folder, bucket, name)
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    aside = _aside(target)
+    _bucket(bucket).blob(name).download_to_filename(aside, checksum="crc32c")
+    os.replace(aside, target)
+    return target
+
+
+def _aside(path: str) -> str:
+    folder, name = os.path.split(path)
+    return os.path.join(folder, f".{name}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def glob_escape_aside(path: str) -> str:
+    """A pattern for what killed writers of `path` left beside it."""
+    folder, name = os.path.split(path)
+    return os.path.join(local_glob.escape(folder), f".{local_glob.escape(name)}.partial-*")
+
+
+def _has_blob(path: str) -> bool:
+    bucket, name = split_gcs(path)
+    return _bucket(bucket).get_blob(name) is not None
+
+
+@functools.cache
+def _client() -> gcs.Client:
+    from google.cloud import storage as gcs
+
+    if os.environ.get("STORAGE_EMULATOR_HOST"):
+        from google.auth.credentials import AnonymousCredentials
+
+        return gcs.Client(project="local", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+    return gcs.Client()
+
+
+def _bucket(name: str) -> gcs.Bucket:
+    return _client().bucket(name)
