@@ -1,0 +1,250 @@
+"""Metadata (TFRecords, CSV, folders) -> batches, with tf.data.
+
+Images that do not come as TFRecords are built into shards first, so that every image goes through the same rules whichever way it came.
+The order of training examples is a function of the seed and the epoch alone: a training that was interrupted goes on with the very
+example it would have seen.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from tf_image_classification import manifest as manifests
+from tf_image_classification import preprocessing, storage
+from tf_image_classification.errors import DataError
+from tf_image_classification.manifest import Manifest, Split, Task
+
+Features = dict[str, tf.Tensor]
+Batch = tuple[tf.Tensor, Features]
+
+# Shards are shuffled when they are built; the buffer adds variety between epochs and, for shards that others built, mixes classes.
+_SHUFFLE_BYTES = 64 * 2**20
+_SHUFFLE_MOST = 16384
+_SHARDS_AT_ONCE = 8
+_READ_BYTES = 8 * 2**20
+
+
+def training_batches(
+    data: Manifest,
+    class_dict: Sequence[dict[str, Any]],
+    *,
+    decode_fn: preprocessing.DecodeFn,
+    preproc_fn: preprocessing.PreprocFn,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    first_step: int,
+    steps: int,
+    shuffle: bool,
+) -> tf.data.Dataset:
+    """Batches for the global steps `first_step` to `first_step + steps`; epochs follow each other without a seam.
+
+    Args:
+        class_dict: one entry {'name', 'depth', 'one-hot'} per task.
+        decode_fn: (string [], width, height, int64 [2] seed) -> uint8 [h, w, 3].
+        preproc_fn: (image, width, height) or (image, width, height, seed) -> float32 [height, width, 3].
+        seed: decides the order and, through per-example seeds, the augmentation.
+
+    Returns:
+        A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3], and a dict of task name ->
+        float32 [batch_size, depth] (one-hot) or float32 [batch_size].
+    """
+    split = data.splits[manifests.TRAIN]
+    seen = first_step * batch_size
+    first_epoch, offset = divmod(seen, split.examples)
+    seeded = _takes_seed(preproc_fn)
+
+    def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
+        return _records(data, manifests.TRAIN, batch_size, seed=epoch * 1_000_003 + seed if shuffle else None)
+
+    def prepare(index: tf.Tensor, record: tf.Tensor) -> Batch:
+        element_seed = tf.stack([tf.constant(seed, tf.int64), index])
+        features = _parse(record, split, data.tasks)
+        image = decode_fn(features["image_bytes"], image_size, image_size, element_seed)
+        extra = (element_seed,) if seeded else ()
+        image = tf.ensure_shape(preproc_fn(image, image_size, image_size, *extra), [image_size, image_size, 3])
+        return image, _labels(features, class_dict)
+
+    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_records)
+    dataset = dataset.skip(offset).take(steps * batch_size).enumerate(start=seen)
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(
+    data: Manifest,
+    class_dict: Sequence[dict[str, Any]],
+    *,
+    preproc_fn: preprocessing.PreprocFn,
+    image_size: int,
+    batch_size: int,
+    batches: int,
+    shuffle: bool,
+) -> tf.data.Dataset:
+    """The first `batches` batches of the evaluation side, always the same ones; the last may be partial.
+
+    Returns:
+        Pairs like `training_batches`.
+    """
+    split = data.splits[manifests.EVAL]
+
+    def prepare(record: tf.Tensor) -> Batch:
+        features = _parse(record, split, data.tasks)
+        image = preproc_fn(preprocessing.decode(features["image_bytes"]), image_size, image_size)
+        return tf.ensure_shape(image, [image_size, image_size, 3]), _labels(features, class_dict)
+
+    dataset = _records(data, manifests.EVAL, batch_size, seed=0 if shuffle else None).take(batches * batch_size)
+    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.Dataset:
+    """Undecoded examples in the order of the shards, each once.
+
+    Returns:
+        Dicts of `image_bytes` string [B], `filename` string [B] and `labels`, a dict of task name -> int64 [B] class ids
+        (float32 [B] for a regression).
+    """
+    side = data.splits[split]
+
+    def prepare(records: tf.Tensor) -> dict[str, Any]:
+        features = _parse(records, side, data.tasks)
+        labels = {
+            task.name: tf.cast(features[task.name], tf.int64) if task.labels else tf.cast(features[task.name], tf.float32)
+            for task in data.tasks
+        }
+        return {"image_bytes": features["image_bytes"], "filename": features["filename"], "labels": labels}
+
+    dataset = _records(data, split, batch_size, seed=None).batch(batch_size)
+    return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+
+
+def prepare_training(
+    train_metadata: str,
+    cache_dir: str,
+    *,
+    eval_metadata: str | None = None,
+    labels_file: str | None = None,
+    image_root: str | None = None,
+    eval_fraction: float = 0.2,
+    workers: int | None = None,
+) -> Manifest:
+    """The data set behind metadata: built into `cache_dir`, or taken from there if the sources have not changed since.
+
+    TFRecords are checked and listed, not copied.
+    """
+    from tf_image_classification import build_tfrecords
+
+    return _cached(
+        cache_dir,
+        build_tfrecords.fingerprint(train_metadata, eval_metadata, labels_file=labels_file, image_root=image_root, eval_fraction=eval_fraction),
+        lambda fingerprint: build_tfrecords.build(
+            train_metadata,
+            cache_dir,
+            eval_metadata=eval_metadata,
+            labels_file=labels_file,
+            image_root=image_root,
+            eval_fraction=eval_fraction,
+            workers=workers,
+            fingerprint=fingerprint,
+        ),
+    )
+
+
+def _cached(cache_dir: str, fingerprint: str, build: Callable[[str], Manifest]) -> Manifest:
+    if storage.exists(storage.join(cache_dir, manifests.FILE_NAME)):
+        found = manifests.read(cache_dir)
+        if found.fingerprint == fingerprint and all(storage.exists(path) for split in found.splits for path in found.shard_paths(split)):
+            return found
+    return build(fingerprint)
+
+
+def _records(data: Manifest, split: str, batch_size: int, *, seed: int | tf.Tensor | None) -> tf.data.Dataset:
+    """Serialised examples of one epoch: in the shards' order, or shuffled by `seed`."""
+    side = data.splits[split]
+    paths = data.shard_paths(split)
+    compression = side.compression or None
+
+    def read(files: tf.Tensor | Sequence[str]) -> tf.data.Dataset:
+        return tf.data.TFRecordDataset(files, compression_type=compression, buffer_size=_READ_BYTES)
+
+    if seed is None:
+        return read(paths)
+    files = tf.data.Dataset.from_tensor_slices(paths)
+    if len(paths) > 1:
+        files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=False)
+        records = files.interleave(read, cycle_length=min(len(paths), _SHARDS_AT_ONCE), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    else:
+        records = files.flat_map(read)
+    return records.shuffle(_shuffle_buffer(side, batch_size), seed=seed, reshuffle_each_iteration=False)
+
+
+def _shuffle_buffer(split: Split, batch_size: int) -> int:
+    """Examples to shuffle among: as many as fit into `_SHUFFLE_BYTES`, at least five batches."""
+    average = max(1, sum(shard.bytes for shard in split.shards) // max(1, split.examples))
+    return min(split.examples, max(5 * batch_size, min(_SHUFFLE_BYTES // average, _SHUFFLE_MOST)))
+
+
+def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Features:
+    """Serialised tf.train.Example, string [] or [B] -> `image_bytes`, `filename` and one entry per task, with the same leading shape."""
+    original = split.schema == manifests.ORIGINAL
+    image = "image_bytes" if original else "image/encoded"
+    spec: dict[str, Any] = {image: tf.io.FixedLenFeature([], tf.string)}
+    spec["image_uri" if original else "image/filename"] = tf.io.FixedLenFeature([], tf.string, default_value="")
+    for task in tasks:
+        if original:
+            # The original's default for a record without the label: such an example counts for no class.
+            spec[task.feature] = tf.io.FixedLenFeature([], tf.float32, default_value=-1.0)
+        else:
+            spec[task.feature] = tf.io.FixedLenFeature([], tf.int64)
+    parse = tf.io.parse_single_example if records.shape.rank == 0 else tf.io.parse_example
+    parsed = parse(records, spec)
+    features = {"image_bytes": parsed[image], "filename": parsed["image_uri" if original else "image/filename"]}
+    return features | {task.name: parsed[task.feature] for task in tasks}
+
+
+def _labels(features: Features, class_dict: Sequence[dict[str, Any]]) -> Features:
+    return {
+        entry["name"]: tf.one_hot(tf.cast(features[entry["name"]], tf.int32), entry["depth"], dtype=tf.float32)
+        if entry["one-hot"]
+        else tf.cast(features[entry["name"]], tf.float32)
+        for entry in class_dict
+    }
+
+
+def _takes_seed(preproc_fn: preprocessing.PreprocFn) -> bool:
+    import inspect
+
+    return "seed" in inspect.signature(preproc_fn).parameters
+
+
+def check_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> None:
+    """Checks that a spec's tasks are the data's.
+
+    Raises:
+        DataError: a task has no label in the data, or its depth differs from the number of classes.
+    """
+    by_name = {task.name: task for task in data.tasks}
+    for entry in class_dict:
+        task = by_name.get(entry["name"])
+        if task is None:
+            raise DataError(
+                f"The estimator predicts {entry['name']}, for which the data has no labels",
+                received=", ".join(by_name),
+                expected=", ".join(entry["name"] for entry in class_dict),
+            )
+        if entry["one-hot"] and task.labels and len(task.labels) != entry["depth"]:
+            raise DataError(
+                f"The estimator and the data disagree about the number of classes of {entry['name']}",
+                received=f"{len(task.labels)} classes in the data",
+                expected=f"{entry['depth']}, the depth in class_dict",
+            )
+
+
+def default_cache_dir(model_dir: str) -> str:
+    """Where a training keeps the shards that it built from a CSV or a folder."""
+    return os.path.join(model_dir, "data")
