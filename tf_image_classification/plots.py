@@ -1,0 +1,80 @@
+"""The style of every plot: SVG that takes its text colour from the page around it, so that it fits a light and a dark scheme.
+
+Figures are made without pyplot, so nothing is global and no display is needed.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SERIES = ("#3d7fd9", "#e07b39", "#2fa37c", "#b25fc4", "#d1495b", "#8a8f2b", "#2b9fb3", "#a9713f", "#7a6ff0", "#c2569b")
+
+# matplotlib has no "colour of the page's text": a colour that nothing else has stands for it until the SVG is written.
+_INK = "#01fe02"
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: small, selectable, readable by screen readers
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.parse_math": False,  # a class may well be named "$5"
+}
+
+
+def figure(width: float, height: float, *, title: str = "", xlabel: str = "", ylabel: str = "") -> tuple[Figure, Axes]:
+    """A figure with one styled set of axes.
+
+    Args:
+        width, height: in inches; on a page only their proportion and the size of text (9 points) relative to them count.
+        title, xlabel, ylabel: texts.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context(_STYLE):
+        made = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        axes = made.add_subplot(facecolor="none")
+        axes.set_title(title, color=_INK, fontsize=10)
+        axes.set_xlabel(xlabel, color=_INK)
+        axes.set_ylabel(ylabel, color=_INK)
+        axes.tick_params(colors=_INK, length=0)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.spines[["left", "bottom"]].set(color=_INK, alpha=0.5)
+        axes.grid(color=_INK, alpha=0.15, linewidth=0.6)
+        axes.set_axisbelow(True)
+    return made, axes
+
+
+def legend(axes: Axes, *, below: bool = False) -> None:
+    """Adds a legend of the labelled series, inside the axes or, for many of them, below."""
+    from matplotlib import rc_context
+
+    with rc_context(_STYLE):
+        place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3} if below else {"loc": "best"}
+        axes.legend(frameon=False, fontsize=8, labelcolor=_INK, **place)
+
+
+def to_svg(figure: Figure, alt: str) -> str:
+    """The figure as an inline <svg> element of an HTML page: as wide as its place, in the page's font and text colour.
+
+    Args:
+        figure: made by `figure`.
+        alt: what the figure shows, for readers who do not see it; different for each figure of a page.
+    """
+    from matplotlib import rc_context
+
+    file = io.StringIO()
+    # Ids are hashes of their element and this salt: equal figures give equal bytes, and two figures on a page have no id in common.
+    with rc_context(_STYLE | {"svg.hashsalt": alt}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = file.getvalue()
+    svg = svg[svg.index("<svg") :].strip().replace(_INK, "currentColor")
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # inside HTML they mean nothing
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # never referred to, and the same in every figure
+    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
+    return re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', f' role="img" aria-label="{html.escape(alt)}"', svg, count=1)
