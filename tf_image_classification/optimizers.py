@@ -1,0 +1,161 @@
+"""Flags -> Keras optimizer and learning-rate schedule, with the numerics of `tf.compat.v1.train`.
+
+Keras and TensorFlow 1 differ in two optimizers, which are written out here: Keras's momentum has the learning rate inside its
+accumulator, so that a decaying rate gives other weights, and Keras's RMSProp starts its mean square at zero instead of one.
+The other five agree as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import keras
+from keras import ops
+
+from tf_image_classification.errors import FlagError
+from tf_image_classification.flags import BY_NAME, Flags
+
+LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
+
+
+def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
+    """The learning rate as a function of the optimizer's iterations: that of the first update is at iteration 0.
+
+    Exponential decay takes a step every `decay_steps`; polynomial decay is a straight line to `end_learning_rate`, which stays.
+    decay_steps = int(num_examples / batch_size * num_epochs_per_decay), divided (and not rounded) by `replicas_to_aggregate` when
+    `sync_replicas` is set, as in slim's train_image_classifier.py.
+
+    Args:
+        flags: the learning-rate flags and `batch_size`.
+        num_examples: size of the training set.
+
+    Returns:
+        A float for fixed, else a Keras schedule.
+
+    Raises:
+        FlagError: the decay would take less than one step.
+    """
+    if flags.learning_rate_decay_type == "fixed":
+        return float(flags.learning_rate)
+    decay_steps = _decay_steps(flags, num_examples)
+    if flags.learning_rate_decay_type == "exponential":
+        return keras.optimizers.schedules.ExponentialDecay(
+            flags.learning_rate, decay_steps, decay_rate=flags.learning_rate_decay_factor, staircase=True
+        )
+    if flags.learning_rate_decay_type == "polynomial":
+        return keras.optimizers.schedules.PolynomialDecay(
+            flags.learning_rate, decay_steps, end_learning_rate=flags.end_learning_rate, power=1.0, cycle=False
+        )
+    raise _not_a_choice("learning_rate_decay_type", flags.learning_rate_decay_type)
+
+
+def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizers.Optimizer:
+    """The optimizer that `flags.optimizer` names, with the flags that it uses.
+
+    `opt_epsilon` is used by adadelta, adam and rmsprop alone; `weight_decay` by none of them: it is the network's regularisation.
+
+    Raises:
+        FlagError: there is no such optimizer.
+    """
+    makers: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
+        "adadelta": lambda: keras.optimizers.Adadelta(learning_rate, rho=flags.adadelta_rho, epsilon=flags.opt_epsilon),
+        "adagrad": lambda: keras.optimizers.Adagrad(
+            learning_rate, initial_accumulator_value=flags.adagrad_initial_accumulator_value, epsilon=0.0
+        ),
+        "adam": lambda: keras.optimizers.Adam(learning_rate, beta_1=flags.adam_beta1, beta_2=flags.adam_beta2, epsilon=flags.opt_epsilon),
+        "ftrl": lambda: keras.optimizers.Ftrl(
+            learning_rate,
+            learning_rate_power=flags.ftrl_learning_rate_power,
+            initial_accumulator_value=flags.ftrl_initial_accumulator_value,
+            l1_regularization_strength=flags.ftrl_l1,
+            l2_regularization_strength=flags.ftrl_l2,
+        ),
+        "momentum": lambda: Momentum(learning_rate, momentum=flags.momentum),
+        "rmsprop": lambda: RMSProp(learning_rate, decay=flags.rmsprop_decay, momentum=flags.rmsprop_momentum, epsilon=flags.opt_epsilon),
+        "sgd": lambda: keras.optimizers.SGD(learning_rate),
+    }
+    if flags.optimizer not in makers:
+        raise _not_a_choice("optimizer", flags.optimizer)
+    return makers[flags.optimizer]()
+
+
+@keras.saving.register_keras_serializable(package="tf_image_classification")
+class Momentum(keras.optimizers.Optimizer):
+    """accumulator = momentum * accumulator + gradient; variable -= learning_rate * accumulator (tf.compat.v1.train.MomentumOptimizer)."""
+
+    def __init__(self, learning_rate: LearningRate = 0.01, momentum: float = 0.9, name: str = "momentum", **kwargs: Any) -> None:
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.momentum = momentum
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._accumulators = self.add_optimizer_variables(variables, "accumulator")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        accumulator = self._accumulators[self._get_variable_index(variable)]
+        gradient = ops.cast(gradient, variable.dtype)
+        self.assign(accumulator, accumulator * self.momentum + gradient)
+        self.assign_sub(variable, accumulator * ops.cast(learning_rate, variable.dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "momentum": self.momentum}
+
+
+@keras.saving.register_keras_serializable(package="tf_image_classification")
+class RMSProp(keras.optimizers.Optimizer):
+    """RMSProp whose mean square starts at one and has epsilon added under the root (tf.compat.v1.train.RMSPropOptimizer)."""
+
+    def __init__(
+        self,
+        learning_rate: LearningRate = 0.01,
+        decay: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float = 1e-10,
+        name: str = "rmsprop",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate=learning_rate, name=name, **kwargs)
+        self.decay, self.momentum, self.epsilon = decay, momentum, epsilon
+
+    def build(self, variables: Sequence[keras.Variable]) -> None:
+        if self.built:
+            return
+        super().build(variables)
+        self._mean_squares = self.add_optimizer_variables(variables, "mean_square", initializer="ones")
+        self._momentums = self.add_optimizer_variables(variables, "momentum")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        index = self._get_variable_index(variable)
+        mean_square, momentum = self._mean_squares[index], self._momentums[index]
+        gradient = ops.cast(gradient, variable.dtype)
+        self.assign_add(mean_square, (ops.square(gradient) - mean_square) * (1.0 - self.decay))
+        step = ops.cast(learning_rate, variable.dtype) * gradient * ops.rsqrt(mean_square + self.epsilon)
+        self.assign(momentum, momentum * self.momentum + step)
+        self.assign_sub(variable, momentum)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay": self.decay, "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def _decay_steps(flags: Flags, num_examples: int) -> float:
+    decay_steps: float = int(num_examples / flags.batch_size * flags.num_epochs_per_decay)
+    divided = ""
+    if flags.sync_replicas:
+        decay_steps /= flags.replicas_to_aggregate
+        divided = f" / --replicas_to_aggregate {flags.replicas_to_aggregate}"
+    if decay_steps < 1:
+        raise FlagError(
+            f"The learning rate cannot decay {flags.learning_rate_decay_type}ly: the decay would take less than one step",
+            received=f"{num_examples} training examples / --batch_size {flags.batch_size}"
+            f" * --num_epochs_per_decay {flags.num_epochs_per_decay:g}{divided} = {decay_steps:g} steps",
+            expected="at least 1 step",
+            hint="Give a smaller --batch_size, a larger --num_epochs_per_decay, or --learning_rate_decay_type fixed.",
+        )
+    return decay_steps
+
+
+def _not_a_choice(name: str, value: object) -> FlagError:
+    return FlagError(f"--{name} has a value that it does not take", received=repr(value), expected=BY_NAME[name].allowed)
