@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
-import os
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NoReturn
 
 from tf_image_classification import flags as flag_table
@@ -32,7 +32,9 @@ class Parser(argparse.ArgumentParser):
         """Adds table flags, in groups. Values stay text here: `parse_flags` checks them."""
         groups: dict[str, argparse._ArgumentGroup] = {}
         for flag in flags:
-            group = groups.setdefault(flag.group, self.add_argument_group(flag.group)) if flag.group not in groups else groups[flag.group]
+            if flag.group not in groups:
+                groups[flag.group] = self.add_argument_group(flag.group)
+            group = groups[flag.group]
             default = "" if flag.default is None or flag.name in required else f" (default: {flag.default})"
             text = flag.help.replace("%", "%%") + default
             if flag.type is bool:
@@ -75,12 +77,10 @@ class Parser(argparse.ArgumentParser):
 
 def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
     """Runs a command's `work(argv)` and exits: 0 done, 2 the call is wrong, 1 it failed, 130 interrupted."""
-    logging.basicConfig(level=os.environ.get("LOG_LEVEL", "INFO").upper(), format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    code: int | None = 0
     try:
-        code = work(argv)
-    except UserError as error:
-        print(textwrap.fill(f"error: {error}", width=110, break_long_words=False, break_on_hyphens=False), file=sys.stderr)
-        code = error.exit_code
+        with reporting_errors():
+            code = work(argv)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
@@ -88,3 +88,18 @@ def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str]
         sys.stderr.close()
         code = 1
     sys.exit(code or 0)
+
+
+@contextlib.contextmanager
+def reporting_errors() -> Iterator[None]:
+    """Sets up logging for the block, and turns a UserError in it into one paragraph and an exit code.
+
+    Raises:
+        SystemExit: with the error's exit code.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    try:
+        yield
+    except UserError as error:
+        print(textwrap.fill(f"error: {error}", width=110, break_long_words=False, break_on_hyphens=False), file=sys.stderr, flush=True)
+        raise SystemExit(error.exit_code) from None

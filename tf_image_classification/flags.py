@@ -150,6 +150,16 @@ def validate(values: Mapping[str, object], names: Iterable[str]) -> Flags:
     return Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
 
 
+def for_step(step: str, arguments: Mapping[str, object]) -> Flags:
+    """The flags of a pipeline step, checked, out of all its arguments; '' and -1 become "not set".
+
+    Raises:
+        FlagError: a value is not allowed.
+    """
+    names = [flag.name for flag in of_step(step)]
+    return validate({name: arguments[name] for name in names if name in arguments}, names)
+
+
 def unknown_flag(name: str, known: Iterable[str]) -> FlagError:
     """The error for a flag that does not exist, with the nearest one that does."""
     near = difflib.get_close_matches(name, list(known), n=1)

@@ -222,6 +222,31 @@ def replacing_dir(path: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
+def exclusive(folder: str) -> Iterator[None]:
+    """Keeps a second process of this machine out of a local folder for as long as the block runs; makes the folder.
+
+    Raises:
+        FlagError: another process is at work in it, or it cannot be written to.
+    """
+    import fcntl
+
+    lock = os.path.join(folder, ".lock")
+    try:
+        os.makedirs(folder, exist_ok=True)
+        file = open(lock, "w")  # noqa: SIM115 - closed below, which releases the lock
+    except OSError as error:
+        raise FlagError(f"Cannot write to {folder}", received=error.strerror, expected="a folder that can be created and written to") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FlagError("Another process is at work here", received=folder, hint="Wait for it to end, or choose another folder.") from None
+        except OSError:  # a mounted bucket may have no locks
+            pass
+        yield
+
+
+@contextlib.contextmanager
 def temporary_dir() -> Iterator[str]:
     """A local folder that is removed when the block ends."""
     import tempfile

@@ -1,0 +1,48 @@
+# Each target is a line over the command lines that the README describes.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+READY := .venv/.ready
+
+# Without byte code, importing TensorFlow takes three times as long.
+unexport PYTHONDONTWRITEBYTECODE
+export TF_CPP_MIN_LOG_LEVEL ?= 2
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: $(READY)  ## install everything into .venv (the other targets do it when needed)
+
+$(READY): requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; set PYTHON=...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --compile --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: $(READY)  ## run the whole pipeline on the sample data set, on this machine
+	$(BIN)/python -m pipelines run
+
+test: $(READY)  ## run the test suite (under 10 minutes)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(READY)  ## run all tests, the long ones too
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff, mypy, and whether generated parts are current
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m components.generate --check
+
+compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex
+	$(BIN)/python -m pipelines compile --output build/image_classification.yaml
+
+generate: $(READY)  ## write what the flag table decides: component signatures, the README's table
+	$(BIN)/python -m components.generate && $(BIN)/ruff format --quiet components
+
+lock: $(READY)  ## pin requirements/dev.txt anew
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet --output-file requirements/dev.txt
+
+clean:  ## remove what was made here, runs included
+	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help setup run test test-all lint compile generate lock clean

@@ -1,0 +1,1 @@
+"""The KFP steps: thin, typed functions over the framework, one folder each."""

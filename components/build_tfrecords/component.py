@@ -1,0 +1,36 @@
+"""build_tfrecords: labelled images -> checked, shuffled shards."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
+def build_tfrecords(
+    data: dsl.Output[dsl.Dataset],
+    statistics: dsl.Output[dsl.HTML],
+    fingerprint: str,
+    # flags: begin (written by `make generate`)
+    train_metadata: str = "",
+    eval_metadata: str = "",
+    labels_file: str = "",
+    image_root: str = "",
+    eval_fraction: float = 0.2,
+    # flags: end
+):
+    """Checks every image, splits training from evaluation, and writes TFRecord shards, class names and a manifest.
+
+    Args:
+        data: the shards, labels.txt, manifest.json and rejected.csv.
+        statistics: a page about the data.
+        fingerprint: identifies what lies under the sources, so that the cache knows new data from old.
+    """
+    arguments = dict(locals())
+    import shutil
+
+    from tf_image_classification import build_tfrecords, command_line, flags
+
+    with command_line.reporting_errors():
+        values = vars(flags.for_step("build_tfrecords", arguments))
+        manifest = build_tfrecords.build(output_dir=data.path, fingerprint=fingerprint, **values)
+    shutil.copyfile(f"{data.path}/statistics.html", statistics.path)
+    data.metadata.update({f"{name}_examples": split.examples for name, split in manifest.splits.items()})
+    data.metadata.update({"fingerprint": fingerprint, "rejected": sum(split.rejected for split in manifest.splits.values())})

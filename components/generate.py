@@ -1,0 +1,78 @@
+"""`make generate`: writes what the flag table decides into sources, component signatures and the README's table.
+
+A lightweight KFP component ships the source of its function, so its signature has to be spelled out there; this keeps it the table's.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tf_image_classification import flags as flag_table
+from tf_image_classification.flags import Flag
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def signature(step: str) -> str:
+    """The parameters of a component that are flags, as source lines."""
+    return "".join(f"    {flag.name}: {flag.type.__name__} = {flag.pipeline_default!r},\n".replace("'", '"') for flag in flag_table.of_step(step))
+
+
+def docstring(step: str) -> str:
+    """The flags' lines of a component's docstring."""
+    return "".join(f"        {flag.name}: {flag.help}\n" for flag in flag_table.of_step(step))
+
+
+def readme_table() -> str:
+    """The README's flag table, in Markdown, group by group."""
+    parts = []
+    for group in dict.fromkeys(flag.group for flag in flag_table.FLAGS):
+        rows = "\n".join(_row(flag) for flag in flag_table.FLAGS if flag.group == group)
+        parts.append(f"**{group}**\n\n| flag | default | what it does |\n|---|---|---|\n{rows}\n")
+    return "\n".join(parts)
+
+
+def _row(flag: Flag) -> str:
+    choices = f" One of: {', '.join(flag.choices)}." if flag.choices else ""
+    star = " \\*" if flag.ours else ""
+    return f"| `{flag.name}`{star} | {'not set' if flag.default is None else f'`{flag.default}`'} | {flag.help.replace('|', chr(92) + '|')}{choices} |"
+
+
+def generated() -> Iterator[tuple[Path, str, str]]:
+    """Each generated file: its path, its content now, its content as it should be."""
+    for step in flag_table.STEPS:
+        path = ROOT / "components" / step / "component.py"
+        now = path.read_text()
+        wanted = _replace(now, "    # flags: begin (written by `make generate`)\n", "    # flags: end\n", signature(step))
+        if "        # flags: begin\n" in wanted:
+            wanted = _replace(wanted, "        # flags: begin\n", "        # flags: end\n", docstring(step))
+        yield path, now, wanted
+    path = ROOT / "README.md"
+    now = path.read_text()
+    begin, end = "<!-- flags: begin (written by `make generate`) -->\n", "<!-- flags: end -->\n"
+    yield path, now, _replace(now, begin, end, f"\n{readme_table()}\n")
+
+
+def _replace(text: str, begin: str, end: str, content: str) -> str:
+    pattern = re.compile(f"({re.escape(begin)}).*?({re.escape(end)})", re.DOTALL)
+    return pattern.sub(lambda match: match[1] + content + match[2], text, count=1)
+
+
+def main() -> None:
+    """Writes the files; with --check only says which are out of date, and exits with 1 if any is."""
+    check = sys.argv[1:] == ["--check"]
+    stale = [(path, wanted) for path, now, wanted in generated() if now != wanted]
+    for path, wanted in stale:
+        print(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}")
+        if not check:
+            path.write_text(wanted)
+    if check and stale:
+        print("Run `make generate`.")
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

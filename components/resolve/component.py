@@ -1,0 +1,26 @@
+"""resolve: what the pipeline's paths mean today."""
+
+from typing import NamedTuple
+
+from kfp import dsl
+
+
+@dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
+def resolve(
+    # flags: begin (written by `make generate`)
+    checkpoint_path: str = "",
+    train_metadata: str = "",
+    eval_metadata: str = "",
+    labels_file: str = "",
+    image_root: str = "",
+    # flags: end
+) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):  # type: ignore[valid-type]  # noqa: F821
+    """Turns the paths that the pipeline was given into concrete ones, and fingerprints what lies there now.
+
+    It is never cached: it is cheap, and the cache keys of the later steps hold its outputs.
+    """
+    arguments = dict(locals())
+    from tf_image_classification import command_line, flags, resolve
+
+    with command_line.reporting_errors():
+        return resolve.resolve(flags.for_step("resolve", arguments))

@@ -1,0 +1,76 @@
+"""train: shards -> model."""
+
+from kfp import dsl
+
+
+@dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
+def train(
+    data: dsl.Input[dsl.Dataset],
+    model: dsl.Output[dsl.Model],
+    logs: dsl.Output[dsl.Artifact],
+    curves: dsl.Output[dsl.HTML],
+    pipeline_root: str,
+    checkpoint_version: str,
+    # flags: begin (written by `make generate`)
+    model_dir: str = "",
+    checkpoint_path: str = "",
+    batch_size: int = 1,
+    train_steps: int = 20,
+    image_size: int = 299,
+    eval_freq: int = 5,
+    eval_throttle_secs: int = 120,
+    debug: bool = False,
+    model_name: str = "small",
+    estimator: str = "",
+    packages: str = "",
+    seed: int = -1,
+    save_checkpoints_secs: float = 600,
+    mixed_precision: bool = False,
+    weight_decay: float = 4e-05,
+    optimizer: str = "rmsprop",
+    adadelta_rho: float = 0.95,
+    adagrad_initial_accumulator_value: float = 0.1,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    opt_epsilon: float = 1.0,
+    ftrl_learning_rate_power: float = -0.5,
+    ftrl_initial_accumulator_value: float = 0.1,
+    ftrl_l1: float = 0.0,
+    ftrl_l2: float = 0.0,
+    momentum: float = 0.9,
+    rmsprop_momentum: float = 0.9,
+    rmsprop_decay: float = 0.9,
+    learning_rate_decay_type: str = "exponential",
+    learning_rate: float = 0.01,
+    end_learning_rate: float = 0.0001,
+    learning_rate_decay_factor: float = 0.94,
+    label_smoothing: float = 0.0,
+    num_epochs_per_decay: float = 2.0,
+    sync_replicas: bool = False,
+    replicas_to_aggregate: int = 1,
+    trainable_scopes: str = "",
+    checkpoint_exclude_scopes: str = "",
+    # flags: end
+):
+    """Trains from scratch, from a pretrained checkpoint, or from where an earlier attempt with the same inputs was interrupted.
+
+    Args:
+        data: what build_tfrecords wrote.
+        model: saved_model/, model.keras, labels.txt and model.json.
+        logs: TensorBoard event files.
+        curves: a page with the course of the training.
+        pipeline_root: where checkpoints live, under checkpoints/, unless model_dir says otherwise.
+        checkpoint_version: identifies what lies at checkpoint_path.
+    """
+    arguments = dict(locals())
+    from tf_image_classification import command_line, flags, training_run
+
+    with command_line.reporting_errors():
+        outcome = training_run.train(
+            data.path,
+            flags.for_step("train", arguments),
+            training_run.Outputs(model.path, logs.path, curves.path),
+            pipeline_root=pipeline_root,
+            checkpoint_version=checkpoint_version,
+        )
+    model.metadata.update({"framework": "TensorFlow", **outcome.metrics})

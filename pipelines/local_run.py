@@ -1,0 +1,116 @@
+"""The compiled pipeline on this machine, with kfp.local: each step in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import definition
+from pipelines.compile import compile_pipeline, source_tag
+from tf_image_classification import storage
+from tf_image_classification.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+LATEST = "latest"
+# A run folder shows what a person looks for under these names, whichever step or earlier run made it.
+_SHOWN = ("data", "model", "evaluation")
+
+
+class RunFailed(UserError):
+    """A step failed; its own message stands above this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A finished local run.
+
+    Attributes:
+        folder: with `data`, `model` and `evaluation`.
+        metrics: metrics.json.
+        passed: the gate's judgement.
+        reason: why.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    passed: bool
+    reason: str
+
+
+def run(parameters: Mapping[str, object], runs_dir: str) -> Run:
+    """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
+
+    What an earlier run has finished with equal inputs comes from the cache, and a training that was interrupted goes on.
+
+    Args:
+        parameters: pipeline parameters that differ from their defaults.
+
+    Raises:
+        RunFailed: a step failed.
+    """
+    root = Path(runs_dir).resolve()
+    with storage.exclusive(str(root)):
+        template = root / ".pipeline.yaml"
+        compile_pipeline(str(template), definition.Options("tf-image-classification", source_tag()))
+        before = set(_run_folders(root))
+        outputs = _execute(template, parameters, root)
+        (folder,) = set(_run_folders(root)) - before
+        for name in _SHOWN:
+            _link(folder / name, Path(outputs[name].path))
+        _link(root / LATEST, folder)
+    metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
+    return Run(folder, metrics, bool(outputs["passed"]), str(outputs["reason"]))
+
+
+def _execute(template: Path, parameters: Mapping[str, object], root: Path) -> dict[str, Any]:
+    from kfp import components, local
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the images' names, which mean nothing here
+        local.init(
+            local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True, cache_root=str(root / ".cache")
+        )
+        pipeline = components.load_component_from_file(str(template))
+        with _importable_everywhere():
+            try:
+                return dict(pipeline(**parameters).outputs)
+            except RuntimeError as error:
+                raise RunFailed(
+                    str(error), hint="The step's own message stands above. Run the same command again to continue from the last finished step."
+                ) from error
+
+
+def _link(place: Path, target: Path) -> None:
+    """Points a relative link at `target`, so that the folder of runs can be moved; an old link is replaced in one go."""
+    aside = place.with_name(f".{place.name}.new")
+    aside.unlink(missing_ok=True)
+    aside.symlink_to(os.path.relpath(target, place.parent), target_is_directory=True)
+    aside.replace(place)
+
+
+def _run_folders(root: Path) -> list[Path]:
+    return [path for path in root.glob(f"{definition.NAME}-*") if path.is_dir()]
+
+
+@contextlib.contextmanager
+def _importable_everywhere() -> Any:
+    """Steps import the framework and a user's --estimator from where this command was called."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
+    sys.stdout.flush()

@@ -1,0 +1,49 @@
+"""The sample data set: scikit-learn's 1,797 scanned digits as an image folder, and flags that train well on it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+from tf_image_classification import storage
+
+_log = logging.getLogger(__name__)
+
+SIDE = 32  # pixels; the scans are 8 x 8
+
+FLAGS: dict[str, object] = {
+    "model_name": "small",
+    "image_size": SIDE,
+    "batch_size": 64,
+    "train_steps": 400,
+    "optimizer": "rmsprop",
+    "opt_epsilon": 0.001,
+    "learning_rate": 0.003,
+    "learning_rate_decay_type": "polynomial",
+    "end_learning_rate": 0.00001,
+    "num_epochs_per_decay": 18.0,
+    "save_checkpoints_secs": 3.0,
+    "eval_throttle_secs": 10,
+    "eval_freq": 100,
+    "seed": 1,
+    "min_accuracy": 0.9,
+}
+
+
+def write(folder: str) -> str:
+    """Writes the images as `<folder>/<digit>/<number>.png`, unless they are there; returns `folder`."""
+    if os.path.isdir(folder):
+        return folder
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    with storage.replacing_dir(folder) as aside:
+        for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
+            place = Path(aside, str(digit))
+            place.mkdir(exist_ok=True)
+            scan = Image.fromarray((pixels * (255 / 16)).round().astype("uint8"))
+            scan.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(place / f"{number:04}.png")
+    _log.info("Wrote the sample, %d scanned digits, to %s", len(digits.images), folder)
+    return folder

@@ -1,0 +1,33 @@
+"""What a person sees at the end of a local run: a metrics table and where things are."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from pipelines.local_run import Run
+
+_SHOWN = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
+
+
+def table(run: Run) -> str:
+    """The metrics, one table for each task, the gate's judgement, and the paths of report, model and run folder."""
+    lines = [""]
+    tasks: dict[str, dict[str, Any]] = run.metrics.get("tasks") or {"": run.metrics}
+    for name, metrics in tasks.items():
+        rows = [(key.replace("_", " "), _number(metrics[key])) for key in _SHOWN if key in metrics]
+        width = max(len(label) for label, _ in rows)
+        lines += [name] if name else []
+        lines += [f"  {label:<{width}}  {value:>10}" for label, value in rows]
+    lines += ["", f"  gate: {'passed' if run.passed else 'NOT passed'} ({run.reason})", ""]
+    for label, path in (
+        ("report", run.folder / "evaluation" / "report.html"),
+        ("model", run.folder / "model"),
+        ("run", run.folder),
+    ):
+        lines.append(f"  {label:<7} {os.path.relpath(path)}")
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4f}"

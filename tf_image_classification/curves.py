@@ -1,0 +1,36 @@
+"""The course of a training as a page: loss, metrics and learning rate over global steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tf_image_classification import hooks, plots
+
+
+def page(model_dir: str) -> str:
+    """A self-contained HTML page of what `hooks.History` recorded in `model_dir`."""
+    import jinja2
+
+    entries = hooks.read_history(model_dir)
+    series: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for entry in entries:
+        for name, value in entry.items():
+            if name not in ("kind", "step"):
+                series.setdefault(name, {}).setdefault(entry["kind"], []).append((entry["step"], value))
+    charts = [_chart(name, by_kind) for name, by_kind in series.items()]
+    last = next((entry for entry in reversed(entries) if entry["kind"] == "eval"), {})
+    facts = {name: value for name, value in last.items() if name != "kind"}
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("tf_image_classification", "templates"), autoescape=True)
+    return environment.get_template("curves.html").render(charts=charts, facts=facts)
+
+
+def _chart(name: str, by_kind: dict[str, list[tuple[int, float]]]) -> Any:
+    import markupsafe
+
+    figure, axes = plots.figure(5.2, 2.8, title=name.replace("_", " "), xlabel="global step")
+    for colour, (kind, points) in zip(plots.SERIES, sorted(by_kind.items(), reverse=True), strict=False):
+        steps, values = zip(*points, strict=True)
+        axes.plot(steps, values, color=colour, label={"train": "training", "eval": "evaluation"}[kind], marker="o" if len(points) < 30 else "", markersize=3)
+    if len(by_kind) > 1:
+        plots.legend(axes)
+    return {"name": name, "svg": markupsafe.Markup(plots.to_svg(figure, f"{name} over global steps"))}  # noqa: S704 - made by matplotlib, which escapes

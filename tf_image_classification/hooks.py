@@ -1,0 +1,244 @@
+"""What runs around the training loop: checkpoints, progress and summaries, the stop at NaN, preemption.
+
+The loop calls every hook after each step. Losses stay on the device until a hook needs their numbers, so that a hook does not make
+the device wait for Python.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
+
+from tf_image_classification import storage
+from tf_image_classification.errors import TrainingError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_log = logging.getLogger(__name__)
+
+SUMMARY_STEPS = 100
+HISTORY_FILE = "history.jsonl"
+_LOG_EVERY_SECS = 10.0
+
+
+class Hook:
+    """The moments of a training that a hook can take part in. Steps are global steps."""
+
+    def begin(self, step: int) -> None:
+        """Called once, with the step that training starts from."""
+
+    def after_step(self, step: int, loss: tf.Tensor) -> None:
+        """Called after each update; `loss` is the total loss, float32 []."""
+
+    def end(self, step: int) -> None:
+        """Called once after the last step, not after an error."""
+
+    def close(self) -> None:
+        """Called once in any case, to let go of what the hook holds."""
+
+
+class NanStop(Hook):
+    """Stops training when the loss is not a finite number; asked by whoever saves weights, so that none are saved after that."""
+
+    def __init__(self, check_steps: int = SUMMARY_STEPS) -> None:
+        self._check_steps = check_steps
+        self._first = 0
+        self._losses: list[tf.Tensor] = []
+
+    def begin(self, step: int) -> None:
+        self._first = step + 1
+
+    def after_step(self, step: int, loss: tf.Tensor) -> None:
+        self._losses.append(loss)
+        if len(self._losses) >= self._check_steps:
+            self.check()
+
+    def check(self) -> None:
+        """Looks at the losses since the last check.
+
+        Raises:
+            TrainingError: one of them is NaN or infinite.
+        """
+        losses, self._losses = [float(loss) for loss in self._losses], []
+        for offset, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"The loss is not a finite number at step {self._first + offset}",
+                    received=f"loss {loss}",
+                    hint="The last checkpoint is from before it. Lower --learning_rate, or raise --opt_epsilon, and run again.",
+                )
+        self._first += len(losses)
+
+
+class CheckpointSaver(Hook):
+    """Saves a checkpoint every so many seconds and at the end; others may ask for one in between."""
+
+    def __init__(self, manager: tf.train.CheckpointManager, every_secs: float, nan_stop: NanStop) -> None:
+        self._manager, self._every_secs, self._nan_stop = manager, every_secs, nan_stop
+        self._saved_step = -1
+        self._saved_at = time.monotonic()
+
+    def begin(self, step: int) -> None:
+        if self._manager.latest_checkpoint is None:
+            self.save(step)
+        else:
+            self._saved_step = step
+        self._saved_at = time.monotonic()
+
+    def after_step(self, step: int, loss: tf.Tensor) -> None:
+        if time.monotonic() - self._saved_at >= self._every_secs:
+            self.save(step)
+
+    def end(self, step: int) -> None:
+        self.save(step)
+
+    def save(self, step: int) -> None:
+        """Saves the state at `step`, unless that is done already.
+
+        Raises:
+            TrainingError: the loss is not a number, or the checkpoint cannot be written.
+        """
+        if step == self._saved_step:
+            return
+        self._nan_stop.check()
+        try:
+            path = self._manager.save(checkpoint_number=step)
+        except (tf.errors.OpError, OSError) as error:
+            raise TrainingError(
+                f"Cannot write the checkpoint of step {step} to {self._manager.directory}",
+                received=str(error).splitlines()[0],
+                hint="Make room or choose another --model_dir, and run again: training continues from the checkpoint before.",
+            ) from error
+        self._saved_step, self._saved_at = step, time.monotonic()
+        _log.info("Saved checkpoint %s", path)
+
+
+class Preemption(Hook):
+    """Saves a checkpoint and stops when the machine is about to go (SIGTERM)."""
+
+    def __init__(self, saver: CheckpointSaver) -> None:
+        self._saver = saver
+        self._asked = False
+        self._previous: Any = None
+        # Signals can only be handled in the main thread; elsewhere training runs without this hook's help.
+        self._possible = threading.current_thread() is threading.main_thread()
+
+    def begin(self, step: int) -> None:
+        if self._possible:
+            self._previous = signal.signal(signal.SIGTERM, self._ask)
+
+    def after_step(self, step: int, loss: tf.Tensor) -> None:
+        if self._asked:
+            self._saver.save(step)
+            raise Preempted(step)
+
+    def close(self) -> None:
+        if self._possible and self._previous is not None:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._asked = True
+
+
+class Preempted(SystemExit):
+    """Training was asked to stop and has saved its state; the exit code is that of a process ended by SIGTERM."""
+
+    def __init__(self, step: int) -> None:
+        _log.warning("Stopped by SIGTERM at step %d, after saving a checkpoint: run again to continue", step)
+        super().__init__(128 + signal.SIGTERM)
+
+
+class History:
+    """The course of a training, one JSON object a line; what a resumed training will do again is cut off first."""
+
+    def __init__(self, model_dir: str, start_step: int) -> None:
+        self._path = os.path.join(model_dir, HISTORY_FILE)
+        kept = [entry for entry in read_history(model_dir) if entry["step"] <= start_step]
+        storage.write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+
+    def add(self, kind: str, step: int, values: dict[str, float]) -> None:
+        """Adds the values of one moment. `kind` is train or eval."""
+        with open(self._path, "a") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+
+
+def read_history(model_dir: str) -> list[dict[str, Any]]:
+    """What `History` wrote, in order. A line that was cut short by a kill ends it."""
+    entries: list[dict[str, Any]] = []
+    path = os.path.join(model_dir, HISTORY_FILE)
+    if os.path.exists(path):
+        for line in storage.read_text(path).splitlines():
+            try:
+                entries.append(json.loads(line))
+            except ValueError:
+                break
+    return entries
+
+
+class Progress(Hook):
+    """A bar on a terminal, a line now and then in a log; summaries for TensorBoard and the training's history."""
+
+    def __init__(
+        self,
+        writer: tf.summary.SummaryWriter,
+        history: History,
+        total_steps: int,
+        batch_size: int,
+        learning_rate: Callable[[int], float],
+    ) -> None:
+        self._writer, self._history = writer, history
+        self._total_steps, self._batch_size, self._learning_rate = total_steps, batch_size, learning_rate
+        self._bar: tqdm[Any] | None = None
+        self._summary_step = 0
+        self._summary_time = self._logged_at = time.monotonic()
+
+    def begin(self, step: int) -> None:
+        import sys
+
+        self._summary_step, self._summary_time = step, time.monotonic()
+        if sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(desc="Training", total=self._total_steps, initial=step, unit=" steps", file=sys.stderr)
+
+    def after_step(self, step: int, loss: tf.Tensor) -> None:
+        if self._bar is not None:
+            self._bar.update(1)
+        if step % SUMMARY_STEPS == 0 or time.monotonic() - self._logged_at >= _LOG_EVERY_SECS:
+            self._report(step, float(loss), summarise=step % SUMMARY_STEPS == 0)
+
+    def end(self, step: int) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def _report(self, step: int, loss: float, *, summarise: bool) -> None:
+        now = time.monotonic()
+        steps_per_sec = (step - self._summary_step) / max(now - self._summary_time, 1e-9)
+        rate = self._learning_rate(step - 1)
+        self._logged_at = now
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+        else:
+            _log.info("Step %d of %d: loss %.4f, learning rate %.3g, %.1f steps per second", step, self._total_steps, loss, rate, steps_per_sec)
+        if summarise:
+            self._summary_step, self._summary_time = step, now
+            with self._writer.as_default(step=step):
+                tf.summary.scalar("loss", loss)
+                tf.summary.scalar("learning_rate", rate)
+                tf.summary.scalar("global_step/sec", steps_per_sec)
+                tf.summary.scalar("examples/sec", steps_per_sec * self._batch_size)
+            self._history.add("train", step, {"loss": loss, "learning_rate": rate})

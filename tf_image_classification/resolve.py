@@ -1,0 +1,73 @@
+"""What a pipeline's paths mean now: concrete sources, a fingerprint of the data, the warm start. It imports no TensorFlow."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from typing import NamedTuple
+
+from tf_image_classification import build_tfrecords, storage
+from tf_image_classification.errors import CheckpointError, FlagError
+from tf_image_classification.flags import Flags
+
+_log = logging.getLogger(__name__)
+
+
+class Resolved(NamedTuple):
+    """The inputs of the later steps.
+
+    Attributes:
+        train_sources, eval_sources: metadata with absolute paths; '' when not set.
+        fingerprint: changes whenever the data does.
+        checkpoint: what training starts from, with links followed; '' for none.
+        checkpoint_version: changes whenever the content at `checkpoint` does; '' for none.
+    """
+
+    train_sources: str
+    eval_sources: str
+    fingerprint: str
+    checkpoint: str
+    checkpoint_version: str
+
+
+def resolve(flags: Flags) -> Resolved:
+    """Looks at what the flags of the resolve step name.
+
+    Raises:
+        FlagError: something that is named is not there.
+        CheckpointError: nothing is found at --checkpoint_path.
+    """
+    if flags.train_metadata is None:
+        raise FlagError("--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords")
+    fingerprint = build_tfrecords.fingerprint(
+        flags.train_metadata, flags.eval_metadata, labels_file=flags.labels_file, image_root=flags.image_root
+    )
+    checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
+    version = _version(checkpoint) if checkpoint else ""
+    _log.info("Data %s; starting from %s", fingerprint[:12], checkpoint or "scratch")
+    return Resolved(_absolute(flags.train_metadata), _absolute(flags.eval_metadata or ""), fingerprint, checkpoint, version)
+
+
+def _absolute(metadata: str) -> str:
+    """Later steps may run in another folder."""
+    parts = [metadata] if storage.exists(metadata) else metadata.split(",")
+    return ",".join(part if storage.is_gcs(part) else os.path.abspath(part) for part in (part.strip() for part in parts) if part)
+
+
+def _follow(path: str) -> str:
+    """A link such as runs/latest names another folder tomorrow: what it names now is what counts."""
+    return path if storage.is_gcs(path) else os.path.realpath(path)
+
+
+def _version(path: str) -> str:
+    """A hash over names, sizes and versions of the files of a checkpoint: a folder, or all files that begin with its name."""
+    files = list(storage.walk(path)) if storage.is_dir(path) else [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]
+    if not files:
+        raise CheckpointError(
+            "There is no checkpoint here", received=path, expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .weights.h5"
+        )
+    digest = hashlib.sha256()
+    for file in sorted(files):
+        digest.update(f"{os.path.basename(file.path)}\0{file.size}\0{file.version}\n".encode())
+    return digest.hexdigest()

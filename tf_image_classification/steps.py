@@ -1,0 +1,113 @@
+"""The two compiled functions of a training: one update, and one batch of an evaluation during training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_image_classification.errors import FlagError
+
+if TYPE_CHECKING:
+    import keras
+
+    from tf_image_classification.estimator_specs import EstimatorSpec, Tensors
+
+RESERVED_METRICS = ("loss", "global_step")
+
+
+def train_step(
+    spec: EstimatorSpec,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    global_step: tf.Variable,
+    strategy: tf.distribute.Strategy,
+) -> Callable[[Any], tf.Tensor]:
+    """Makes the function that takes the next batch of an iterator and updates `variables`.
+
+    Variables that are not trained are filtered here and nowhere else: their layers still run in training mode (dropout, batch
+    statistics), their moving averages move and their regularisation counts, as in the original.
+
+    Returns:
+        step(iterator) -> the total loss, regularisation included, float32 [].
+    """
+    trained = [variable.value for variable in variables]
+    replicas = strategy.num_replicas_in_sync
+
+    def replica_step(images: tf.Tensor, labels: Tensors) -> tf.Tensor:
+        # Watching only what is trained spares the backward pass through a frozen backbone.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            loss = total_loss(spec, model, images, labels, training=True)[0]
+            # The optimizer sums the replicas' gradients.
+            scaled = optimizer.scale_loss(loss / replicas)
+        optimizer.apply(tape.gradient(scaled, trained), variables)
+        return loss
+
+    @tf.function
+    def step(iterator: Any) -> tf.Tensor:
+        losses = strategy.run(replica_step, args=next(iterator))
+        # An own count: optimizers count skipped and asynchronous updates differently.
+        global_step.assign_add(1)
+        return strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+
+    return step  # type: ignore[no-any-return]
+
+
+def total_loss(
+    spec: EstimatorSpec, model: keras.Model, images: tf.Tensor, labels: Tensors, *, training: bool
+) -> tuple[tf.Tensor, Tensors]:
+    """The loss of a batch plus regularisation, and the logits by task in float32."""
+    outputs = model(images, training=training)
+    by_task = outputs if isinstance(outputs, dict) else {spec.class_dict[0]["name"]: outputs}
+    logits = {name: tf.cast(value, tf.float32) for name, value in by_task.items()}
+    loss = spec.loss_fn(labels, logits)
+    if model.losses:
+        loss += tf.add_n([tf.cast(term, tf.float32) for term in model.losses])
+    return loss, logits
+
+
+class Evaluation:
+    """The evaluation during training: the total loss and the spec's metrics over the first batches of the evaluation side."""
+
+    def __init__(self, spec: EstimatorSpec, model: keras.Model, input_fn: Callable[[], tf.data.Dataset]) -> None:
+        self._spec, self._model, self._input_fn = spec, model, input_fn
+        self._keras_metrics: dict[str, keras.metrics.Metric] = {}
+        self._step: Callable[..., dict[str, tf.Tensor]] | None = None
+
+    def __call__(self, step: int) -> dict[str, float]:
+        """Evaluates.
+
+        Returns:
+            `loss` (the unweighted mean of the batches' losses, as the original has it), `global_step`, and each metric of
+            `metric_ops`: the mean over examples, or the value of a Keras metric.
+        """
+        batches = self._input_fn()
+        if self._step is None:
+            self._step = tf.function(self._evaluate_batch, input_signature=batches.element_spec)
+        for metric in self._keras_metrics.values():
+            metric.reset_state()
+        losses: list[float] = []
+        values: dict[str, list[np.ndarray]] = {}
+        for images, labels in batches:
+            for name, value in self._step(images, labels).items():
+                if name == "loss":
+                    losses.append(float(value))
+                else:
+                    values.setdefault(name, []).append(np.ravel(value.numpy()))
+        result = {"loss": float(np.mean(losses)), "global_step": float(step)}
+        result |= {name: float(np.mean(np.concatenate(parts))) for name, parts in values.items()}
+        return result | {name: float(metric.result()) for name, metric in self._keras_metrics.items()}
+
+    def _evaluate_batch(self, images: tf.Tensor, labels: Tensors) -> dict[str, tf.Tensor]:
+        import keras
+
+        loss, logits = total_loss(self._spec, self._model, images, labels, training=False)
+        metrics = self._spec.metric_ops(labels, self._spec.predictions(logits))
+        if taken := [name for name in RESERVED_METRICS if name in metrics]:
+            raise FlagError(f"metric_ops returns a metric named {taken[0]}", expected=f"other names than {' and '.join(RESERVED_METRICS)}")
+        self._keras_metrics = {name: metric for name, metric in metrics.items() if isinstance(metric, keras.metrics.Metric)}
+        return {"loss": loss} | {name: value for name, value in metrics.items() if name not in self._keras_metrics}
