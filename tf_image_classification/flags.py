@@ -246,7 +246,7 @@ FLAGS: tuple[Flag, ...] = (
          commands=(BUILD, EVALUATE), steps=(), ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.",
-         choices=("small", "inception_v3", "mobilenet_v2", "vgg_16"), steps=(TRAIN_STEP,), ours=True),
+         choices=("small", "inception_v3", "mobilenet_v1", "mobilenet_v2", "vgg_16", "vgg_19"), steps=(TRAIN_STEP,), ours=True),
     Flag("estimator", str, None, MODEL,
          "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
          commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), ours=True),

@@ -1,0 +1,35 @@
+"""The built-in networks: slim's, with slim's variable names, and a small one."""
+
+from __future__ import annotations
+
+import difflib
+import types
+from collections.abc import Mapping
+
+import keras
+
+from tf_image_classification.errors import FlagError
+from tf_image_classification.nets import inception_v3, mobilenet, small, vgg
+from tf_image_classification.nets.names import scoped_names
+from tf_image_classification.nets.net import Net
+
+__all__ = ["NETS", "Net", "build", "scoped_names"]
+
+NETS: Mapping[str, Net] = types.MappingProxyType({net.name: net for family in (small, inception_v3, mobilenet, vgg) for net in family.NETS})
+
+
+def build(model_name: str, *, image_size: int, outputs: Mapping[str, int], weight_decay: float = 0.0) -> keras.Model:
+    """A freshly initialised network; see `Net.build`.
+
+    Raises:
+        FlagError: there is no such network, or the images are too small for it.
+    """
+    if model_name not in NETS:
+        near = difflib.get_close_matches(model_name, NETS, n=1)
+        raise FlagError(
+            "There is no such network",
+            received=repr(model_name),
+            expected="one of " + ", ".join(NETS),
+            hint=f"Did you mean {near[0]}?" if near else "",
+        )
+    return NETS[model_name].build(image_size=image_size, outputs=outputs, weight_decay=weight_decay)

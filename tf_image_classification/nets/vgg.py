@@ -1,0 +1,42 @@
+"""VGG (arXiv:1409.1556), as slim's nets/vgg.py: fully connected layers are convolutions, so that larger images can be used."""
+
+from __future__ import annotations
+
+import functools
+
+import keras
+
+from tf_image_classification.nets.layers import Layers, Tensor
+from tf_image_classification.nets.net import Net
+
+
+def _body(layers: Layers, x: Tensor, *, convolutions: tuple[int, ...]) -> Tensor:
+    for block, (count, filters) in enumerate(zip(convolutions, (64, 128, 256, 512, 512), strict=True), start=1):
+        for index in range(1, count + 1):
+            x = layers.conv(x, f"conv{block}.conv{block}_{index}", filters, kernel=3)
+        x = layers.pool(x, f"pool{block}", 2, "valid", kernel=2)
+    x = layers.conv(x, "fc6", 4096, kernel=7, padding="valid")
+    x = keras.layers.Dropout(0.5, name=f"{layers.scope}.dropout6")(x)
+    return layers.conv(x, "fc7", 4096, kernel=1)
+
+
+def _vgg(name: str, convolutions: tuple[int, ...], params: int) -> Net:
+    return Net(
+        name=name,
+        scope=name,
+        default_size=224,
+        min_size=224,  # fc6 needs a 7x7 map after five halvings
+        preprocessing="vgg",
+        head="fc8",
+        dropout=0.5,
+        params=params,
+        norm=None,
+        initializer=keras.initializers.GlorotUniform,
+        body=functools.partial(_body, convolutions=convolutions),
+    )
+
+
+NETS = (
+    _vgg("vgg_16", (2, 2, 3, 3, 3), 138_357_544),
+    _vgg("vgg_19", (2, 2, 4, 4, 4), 143_667_240),
+)
