@@ -18,12 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 
 def signature(step: str) -> str:
     """The parameters of a component that are flags, as source lines."""
-    return "".join(f"    {flag.name}: {flag.type.__name__} = {flag.pipeline_default!r},\n".replace("'", '"') for flag in flag_table.of_step(step))
-
-
-def docstring(step: str) -> str:
-    """The flags' lines of a component's docstring."""
-    return "".join(f"        {flag.name}: {flag.help}\n" for flag in flag_table.of_step(step))
+    return "".join(
+        f"    {flag.name}: {flag.type.__name__} = {flag.pipeline_default!r},\n".replace("'", '"') for flag in flag_table.of_step(step)
+    )
 
 
 def readme_table() -> str:
@@ -38,7 +35,9 @@ def readme_table() -> str:
 def _row(flag: Flag) -> str:
     choices = f" One of: {', '.join(flag.choices)}." if flag.choices else ""
     star = " \\*" if flag.ours else ""
-    return f"| `{flag.name}`{star} | {'not set' if flag.default is None else f'`{flag.default}`'} | {flag.help.replace('|', chr(92) + '|')}{choices} |"
+    default = "not set" if flag.default is None else f"`{flag.default}`"
+    text = flag.help.replace("|", "\\|").replace("*", "\\*")
+    return f"| `{flag.name}`{star} | {default} | {text}{choices} |"
 
 
 def generated() -> Iterator[tuple[Path, str, str]]:
@@ -47,8 +46,6 @@ def generated() -> Iterator[tuple[Path, str, str]]:
         path = ROOT / "components" / step / "component.py"
         now = path.read_text()
         wanted = _replace(now, "    # flags: begin (written by `make generate`)\n", "    # flags: end\n", signature(step))
-        if "        # flags: begin\n" in wanted:
-            wanted = _replace(wanted, "        # flags: begin\n", "        # flags: end\n", docstring(step))
         yield path, now, wanted
     path = ROOT / "README.md"
     now = path.read_text()

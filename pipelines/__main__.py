@@ -49,7 +49,9 @@ def _run(argv: Sequence[str] | None) -> int:
         "Runs the pipeline on this machine. Without --train_metadata it runs on the sample data set, with flags that train well on it.",
         "Run the same command again after an interruption: finished steps are not done again, training goes on.",
     )
-    parser.add_argument("--runs_dir", default="runs", metavar="DIR", help="where runs, checkpoints and the cache live (default: %(default)s)")
+    parser.add_argument(
+        "--runs_dir", default="runs", metavar="DIR", help="where runs, checkpoints and the cache live (default: %(default)s)"
+    )
     parser.add_flags(table)
     options, _ = argparse.ArgumentParser.parse_known_args(parser, argv)
     flags = parser.parse_flags(table, argv)
@@ -77,7 +79,9 @@ def _dispatch(argv: Sequence[str] | None) -> int:
         import difflib
 
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        raise FlagError("There is no such command", received=words[0], expected=" or ".join(COMMANDS), hint=f"Did you mean {near[0]}?" if near else "")
+        raise FlagError(
+            "There is no such command", received=words[0], expected=" or ".join(COMMANDS), hint=f"Did you mean {near[0]}?" if near else ""
+        )
     return COMMANDS[words[0]](words[1:])
 
 

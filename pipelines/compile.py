@@ -50,7 +50,11 @@ def source_tag() -> str:
     It is part of the cache's keys, so changed code is not served from an older code's cache.
     """
     digest = hashlib.sha256()
-    files = [*sorted((ROOT / "tf_image_classification").rglob("*")), *sorted((ROOT / "requirements").glob("*.txt")), ROOT / "pyproject.toml"]
+    files = [
+        *sorted((ROOT / "tf_image_classification").rglob("*")),
+        *sorted((ROOT / "requirements").glob("*.txt")),
+        ROOT / "pyproject.toml",
+    ]
     for file in files:
         if file.is_file() and file.suffix != ".pyc":
             digest.update(f"{file.relative_to(ROOT)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())

@@ -1,6 +1,5 @@
 """The pipeline: resolve -> build_tfrecords -> train -> evaluate -> gate, with every flag as a parameter."""
 
-
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -84,7 +83,14 @@ def make_pipeline(options: Options) -> Any:
 
         resolved.set_caching_options(False)
         judged.set_caching_options(False)
-        for task, image in ((resolved, "build_tfrecords"), (built, "build_tfrecords"), (trained, "train"), (evaluated, "evaluate"), (judged, "build_tfrecords")):
+        _set_resources(trained, options)
+        for task, image in (
+            (resolved, "build_tfrecords"),
+            (built, "build_tfrecords"),
+            (trained, "train"),
+            (evaluated, "evaluate"),
+            (judged, "build_tfrecords"),
+        ):
             task.set_container_image(f"{options.image_registry}/{image}:{options.image_tag}")
             if options.retries:
                 task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2)
@@ -95,7 +101,6 @@ def make_pipeline(options: Options) -> Any:
             passed=judged.outputs["passed"],
             reason=judged.outputs["reason"],
         )
-        _set_resources(trained, options)
 
     chain.__doc__ = _SUMMARY + "".join(f"        {flag.name}: {flag.help}\n" for flag in parameters)
     return dsl.pipeline(name=NAME)(_with_signature(chain, parameters))

@@ -76,16 +76,15 @@ def _execute(template: Path, parameters: Mapping[str, object], root: Path) -> di
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about the images' names, which mean nothing here
-        local.init(
-            local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True, cache_root=str(root / ".cache")
-        )
+        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True, cache_root=str(root / ".cache"))
         pipeline = components.load_component_from_file(str(template))
         with _importable_everywhere():
             try:
                 return dict(pipeline(**parameters).outputs)
             except RuntimeError as error:
                 raise RunFailed(
-                    str(error), hint="The step's own message stands above. Run the same command again to continue from the last finished step."
+                    str(error),
+                    hint="The step's own message stands above. Run the same command again to continue from the last finished step.",
                 ) from error
 
 

@@ -1,12 +1,12 @@
 """EstimatorSpec, the class to inherit from to train a model of your own, and the built-in estimator.
 
-    class MyEstimator(EstimatorSpec):
-        def get_preproc_fn(self, is_training): ...
-        def get_model_fn(self, checkpoint_path): ...
-        def metric_ops(self, labels, predictions): ...
+class MyEstimator(EstimatorSpec):
+    def get_preproc_fn(self, is_training): ...
+    def get_model_fn(self, checkpoint_path): ...
+    def metric_ops(self, labels, predictions): ...
 
-    if __name__ == "__main__":
-        train_estimator.run(MyEstimator)
+if __name__ == "__main__":
+    train_estimator.run(MyEstimator)
 """
 
 from __future__ import annotations
@@ -222,12 +222,19 @@ class BuiltInEstimator(EstimatorSpec):
         return nets.NETS[self.flags.model_name].preprocessing
 
 
-def load(estimator: str | None) -> EstimatorSpec:
+def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
     """An instance of the class that `package.module:Class` names, or the built-in estimator.
+
+    Args:
+        packages: what to install first, so that the module can be imported: see `packages.install`.
 
     Raises:
         FlagError: the text is not of that form, the module cannot be imported, or the class is not an EstimatorSpec.
     """
+    if packages is not None:
+        from tf_image_classification import packages as user_packages
+
+        user_packages.install(packages)
     if estimator is None:
         return BuiltInEstimator()
     expected = "package.module:Class, a class that inherits from EstimatorSpec"

@@ -65,7 +65,7 @@ class Flag:
         """The default as a pipeline parameter: KFP has no good None, so '' or -1 says "not set"."""
         if self.default is None:
             return "" if self.type is str else self.type(-1)
-        return self.default
+        return self.type(self.default)
 
     @property
     def allowed(self) -> str:
@@ -96,8 +96,8 @@ class Flag:
             FlagError: naming the flag, what was received and what is allowed.
         """
         if value is None or value == "" or (self.default is None and self.type is not str and value in (-1, "-1")):
-            if self.default is None or (self.type is str and value is None):
-                return self.default
+            if self.default is None:
+                return None
             raise self._error(value)
         parsed: Value
         try:

@@ -1,8 +1,9 @@
 """Encoded image -> network input, for training and for serving, as the pretrained networks expect it.
 
 Three kinds, named by a network's `preprocessing`: `inception` (random crop of 5-100 % of the image, values in [-1, 1]), `vgg` (short side
-scaled, random crop, mean colour subtracted) and `unit` (resized only, values in [-1, 1]). Source of the first two: the preprocessing with
-which slim's weights were trained. Resizing is TensorFlow 1's bilinear (corners not aligned, no half-pixel centres), as those weights saw it.
+scaled, random crop, mean colour subtracted) and `unit` (resized only, values in [-1, 1]). Source of the first two: the preprocessing
+with which slim's weights were trained. Resizing is TensorFlow 1's bilinear (corners not aligned, no half-pixel centres), as those
+weights saw it.
 
 Random choices come from stateless ops on a seed per image, so that a training can be repeated and continued bit for bit.
 """

@@ -74,7 +74,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         flags.model_dir = tempfile.mkdtemp(prefix="model-")
         _log.warning("--model_dir is not set: using the temporary folder %s", flags.model_dir)
     flags.model_dir = distribution.trial_dir(flags.model_dir)
-    spec = estimator_specs.instantiate(spec_class) if spec_class else estimator_specs.load(flags.estimator)
+    spec = estimator_specs.instantiate(spec_class) if spec_class else estimator_specs.load(flags.estimator, flags.packages)
     data = dataset.prepare_training(
         flags.train_metadata,
         dataset.default_cache_dir(flags.model_dir),

@@ -14,7 +14,7 @@ def gate(
     min_class_recall: float = 0.0,
     max_loss: float = -1.0,
     # flags: end
-) -> NamedTuple("Outputs", passed=bool, reason=str):  # type: ignore[valid-type]  # noqa: F821
+) -> NamedTuple("Outputs", passed=bool, reason=str):  # type: ignore[valid-type]
     """Judges the evaluation by the thresholds.
 
     Args:

@@ -14,7 +14,7 @@ def resolve(
     labels_file: str = "",
     image_root: str = "",
     # flags: end
-) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):  # type: ignore[valid-type]  # noqa: F821
+) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):  # type: ignore[valid-type]
     """Turns the paths that the pipeline was given into concrete ones, and fingerprints what lies there now.
 
     It is never cached: it is cheap, and the cache keys of the later steps hold its outputs.

@@ -24,7 +24,7 @@ def train(
     estimator: str = "",
     packages: str = "",
     seed: int = -1,
-    save_checkpoints_secs: float = 600,
+    save_checkpoints_secs: float = 600.0,
     mixed_precision: bool = False,
     weight_decay: float = 4e-05,
     optimizer: str = "rmsprop",

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+
+from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import FlagError
+
+SEED_DEFAULTS = {
+    "model_dir": None,
+    "checkpoint_path": None,
+    "train_metadata": None,
+    "eval_metadata": None,
+    "batch_size": 1,
+    "train_steps": 20,
+    "image_size": 299,
+    "eval_freq": 5,
+    "eval_throttle_secs": 120,
+    "debug": False,
+    "weight_decay": 0.00004,
+    "optimizer": "rmsprop",
+    "adadelta_rho": 0.95,
+    "adagrad_initial_accumulator_value": 0.1,
+    "adam_beta1": 0.9,
+    "adam_beta2": 0.999,
+    "opt_epsilon": 1.0,
+    "ftrl_learning_rate_power": -0.5,
+    "ftrl_initial_accumulator_value": 0.1,
+    "ftrl_l1": 0.0,
+    "ftrl_l2": 0.0,
+    "momentum": 0.9,
+    "rmsprop_momentum": 0.9,
+    "rmsprop_decay": 0.9,
+    "learning_rate_decay_type": "exponential",
+    "learning_rate": 0.01,
+    "end_learning_rate": 0.0001,
+    "learning_rate_decay_factor": 0.94,
+    "label_smoothing": 0.0,
+    "num_epochs_per_decay": 2.0,
+    "sync_replicas": False,
+    "replicas_to_aggregate": 1,
+    "trainable_scopes": None,
+    "checkpoint_exclude_scopes": None,
+}
+
+
+def test_the_original_flags_and_no_others_are_not_marked_as_ours():
+    assert {flag.name for flag in flag_table.FLAGS if not flag.ours} == set(SEED_DEFAULTS)
+
+
+@pytest.mark.parametrize(("name", "default"), SEED_DEFAULTS.items())
+def test_a_flag_that_is_not_given_has_the_original_default(name, default):
+    parsed = flag_table.validate({}, [name])
+    assert getattr(parsed, name) == default
+    assert type(getattr(parsed, name)) is type(default)
+
+
+def test_every_flag_belongs_to_a_command_or_a_step_and_says_what_it_does():
+    for flag in flag_table.FLAGS:
+        assert flag.commands or flag.steps, flag.name
+        assert flag.help.endswith("."), flag.name
+    assert len(flag_table.BY_NAME) == len(flag_table.FLAGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("batch_size", "0", ">= 1"),
+        ("batch_size", "1.5", "a whole number"),
+        ("batch_size", "many", "a whole number"),
+        ("train_steps", 0, ">= 1"),
+        ("eval_freq", -1, ">= 1"),
+        ("eval_throttle_secs", -1, ">= 0"),
+        ("learning_rate", "nan", "a number > 0"),
+        ("learning_rate", "inf", "a number > 0"),
+        ("label_smoothing", 1.0, "< 1"),
+        ("adam_beta1", 1, "< 1"),
+        ("adagrad_initial_accumulator_value", 0, "> 0"),
+        ("ftrl_learning_rate_power", 0.5, "<= 0"),
+        ("eval_fraction", 0, "> 0 and < 1"),
+        ("debug", "perhaps", "true or false"),
+        ("learning_rate_decay_type", "cosine", "fixed, exponential, polynomial"),
+    ],
+)
+def test_a_bad_value_is_refused_with_the_flag_what_was_received_and_what_is_allowed(name, value, allowed):
+    with pytest.raises(FlagError) as caught:
+        flag_table.validate({name: value}, [name])
+    message = str(caught.value)
+    assert f"--{name}" in message
+    assert repr(value) in message
+    assert allowed in message
+
+
+def test_choices_are_case_sensitive_and_the_nearest_is_suggested():
+    with pytest.raises(FlagError, match="Did you mean adam"):
+        flag_table.validate({"optimizer": "Adam"}, ["optimizer"])
+
+
+def test_an_unknown_flag_is_refused_with_the_nearest_known_one():
+    with pytest.raises(FlagError, match="Did you mean --optimizer"):
+        flag_table.validate({"optimzer": "adam"}, ["optimizer", "momentum"])
+
+
+@pytest.mark.parametrize("name", ["seed", "max_loss", "model_dir", "checkpoint_path"])
+def test_a_pipeline_default_of_a_flag_without_default_means_not_set(name):
+    flag = flag_table.BY_NAME[name]
+    assert flag.pipeline_default in ("", -1)
+    assert flag.parse(flag.pipeline_default) is None
+
+
+def test_every_pipeline_default_is_itself_a_valid_value():
+    for flag in flag_table.of_pipeline():
+        assert flag.parse(flag.pipeline_default) == flag.default
+        assert type(flag.pipeline_default) is flag.type
+
+
+def test_a_step_gets_its_own_flags_out_of_all_arguments():
+    parsed = flag_table.for_step("gate", {"min_accuracy": 0.9, "max_loss": -1.0, "evaluation": object()})
+    assert vars(parsed) == {"min_accuracy": 0.9, "min_macro_f1": 0.0, "min_class_recall": 0.0, "max_loss": None}
+
+
+def test_asking_for_a_flag_that_was_not_parsed_names_those_that_were():
+    with pytest.raises(AttributeError, match=r"no flag named momentum.*seed"):
+        _ = flag_table.validate({}, ["seed"]).momentum
