@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import io
 import re
+import warnings
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -50,12 +51,12 @@ def figure(width: float, height: float, *, title: str = "", xlabel: str = "", yl
     return made, axes
 
 
-def legend(axes: Axes, *, below: bool = False) -> None:
-    """Adds a legend of the labelled series, inside the axes or, for many of them, below."""
+def legend(axes: Axes, *, beside: bool = False) -> None:
+    """Adds a legend of the labelled series, inside the axes or, for many of them, to the right."""
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
-        place: Any = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "ncols": 3} if below else {"loc": "best"}
+        place: Any = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if beside else {"loc": "best"}
         axes.legend(frameon=False, fontsize=8, labelcolor=_INK, **place)
 
 
@@ -70,7 +71,8 @@ def to_svg(figure: Figure, alt: str) -> str:
 
     file = io.StringIO()
     # Ids are hashes of their element and this salt: equal figures give equal bytes, and two figures on a page have no id in common.
-    with rc_context(_STYLE | {"svg.hashsalt": alt}):
+    with rc_context(_STYLE | {"svg.hashsalt": alt}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing")  # the browser will have a font for it
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].strip().replace(_INK, "currentColor")

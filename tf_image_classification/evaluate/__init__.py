@@ -1,0 +1,89 @@
+"""Step 3: judges the SavedModel that would ship on the evaluation images, in one streaming pass.
+
+    evaluate(model_dir, data_dir, output_dir, batch_size=32)
+
+writes into output_dir: `metrics.json`, `report.html`, and `predictions.csv` with a line per image.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from tf_image_classification import flags, manifest, storage
+from tf_image_classification.evaluate.artifacts import by_task, confusion, kfp_metrics
+
+if TYPE_CHECKING:
+    from tf_image_classification.estimator_specs import EstimatorSpec
+    from tf_image_classification.evaluate.model import ServedModel
+
+__all__ = ["METRICS", "PREDICTIONS", "REPORT", "by_task", "confusion", "evaluate", "kfp_metrics"]
+
+METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.csv"
+_PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "numpy")
+
+
+def evaluate(
+    model_dir: str,
+    eval_data: manifest.Manifest | str,
+    output_dir: str,
+    *,
+    batch_size: int,
+    spec: EstimatorSpec | None = None,
+) -> dict[str, Any]:
+    """Scores the evaluation side of a data set with a model and writes what came of it.
+
+    Args:
+        model_dir: model folder, as training exports it.
+        eval_data: a data set, or the folder of one that build_tfrecords built.
+        output_dir: replaced as a whole, once everything is there.
+        batch_size: images per call of the serving signature.
+        spec: its `metric_ops` are reported as `user_metrics`. It gets the flags and, if it has none, the tasks of the model.
+
+    Returns:
+        The content of metrics.json: JSON values, all numbers finite. Of one task its metrics stand at the top; of several they stand
+        under `tasks`, by name.
+
+    Raises:
+        FlagError: the model folder does not exist, or output_dir cannot be written.
+        DataError: model or data cannot be used; see `scoring.score`.
+    """
+    from tf_image_classification.evaluate import model, report, scoring
+
+    data = manifest.read(eval_data) if isinstance(eval_data, str) else eval_data
+    with storage.replacing_dir(output_dir) as folder, model.load(model_dir) as served:
+        if spec:
+            _prepare(spec, served)
+        scored = scoring.score(served, data, os.path.join(folder, PREDICTIONS), batch_size=batch_size, spec=spec)
+        side = data.splits[manifest.EVAL]
+        only_task = next(iter(scored.tasks.values())) if len(scored.tasks) == 1 else None
+        metrics = {
+            **(only_task or {"num_examples": side.examples, "tasks": scored.tasks}),
+            "user_metrics": scored.user_metrics,
+            "model": {"folder": model_dir, **{name: served.facts.get(name) for name in ("model_name", "image_size", "data_fingerprint")}},
+            "data": {"source": data.sources.get(manifest.EVAL), "images": side.images, "rejected": side.rejected},
+            "data_fingerprint": data.fingerprint,
+            "versions": _versions(),
+        }
+        storage.write_text(os.path.join(folder, METRICS), to_json(metrics))
+        storage.write_text(os.path.join(folder, REPORT), report.render(metrics, scored.mistakes, served.facts))
+    return metrics
+
+
+def _prepare(spec: EstimatorSpec, served: ServedModel) -> None:
+    recorded = served.facts.get("flags")
+    spec.flags = flags.Flags(**(recorded if isinstance(recorded, dict) else {}))
+    spec.take_tasks(served.tasks)
+
+
+def to_json(metrics: dict[str, Any]) -> str:
+    """The text of metrics.json: one line for each entry of the top level, so that a large confusion matrix stays readable by eye."""
+    entries = (f"{json.dumps(name)}: {json.dumps(value, allow_nan=False, ensure_ascii=False)}" for name, value in metrics.items())
+    return "{\n  " + ",\n  ".join(entries) + "\n}\n"
+
+
+def _versions() -> dict[str, str]:
+    installed = {distribution.metadata["Name"].lower(): distribution.version for distribution in metadata.distributions()}
+    return {package: installed[package] for package in _PACKAGES if package in installed}
