@@ -1,0 +1,32 @@
+"""`python -m tf_image_classification.build_tfrecords`: images or TFRecords in, shards with a manifest out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tf_image_classification import build_tfrecords, command_line, flags
+
+_DESCRIPTION = "Turns labelled images into TFRecord shards of a training and an evaluation side, with labels, manifest and statistics."
+_EPILOG = "example: python -m tf_image_classification.build_tfrecords --train_metadata photos/ --output_dir data/"
+
+
+def _command(argv: Sequence[str] | None) -> None:
+    parser = command_line.Parser("python -m tf_image_classification.build_tfrecords", _DESCRIPTION, _EPILOG)
+    table = flags.of_command(flags.BUILD)
+    required = ("train_metadata", "output_dir")
+    parser.add_flags(table, required)
+    given = parser.parse_flags(table, argv, required)
+    build_tfrecords.build(
+        given.train_metadata,
+        given.output_dir,
+        eval_metadata=given.eval_metadata,
+        labels_file=given.labels_file,
+        image_root=given.image_root,
+        eval_fraction=given.eval_fraction,
+        workers=given.workers,
+    )
+    print(given.output_dir)
+
+
+if __name__ == "__main__":
+    command_line.main(_command)

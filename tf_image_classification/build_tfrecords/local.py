@@ -1,0 +1,101 @@
+"""The engine of one machine: jobs spread over worker processes, their answers in the order of the jobs.
+
+The workers are programs of their own that talk in lines of JSON. multiprocessing would import the main module again in each of
+them, and the main module of a training is a user's script that loads TensorFlow.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from tf_image_classification import errors
+from tf_image_classification.build_tfrecords.worker import Answer, Job, run
+from tf_image_classification.errors import UserError
+
+_JOBS_AHEAD = 4  # per worker: keeps all of them busy behind a slow one, and bounds what waits on the disk
+_SERVE = "from tf_image_classification.build_tfrecords import worker; worker.serve()"
+
+Worker = subprocess.Popen[str]
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_jobs(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
+    """Runs jobs, in this process for one worker, else in as many processes.
+
+    Yields:
+        Each job with its answer, in the order of `jobs`, whatever the number of workers.
+
+    Raises:
+        UserError: the first error that a worker answered with, or that a worker died.
+    """
+    answers = ((job, run(job)) for job in jobs) if workers == 1 else _run_in_processes(jobs, workers)
+    for job, answer in answers:
+        if "error" in answer:
+            raise getattr(errors, answer["kind"])(**answer["error"])
+        yield job, answer
+
+
+def _run_in_processes(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
+    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    pending: collections.deque[tuple[Job, Future[Answer]]] = collections.deque()
+    with contextlib.ExitStack() as stack:
+        executor = ThreadPoolExecutor(workers)
+        stack.callback(executor.shutdown, cancel_futures=True)
+        for _ in range(workers):
+            worker = _start()
+            stack.callback(_stop, worker)
+            idle.put(worker)
+        for job in jobs:
+            pending.append((job, executor.submit(_ask, idle, job)))
+            if len(pending) > _JOBS_AHEAD * workers:
+                done, future = pending.popleft()
+                yield done, future.result()
+        while pending:
+            done, future = pending.popleft()
+            yield done, future.result()
+
+
+def _start() -> Worker:
+    # The same modules as here, wherever this package was imported from.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)}
+    return subprocess.Popen([sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def _stop(worker: Worker) -> None:
+    worker.kill()
+    with contextlib.suppress(BrokenPipeError):
+        worker.communicate()
+
+
+def _ask(idle: queue.SimpleQueue[Worker], job: Job) -> Answer:
+    worker = idle.get()
+    assert worker.stdin and worker.stdout
+    line = ""
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.write(json.dumps(job) + "\n")
+        worker.stdin.flush()
+        line = worker.stdout.readline()
+    idle.put(worker)
+    if not line.endswith("\n"):
+        code = worker.wait()
+        ended = f"signal {-code}" if code < 0 else f"exit code {code}"
+        at = job["records"] if "records" in job else f"{job['entries'][0][0]} and the {len(job['entries']) - 1} images after it"
+        raise UserError(
+            "A worker process died",
+            received=f"{ended}, while working on {at}",
+            hint="If memory ran out (signal 9), give fewer --workers.",
+        )
+    answer: Answer = json.loads(line)
+    return answer
