@@ -110,7 +110,13 @@ def stat(path: str) -> Stat:
 
 
 def walk(folder: str) -> Iterator[Stat]:
-    """All files below a folder, in the order of their paths. Hidden files and folders are passed over."""
+    """All files below a folder, in the order of their paths. Hidden files and folders are passed over.
+
+    A file that cannot be looked at, such as a dangling link, has size and version 0: whoever opens it learns why.
+
+    Raises:
+        PermissionError: a folder may not be listed.
+    """
     folder = mounted(folder)
     if is_gcs(folder):
         bucket, prefix = split_gcs(folder)
@@ -120,13 +126,20 @@ def walk(folder: str) -> Iterator[Stat]:
             if relative and not relative.endswith("/") and not any(part.startswith(".") for part in relative.split("/")):
                 yield Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation or 0)
         return
-    for directory, folders, names in os.walk(folder, followlinks=True):
+
+    def refuse(error: OSError) -> None:
+        if isinstance(error, PermissionError):
+            raise error
+
+    for directory, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if not name.startswith("."):
                 path = os.path.join(directory, name)
-                with contextlib.suppress(FileNotFoundError):  # a dangling link, or a file that was removed meanwhile
+                try:
                     yield stat(path)
+                except OSError:
+                    yield Stat(path, 0, 0)
 
 
 def join(folder: str, *parts: str) -> str:
@@ -139,16 +152,19 @@ def read_bytes(path: str) -> bytes:
 
     Raises:
         FileNotFoundError: there is no such file.
+        PermissionError: it may not be read.
     """
     path = mounted(path)
     if is_gcs(path):
-        from google.api_core.exceptions import NotFound
+        from google.api_core.exceptions import Forbidden, NotFound
 
         bucket, name = split_gcs(path)
         try:
             return _bucket(bucket).blob(name).download_as_bytes()
         except NotFound:
             raise FileNotFoundError(path) from None
+        except Forbidden:
+            raise PermissionError(path) from None
     return Path(path).read_bytes()
 
 
@@ -208,7 +224,9 @@ def replacing_dir(path: str) -> Iterator[str]:
             shutil.rmtree(leftover, ignore_errors=True)
         os.mkdir(aside)
     except OSError as error:
-        raise FlagError(f"Cannot write to {path}", received=error.strerror, expected="a folder that can be created and written to") from error
+        raise FlagError(
+            f"Cannot write to {path}", received=error.strerror, expected="a folder that can be created and written to"
+        ) from error
     try:
         yield aside
         previous = _aside(path)
@@ -235,12 +253,16 @@ def exclusive(folder: str) -> Iterator[None]:
         os.makedirs(folder, exist_ok=True)
         file = open(lock, "w")  # noqa: SIM115 - closed below, which releases the lock
     except OSError as error:
-        raise FlagError(f"Cannot write to {folder}", received=error.strerror, expected="a folder that can be created and written to") from error
+        raise FlagError(
+            f"Cannot write to {folder}", received=error.strerror, expected="a folder that can be created and written to"
+        ) from error
     with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise FlagError("Another process is at work here", received=folder, hint="Wait for it to end, or choose another folder.") from None
+            raise FlagError(
+                "Another process is at work here", received=folder, hint="Wait for it to end, or choose another folder."
+            ) from None
         except OSError:  # a mounted bucket may have no locks
             pass
         yield
