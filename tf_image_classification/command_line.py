@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import logging
+import os
 import re
 import sys
 import textwrap
@@ -39,7 +40,9 @@ class Parser(argparse.ArgumentParser):
             text = flag.help.replace("%", "%%") + default
             if flag.type is bool:
                 group.add_argument(f"--{flag.name}", nargs="?", const=True, default=argparse.SUPPRESS, metavar="true|false", help=text)
-                group.add_argument(f"--no{flag.name}", dest=flag.name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+                group.add_argument(
+                    f"--no{flag.name}", dest=flag.name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                )
             else:
                 metavar = "|".join(flag.choices) if flag.choices and len(flag.choices) < 5 else flag.type.__name__.upper()
                 group.add_argument(
@@ -68,7 +71,9 @@ class Parser(argparse.ArgumentParser):
             for stray in strays:
                 if stray.startswith("--"):
                     raise flag_table.unknown_flag(stray.removeprefix("--").partition("=")[0], known)
-            raise FlagError("A value stands where no flag takes it", received=" ".join(strays), hint="Put it behind the flag that it belongs to.")
+            raise FlagError(
+                "A value stands where no flag takes it", received=" ".join(strays), hint="Put it behind the flag that it belongs to."
+            )
         return parsed
 
     def error(self, message: str) -> NoReturn:
@@ -97,6 +102,10 @@ def reporting_errors() -> Iterator[None]:
     Raises:
         SystemExit: with the error's exit code.
     """
+    # TensorFlow's C++ part otherwise begins every command with a page about itself; who wants to read it sets the variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for chatty in ("absl", "tensorflow", "matplotlib"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
     try:
         yield

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from tf_image_classification import hooks, plots
+from tf_image_classification import history, plots
 
 
 def page(model_dir: str) -> str:
-    """A self-contained HTML page of what `hooks.History` recorded in `model_dir`."""
+    """A self-contained HTML page of what `history.History` recorded in `model_dir`."""
     import jinja2
 
-    entries = hooks.read_history(model_dir)
+    entries = history.read_history(model_dir)
     series: dict[str, dict[str, list[tuple[int, float]]]] = {}
     for entry in entries:
         for name, value in entry.items():
@@ -30,7 +30,14 @@ def _chart(name: str, by_kind: dict[str, list[tuple[int, float]]]) -> Any:
     figure, axes = plots.figure(5.2, 2.8, title=name.replace("_", " "), xlabel="global step")
     for colour, (kind, points) in zip(plots.SERIES, sorted(by_kind.items(), reverse=True), strict=False):
         steps, values = zip(*points, strict=True)
-        axes.plot(steps, values, color=colour, label={"train": "training", "eval": "evaluation"}[kind], marker="o" if len(points) < 30 else "", markersize=3)
+        axes.plot(
+            steps,
+            values,
+            color=colour,
+            label={"train": "training", "eval": "evaluation"}[kind],
+            marker="o" if len(points) < 30 else "",
+            markersize=3,
+        )
     if len(by_kind) > 1:
         plots.legend(axes)
     return {"name": name, "svg": markupsafe.Markup(plots.to_svg(figure, f"{name} over global steps"))}  # noqa: S704 - made by matplotlib, which escapes

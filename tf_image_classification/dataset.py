@@ -141,7 +141,9 @@ def prepare_training(
 
     return _cached(
         cache_dir,
-        build_tfrecords.fingerprint(train_metadata, eval_metadata, labels_file=labels_file, image_root=image_root, eval_fraction=eval_fraction),
+        build_tfrecords.fingerprint(
+            train_metadata, eval_metadata, labels_file=labels_file, image_root=image_root, eval_fraction=eval_fraction
+        ),
         lambda fingerprint: build_tfrecords.build(
             train_metadata,
             cache_dir,
@@ -151,6 +153,31 @@ def prepare_training(
             eval_fraction=eval_fraction,
             workers=workers,
             fingerprint=fingerprint,
+        ),
+    )
+
+
+def prepare_evaluation(
+    eval_metadata: str,
+    tasks: Sequence[Task],
+    *,
+    cache_dir: str,
+    image_root: str | None = None,
+    workers: int | None = None,
+) -> Manifest:
+    """An evaluation side for a model that exists: its own classes decide the ids.
+
+    Args:
+        tasks: the model's.
+        cache_dir: images that do not come as TFRecords are built into shards here.
+    """
+    from tf_image_classification import build_tfrecords
+
+    return _cached(
+        cache_dir,
+        build_tfrecords.fingerprint(eval_metadata, image_root=image_root),
+        lambda fingerprint: build_tfrecords.build_eval(
+            eval_metadata, cache_dir, tasks, image_root=image_root, workers=workers, fingerprint=fingerprint
         ),
     )
 
@@ -177,7 +204,9 @@ def _records(data: Manifest, split: str, batch_size: int, *, seed: int | tf.Tens
     files = tf.data.Dataset.from_tensor_slices(paths)
     if len(paths) > 1:
         files = files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=False)
-        records = files.interleave(read, cycle_length=min(len(paths), _SHARDS_AT_ONCE), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        records = files.interleave(
+            read, cycle_length=min(len(paths), _SHARDS_AT_ONCE), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
     else:
         records = files.flat_map(read)
     return records.shuffle(_shuffle_buffer(side, batch_size), seed=seed, reshuffle_each_iteration=False)

@@ -37,7 +37,12 @@ class Serving(tf.Module):
         super().__init__()
         # Holding the variables, not the Keras model, writes each of them once and keeps Keras out of the SavedModel.
         self.model_variables = [variable.value for variable in model.variables]
-        self._model, self._preproc_fn, self._image_size, self._tasks = (lambda images: model(images, training=False)), preproc_fn, image_size, tasks
+        self._model, self._preproc_fn, self._image_size, self._tasks = (
+            (lambda images: model(images, training=False)),
+            preproc_fn,
+            image_size,
+            tasks,
+        )
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:

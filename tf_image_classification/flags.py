@@ -232,14 +232,14 @@ FLAGS: tuple[Flag, ...] = (
     # Data
     Flag("labels_file", str, None, DATA,
          "Text file with one class name per line; the line number, from 0, is the class id. Not set: the sorted names of the training set.",
-         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
+         commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
     Flag("image_root", str, None, DATA,
          "Folder that relative image paths in a CSV are relative to, and outside which no image is read. Not set: the CSV's own folder.",
          commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
     Flag("eval_fraction", float, 0.2, DATA,
          "Share of the training images that is held out for evaluation when --eval_metadata is not set. An image's path decides, so adding "
          "images moves none.",
-         above=0, below=1, commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
+         above=0, below=1, commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
     Flag("workers", int, None, DATA, "Processes that read and check images. Not set: one per core.",
          least=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
     Flag("output_dir", str, None, DATA, "Folder that the command's results are written to.",

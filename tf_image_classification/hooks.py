@@ -1,4 +1,4 @@
-"""What runs around the training loop: checkpoints, progress and summaries, the stop at NaN, preemption.
+"""What runs around the training loop: loading and saving checkpoints, progress and summaries, the stop at NaN, preemption.
 
 The loop calls every hook after each step. Losses stay on the device until a hook needs their numbers, so that a hook does not make
 the device wait for Python.
@@ -11,6 +11,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,17 +20,61 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_image_classification import storage
-from tf_image_classification.errors import TrainingError
+from tf_image_classification import checkpoints, storage
+from tf_image_classification.errors import CheckpointError, TrainingError
+from tf_image_classification.flags import Flags
+from tf_image_classification.history import History
 
 if TYPE_CHECKING:
+    import keras
     from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
 
 SUMMARY_STEPS = 100
-HISTORY_FILE = "history.jsonl"
+WARM_START_FILE = "warm_start.json"
 _LOG_EVERY_SECS = 10.0
+
+
+def load_checkpoint(model: keras.Model, manager: tf.train.CheckpointManager, flags: Flags) -> dict[str, Any] | None:
+    """Gives a training its first state: its own newest checkpoint, else --checkpoint_path, else the initial values.
+
+    Args:
+        manager: of the folder of own checkpoints; its checkpoint holds the model's variables.
+
+    Returns:
+        What the training was once warm-started from, also when it now goes on from its own checkpoint; None for scratch.
+
+    Raises:
+        CheckpointError: own checkpoints are there and none can be read or fits, or --checkpoint_path cannot be used.
+    """
+    record = os.path.join(manager.directory, WARM_START_FILE)
+    damaged = []
+    for path in reversed(manager.checkpoints):
+        try:
+            checkpoints.restore(manager.checkpoint, path)
+        except (tf.errors.OpError, OSError) as error:
+            damaged.append(path)
+            _log.warning("Passing over the damaged checkpoint %s: %s", path, str(error).splitlines()[0])
+            continue
+        _log.info("Continuing from %s", path)
+        if flags.checkpoint_path:
+            _log.info("Ignoring --checkpoint_path because %s has a checkpoint already", manager.directory)
+        return json.loads(storage.read_text(record)) if os.path.exists(record) else None
+    if damaged:
+        raise CheckpointError(
+            f"No checkpoint in {manager.directory} can be read",
+            received=", ".join(damaged),
+            hint="Remove them to start afresh, or use another --model_dir.",
+        )
+    if not flags.checkpoint_path:
+        _log.info("Training from scratch")
+        return None
+    report = checkpoints.warm_start(model, flags.checkpoint_path, flags.checkpoint_exclude_scopes)
+    _log.info("Starting from %s\n%s", flags.checkpoint_path, report.table())
+    made = {"checkpoint": flags.checkpoint_path, "loaded": len(report.loaded), "not_loaded": sorted([*report.excluded, *report.missing])}
+    storage.write_text(record, json.dumps(made, indent=2) + "\n")
+    return made
 
 
 class Hook:
@@ -159,33 +204,6 @@ class Preempted(SystemExit):
         super().__init__(128 + signal.SIGTERM)
 
 
-class History:
-    """The course of a training, one JSON object a line; what a resumed training will do again is cut off first."""
-
-    def __init__(self, model_dir: str, start_step: int) -> None:
-        self._path = os.path.join(model_dir, HISTORY_FILE)
-        kept = [entry for entry in read_history(model_dir) if entry["step"] <= start_step]
-        storage.write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
-
-    def add(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Adds the values of one moment. `kind` is train or eval."""
-        with open(self._path, "a") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
-
-
-def read_history(model_dir: str) -> list[dict[str, Any]]:
-    """What `History` wrote, in order. A line that was cut short by a kill ends it."""
-    entries: list[dict[str, Any]] = []
-    path = os.path.join(model_dir, HISTORY_FILE)
-    if os.path.exists(path):
-        for line in storage.read_text(path).splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                break
-    return entries
-
-
 class Progress(Hook):
     """A bar on a terminal, a line now and then in a log; summaries for TensorBoard and the training's history."""
 
@@ -204,8 +222,6 @@ class Progress(Hook):
         self._summary_time = self._logged_at = time.monotonic()
 
     def begin(self, step: int) -> None:
-        import sys
-
         self._summary_step, self._summary_time = step, time.monotonic()
         if sys.stderr.isatty():
             from tqdm import tqdm
@@ -233,7 +249,9 @@ class Progress(Hook):
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         else:
-            _log.info("Step %d of %d: loss %.4f, learning rate %.3g, %.1f steps per second", step, self._total_steps, loss, rate, steps_per_sec)
+            _log.info(
+                "Step %d of %d: loss %.4f, learning rate %.3g, %.1f steps per second", step, self._total_steps, loss, rate, steps_per_sec
+            )
         if summarise:
             self._summary_step, self._summary_time = step, now
             with self._writer.as_default(step=step):

@@ -145,9 +145,13 @@ def read(folder: str) -> Manifest:
         tasks = tuple(Task(task["name"], tuple(task["labels"]), task["feature"]) for task in content.pop("tasks"))
         return Manifest(tasks=tasks, splits=splits, folder=folder, **content)
     except FileNotFoundError:
-        raise DataError("There is no built data set here", received=folder, expected=f"a folder with a {FILE_NAME}, as build_tfrecords writes it") from None
+        raise DataError(
+            "There is no built data set here", received=folder, expected=f"a folder with a {FILE_NAME}, as build_tfrecords writes it"
+        ) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(f"{path} is not a manifest that this version reads", received=repr(error), hint="Build the data set again.") from error
+        raise DataError(
+            f"{path} is not a manifest that this version reads", received=repr(error), hint="Build the data set again."
+        ) from error
 
 
 def write_labels(path: str, labels: Sequence[str]) -> None:

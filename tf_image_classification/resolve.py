@@ -41,7 +41,11 @@ def resolve(flags: Flags) -> Resolved:
     if flags.train_metadata is None:
         raise FlagError("--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords")
     fingerprint = build_tfrecords.fingerprint(
-        flags.train_metadata, flags.eval_metadata, labels_file=flags.labels_file, image_root=flags.image_root
+        flags.train_metadata,
+        flags.eval_metadata,
+        labels_file=flags.labels_file,
+        image_root=flags.image_root,
+        eval_fraction=flags.eval_fraction,
     )
     checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
     version = _version(checkpoint) if checkpoint else ""
@@ -62,10 +66,16 @@ def _follow(path: str) -> str:
 
 def _version(path: str) -> str:
     """A hash over names, sizes and versions of the files of a checkpoint: a folder, or all files that begin with its name."""
-    files = list(storage.walk(path)) if storage.is_dir(path) else [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]
+    files = (
+        list(storage.walk(path))
+        if storage.is_dir(path)
+        else [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]
+    )
     if not files:
         raise CheckpointError(
-            "There is no checkpoint here", received=path, expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .weights.h5"
+            "There is no checkpoint here",
+            received=path,
+            expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .weights.h5",
         )
     digest = hashlib.sha256()
     for file in sorted(files):

@@ -57,9 +57,7 @@ def train_step(
     return step  # type: ignore[no-any-return]
 
 
-def total_loss(
-    spec: EstimatorSpec, model: keras.Model, images: tf.Tensor, labels: Tensors, *, training: bool
-) -> tuple[tf.Tensor, Tensors]:
+def total_loss(spec: EstimatorSpec, model: keras.Model, images: tf.Tensor, labels: Tensors, *, training: bool) -> tuple[tf.Tensor, Tensors]:
     """The loss of a batch plus regularisation, and the logits by task in float32."""
     outputs = model(images, training=training)
     by_task = outputs if isinstance(outputs, dict) else {spec.class_dict[0]["name"]: outputs}

@@ -7,10 +7,12 @@ or, for an EstimatorSpec of your own, `train_estimator.run(MyEstimator)` in its 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,9 +20,12 @@ from tf_image_classification import command_line, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
+from tf_image_classification.history import History
+from tf_image_classification.manifest import EVAL, TRAIN
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.manifest import Manifest
@@ -115,226 +120,212 @@ def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, exp
     import keras
     import tensorflow as tf
 
-    from tf_image_classification import checkpoints, dataset, distribution, hooks, optimizers, steps
+    from tf_image_classification import checkpoints, dataset, hooks
 
     spec.flags = flags
     spec.take_tasks(data.tasks)
     dataset.check_tasks(data, spec.class_dict)
     if flags.seed is not None:
         keras.utils.set_random_seed(flags.seed)
-    model_dir = flags.model_dir
-    with storage.exclusive(model_dir):
-        strategy = distribution.strategy()
-        if flags.batch_size % strategy.num_replicas_in_sync:
-            raise FlagError(
-                "--batch_size cannot be shared evenly among the replicas",
-                received=flags.batch_size,
-                expected=f"a multiple of {strategy.num_replicas_in_sync}",
-            )
-
-        params = _params(spec, data, flags)
-        learning_rate = optimizers.make_schedule(flags, params.num_samples_per_epoch)
-        with strategy.scope(), _precision(flags.mixed_precision):
-            model = spec.get_model_fn(flags.checkpoint_path)(params)
-            variables = checkpoints.trainable_variables(model, flags.trainable_scopes)
-            optimizer = optimizers.make_optimizer(flags, learning_rate)
-            if flags.mixed_precision:
-                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-            optimizer.build(variables)
-            global_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
-            data_seed = tf.Variable(_fresh_seed(flags.seed), dtype=tf.int64, trainable=False, name="data_seed")
-
-        state = checkpoints.training_checkpoint(model, optimizer, global_step, {"data_seed": data_seed})
-        manager = tf.train.CheckpointManager(state, model_dir, max_to_keep=5, checkpoint_name="model.ckpt")
-        warm_start = _start(model, manager, flags)
-        start = int(global_step)
-        _log.info(
-            "%s: %s parameters, %s of them trained; %s training and %s evaluation examples",
-            params.model_name if flags.estimator is None else flags.estimator,
-            f"{model.count_params():,}",
-            f"{sum(int(tf.size(variable.value)) for variable in variables):,}",
-            f"{data.splits['train'].examples:,}",
-            f"{data.splits['eval'].examples:,}",
-        )
-
-        evaluation = steps.Evaluation(
-            spec,
-            model,
-            spec.input_fn(
-                data,
-                is_training=False,
-                batch_size=flags.batch_size,
-                image_size=flags.image_size,
-                steps=flags.eval_freq,
-                shuffle=not flags.debug,
-            ),
-        )
-        history = hooks.History(model_dir, start)
-        eval_writer = tf.summary.create_file_writer(os.path.join(model_dir, "eval"))
-
-        def evaluate(step: int) -> dict[str, float]:
-            metrics = evaluation(step)
-            with eval_writer.as_default(step=step):
-                for name, value in metrics.items():
-                    tf.summary.scalar(name, value)
-            eval_writer.flush()
-            history.add("eval", step, {name: value for name, value in metrics.items() if name != "global_step"})
-            shown = ", ".join(f"{name} {value:.4f}" for name, value in metrics.items() if name != "global_step")
-            _log.info("Evaluation at step %d: %s", step, shown)
-            return metrics
-
-        if start >= flags.train_steps:
+    with storage.exclusive(flags.model_dir):
+        made = _make(spec, data, flags)
+        state = checkpoints.training_checkpoint(made.model, made.optimizer, made.global_step, {"data_seed": made.data_seed})
+        manager = tf.train.CheckpointManager(state, flags.model_dir, max_to_keep=5, checkpoint_name="model.ckpt")
+        warm_start = hooks.load_checkpoint(made.model, manager, flags)
+        start = int(made.global_step)
+        history = History(flags.model_dir, start)
+        evaluate = _evaluation(spec, made.model, data, flags, history)
+        if start < flags.train_steps:
+            metrics = _train(spec, made, data, flags, manager, history, evaluate)
+        else:
             _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
             metrics = evaluate(start)
-        else:
-            nan_stop = hooks.NanStop()
-            saver = hooks.CheckpointSaver(manager, flags.save_checkpoints_secs, nan_stop)
-            progress = hooks.Progress(
-                tf.summary.create_file_writer(model_dir),
-                history,
-                flags.train_steps,
-                flags.batch_size,
-                lambda step: float(learning_rate(step)) if callable(learning_rate) else float(learning_rate),
-            )
-            batches = spec.input_fn(
-                data,
-                is_training=True,
-                batch_size=flags.batch_size,
-                image_size=flags.image_size,
-                steps=flags.train_steps - start,
-                first_step=start,
-                seed=int(data_seed),
-                shuffle=not flags.debug,
-            )()
-            metrics = _loop(
-                steps.train_step(spec, model, optimizer, variables, global_step, strategy),
-                iter(strategy.experimental_distribute_dataset(batches)),
-                range(start + 1, flags.train_steps + 1),
-                [nan_stop, saver, hooks.Preemption(saver), progress],
-                saver,
-                evaluate,
-                flags.eval_throttle_secs,
-            )
-
-        target = export_dir or os.path.join(model_dir, EXPORT_DIR)
-        _export(spec, model, params, data, flags, target, metrics, warm_start)
-        return Outcome(model_dir, target, metrics, max(0, flags.train_steps - start))
+        target = export_dir or os.path.join(flags.model_dir, EXPORT_DIR)
+        _export(spec, made, data, flags, target, {"warm_start": warm_start, "metrics": metrics})
+    return Outcome(flags.model_dir, target, metrics, max(0, flags.train_steps - start))
 
 
-def _loop(step_fn: Any, iterator: Any, step_range: range, hooks: Any, saver: Any, evaluate: Any, throttle_secs: float) -> dict[str, float]:
-    """Makes the steps; evaluates, on a checkpoint, whenever `throttle_secs` have gone by, and at the end."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What is made under the distribution strategy."""
+
+    strategy: tf.distribute.Strategy
+    params: Flags
+    model: keras.Model
+    variables: list[keras.Variable]
+    optimizer: keras.optimizers.Optimizer
+    learning_rate: Callable[[int], Any] | float
+    global_step: tf.Variable
+    data_seed: tf.Variable
+
+
+def _make(spec: EstimatorSpec, data: Manifest, flags: Flags) -> _Made:
+    """Builds network and optimizer where they will train."""
+    import keras
+    import tensorflow as tf
+
+    from tf_image_classification import checkpoints, distribution, optimizers
+
+    strategy = distribution.strategy()
+    if flags.batch_size % strategy.num_replicas_in_sync:
+        raise FlagError(
+            "--batch_size cannot be shared evenly among the replicas",
+            received=flags.batch_size,
+            expected=f"a multiple of {strategy.num_replicas_in_sync}",
+        )
+    outputs = {entry["name"]: entry["depth"] for entry in spec.class_dict}
+    examples = data.splits[TRAIN].examples
+    params = Flags(**vars(flags), outputs=outputs, num_classes=next(iter(outputs.values())), num_samples_per_epoch=examples)
+    learning_rate = optimizers.make_schedule(flags, examples)
+    with strategy.scope(), _precision(flags.mixed_precision):
+        model = spec.get_model_fn(flags.checkpoint_path)(params)
+        variables = checkpoints.trainable_variables(model, flags.trainable_scopes)
+        optimizer = optimizers.make_optimizer(flags, learning_rate)
+        if flags.mixed_precision:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(variables)
+        global_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
+        # Saved with the checkpoint, so that a training without --seed, too, goes on in its own order.
+        drawn = int.from_bytes(os.urandom(4), "big") >> 1 if flags.seed is None else flags.seed
+        data_seed = tf.Variable(drawn, dtype=tf.int64, trainable=False, name="data_seed")
+    _log.info(
+        "%s: %s parameters, %s of them trained; %s training and %s evaluation examples",
+        _model_name(spec, flags) or type(spec).__name__,
+        f"{model.count_params():,}",
+        f"{sum(math.prod(variable.shape) for variable in variables):,}",
+        f"{examples:,}",
+        f"{data.splits[EVAL].examples:,}",
+    )
+    return _Made(strategy, params, model, variables, optimizer, learning_rate, global_step, data_seed)
+
+
+def _evaluation(
+    spec: EstimatorSpec, model: keras.Model, data: Manifest, flags: Flags, history: History
+) -> Callable[[int], dict[str, float]]:
+    """The function that evaluates the model as it is at a step, and records what it found."""
+    import tensorflow as tf
+
+    from tf_image_classification import steps
+
+    input_fn = spec.input_fn(
+        data,
+        is_training=False,
+        batch_size=flags.batch_size,
+        image_size=flags.image_size,
+        steps=flags.eval_freq,
+        shuffle=not flags.debug,
+    )
+    evaluation = steps.Evaluation(spec, model, input_fn)
+    writer = tf.summary.create_file_writer(os.path.join(flags.model_dir, "eval"))
+
+    def evaluate(step: int) -> dict[str, float]:
+        metrics = evaluation(step)
+        values = {name: value for name, value in metrics.items() if name != "global_step"}
+        with writer.as_default(step=step):
+            for name, value in values.items():
+                tf.summary.scalar(name, value)
+        writer.flush()
+        history.add("eval", step, values)
+        _log.info("Evaluation at step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
+        return metrics
+
+    return evaluate
+
+
+def _train(
+    spec: EstimatorSpec,
+    made: _Made,
+    data: Manifest,
+    flags: Flags,
+    manager: tf.train.CheckpointManager,
+    history: History,
+    evaluate: Callable[[int], dict[str, float]],
+) -> dict[str, float]:
+    """Makes the steps up to --train_steps; evaluates, on a checkpoint, every --eval_throttle_secs and at the end."""
+    import tensorflow as tf
+
+    from tf_image_classification import hooks, steps
+
+    step = start = int(made.global_step)
+    batches = spec.input_fn(
+        data,
+        is_training=True,
+        batch_size=flags.batch_size,
+        image_size=flags.image_size,
+        steps=flags.train_steps - start,
+        first_step=start,
+        seed=int(made.data_seed),
+        shuffle=not flags.debug,
+    )()
+    iterator = iter(made.strategy.experimental_distribute_dataset(batches))
+    update = steps.train_step(spec, made.model, made.optimizer, made.variables, made.global_step, made.strategy)
+    nan_stop = hooks.NanStop()
+    saver = hooks.CheckpointSaver(manager, flags.save_checkpoints_secs, nan_stop)
+    rate = made.learning_rate
+    progress = hooks.Progress(
+        tf.summary.create_file_writer(flags.model_dir),
+        history,
+        flags.train_steps,
+        flags.batch_size,
+        lambda at: float(rate(at)) if callable(rate) else rate,
+    )
+    around: list[hooks.Hook] = [nan_stop, saver, hooks.Preemption(saver), progress]
     evaluated_at = time.monotonic()
-    step = step_range.start - 1
     try:
-        for hook in hooks:
-            hook.begin(step)
-        for step in step_range:
-            loss = step_fn(iterator)
-            for hook in hooks:
+        for hook in around:
+            hook.begin(start)
+        for step in range(start + 1, flags.train_steps + 1):
+            loss = update(iterator)
+            for hook in around:
                 hook.after_step(step, loss)
-            if time.monotonic() - evaluated_at >= throttle_secs and step < step_range.stop - 1:
+            if step < flags.train_steps and time.monotonic() - evaluated_at >= flags.eval_throttle_secs:
                 saver.save(step)
                 evaluate(step)
                 evaluated_at = time.monotonic()
-        for hook in hooks:
+        for hook in around:
             hook.end(step)
     finally:
-        for hook in hooks:
+        for hook in around:
             hook.close()
-    metrics: dict[str, float] = evaluate(step)
-    return metrics
+    return evaluate(step)
 
 
-def _start(model: keras.Model, manager: Any, flags: Flags) -> dict[str, Any] | None:
-    """Restores the newest own checkpoint that can be read, or warm-starts. Returns what model.json says of the warm start."""
-    import tensorflow as tf
-
-    from tf_image_classification import checkpoints
-
-    for path in reversed(manager.checkpoints):
-        try:
-            manager.checkpoint.restore(path).assert_existing_objects_matched()
-        except (tf.errors.DataLossError, tf.errors.NotFoundError, tf.errors.OutOfRangeError) as error:
-            _log.warning("Passing over the damaged checkpoint %s: %s", path, str(error).splitlines()[0])
-            continue
-        _log.info("Continuing from %s", path)
-        if flags.checkpoint_path:
-            _log.info("Ignoring --checkpoint_path because %s has a checkpoint already", manager.directory)
-        return None
-    if not flags.checkpoint_path:
-        _log.info("Training from scratch")
-        return None
-    report = checkpoints.warm_start(model, flags.checkpoint_path, flags.checkpoint_exclude_scopes)
-    _log.info("Starting from %s\n%s", flags.checkpoint_path, report.table())
-    return {"checkpoint": flags.checkpoint_path, "loaded": len(report.loaded), "not_loaded": sorted([*report.excluded, *report.missing])}
-
-
-def _params(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Flags:
-    """What model_fn gets: every flag, and the sizes that come from the data."""
-    outputs = {entry["name"]: entry["depth"] for entry in spec.class_dict}
-    return Flags(
-        **vars(flags),
-        outputs=outputs,
-        num_classes=next(iter(outputs.values())),
-        num_samples_per_epoch=data.splits["train"].examples,
-    )
-
-
-def _fresh_seed(seed: int | None) -> int:
-    return int.from_bytes(os.urandom(4), "big") >> 1 if seed is None else seed
-
-
-def _precision(mixed: bool) -> Any:
-    """A context in which layers are made to compute in float16, or in float32."""
-    import contextlib
-
+@contextlib.contextmanager
+def _precision(mixed: bool) -> Iterator[None]:
+    """Layers that are made in the block compute in float16, or in float32."""
     import keras
 
-    @contextlib.contextmanager
-    def policy() -> Any:
-        previous = keras.mixed_precision.dtype_policy()
-        keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
-        try:
-            yield
-        finally:
-            keras.mixed_precision.set_dtype_policy(previous)
-
-    return policy()
+    previous = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_dtype_policy(previous)
 
 
-def _export(
-    spec: EstimatorSpec,
-    model: keras.Model,
-    params: Flags,
-    data: Manifest,
-    flags: Flags,
-    folder: str,
-    metrics: dict[str, float],
-    warm_start: dict[str, Any] | None,
-) -> None:
+def _export(spec: EstimatorSpec, made: _Made, data: Manifest, flags: Flags, folder: str, facts: dict[str, Any]) -> None:
     from tf_image_classification import export
 
+    model = made.model
     if flags.mixed_precision:  # what is served computes in float32 whatever the training computed in
         with _precision(False):
-            served = spec.get_model_fn(None)(params)
-        served.set_weights(model.get_weights())
-        model = served
+            model = spec.get_model_fn(None)(made.params)
+        model.set_weights(made.model.get_weights())
     by_name = {task.name: task for task in data.tasks}
-    export.export(
-        model,
-        spec,
-        [by_name[entry["name"]] for entry in spec.class_dict],
-        folder,
-        {
-            "model_name": flags.model_name if flags.estimator is None and type(spec).__name__ == "BuiltInEstimator" else None,
-            "estimator": f"{type(spec).__module__}:{type(spec).__qualname__}",
-            "flags": vars(flags),
-            "data_fingerprint": data.fingerprint,
-            "warm_start": warm_start,
-            "metrics": metrics,
-        },
-        flags.image_size,
-    )
+    facts = {
+        "model_name": _model_name(spec, flags),
+        "estimator": f"{type(spec).__module__}:{type(spec).__qualname__}",
+        "flags": vars(flags),
+        "data_fingerprint": data.fingerprint,
+        **facts,
+    }
+    export.export(model, spec, [by_name[entry["name"]] for entry in spec.class_dict], folder, facts, flags.image_size)
+
+
+def _model_name(spec: EstimatorSpec, flags: Flags) -> str | None:
+    from tf_image_classification.estimator_specs import BuiltInEstimator
+
+    return flags.model_name if isinstance(spec, BuiltInEstimator) else None
 
 
 if __name__ == "__main__":

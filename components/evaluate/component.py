@@ -34,7 +34,7 @@ def evaluate(
 
     with command_line.reporting_errors():
         values = flags.for_step("evaluate", arguments)
-        spec = estimator_specs.load(values.estimator, values.packages)
+        spec = estimator_specs.load(values.estimator, values.packages) if values.estimator else None
         found = evaluate.evaluate(model.path, manifest.read(data.path), evaluation.path, batch_size=values.eval_batch_size, spec=spec)
     shutil.copyfile(f"{evaluation.path}/report.html", report.path)
     for name, value in evaluate.kfp_metrics(found).items():

@@ -13,6 +13,7 @@ def resolve(
     eval_metadata: str = "",
     labels_file: str = "",
     image_root: str = "",
+    eval_fraction: float = 0.2,
     # flags: end
 ) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):  # type: ignore[valid-type]
     """Turns the paths that the pipeline was given into concrete ones, and fingerprints what lies there now.
