@@ -1,19 +1,33 @@
 """What becomes of an image file: it goes into a shard byte for byte, or re-encoded, or it is rejected with a reason.
 
 Shards hold 8-bit RGB or grey JPEG or PNG. Whatever passes here, tf.io.decode_jpeg, decode_png and decode_image read too. A JPEG
-that lacks nothing but its end-of-image marker counts as truncated, because TensorFlow refuses it as well.
+or PNG that lacks nothing but its end marker counts as truncated, because TensorFlow refuses it as well.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import struct
 import warnings
 from typing import NamedTuple
 
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    ImageOps,
+    JpegImagePlugin,
+    PngImagePlugin,
+    PpmImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 
 from tf_image_classification import storage
 
@@ -32,8 +46,27 @@ FLOATING_POINT = "floating-point pixels"
 WIDE_INTEGERS = "32-bit pixels"
 
 _LARGEST_FILE = 2**30
-_FORMATS = ("JPEG", "MPO", "PNG", "GIF", "BMP", "WEBP", "TIFF", "AVIF", "PPM")
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*")
+# Importing a plugin registers it (JPEG's knows MPO too). Not all of Pillow's are wanted: some start other programs.
+_FORMATS = tuple(
+    plugin.format
+    for plugin in (
+        JpegImagePlugin.JpegImageFile,
+        PngImagePlugin.PngImageFile,
+        GifImagePlugin.GifImageFile,
+        BmpImagePlugin.BmpImageFile,
+        WebPImagePlugin.WebPImageFile,
+        TiffImagePlugin.TiffImageFile,
+        AvifImagePlugin.AvifImageFile,
+        PpmImagePlugin.PpmImageFile,
+    )
+)
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"RIFF")
+_AVIF_SIGNATURE = b"ftypavif"
+_END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # not a coded 0xff, a restart marker, or filling
+_END_OF_IMAGE = 0xD9
+# Frames and tables, scans, tables, number of lines, application data, comments
+_SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE})
 _UNTURNED, _ORIENTATION = 1, 0x0112
 _QUALITY, _FULL_CHROMA = 95, 0
 _SCALED_DOWN = 8  # libjpeg's coarsest: it still decodes every row's Huffman codes, and skips most of the rest
@@ -102,12 +135,11 @@ def prepare(data: bytes) -> Encoded:
             return _prepare(data)
         except RejectedImage:
             raise
-        except Image.DecompressionBombError:
-            raise RejectedImage(TOO_MANY_PIXELS) from None
-        except MemoryError:
+        except (Image.DecompressionBombError, MemoryError):
             raise RejectedImage(TOO_MANY_PIXELS) from None
         except UnidentifiedImageError:
-            raise RejectedImage(CORRUPT if data.startswith(_SIGNATURES) else NOT_AN_IMAGE) from None
+            damaged = data.startswith(_SIGNATURES) or data[4:12] == _AVIF_SIGNATURE
+            raise RejectedImage(CORRUPT if damaged else NOT_AN_IMAGE) from None
         except Exception as error:  # decoders of damaged files raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
             truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
             raise RejectedImage(TRUNCATED if truncated else CORRUPT) from None
@@ -116,6 +148,8 @@ def prepare(data: bytes) -> Encoded:
 def _prepare(data: bytes) -> Encoded:
     image = _open(data)
     width, height = image.size
+    if image.format in ("JPEG", "MPO"):
+        _check_segments(data)
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
         # An MPO is a JPEG with further pictures behind it, which decoders of JPEG do not look at.
         image.draft("L", (max(1, width // _SCALED_DOWN), max(1, height // _SCALED_DOWN)))
@@ -123,6 +157,8 @@ def _prepare(data: bytes) -> Encoded:
         return Encoded(data, JPEG, height, width, False)
     if image.format == "PNG":
         image.verify()  # the CRCs of the chunks, which load() does not look at, but libpng does
+        if _END_OF_PNG not in data:
+            raise RejectedImage(TRUNCATED)
         image = _open(data)
         image.load()
         if _is_plain_png(data, image):
@@ -138,6 +174,23 @@ def _prepare(data: bytes) -> Encoded:
     else:
         picture.save(buffer, "PNG")
     return Encoded(buffer.getvalue(), JPEG if lossy else PNG, picture.height, picture.width, True)
+
+
+def _check_segments(data: bytes) -> None:
+    """Checks that a JPEG's segments follow each other up to the end marker (ITU-T T.81, annex B).
+
+    A decoder stops at a marker that damage put between the coded rows and makes up the rest: Pillow is content with that.
+    """
+    position = 2
+    while marker := _NEXT_MARKER.search(data, position):
+        code = data[marker.end() - 1]
+        if code == _END_OF_IMAGE:
+            return
+        if code not in _SEGMENTS:
+            raise RejectedImage(CORRUPT)
+        (length,) = struct.unpack_from(">H", data, marker.end())
+        position = marker.end() + length
+    raise RejectedImage(TRUNCATED)
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
