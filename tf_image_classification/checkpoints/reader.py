@@ -43,7 +43,7 @@ class Weights(Mapping[str, np.ndarray]):
             raise KeyError(name)
         try:
             return np.asarray(self._get(self.places[name]))
-        except (OSError, RuntimeError, ValueError, _tensorflow_error()) as error:
+        except _read_errors() as error:
             raise _damaged(self.path, error) from error
 
     def __iter__(self) -> Iterator[str]:
@@ -74,7 +74,7 @@ def read(path: str) -> Iterator[Weights]:
                 weights = _tensorflow(local)
             else:
                 weights = stack.enter_context(_h5(found.kind, _unzipped(local, folder) if found.kind == locate.KERAS else local))
-        except (OSError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile, _tensorflow_error()) as error:
+        except _read_errors() as error:
             raise _damaged(found.path, error) from error
         weights.path = found.path
         yield weights
@@ -143,10 +143,11 @@ def _unique(places: dict[str, list[str]]) -> dict[str, str]:
     return {name if len(found) == 1 else place: place for name, found in places.items() for place in found}
 
 
-def _tensorflow_error() -> type[Exception]:
+def _read_errors() -> tuple[type[Exception], ...]:
     import tensorflow as tf
 
-    return tf.errors.OpError
+    # TensorFlow's reader answers a data file that was cut short with an IndexError.
+    return OSError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile, tf.errors.OpError
 
 
 def _damaged(path: str, error: Exception) -> CheckpointError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 
 import keras
@@ -71,10 +72,12 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
 def _by_path(variables: Iterable[keras.Variable]) -> dict[str, tf.Variable]:
     named: dict[str, tf.Variable] = {}
     for variable in variables:
-        name, count = variable.path, 0
+        # Keras numbers the optimizers of a process: adam_1/iteration is the iteration of its second Adam.
+        path = name = re.sub(r"^(\w+?)_\d+/", r"\1/", variable.path)
+        count = 0
         while name in named:  # two slots whose variables' paths differ by '/' and '_' only
             count += 1
-            name = f"{variable.path}_{count}"
+            name = f"{path}_{count}"
         named[name] = variable.value
     return named
 
