@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Mapping
@@ -59,6 +60,8 @@ def run(parameters: Mapping[str, object], runs_dir: str) -> Run:
     """
     root = Path(runs_dir).resolve()
     with storage.exclusive(str(root)):
+        for leftover in root.glob(f"{definition.NAME}-*/*/.*.partial-*"):  # of runs that were killed
+            shutil.rmtree(leftover, ignore_errors=True)
         template = root / ".pipeline.yaml"
         compile_pipeline(str(template), definition.Options("tf-image-classification", source_tag()))
         before = set(_run_folders(root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from pipelines.local_run import Run
@@ -25,8 +26,13 @@ def table(run: Run) -> str:
         ("model", run.folder / "model"),
         ("run", run.folder),
     ):
-        lines.append(f"  {label:<7} {os.path.relpath(path)}")
+        lines.append(f"  {label:<7} {_short(path)}")
     return "\n".join(lines)
+
+
+def _short(path: Path) -> str:
+    """Relative to the current folder where that is shorter to read."""
+    return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 
 def _number(value: float) -> str:

@@ -37,6 +37,9 @@ def evaluate(
         spec = estimator_specs.load(values.estimator, values.packages) if values.estimator else None
         found = evaluate.evaluate(model.path, manifest.read(data.path), evaluation.path, batch_size=values.eval_batch_size, spec=spec)
     shutil.copyfile(f"{evaluation.path}/report.html", report.path)
+    # These two live in metadata; kfp's local cache still wants a file where they say they are.
+    for artifact in (metrics, confusion):
+        shutil.copyfile(f"{evaluation.path}/metrics.json", artifact.path)
     for name, value in evaluate.kfp_metrics(found).items():
         metrics.log_metric(name, value)
     labels, matrix = evaluate.confusion(found)

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import pytest
+
+from components import generate
+from tf_image_classification import flags as flag_table
+
+
+def test_every_generated_part_is_current():
+    stale = [str(path) for path, now, wanted in generate.generated() if now != wanted]
+    assert not stale, "run `make generate`"
+
+
+def test_the_readme_lists_every_flag_with_its_default():
+    table = generate.readme_table()
+    for flag in flag_table.FLAGS:
+        assert f"| `{flag.name}`" in table
+    assert "| `opt_epsilon` | `1.0` |" in table
+
+
+@pytest.mark.parametrize("step", flag_table.STEPS)
+def test_a_component_takes_exactly_its_steps_flags_and_its_artifacts(step):
+    from importlib import import_module
+
+    component = getattr(import_module(f"components.{step}.component"), step)
+    inputs = component.component_spec.inputs or {}
+    flags = {flag.name: flag for flag in flag_table.of_step(step)}
+    assert set(flags) <= set(inputs)
+    assert set(inputs) - set(flags) <= {"data", "model", "evaluation", "fingerprint", "pipeline_root", "checkpoint_version"}
+    for name, flag in flags.items():
+        assert inputs[name].default == flag.pipeline_default

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines.compile import compile_pipeline, source_tag
+from pipelines.definition import Options
+from tests.test_flags import SEED_DEFAULTS
+from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import FlagError
+
+
+def compiled(folder: Path, **options) -> dict:
+    output = folder / "pipeline.yaml"
+    compile_pipeline(str(output), Options(**{"image_registry": "registry.test/team", "image_tag": "abc", **options}))
+    documents = list(yaml.safe_load_all(output.read_text()))
+    assert len(documents) == 1
+    return documents[0]
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory) -> dict:
+    return compiled(tmp_path_factory.mktemp("compiled"))
+
+
+@pytest.mark.parametrize(("name", "default"), SEED_DEFAULTS.items())
+def test_every_original_flag_is_a_parameter_with_its_default_and_a_description(spec, name, default):
+    parameter = spec["root"]["inputDefinitions"]["parameters"][name]
+    assert parameter.get("defaultValue", "") == ("" if default is None else default)
+    assert parameter["description"].rstrip(".") == flag_table.BY_NAME[name].help.rstrip(".")
+
+
+def test_the_parameters_are_the_flag_tables_and_no_others(spec):
+    assert set(spec["root"]["inputDefinitions"]["parameters"]) == {flag.name for flag in flag_table.of_pipeline()}
+
+
+def test_the_chain_is_resolve_build_train_evaluate_gate(spec):
+    tasks = spec["root"]["dag"]["tasks"]
+    assert {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()} == {
+        "resolve": [],
+        "build-tfrecords": ["resolve"],
+        "train": ["build-tfrecords", "resolve"],
+        "evaluate": ["build-tfrecords", "train"],
+        "gate": ["evaluate"],
+    }
+
+
+def test_only_the_cheap_steps_that_look_outside_are_never_cached(spec):
+    tasks = spec["root"]["dag"]["tasks"]
+    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    assert cached == {"build-tfrecords", "train", "evaluate"}
+
+
+def test_every_flag_of_a_step_reaches_it(spec):
+    tasks = spec["root"]["dag"]["tasks"]
+    for step in flag_table.STEPS:
+        given = tasks[step.replace("_", "-")]["inputs"]["parameters"]
+        for flag in flag_table.of_step(step):
+            source = given[flag.name]
+            if "componentInputParameter" in source:
+                assert source["componentInputParameter"] == flag.name
+            else:
+                assert source["taskOutputParameter"]["producerTask"] == "resolve"
+
+
+def test_every_image_has_the_registry_and_the_tag(spec):
+    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
+    assert images == {f"registry.test/team/{step}:abc" for step in ("build_tfrecords", "train", "evaluate")}
+
+
+def test_no_step_installs_anything_when_it_starts(spec):
+    for executor in spec["deploymentSpec"]["executors"].values():
+        assert "pip install" not in " ".join(executor["container"]["command"])
+
+
+def test_the_file_loads_as_a_component(tmp_path):
+    from kfp import components
+
+    compiled(tmp_path)
+    loaded = components.load_component_from_file(str(tmp_path / "pipeline.yaml"))
+    assert loaded.component_spec.inputs["train_steps"].default == 20
+
+
+def test_resources_retries_and_accelerators_are_fixed_at_compile_time(tmp_path):
+    document = compiled(tmp_path, cpu="8", memory="32G", accelerator="NVIDIA_TESLA_T4:2", retries=3)
+    resources = document["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
+    assert resources["resourceCpuLimit"] == "8"
+    assert resources["resourceMemoryLimit"] == "32G"
+    assert resources["accelerator"]["resourceType"] == "NVIDIA_TESLA_T4"
+    assert resources["accelerator"]["resourceCount"] == "2"
+    assert document["root"]["dag"]["tasks"]["evaluate"]["retryPolicy"]["maxRetryCount"] == 3
+    assert "resources" not in document["deploymentSpec"]["executors"]["exec-evaluate"]["container"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("cpu", "eight"), ("memory", "32 gigabytes"), ("accelerator", "NVIDIA_TESLA_T4"), ("accelerator", "T4:0")]
+)
+def test_a_resource_of_the_wrong_form_is_refused(tmp_path, option, value):
+    with pytest.raises(FlagError, match=f"--{option}"):
+        compiled(tmp_path, **{option: value})
+
+
+def test_two_compilations_are_equal(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    assert compiled(tmp_path / "a") == compiled(tmp_path / "b")
+
+
+def test_the_tag_is_a_hash_of_the_code():
+    assert len(source_tag()) == 12
+    assert source_tag() == source_tag()
+
+
+def test_the_command_writes_the_file_and_says_where(tmp_path):
+    output = tmp_path / "deep" / "pipeline.yaml"
+    answer = subprocess.run(
+        [sys.executable, "-m", "pipelines", "compile", "--output", str(output)], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.strip() == str(output)
+    assert output.exists()
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest(tmp_path):
+    answer = subprocess.run([sys.executable, "-m", "pipelines", "compil"], capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert "Did you mean compile" in answer.stderr
