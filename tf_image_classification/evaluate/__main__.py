@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, flags, storage
+from tf_image_classification import command_line, flags, manifest, sources, storage
+from tf_image_classification.flags import Flags
+from tf_image_classification.manifest import Manifest, Task
 
 _DESCRIPTION = "Scores labelled images with a finished model and writes metrics.json, report.html and predictions.csv."
 _EPILOG = "example: python -m tf_image_classification.evaluate --model models/export --eval_metadata photos/ --output_dir evaluation/"
@@ -18,26 +19,26 @@ def _command(argv: Sequence[str] | None) -> None:
     parser.add_flags(table, required)
     given = parser.parse_flags(table, argv, required)
 
-    from tf_image_classification import sources
     from tf_image_classification.evaluate import REPORT, evaluate, model
 
     _, tasks = model.read_tasks(given.model)
-    sources.expand(given.eval_metadata)  # says what is missing before TensorFlow takes its seconds to load
+    found = sources.expand(given.eval_metadata)  # says what is missing before TensorFlow takes its seconds to load
 
-    from tf_image_classification import dataset, estimator_specs
+    from tf_image_classification import estimator_specs
 
     spec = estimator_specs.load(given.estimator, given.packages) if given.estimator else None
     with storage.temporary_dir() as cache_dir:
-        data = dataset.prepare_evaluation(
-            given.eval_metadata,
-            tasks,
-            cache_dir=cache_dir,
-            labels_file=given.labels_file,
-            image_root=given.image_root,
-            workers=given.workers,
-        )
+        # A built data set has class names of its own, which need not be in the model's order.
+        is_built = len(found) == 1 and found[0].is_built
+        data = manifest.read(found[0].path) if is_built else _prepared(given, tasks, cache_dir)
         evaluate(given.model, data, given.output_dir, batch_size=given.eval_batch_size, spec=spec)
-    print(os.path.join(given.output_dir, REPORT))
+    print(storage.join(given.output_dir, REPORT))
+
+
+def _prepared(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
+    from tf_image_classification import dataset
+
+    return dataset.prepare_evaluation(given.eval_metadata, tasks, cache_dir=cache_dir, image_root=given.image_root, workers=given.workers)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -58,8 +59,7 @@ def score(served: ServedModel, data: manifest.Manifest, predictions_path: str, *
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["filename", *chain.from_iterable(scorer.columns for scorer in scorers)])
-        for batch in _batches(data, batch_size):
-            outputs = _run(served, batch)
+        for batch, outputs in _run_ahead(served, _batches(data, batch_size)):
             columns = chain.from_iterable(scorer.update(batch, outputs) for scorer in scorers)
             writer.writerows(zip(batch.filenames, *columns, strict=True))
             if user and spec:
@@ -104,6 +104,19 @@ def _batches(data: manifest.Manifest, batch_size: int) -> Iterator[Batch]:
             filenames=[name.decode(errors="replace") for name in example["filename"].numpy().tolist()],
             labels={task: ids.numpy() for task, ids in example["labels"].items()},
         )
+
+
+def _run_ahead(served: ServedModel, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, tf.Tensor]]]:
+    """Batches with their outputs; while one is being counted the model already works on the next."""
+    with ThreadPoolExecutor(1) as pool:
+        ahead = None
+        for batch in batches:
+            following = batch, pool.submit(_run, served, batch)
+            if ahead:
+                yield ahead[0], ahead[1].result()
+            ahead = following
+        if ahead:
+            yield ahead[0], ahead[1].result()
 
 
 def _run(served: ServedModel, batch: Batch) -> dict[str, tf.Tensor]:

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.evaluate.brightness import grey_png, save_shard
+from tf_image_classification.manifest import DEFAULT_TASK
+
+
+def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tf_image_classification.evaluate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory) -> Path:
+    """A folder of greys, with one picture in the wrong place and one that is none."""
+    root = tmp_path_factory.mktemp("greys")
+    for name, label, level in (("a", "dark", 0), ("b", "middle", 0.5), ("c", "light", 1), ("d", "dark", 1)):
+        (root / label).mkdir(exist_ok=True)
+        (root / label / f"{name}.png").write_bytes(grey_png(level))
+    (root / "dark" / "broken.png").write_bytes(b"not an image")
+    return root
+
+
+def test_a_folder_of_images_is_evaluated(model_dir, images, tmp_path):
+    done = evaluate("--model", model_dir, "--eval_metadata", images, "--output_dir", tmp_path / "out", "--eval_batch_size", 3)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "out" / "report.html")
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["num_examples"], metrics["accuracy"], metrics["data"]["rejected"]) == (4, 0.75, 1)
+    with open(tmp_path / "out" / "predictions.csv", newline="") as file:
+        assert {row["filename"]: row["predicted"] for row in csv.DictReader(file)} == {
+            "dark/a.png": "dark", "middle/b.png": "middle", "light/c.png": "light", "dark/d.png": "light",
+        }  # fmt: skip
+
+
+def test_a_csv_is_evaluated_relative_to_the_image_root_with_the_users_metrics(model_dir, images, tmp_path):
+    (tmp_path / "eval.csv").write_text("dark/a.png,dark\nlight/c.png,light\n")
+    (tmp_path / "my_estimator.py").write_text(
+        "import tensorflow as tf\n"
+        "from tf_image_classification.estimator_specs import EstimatorSpec\n"
+        "class Mine(EstimatorSpec):\n"
+        "    def get_preproc_fn(self, is_training): ...\n"
+        "    def get_model_fn(self, checkpoint_path): ...\n"
+        "    def metric_ops(self, labels, predictions):\n"
+        "        return {'ids': predictions['label']['class_id']}\n"
+    )
+    command = [
+        sys.executable, "-m", "tf_image_classification.evaluate", "--model", model_dir, "--eval_metadata", "eval.csv",
+        "--image_root", str(images), "--output_dir", "out", "--estimator", "my_estimator:Mine",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert (metrics["accuracy"], metrics["user_metrics"]) == (1.0, {"ids": 1.0})
+
+
+def test_a_built_data_set_keeps_its_class_names(model_dir, tmp_path):
+    save_shard(tmp_path / "data", [("a.png", grey_png(0), 1), ("b.png", grey_png(1), 0)], {DEFAULT_TASK: ("light", "dark")})
+    done = evaluate("--model", model_dir, "--eval_metadata", tmp_path / "data", "--output_dir", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["accuracy"] == 1
+
+
+def test_wrong_calls_end_with_2_before_tensorflow_is_loaded(model_dir, images, tmp_path):
+    out = ["--output_dir", tmp_path / "out"]
+    for arguments, message in (
+        (["--eval_metadata", images, *out], "--model is required"),
+        (["--model", tmp_path / "none", "--eval_metadata", images, *out], "model folder does not exist"),
+        (["--model", model_dir, "--eval_metadata", tmp_path / "none.csv", *out], "CSV does not exist"),
+        (["--model", model_dir, "--eval_metadata", images, *out, "--eval_batch_size", 0], "--eval_batch_size"),
+        (["--model", model_dir, "--eval_metadata", images, *out, "--batchsize", 1], "no flag --batchsize"),
+    ):
+        started = time.monotonic()
+        done = evaluate(*arguments)
+        assert done.returncode == 2
+        assert message in " ".join(done.stderr.split())
+        assert done.stderr.count("error:") == 1
+        assert time.monotonic() - started < 1.5
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_model_ends_with_1_and_one_paragraph(images, tmp_path):
+    done = evaluate("--model", images, "--eval_metadata", images, "--output_dir", tmp_path / "out")
+    assert done.returncode == 1
+    assert "no model folder" in done.stderr
+    assert "Traceback" not in done.stderr
