@@ -34,3 +34,32 @@ def mini_mnist() -> Path:
     if not folder.is_dir():
         pytest.skip(f"the original's example data is not at {folder}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def built_data(image_folder, tmp_path_factory):
+    """The manifest of a data set built from `image_folder`."""
+    from tf_image_classification import build_tfrecords
+
+    return build_tfrecords.build(str(image_folder), str(tmp_path_factory.mktemp("built") / "data"), eval_fraction=0.25, workers=1)
+
+
+@pytest.fixture
+def training_flags(tmp_path):
+    """Makes the flags of a short training of the small network; keyword arguments replace them."""
+    from tf_image_classification import flags as flag_table
+
+    def make(**changes):
+        values = {
+            "model_dir": str(tmp_path / "model"),
+            "model_name": "small",
+            "image_size": 16,
+            "batch_size": 8,
+            "train_steps": 6,
+            "learning_rate": 0.1,
+            "learning_rate_decay_type": "fixed",
+            "seed": 7,
+        }
+        return flag_table.validate(values | changes, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)])
+
+    return make

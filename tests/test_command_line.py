@@ -40,7 +40,8 @@ def test_a_glob_that_the_shell_expanded_keeps_every_file():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "value"), [(["--debug"], True), (["--debug", "true"], True), (["--debug=false"], False), (["--nodebug"], False), ([], False)]
+    ("arguments", "value"),
+    [(["--debug"], True), (["--debug", "true"], True), (["--debug=false"], False), (["--nodebug"], False), ([], False)],
 )
 def test_a_boolean_is_understood_in_every_form_of_the_original(arguments, value):
     assert parse(*arguments, "--batch_size", "2").debug is value

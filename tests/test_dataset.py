@@ -40,7 +40,10 @@ def write(folder, split: str, numbers, shards: int, compression: str = "") -> Sp
 @pytest.fixture(scope="module", params=[1, 3], ids=["one shard", "three shards"])
 def data(request, tmp_path_factory) -> Manifest:
     folder = tmp_path_factory.mktemp("shards")
-    splits = {"train": write(folder, "train", range(50), request.param), "eval": write(folder, "eval", range(100, 110), request.param, "GZIP")}
+    splits = {
+        "train": write(folder, "train", range(50), request.param),
+        "eval": write(folder, "eval", range(100, 110), request.param, "GZIP"),
+    }
     return Manifest((Task("label", ("a", "b", "c")),), splits, folder=str(folder))
 
 

@@ -53,7 +53,7 @@ def load_checkpoint(model: keras.Model, manager: tf.train.CheckpointManager, fla
     for path in reversed(manager.checkpoints):
         try:
             checkpoints.restore(manager.checkpoint, path)
-        except (tf.errors.OpError, OSError) as error:
+        except (tf.errors.OpError, OSError, IndexError) as error:  # IndexError: TensorFlow's word for a file that is too short
             damaged.append(path)
             _log.warning("Passing over the damaged checkpoint %s: %s", path, str(error).splitlines()[0])
             continue

@@ -47,7 +47,7 @@ def train_step(
         optimizer.apply(tape.gradient(scaled, trained), variables)
         return loss
 
-    @tf.function
+    @tf.function(autograph=False)
     def step(iterator: Any) -> tf.Tensor:
         losses = strategy.run(replica_step, args=next(iterator))
         # An own count: optimizers count skipped and asynchronous updates differently.
@@ -74,7 +74,9 @@ class Evaluation:
     def __init__(self, spec: EstimatorSpec, model: keras.Model, input_fn: Callable[[], tf.data.Dataset]) -> None:
         self._spec, self._model, self._input_fn = spec, model, input_fn
         self._keras_metrics: dict[str, keras.metrics.Metric] = {}
-        self._step: Callable[..., dict[str, tf.Tensor]] | None = None
+        # Traced now, so that a mistake in a user's metric_ops is found before hours of training, not after.
+        function = tf.function(self._evaluate_batch, input_signature=input_fn().element_spec, autograph=False)
+        self._step = function.get_concrete_function()
 
     def __call__(self, step: int) -> dict[str, float]:
         """Evaluates.
@@ -83,14 +85,11 @@ class Evaluation:
             `loss` (the unweighted mean of the batches' losses, as the original has it), `global_step`, and each metric of
             `metric_ops`: the mean over examples, or the value of a Keras metric.
         """
-        batches = self._input_fn()
-        if self._step is None:
-            self._step = tf.function(self._evaluate_batch, input_signature=batches.element_spec)
         for metric in self._keras_metrics.values():
             metric.reset_state()
         losses: list[float] = []
         values: dict[str, list[np.ndarray]] = {}
-        for images, labels in batches:
+        for images, labels in self._input_fn():
             for name, value in self._step(images, labels).items():
                 if name == "loss":
                     losses.append(float(value))

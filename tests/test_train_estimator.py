@@ -1,0 +1,385 @@
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_image_classification import checkpoints, estimator_specs, history, nets, storage, train_estimator
+from tf_image_classification.errors import CheckpointError, DataError, FlagError, TrainingError
+
+HEAD = "Small/Logits"
+
+
+def train(data, flags, spec=None, **options):
+    return train_estimator.train_and_evaluate(spec or estimator_specs.BuiltInEstimator(), data, flags, **options)
+
+
+def weights_at(model_dir: str) -> dict[str, np.ndarray]:
+    with checkpoints.read(model_dir) as weights:
+        return {name: weights[name] for name in weights}
+
+
+def equal(left: dict[str, np.ndarray], right: dict[str, np.ndarray]) -> bool:
+    return left.keys() == right.keys() and all(np.array_equal(left[name], right[name]) for name in left)
+
+
+def evaluations(model_dir: str) -> list[int]:
+    return [entry["step"] for entry in history.read_history(model_dir) if entry["kind"] == "eval"]
+
+
+@pytest.fixture(scope="module")
+def trained(built_data, tmp_path_factory):
+    """A finished training of 60 steps that has learnt to tell bright from dark."""
+    from tf_image_classification import flags as flag_table
+
+    values = {
+        "model_dir": str(tmp_path_factory.mktemp("trained")),
+        "model_name": "small",
+        "image_size": 16,
+        "batch_size": 8,
+        "train_steps": 60,
+        "learning_rate": 0.1,
+        "eval_freq": 50,
+        "seed": 3,
+    }
+    flags = flag_table.validate(values, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)])
+    return train(built_data, flags)
+
+
+def test_a_training_ends_at_train_steps_with_a_checkpoint_an_evaluation_and_a_model(trained):
+    assert trained.steps_made == 60
+    assert tf.train.latest_checkpoint(trained.model_dir).endswith("model.ckpt-60")
+    assert trained.metrics["accuracy"] == 1.0
+    assert trained.metrics["global_step"] == 60
+    assert evaluations(trained.model_dir) == [60]
+    assert {path.name for path in Path(trained.export_dir).iterdir()} == {"saved_model", "model.keras", "labels.txt", "model.json"}
+    facts = json.loads(Path(trained.export_dir, "model.json").read_text())
+    assert facts["flags"]["train_steps"] == 60
+    assert facts["metrics"]["accuracy"] == 1.0
+    assert facts["warm_start"] is None
+
+
+def test_tensorboard_can_read_the_summaries(built_data, training_flags):
+    flags = training_flags(train_steps=100)
+    train(built_data, flags)
+    tags = {}
+    for folder in (flags.model_dir, os.path.join(flags.model_dir, "eval")):
+        for file in Path(folder).glob("events*"):
+            for event in tf.compat.v1.train.summary_iterator(str(file)):
+                for value in event.summary.value:
+                    tags.setdefault(value.tag, []).append(event.step)
+    assert tags["global_step/sec"] == [100]
+    assert sorted(tags["loss"]) == [100, 100]  # training's and evaluation's
+    assert tags["accuracy"] == [100]
+    assert tags["learning_rate"] == [100]
+
+
+def test_a_second_run_with_the_same_train_steps_makes_no_update_and_one_evaluation(built_data, training_flags):
+    flags = training_flags()
+    train(built_data, flags)
+    before = weights_at(flags.model_dir)
+    again = train(built_data, flags)
+    assert again.steps_made == 0
+    assert equal(before, weights_at(flags.model_dir))
+    assert evaluations(flags.model_dir) == [6, 6]
+
+
+def test_with_a_seed_two_trainings_are_bit_identical_and_without_one_they_differ(built_data, training_flags, tmp_path):
+    def result(name: str, seed):
+        flags = training_flags(model_dir=str(tmp_path / name), seed=seed)
+        train(built_data, flags)
+        return weights_at(flags.model_dir)
+
+    assert equal(result("a", 5), result("b", 5))
+    assert not equal(result("c", None), result("d", None))
+
+
+def test_a_training_in_two_parts_equals_one_in_one_go(built_data, training_flags, tmp_path):
+    whole = training_flags(model_dir=str(tmp_path / "whole"), train_steps=8)
+    train(built_data, whole)
+    for steps in (3, 8):
+        parts = training_flags(model_dir=str(tmp_path / "parts"), train_steps=steps)
+        train(built_data, parts)
+    assert equal(weights_at(whole.model_dir), weights_at(parts.model_dir))
+
+
+def test_a_huge_throttle_gives_exactly_one_evaluation_and_none_gives_one_a_step(built_data, training_flags, tmp_path):
+    once = training_flags(model_dir=str(tmp_path / "once"), eval_throttle_secs=10_000)
+    train(built_data, once)
+    assert evaluations(once.model_dir) == [6]
+    each = training_flags(model_dir=str(tmp_path / "each"), eval_throttle_secs=0)
+    train(built_data, each)
+    assert evaluations(each.model_dir) == [1, 2, 3, 4, 5, 6]
+    # An evaluation is of a checkpoint; the five newest are kept.
+    assert sorted(int(path.suffixes[-2].split("-")[1]) for path in Path(each.model_dir).glob("*.ckpt-*.index")) == [2, 3, 4, 5, 6]
+
+
+def test_a_loss_that_is_not_a_number_stops_training_before_bad_weights_are_saved(built_data, training_flags):
+    flags = training_flags(optimizer="sgd", learning_rate=1e30, train_steps=50)
+    with pytest.raises(TrainingError, match=r"not a finite number at step \d+"):
+        train(built_data, flags)
+    saved = weights_at(flags.model_dir)
+    assert all(np.isfinite(value).all() for value in saved.values())
+    assert not os.path.exists(os.path.join(flags.model_dir, "export"))
+
+
+def test_frozen_layers_keep_their_weights_while_their_batch_statistics_move(built_data, training_flags, trained):
+    flags = training_flags(checkpoint_path=trained.export_dir, trainable_scopes=HEAD)
+    train(built_data, flags)
+    before, after = weights_at(trained.model_dir), weights_at(flags.model_dir)
+    changed = {name for name in after if not np.array_equal(before[name], after[name])}
+    assert {name for name in changed if "moving_" not in name} == {name for name in after if name.startswith(HEAD)}
+    assert {name for name in after if "moving_mean" in name} <= changed
+
+
+def test_fine_tuning_the_head_starts_far_above_chance_and_says_what_was_loaded(built_data, training_flags, trained, caplog):
+    flags = training_flags(
+        checkpoint_path=trained.export_dir, checkpoint_exclude_scopes=HEAD, trainable_scopes=HEAD, train_steps=10, eval_freq=50
+    )
+    with caplog.at_level(logging.INFO):
+        outcome = train(built_data, flags)
+    assert outcome.metrics["accuracy"] >= 0.9
+    assert "Starting from" in caplog.text
+    assert HEAD in caplog.text
+    facts = json.loads(Path(outcome.export_dir, "model.json").read_text())
+    assert facts["warm_start"]["checkpoint"] == trained.export_dir
+    assert sorted(facts["warm_start"]["not_loaded"]) == sorted(name for name in weights_at(flags.model_dir) if name.startswith(HEAD))
+
+
+def test_an_own_checkpoint_wins_over_checkpoint_path(built_data, training_flags, trained, caplog):
+    first = training_flags(train_steps=2)
+    train(built_data, first)
+    before = weights_at(first.model_dir)
+    with caplog.at_level(logging.INFO):
+        train(built_data, training_flags(train_steps=2, checkpoint_path=trained.export_dir))
+    assert "Ignoring --checkpoint_path" in caplog.text
+    assert equal(before, weights_at(first.model_dir))
+
+
+def test_a_resumed_training_still_records_what_it_was_warm_started_from(built_data, training_flags, trained):
+    for steps in (2, 4):
+        outcome = train(built_data, training_flags(train_steps=steps, checkpoint_path=trained.export_dir))
+    facts = json.loads(Path(outcome.export_dir, "model.json").read_text())
+    assert facts["warm_start"]["checkpoint"] == trained.export_dir
+
+
+def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(built_data, training_flags, caplog):
+    flags = training_flags(eval_throttle_secs=0, train_steps=3)
+    train(built_data, flags)
+    newest = Path(flags.model_dir, "model.ckpt-3.data-00000-of-00001")
+    newest.write_bytes(newest.read_bytes()[: newest.stat().st_size // 2])
+    outcome = train(built_data, flags)
+    assert "damaged checkpoint" in caplog.text
+    assert outcome.steps_made == 1
+    assert history.read_history(flags.model_dir)[-1]["step"] == 3
+
+
+def test_checkpoints_that_are_all_damaged_are_an_error_not_a_new_start(built_data, training_flags):
+    flags = training_flags(train_steps=2)
+    train(built_data, flags)
+    for file in Path(flags.model_dir).glob("model.ckpt-*.data-*"):
+        file.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="can be read"):
+        train(built_data, flags)
+
+
+def test_another_optimizer_than_the_checkpoints_is_an_error(built_data, training_flags):
+    train(built_data, training_flags(train_steps=2))
+    with pytest.raises(CheckpointError, match="optimizer"):
+        train(built_data, training_flags(train_steps=3, optimizer="adam"))
+
+
+def test_a_second_training_in_the_same_folder_is_refused(built_data, training_flags):
+    flags = training_flags()
+    with storage.exclusive(flags.model_dir), pytest.raises(FlagError, match="Another process"):
+        train(built_data, flags)
+
+
+@pytest.mark.parametrize("optimizer", ["adadelta", "adagrad", "adam", "ftrl", "momentum", "sgd"])
+def test_every_optimizer_trains(built_data, training_flags, optimizer):
+    outcome = train(built_data, training_flags(optimizer=optimizer, train_steps=3, learning_rate=0.01))
+    assert np.isfinite(outcome.metrics["loss"])
+
+
+def test_mixed_precision_trains_in_float16_and_exports_float32(built_data, training_flags):
+    flags = training_flags(mixed_precision=True, train_steps=2)
+    outcome = train(built_data, flags)
+    assert keras.mixed_precision.dtype_policy().name == "float32"
+    model = keras.saving.load_model(os.path.join(outcome.export_dir, "model.keras"))
+    assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_the_total_loss_of_an_evaluation_has_the_regularisation_in_it(built_data, training_flags, tmp_path):
+    losses = {}
+    for decay in (0.0, 0.1):
+        flags = training_flags(model_dir=str(tmp_path / str(decay)), weight_decay=decay, train_steps=1, learning_rate=1e-6, eval_freq=50)
+        losses[decay] = train(built_data, flags).metrics["loss"]
+    kernels = [value for name, value in weights_at(flags.model_dir).items() if name.endswith("/weights")]
+    assert losses[0.1] - losses[0.0] == pytest.approx(0.1 * sum((kernel**2).sum() for kernel in kernels) / 2, rel=0.02)
+
+
+class Counting(estimator_specs.EstimatorSpec):
+    """A linear model on mean colour, with metrics of both kinds, that counts the examples it was asked about."""
+
+    def __init__(self):
+        self.examples = keras.metrics.Sum()
+
+    def get_preproc_fn(self, is_training):
+        return lambda image, width, height: tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width))
+
+    def get_model_fn(self, checkpoint_path):
+        def model_fn(params):
+            images = keras.Input((params.image_size, params.image_size, 3))
+            pooled = keras.layers.GlobalAveragePooling2D()(images)
+            return keras.Model(images, keras.layers.Dense(params.num_classes, name="head")(pooled), name="mean_colour")
+
+        return model_fn
+
+    def metric_ops(self, labels, predictions):
+        self.examples.update_state(tf.ones_like(predictions["label"]["class_id"], tf.float32))
+        right = tf.argmax(labels["label"], -1) == predictions["label"]["class_id"]
+        return {"examples": self.examples, "right": tf.cast(right, tf.float32)}
+
+
+@pytest.mark.parametrize(("eval_freq", "batch_size", "expected"), [(5, 4, None), (2, 4, 8), (1, 3, 3)])
+def test_an_evaluation_takes_eval_freq_batches_or_the_whole_set(built_data, training_flags, eval_freq, batch_size, expected):
+    flags = training_flags(eval_freq=eval_freq, batch_size=batch_size, train_steps=2)
+    outcome = train(built_data, flags, Counting())
+    assert outcome.metrics["examples"] == (expected or min(20, built_data.splits["eval"].examples))
+    assert 0.0 <= outcome.metrics["right"] <= 1.0
+
+
+def test_an_own_estimator_trains_exports_and_keeps_keras_names(built_data, training_flags):
+    outcome = train(built_data, training_flags(train_steps=3, trainable_scopes="head"), Counting())
+    assert set(weights_at(outcome.model_dir)) == {"head/kernel", "head/bias"}
+    served = tf.saved_model.load(os.path.join(outcome.export_dir, "saved_model"))
+    image = tf.io.encode_png(tf.fill([5, 5, 3], tf.constant(200, tf.uint8)))
+    answer = served.signatures["serving_default"](image_bytes=tf.stack([image]))
+    assert answer["classes"].numpy().tolist() == [[b"bright", b"dark"]]
+
+
+def test_a_metric_named_loss_is_refused(built_data, training_flags):
+    class Reserved(Counting):
+        def metric_ops(self, labels, predictions):
+            return {"loss": tf.zeros([tf.shape(predictions["label"]["class_id"])[0]])}
+
+    with pytest.raises(FlagError, match="metric named loss"):
+        train(built_data, training_flags(train_steps=1), Reserved())
+
+
+def test_a_class_dict_that_does_not_fit_the_data_is_refused(built_data, training_flags):
+    spec = Counting()
+    spec.class_dict = [{"name": "label", "depth": 5, "one-hot": True}]
+    with pytest.raises(DataError, match="2 classes in the data"):
+        train(built_data, training_flags(), spec)
+
+
+def test_scopes_that_select_nothing_are_refused_before_training(built_data, training_flags):
+    with pytest.raises(FlagError, match="No variables to optimize"):
+        train(built_data, training_flags(trainable_scopes="Logits"))
+
+
+def test_head_scopes_of_the_small_network_are_what_the_readme_says():
+    assert nets.NETS["small"].head_scopes[0] == HEAD
+
+
+# The commands
+
+SCRIPT = """
+import keras, tensorflow as tf
+from tf_image_classification import train_estimator
+from tf_image_classification.estimator_specs import EstimatorSpec
+
+class MyEstimator(EstimatorSpec):
+    def get_preproc_fn(self, is_training):
+        return lambda image, width, height: tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width))
+    def get_model_fn(self, checkpoint_path):
+        def model_fn(params):
+            images = keras.Input((params.image_size, params.image_size, 3))
+            return keras.Model(images, keras.layers.Dense(params.num_classes)(keras.layers.Flatten()(images)))
+        return model_fn
+    def metric_ops(self, labels, predictions):
+        return {"accuracy": tf.cast(tf.argmax(labels["label"], -1) == predictions["label"]["class_id"], tf.float32)}
+
+if __name__ == "__main__":
+    train_estimator.run(MyEstimator)
+"""
+
+
+def test_a_users_script_takes_the_documented_command_with_its_unquoted_globs(built_data, tmp_path):
+    script = tmp_path / "my_estimator.py"
+    script.write_text(SCRIPT)
+    folder = tmp_path / "tfrecords"
+    folder.mkdir()
+    for split in ("train", "eval"):
+        for number, path in enumerate(built_data.shard_paths(split) * 2):
+            (folder / f"{split}-{number}.tfrecord").write_bytes(Path(path).read_bytes())
+    command = (
+        f"{sys.executable} my_estimator.py --batch_size 4 --train_steps 3 --train_metadata tfrecords/train* --eval_metadata tfrecords/eval* "
+        "--model_dir ./models --eval_freq 10 --eval_throttle_secs 30 --learning_rate 0.00001 --image_size 8"
+    )
+    answer = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert f"{2 * built_data.splits['train'].examples} training and {2 * built_data.splits['eval'].examples} evaluation" in answer.stderr
+    assert (tmp_path / "models" / "export" / "saved_model").is_dir()
+
+
+def test_sigterm_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_path):
+    def command(steps: int) -> list[str]:
+        return [
+            *(sys.executable, "-m", "tf_image_classification.train_estimator", "--train_metadata", str(image_folder)),
+            *("--model_dir", str(tmp_path / "model"), "--image_size", "16", "--batch_size", "4", "--train_steps", str(steps)),
+        ]
+
+    process = subprocess.Popen(command(1_000_000), stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "Step 100 " in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    errors = process.stderr.read()
+    assert process.wait(timeout=60) == 128 + signal.SIGTERM, errors
+    step = int(tf.train.latest_checkpoint(str(tmp_path / "model")).rpartition("-")[2])
+    assert step >= 100
+    answer = subprocess.run(command(step + 1), capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert f"Continuing from {tmp_path / 'model' / f'model.ckpt-{step}'}" in answer.stderr
+    assert answer.stdout.strip() == str(tmp_path / "model" / "export")
+
+
+def test_a_trial_of_hyperparameter_tuning_gets_a_folder_of_its_own(monkeypatch):
+    from tf_image_classification import distribution
+
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"task": {"type": "master", "index": 0, "trial": "7"}}))
+    assert distribution.trial_dir("models") == os.path.join("models", "7")
+    monkeypatch.setenv("TF_CONFIG", "not json")
+    with pytest.raises(FlagError, match="TF_CONFIG"):
+        distribution.trial_dir("models")
+
+
+def test_csv_files_train_with_an_image_root_and_are_built_once(mini_mnist, tmp_path):
+    command = [
+        *(sys.executable, "-m", "tf_image_classification.train_estimator"),
+        *("--train_metadata", str(mini_mnist / "dataset" / "trainset_local.csv")),
+        *("--eval_metadata", str(mini_mnist / "dataset" / "evalset_local.csv")),
+        *("--image_root", str(mini_mnist), "--labels_file", str(mini_mnist / "labels.txt")),
+        *("--model_dir", str(tmp_path / "model"), "--image_size", "28", "--batch_size", "16"),
+    ]
+    first = subprocess.run([*command, "--train_steps", "3"], capture_output=True, text=True, check=False)
+    assert first.returncode == 0, first.stderr
+    assert "418 training and 182 evaluation examples" in first.stderr
+    built = (tmp_path / "model" / "data" / "manifest.json").stat().st_mtime_ns
+    time.sleep(0.01)
+    second = subprocess.run([*command, "--train_steps", "4"], capture_output=True, text=True, check=False)
+    assert second.returncode == 0, second.stderr
+    assert (tmp_path / "model" / "data" / "manifest.json").stat().st_mtime_ns == built
