@@ -92,3 +92,20 @@ def test_a_folder_that_is_no_model_ends_with_1_and_one_paragraph(images, tmp_pat
     assert done.returncode == 1
     assert "no model folder" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_ends_with_1_and_leaves_nothing(model_dir, tmp_path):
+    save_shard(tmp_path / "data", [(f"{'long' * 40}{i}.png", grey_png(0), 0) for i in range(100)], {DEFAULT_TASK: ("dark", "light")})
+    code = (
+        "import resource, sys\n"
+        "from tf_image_classification import command_line\n"
+        "from tf_image_classification.evaluate.__main__ import _command\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "command_line.main(_command, sys.argv[1:])\n"
+    )
+    arguments = ["--model", model_dir, "--eval_metadata", str(tmp_path / "data"), "--output_dir", str(tmp_path / "results" / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "The evaluation cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list((tmp_path / "results").iterdir()) == []

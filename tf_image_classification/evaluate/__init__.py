@@ -13,11 +13,13 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import flags, manifest, storage
+from tf_image_classification.errors import UserError
 from tf_image_classification.evaluate.artifacts import by_task, confusion, kfp_metrics
 
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.evaluate.model import ServedModel
+    from tf_image_classification.evaluate.scoring import Scored
 
 __all__ = ["METRICS", "PREDICTIONS", "REPORT", "by_task", "confusion", "evaluate", "kfp_metrics"]
 
@@ -49,27 +51,37 @@ def evaluate(
     Raises:
         FlagError: the model folder does not exist, or output_dir cannot be written.
         DataError: model or data cannot be used; see `scoring.score`.
+        UserError: the disk is full, or a batch does not fit into memory.
     """
     from tf_image_classification.evaluate import model, report, scoring
 
     data = manifest.read(eval_data) if isinstance(eval_data, str) else eval_data
-    with storage.replacing_dir(output_dir) as folder, model.load(model_dir) as served:
-        if spec:
-            _prepare(spec, served)
-        scored = scoring.score(served, data, os.path.join(folder, PREDICTIONS), batch_size=batch_size, spec=spec)
-        side = data.splits[manifest.EVAL]
-        only_task = next(iter(scored.tasks.values())) if len(scored.tasks) == 1 else None
-        metrics = {
-            **(only_task or {"num_examples": side.examples, "tasks": scored.tasks}),
-            "user_metrics": scored.user_metrics,
-            "model": {"folder": model_dir, **{name: served.facts.get(name) for name in ("model_name", "image_size", "data_fingerprint")}},
-            "data": {"source": data.sources.get(manifest.EVAL), "images": side.images, "rejected": side.rejected},
-            "data_fingerprint": data.fingerprint,
-            "versions": _versions(),
-        }
-        storage.write_text(os.path.join(folder, METRICS), to_json(metrics))
-        storage.write_text(os.path.join(folder, REPORT), report.render(metrics, scored.mistakes, served.facts))
+    try:
+        with storage.replacing_dir(output_dir) as folder, model.load(model_dir) as served:
+            if spec:
+                _prepare(spec, served)
+            scored = scoring.score(served, data, os.path.join(folder, PREDICTIONS), batch_size=batch_size, spec=spec)
+            metrics = _assemble(scored, data, served)
+            storage.write_text(os.path.join(folder, METRICS), to_json(metrics))
+            storage.write_text(os.path.join(folder, REPORT), report.render(metrics, scored.mistakes, served.facts))
+    except OSError as error:
+        raise UserError(
+            "The evaluation cannot be written", received=f"{output_dir}: {error.strerror or error}", hint="Free some space."
+        ) from error
     return metrics
+
+
+def _assemble(scored: Scored, data: manifest.Manifest, served: ServedModel) -> dict[str, Any]:
+    side = data.splits[manifest.EVAL]
+    only_task = next(iter(scored.tasks.values())) if len(scored.tasks) == 1 else None
+    return {
+        **(only_task or {"num_examples": side.examples, "tasks": scored.tasks}),
+        "user_metrics": scored.user_metrics,
+        "model": {"folder": served.folder, **{name: served.facts.get(name) for name in ("model_name", "image_size", "data_fingerprint")}},
+        "data": {"source": data.sources.get(manifest.EVAL), "images": side.images, "rejected": side.rejected},
+        "data_fingerprint": data.fingerprint,
+        "versions": _versions(),
+    }
 
 
 def _prepare(spec: EstimatorSpec, served: ServedModel) -> None:
