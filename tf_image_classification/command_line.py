@@ -10,7 +10,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError, UserError
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
                 raise FlagError(f"--{name} is required", hint=flag_table.BY_NAME[name].help)
         return parsed
 
-    def parse_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def, override]
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, strays = self.parse_known_args(args, namespace)
         if strays:
             known = [option.removeprefix("--") for action in self._actions for option in action.option_strings if option.startswith("--")]

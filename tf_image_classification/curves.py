@@ -18,7 +18,7 @@ def page(model_dir: str) -> str:
             if name not in ("kind", "step"):
                 series.setdefault(name, {}).setdefault(entry["kind"], []).append((entry["step"], value))
     charts = [_chart(name, by_kind) for name, by_kind in series.items()]
-    last = next((entry for entry in reversed(entries) if entry["kind"] == "eval"), {})
+    last: dict[str, Any] = next((entry for entry in reversed(entries) if entry["kind"] == "eval"), {})
     facts = {name: value for name, value in last.items() if name != "kind"}
     environment = jinja2.Environment(loader=jinja2.PackageLoader("tf_image_classification", "templates"), autoescape=True)
     return environment.get_template("curves.html").render(charts=charts, facts=facts)

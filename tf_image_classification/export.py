@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
@@ -37,12 +37,8 @@ class Serving(tf.Module):
         super().__init__()
         # Holding the variables, not the Keras model, writes each of them once and keeps Keras out of the SavedModel.
         self.model_variables = [variable.value for variable in model.variables]
-        self._model, self._preproc_fn, self._image_size, self._tasks = (
-            (lambda images: model(images, training=False)),
-            preproc_fn,
-            image_size,
-            tasks,
-        )
+        self._predict: Callable[[tf.Tensor], Any] = lambda images: model(images, training=False)
+        self._preproc_fn, self._image_size, self._tasks = preproc_fn, image_size, tasks
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -53,7 +49,7 @@ class Serving(tf.Module):
             return tf.ensure_shape(self._preproc_fn(preprocessing.decode(encoded), size, size), [size, size, 3])
 
         images = tf.map_fn(prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32), parallel_iterations=32)
-        outputs = self._model(images)
+        outputs = self._predict(images)
         by_task = outputs if isinstance(outputs, dict) else {self._tasks[0].name: outputs}
         answer = {}
         for task in self._tasks:

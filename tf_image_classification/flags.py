@@ -200,7 +200,7 @@ def _parse_int(value: object) -> int:
         raise ValueError(value)
     if isinstance(value, float) and not value.is_integer():
         raise ValueError(value)
-    return int(value)  # type: ignore[call-overload, no-any-return]
+    return int(value)  # type: ignore[call-overload]
 
 
 COMMON, DATA, MODEL = "Common", "Data", "Model"

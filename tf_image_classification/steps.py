@@ -54,7 +54,7 @@ def train_step(
         global_step.assign_add(1)
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
 
-    return step  # type: ignore[no-any-return]
+    return step
 
 
 def total_loss(spec: EstimatorSpec, model: keras.Model, images: tf.Tensor, labels: Tensors, *, training: bool) -> tuple[tf.Tensor, Tensors]:

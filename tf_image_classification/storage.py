@@ -328,7 +328,7 @@ def _client() -> gcs.Client:
     if os.environ.get("STORAGE_EMULATOR_HOST"):
         from google.auth.credentials import AnonymousCredentials
 
-        return gcs.Client(project="local", credentials=AnonymousCredentials())  # type: ignore[no-untyped-call]
+        return gcs.Client(project="local", credentials=AnonymousCredentials())
     return gcs.Client()
 
 

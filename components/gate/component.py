@@ -14,7 +14,7 @@ def gate(
     min_class_recall: float = 0.0,
     max_loss: float = -1.0,
     # flags: end
-) -> NamedTuple("Outputs", passed=bool, reason=str):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", passed=bool, reason=str):
     """Judges the evaluation by the thresholds.
 
     Args:
@@ -22,7 +22,6 @@ def gate(
     """
     arguments = dict(locals())
     import json
-    from collections import namedtuple
 
     from tf_image_classification import command_line, flags, storage
     from tf_image_classification.evaluate import gate
@@ -32,4 +31,4 @@ def gate(
         verdict = gate.judge(metrics, flags.for_step("gate", arguments))
     reason = "; ".join(verdict.reasons)
     print("passed:" if verdict.passed else "not passed:", reason)
-    return namedtuple("Outputs", ["passed", "reason"])(verdict.passed, reason)
+    return verdict.passed, reason

@@ -15,7 +15,7 @@ def resolve(
     image_root: str = "",
     eval_fraction: float = 0.2,
     # flags: end
-) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):  # type: ignore[valid-type]
+) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):
     """Turns the paths that the pipeline was given into concrete ones, and fingerprints what lies there now.
 
     It is never cached: it is cheap, and the cache keys of the later steps hold its outputs.
