@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Callable, Sequence
 
@@ -53,16 +52,17 @@ def _run(argv: Sequence[str] | None) -> int:
         "--runs_dir", default="runs", metavar="DIR", help="where runs, checkpoints and the cache live (default: %(default)s)"
     )
     parser.add_flags(table)
-    options, _ = argparse.ArgumentParser.parse_known_args(parser, argv)
-    flags = parser.parse_flags(table, argv)
+    options = parser.parse_args(argv)
+    names = [flag.name for flag in table]
+    given = command_line.given_flags(options, names)
+    checked = flag_table.validate(given, names)
+    parameters = {name: getattr(checked, name) for name in given if getattr(checked, name) is not None}
 
     from pipelines import local_run, sample, summary
 
-    defaults = flag_table.validate({}, [flag.name for flag in table])
-    given = {name: value for name, value in vars(flags).items() if value != getattr(defaults, name)}
-    if flags.train_metadata is None:
-        given = sample.FLAGS | {"train_metadata": sample.write(f"{options.runs_dir}/sample/digits")} | given
-    finished = local_run.run(given, options.runs_dir)
+    if checked.train_metadata is None:
+        parameters = sample.FLAGS | {"train_metadata": sample.write(f"{options.runs_dir}/sample/digits")} | parameters
+    finished = local_run.run(parameters, options.runs_dir)
     print(summary.table(finished))
     return 0
 

@@ -67,7 +67,7 @@ def test_images_mixed_with_tfrecords_are_refused(tmp_path):
 
 def test_the_folder_of_a_single_class_is_refused_with_a_hint(tmp_path):
     write(tmp_path / "cat" / "a.jpg")
-    with pytest.raises(FlagError, match="no class sub-folders.*give the folder that holds all of them"):
+    with pytest.raises(FlagError, match=r"no class sub-folders.*give the folder that holds all of them"):
         sources.expand(str(tmp_path / "cat"))
 
 

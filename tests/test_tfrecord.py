@@ -97,7 +97,7 @@ def test_equal_features_give_equal_bytes_in_any_order():
 
 
 def test_what_is_no_example_is_a_value_error():
-    with pytest.raises(ValueError, match="not a tf.train.Example"):
+    with pytest.raises(ValueError, match=r"not a tf\.train\.Example"):
         tfrecord.parse_example(b"\xff\xff\xff")
 
 

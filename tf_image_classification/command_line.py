@@ -55,10 +55,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_flags(self, flags: Iterable[Flag], argv: Sequence[str] | None, required: Sequence[str] = ()) -> Flags:
         """Parses and validates. A required flag that is missing, like any wrong value, is a FlagError."""
-        given = vars(self.parse_args(argv))
         names = [flag.name for flag in flags]
-        values = {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items() if name in names}
-        parsed = flag_table.validate(values, names)
+        parsed = flag_table.validate(given_flags(self.parse_args(argv), names), names)
         for name in required:
             if getattr(parsed, name) is None:
                 raise FlagError(f"--{name} is required", hint=flag_table.BY_NAME[name].help)
@@ -78,6 +76,12 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise FlagError(re.sub(r"^argument ", "", message), hint="--help lists the flags.")
+
+
+def given_flags(parsed: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
+    """The table flags that stand on the command line, also those that say what the default says anyway; not yet checked."""
+    given = {name: value for name, value in vars(parsed).items() if name in names}
+    return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:

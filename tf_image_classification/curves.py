@@ -38,6 +38,7 @@ def _chart(name: str, by_kind: dict[str, list[tuple[int, float]]]) -> Any:
             marker="o" if len(points) < 30 else "",
             markersize=3,
         )
+    axes.set_xlim(left=0)
     if len(by_kind) > 1:
         plots.legend(axes)
     return {"name": name, "svg": markupsafe.Markup(plots.to_svg(figure, f"{name} over global steps"))}  # noqa: S704 - made by matplotlib, which escapes

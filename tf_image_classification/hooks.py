@@ -34,6 +34,7 @@ _log = logging.getLogger(__name__)
 SUMMARY_STEPS = 100
 WARM_START_FILE = "warm_start.json"
 _LOG_EVERY_SECS = 10.0
+_HISTORY_POINTS = 200
 
 
 def load_checkpoint(model: keras.Model, manager: tf.train.CheckpointManager, flags: Flags) -> dict[str, Any] | None:
@@ -217,6 +218,7 @@ class Progress(Hook):
     ) -> None:
         self._writer, self._history = writer, history
         self._total_steps, self._batch_size, self._learning_rate = total_steps, batch_size, learning_rate
+        self._history_steps = max(1, total_steps // _HISTORY_POINTS)
         self._bar: tqdm[Any] | None = None
         self._summary_step = 0
         self._summary_time = self._logged_at = time.monotonic()
@@ -231,6 +233,8 @@ class Progress(Hook):
     def after_step(self, step: int, loss: tf.Tensor) -> None:
         if self._bar is not None:
             self._bar.update(1)
+        if step % self._history_steps == 0:
+            self._history.add("train", step, {"loss": float(loss), "learning_rate": self._learning_rate(step - 1)})
         if step % SUMMARY_STEPS == 0 or time.monotonic() - self._logged_at >= _LOG_EVERY_SECS:
             self._report(step, float(loss), summarise=step % SUMMARY_STEPS == 0)
 
@@ -259,4 +263,3 @@ class Progress(Hook):
                 tf.summary.scalar("learning_rate", rate)
                 tf.summary.scalar("global_step/sec", steps_per_sec)
                 tf.summary.scalar("examples/sec", steps_per_sec * self._batch_size)
-            self._history.add("train", step, {"loss": loss, "learning_rate": rate})

@@ -103,6 +103,8 @@ def test_the_sample_reaches_its_accuracy_and_fine_tunes(tmp_path):
     )
     assert tuned.returncode == 0, tuned.stdout
     assert executed(tuned.stdout) == ["resolve", "train", "evaluate", "gate"]
+    facts = json.loads((runs / "latest" / "model" / "model.json").read_text())
+    assert facts["metrics"]["global_step"] == 20  # also a flag that says what its default says wins over the sample's
     assert re.search(r"Small/Logits .*-", tuned.stdout)
     assert json.loads((runs / "latest" / "evaluation" / "metrics.json").read_text())["accuracy"] >= 0.8
 

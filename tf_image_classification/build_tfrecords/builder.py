@@ -26,7 +26,9 @@ from tf_image_classification.sources import TFRECORD, Source
 REJECTED_FILE = "rejected.csv"
 
 _CHUNK = 32  # images per job
-_FEW_IMAGES = 200  # below, starting processes takes longer than the work
+_FEW_IMAGES, _FEW_BYTES = 200, 10 * 2**20  # below, starting processes takes longer than the work
+_LOOKS = 8  # thumbnails per TFRecord file
+_REASONS_TOLD = 5
 _PARTS = ".parts"
 _FREE_SPACE = "Free some space and build again."
 
@@ -163,12 +165,12 @@ class _Build:
                     "The data set has a single class: there is nothing to learn", received=task.labels[0], expected="two or more"
                 )
         in_order = {side: splits[side] for side in (TRAIN, EVAL) if side in splits}
-        return Manifest(tasks=tasks, splits=in_order, rejected_reasons=catalog.reasons(), reencoded=self.pixels.reencoded)
+        return Manifest(tasks=tasks, splits=in_order, rejected_reasons=catalog.reasons(TRAIN, EVAL), reencoded=self.pixels.reencoded)
 
     # TFRecords
 
     def _inspect_tfrecords(self, given: Mapping[str, list[Source]]) -> dict[str, list[records.Contents]]:
-        paths = {side: [path for source in some for path in _tfrecord_files(source, side)] for side, some in given.items()}
+        files = {side: [file for source in some for file in _tfrecord_files(source, side)] for side, some in given.items()}
         if TRAIN in given and EVAL not in self.expanded:
             if not all(source.is_built for source in given[TRAIN]):
                 raise DataError(
@@ -176,12 +178,20 @@ class _Build:
                     received=f"--train_metadata {self.given[TRAIN]} without --eval_metadata",
                     hint="Give the TFRecords of the evaluation side as --eval_metadata.",
                 )
-            paths[EVAL] = [path for source in given[TRAIN] for path in _tfrecord_files(source, EVAL)]
-        jobs = [{"records": path, "looks": 8, "side": side} for side, files in paths.items() for path in files]
-        found: dict[str, list[records.Contents]] = {side: [] for side in paths}
+            files[EVAL] = [file for source in given[TRAIN] for file in _tfrecord_files(source, EVAL)]
+        found: dict[str, list[records.Contents]] = {side: [] for side in files}
+        jobs = [{"records": path, "looks": _LOOKS, "side": side, "crc32c": crc} for side in files for path, crc in files[side]]
+        workers = 1 if sum(_size(job["records"]) for job in jobs) < _FEW_BYTES else min(self.workers, len(jobs))
         if jobs:
             with progress.track("Checking TFRecords", len(jobs), "files") as advance:
-                for job, answer in local.run_jobs(jobs, min(self.workers, len(jobs))):
+                for job, answer in local.run_jobs(jobs, workers):
+                    if job["crc32c"] not in (None, answer["crc32c"]):
+                        raise DataError(
+                            "A shard has changed since it was built",
+                            received=f"{job['records']} with CRC-32C {answer['crc32c']}",
+                            expected=f"{job['crc32c']}, as its manifest says",
+                            hint="Build the data set again.",
+                        )
                     found[job["side"]].append(answer)
                     advance(1)
         return found
@@ -254,16 +264,16 @@ class _Build:
     def _check_side(self, side: str, counts: Mapping[str, Mapping[str, int]], tasks: Sequence[Task], catalog: Catalog) -> None:
         """Checks that a side has images, and the training side some of every class."""
         if not any(any(of_task.values()) for of_task in counts.values()):
-            reasons = list(catalog.reasons().items())
             if side == EVAL and EVAL not in self.expanded:
                 raise DataError(
                     "No image falls on the evaluation side",
                     received=f"{catalog.count(TRAIN):,} images, --eval_fraction {self.eval_fraction:g}",
                     hint="Raise --eval_fraction, or give --eval_metadata.",
                 )
+            reasons = itertools.islice(catalog.reasons(side).items(), _REASONS_TOLD)
             raise DataError(
                 f"No {'training' if side == TRAIN else 'evaluation'} image is left",
-                received="; ".join(f"{number:,} x {reason}" for reason, number in reasons[:5]) or "none to begin with",
+                received="; ".join(f"{number:,} x {reason}" for reason, number in reasons) or "none to begin with",
                 expected="images that can be read, with a label",
             )
         if side == TRAIN:
@@ -277,13 +287,21 @@ class _Build:
                     )
 
 
-def _tfrecord_files(source: Source, side: str) -> list[str]:
+def _tfrecord_files(source: Source, side: str) -> list[tuple[str, str | None]]:
+    """A source's files of one side, each with the CRC that its manifest gives, if it has one."""
     if not source.is_built:
-        return list(source.files)
+        return [(path, None) for path in source.files]
     built = manifest.read(source.path)
     if side not in built.splits:
         raise DataError(f"The data set has no {side} side", received=source.path, hint=f"It has: {', '.join(built.splits)}.")
-    return built.shard_paths(side)
+    return list(zip(built.shard_paths(side), [shard.crc32c for shard in built.splits[side].shards], strict=True))
+
+
+def _size(path: str) -> int:
+    try:
+        return storage.stat(path).size
+    except FileNotFoundError:
+        raise DataError("A shard is missing", received=path, hint="Build the data set again.") from None
 
 
 def _tasks_of_images(catalog: Catalog, names: Sequence[str], labels: tuple[str, ...] | None) -> tuple[Task, ...]:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from tf_image_classification.manifest import EVAL, TRAIN, Task
@@ -93,9 +94,12 @@ class Catalog:
         for split, path, reason in self._db.execute(query, (TRAIN,)):
             yield split, os.fsdecode(path), reason
 
-    def reasons(self) -> dict[str, int]:
-        """Reason -> number of rejected images, the most frequent first."""
-        return dict(self._db.execute("SELECT reason, count(*) FROM rejected GROUP BY reason ORDER BY count(*) DESC, reason"))
+    def reasons(self, *splits: str) -> dict[str, int]:
+        """Reason -> number of rejected images of these splits, the most frequent first."""
+        counts: Counter[str] = Counter()
+        for split in splits:
+            counts.update(dict(self._db.execute("SELECT reason, count(*) FROM rejected WHERE split = ? GROUP BY reason", (split,))))
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def _number(self, query: str, *values: str) -> int:
         number: int = self._db.execute(query, values).fetchone()[0]

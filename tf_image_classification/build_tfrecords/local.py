@@ -50,12 +50,15 @@ def run_jobs(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
 def _run_in_processes(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
     idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
     pending: collections.deque[tuple[Job, Future[Answer]]] = collections.deque()
-    with contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:  # in the end: the workers are killed, then nobody waits for one, then their pipes are closed
+        started = []
+        for _ in range(workers):
+            started.append(_start())
+            stack.callback(_close, started[-1])
         executor = ThreadPoolExecutor(workers)
         stack.callback(executor.shutdown, cancel_futures=True)
-        for _ in range(workers):
-            worker = _start()
-            stack.callback(_stop, worker)
+        for worker in started:
+            stack.callback(worker.kill)
             idle.put(worker)
         for job in jobs:
             pending.append((job, executor.submit(_ask, idle, job)))
@@ -73,9 +76,9 @@ def _start() -> Worker:
     return subprocess.Popen([sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
 
 
-def _stop(worker: Worker) -> None:
+def _close(worker: Worker) -> None:
     worker.kill()
-    with contextlib.suppress(BrokenPipeError):
+    with contextlib.suppress(BrokenPipeError):  # of a job that it did not take any more
         worker.communicate()
 
 
@@ -83,11 +86,13 @@ def _ask(idle: queue.SimpleQueue[Worker], job: Job) -> Answer:
     worker = idle.get()
     assert worker.stdin and worker.stdout
     line = ""
-    with contextlib.suppress(BrokenPipeError):
-        worker.stdin.write(json.dumps(job) + "\n")
-        worker.stdin.flush()
-        line = worker.stdout.readline()
-    idle.put(worker)
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            worker.stdin.write(json.dumps(job) + "\n")
+            worker.stdin.flush()
+            line = worker.stdout.readline()
+    finally:
+        idle.put(worker)
     if not line.endswith("\n"):
         code = worker.wait()
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"

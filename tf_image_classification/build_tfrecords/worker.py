@@ -32,12 +32,19 @@ def run(job: Job) -> Answer:
         thumbnail or None]. For a TFRecord file what `records.inspect` says. `error`, an error's parts, when the work cannot go on.
     """
     try:
-        return records.inspect(job["records"], job["looks"]) if "records" in job else {"results": _write_part(job)}
+        return _inspect(job) if "records" in job else {"results": _write_part(job)}
     except UserError as error:
         return {
             "error": {"problem": error.problem, "received": error.received, "expected": error.expected, "hint": error.hint},
             "kind": type(error).__name__,
         }
+
+
+def _inspect(job: Job) -> Answer:
+    try:
+        return records.inspect(job["records"], job["looks"])
+    except OSError as error:
+        raise UserError("A TFRecord file cannot be read", received=f"{job['records']}: {error.strerror or error}") from error
 
 
 def _write_part(job: Job) -> list[str | list[Any]]:

@@ -52,11 +52,12 @@ class SurestMistakes:
         wrong = (outcome.predicted != label_ids) & (label_ids >= 0)
         if len(self._heap) == MOST:
             wrong &= outcome.score > self._heap[0][0]
-        for row in np.flatnonzero(wrong).tolist():
-            self._seen += 1
+        rows = np.flatnonzero(wrong)
+        # The surest first, so that the bytes of few images are copied.
+        for row in rows[np.argsort(-outcome.score[rows], kind="stable")].tolist():
             score = float(outcome.score[row])
             if len(self._heap) == MOST and score <= self._heap[0][0]:
-                continue
+                break
             mistake = Mistake(
                 filename=filenames[row],
                 label=self._labels[label_ids[row]],
@@ -66,7 +67,8 @@ class SurestMistakes:
                 image=images[row].numpy(),
             )
             replace = heapq.heappushpop if len(self._heap) == MOST else heapq.heappush
-            replace(self._heap, (score, -self._seen, mistake))
+            replace(self._heap, (score, -(self._seen + row), mistake))
+        self._seen += len(label_ids)
 
     def result(self) -> list[Mistake]:
         """The mistakes, the surest first."""

@@ -9,13 +9,24 @@ from collections.abc import Mapping
 import keras
 
 from tf_image_classification.errors import FlagError
-from tf_image_classification.nets import inception_v3, mobilenet, small, vgg
+from tf_image_classification.nets import (
+    inception_resnet_v2,
+    inception_v1,
+    inception_v2,
+    inception_v3,
+    inception_v4,
+    mobilenet,
+    resnet,
+    small,
+    vgg,
+)
 from tf_image_classification.nets.names import scoped_names
 from tf_image_classification.nets.net import Net
 
 __all__ = ["NETS", "Net", "build", "scoped_names"]
 
-NETS: Mapping[str, Net] = types.MappingProxyType({net.name: net for family in (small, inception_v3, mobilenet, vgg) for net in family.NETS})
+_FAMILIES = (small, inception_v1, inception_v2, inception_v3, inception_v4, inception_resnet_v2, mobilenet, resnet, vgg)
+NETS: Mapping[str, Net] = types.MappingProxyType({net.name: net for family in _FAMILIES for net in family.NETS})
 
 
 def build(model_name: str, *, image_size: int, outputs: Mapping[str, int], weight_decay: float = 0.0) -> keras.Model:

@@ -134,6 +134,22 @@ class Layers:
         )
         return self._finish(convolution(x), name, True, True)
 
+    def separable(
+        self, x: Tensor, name: str, filters: int, *, stride: int, multiplier: int, initializer: keras.initializers.Initializer
+    ) -> Tensor:
+        """Depthwise, then pointwise convolution with a bias and the rectifier; neither normalised nor regularised."""
+        convolution = keras.layers.SeparableConv2D(
+            filters,
+            _size(name),
+            stride,
+            "same",
+            depth_multiplier=multiplier,
+            depthwise_initializer=_fresh(initializer),
+            pointwise_initializer=_fresh(initializer),
+            name=self._name(name),
+        )
+        return self._finish(convolution(x), name, False, True)
+
     def batch_norm(self, x: Tensor, name: str) -> Tensor:
         """Batch normalisation alone."""
         assert self.norm is not None
