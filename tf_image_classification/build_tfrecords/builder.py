@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tf_image_classification import __version__, manifest, progress, sources, storage
-from tf_image_classification.build_tfrecords import local, records, statistics
+from tf_image_classification.build_tfrecords import local, passed_on, records, statistics
 from tf_image_classification.build_tfrecords.catalog import Catalog
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES, ShardWriter
 from tf_image_classification.build_tfrecords.worker import Job
@@ -26,8 +26,7 @@ from tf_image_classification.sources import TFRECORD, Source
 REJECTED_FILE = "rejected.csv"
 
 _CHUNK = 32  # images per job
-_FEW_IMAGES, _FEW_BYTES = 200, 10 * 2**20  # below, starting processes takes longer than the work
-_LOOKS = 8  # thumbnails per TFRecord file
+_FEW_IMAGES = 200  # below, starting processes takes longer than the work
 _REASONS_TOLD = 5
 _PARTS = ".parts"
 _FREE_SPACE = "Free some space and build again."
@@ -141,15 +140,17 @@ class _Build:
 
     def _make(self, folder: str, catalog: Catalog, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None) -> Manifest:
         image_sources = {side: given for side, given in self.expanded.items() if given[0].kind != TFRECORD}
-        passed_on = self._inspect_tfrecords({side: given for side, given in self.expanded.items() if given[0].kind == TFRECORD})
-        contents = [file for files in passed_on.values() for file in files]
+        records_of = passed_on.gather(self.expanded, self.workers)
+        contents = [file for files in records_of.values() for file in files]
 
         if image_sources:
             self._fill(catalog, image_sources)
             if tasks is None and TRAIN in image_sources:
                 tasks = _tasks_of_images(catalog, sources.task_names(image_sources[TRAIN]), labels)
         if contents:
-            tasks = records.fit(contents, tasks) if tasks else records.tasks_of(contents, labels or self._built_labels())
+            tasks = (
+                passed_on.fit(contents, tasks) if tasks else passed_on.tasks_of(contents, labels or passed_on.built_labels(self.expanded))
+            )
         assert tasks is not None
         if image_sources:
             tasks = _tasks_for_images(tasks, bool(contents))
@@ -158,7 +159,10 @@ class _Build:
             splits = self._write_images(folder, catalog, tasks)
         else:
             splits = {}
-        splits |= {side: records.split_of(files, tasks) for side, files in passed_on.items()}
+        splits |= {side: passed_on.split_of(files, tasks) for side, files in records_of.items()}
+        for label, thumbnail in passed_on.thumbnails(contents, tasks):
+            if self.samples.wants(label):
+                self.samples.add(label, thumbnail)
         for task in tasks:
             if len(task.labels) == 1:
                 raise DataError(
@@ -166,42 +170,6 @@ class _Build:
                 )
         in_order = {side: splits[side] for side in (TRAIN, EVAL) if side in splits}
         return Manifest(tasks=tasks, splits=in_order, rejected_reasons=catalog.reasons(TRAIN, EVAL), reencoded=self.pixels.reencoded)
-
-    # TFRecords
-
-    def _inspect_tfrecords(self, given: Mapping[str, list[Source]]) -> dict[str, list[records.Contents]]:
-        files = {side: [file for source in some for file in _tfrecord_files(source, side)] for side, some in given.items()}
-        if TRAIN in given and EVAL not in self.expanded:
-            if not all(source.is_built for source in given[TRAIN]):
-                raise DataError(
-                    "TFRecords cannot be split into a training and an evaluation side",
-                    received=f"--train_metadata {self.given[TRAIN]} without --eval_metadata",
-                    hint="Give the TFRecords of the evaluation side as --eval_metadata.",
-                )
-            files[EVAL] = [file for source in given[TRAIN] for file in _tfrecord_files(source, EVAL)]
-        found: dict[str, list[records.Contents]] = {side: [] for side in files}
-        jobs = [{"records": path, "looks": _LOOKS, "side": side, "crc32c": crc} for side in files for path, crc in files[side]]
-        workers = 1 if sum(_size(job["records"]) for job in jobs) < _FEW_BYTES else min(self.workers, len(jobs))
-        if jobs:
-            with progress.track("Checking TFRecords", len(jobs), "files") as advance:
-                for job, answer in local.run_jobs(jobs, workers):
-                    if job["crc32c"] not in (None, answer["crc32c"]):
-                        raise DataError(
-                            "A shard has changed since it was built",
-                            received=f"{job['records']} with CRC-32C {answer['crc32c']}",
-                            expected=f"{job['crc32c']}, as its manifest says",
-                            hint="Build the data set again.",
-                        )
-                    found[job["side"]].append(answer)
-                    advance(1)
-        return found
-
-    def _built_labels(self) -> tuple[str, ...] | None:
-        """The class names of a data set that build_tfrecords made, if one of one task is among the metadata."""
-        built = [manifest.read(source.path).tasks for given in self.expanded.values() for source in given if source.is_built]
-        return built[0][0].labels or None if built and len(built[0]) == 1 else None
-
-    # Images
 
     def _fill(self, catalog: Catalog, image_sources: Mapping[str, list[Source]]) -> None:
         for side, given in image_sources.items():
@@ -211,9 +179,8 @@ class _Build:
             _log.warning("%s images are in the training and in the evaluation metadata: the evaluation will be too good", f"{both:,}")
 
     def _write_images(self, folder: str, catalog: Catalog, tasks: tuple[Task, ...]) -> dict[str, Split]:
-        sides = [side for side in (TRAIN, EVAL) if side not in self.expanded or self.expanded[side][0].kind != TFRECORD]
-        if self.expanded.keys() == {EVAL}:
-            sides = [EVAL]
+        wanted = (TRAIN, EVAL) if TRAIN in self.expanded else (EVAL,)
+        sides = [side for side in wanted if side not in self.expanded or self.expanded[side][0].kind != TFRECORD]
         for side in sides:
             self._check_side(side, {task.name: catalog.class_counts(side, index) for index, task in enumerate(tasks)}, tasks, catalog)
         os.mkdir(os.path.join(folder, _PARTS))
@@ -285,23 +252,6 @@ class _Build:
                         expected="at least one readable training image of every class",
                         hint="Add images, give --eval_metadata or a smaller --eval_fraction, or take the class out of the labels.",
                     )
-
-
-def _tfrecord_files(source: Source, side: str) -> list[tuple[str, str | None]]:
-    """A source's files of one side, each with the CRC that its manifest gives, if it has one."""
-    if not source.is_built:
-        return [(path, None) for path in source.files]
-    built = manifest.read(source.path)
-    if side not in built.splits:
-        raise DataError(f"The data set has no {side} side", received=source.path, hint=f"It has: {', '.join(built.splits)}.")
-    return list(zip(built.shard_paths(side), [shard.crc32c for shard in built.splits[side].shards], strict=True))
-
-
-def _size(path: str) -> int:
-    try:
-        return storage.stat(path).size
-    except FileNotFoundError:
-        raise DataError("A shard is missing", received=path, hint="Build the data set again.") from None
 
 
 def _tasks_of_images(catalog: Catalog, names: Sequence[str], labels: tuple[str, ...] | None) -> tuple[Task, ...]:

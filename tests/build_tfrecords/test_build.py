@@ -1,0 +1,396 @@
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tf_image_classification import build_tfrecords, manifest, sources, tfrecord
+from tf_image_classification.errors import DataError, FlagError, UserError
+from tf_image_classification.manifest import Task
+
+
+def pictures(root: Path, classes: dict[str, int], size: int = 8) -> Path:
+    """A folder with so many different PNGs of each class."""
+    for value, (name, count) in enumerate(classes.items()):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            Image.new("RGB", (size, size), (value, number % 256, number // 256)).save(root / name / f"{number:04}.png")
+    return root
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
+
+
+def filenames(data: manifest.Manifest, split: str) -> list[str]:
+    records = [tfrecord.parse_example(record) for path in data.shard_paths(split) for record in tfrecord.read(path)]
+    return [record["image/filename"][0].decode() for record in records]
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """More images than are built in the calling process."""
+    return pictures(tmp_path_factory.mktemp("many"), {"cat": 150, "dog": 150})
+
+
+def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "tf_image_classification.build_tfrecords", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False, **options)
+
+
+def test_shards_are_byte_identical_whatever_the_number_of_workers(many, tmp_path):
+    for workers in (1, 2, 3):
+        build_tfrecords.build(str(many), str(tmp_path / str(workers)), workers=workers, shard_bytes=20_000)
+    one, two, three = (digests(tmp_path / str(workers)) for workers in (1, 2, 3))
+    assert one == two == three
+    assert sum(name.startswith("train-") for name in one) > 1
+
+
+def test_tensorflow_reads_the_shards_by_slims_feature_names(many, tmp_path):
+    import tensorflow as tf
+
+    data = build_tfrecords.build(str(many), str(tmp_path / "data"), shard_bytes=20_000)
+    names = {
+        "image/encoded": tf.string,
+        "image/format": tf.string,
+        "image/class/label": tf.int64,
+        "image/class/text": tf.string,
+        "image/height": tf.int64,
+        "image/width": tf.int64,
+        "image/filename": tf.string,
+    }
+    features = {name: tf.io.FixedLenFeature([], kind) for name, kind in names.items()}
+    seen = []
+    for split in ("train", "eval"):
+        records = tf.data.TFRecordDataset(data.shard_paths(split)).batch(64)
+        for batch in records.map(lambda serialised: tf.io.parse_example(serialised, features)).as_numpy_iterator():
+            for index, name in enumerate(batch["image/filename"]):
+                assert batch["image/encoded"][index] == (many / name.decode()).read_bytes()
+                assert batch["image/class/text"][index] == [b"cat", b"dog"][batch["image/class/label"][index]] == name.split(b"/")[0]
+                assert (batch["image/height"][index], batch["image/width"][index]) == (8, 8)
+                assert batch["image/format"][index] == b"png"
+                seen.append(name.decode())
+    assert sorted(seen) == sorted(path.relative_to(many).as_posix() for path in many.glob("*/*.png"))
+    first = next(iter(tf.data.TFRecordDataset(data.shard_paths("train"))))
+    assert set(tf.train.Example.FromString(first.numpy()).features.feature) == set(names)
+
+
+def test_shards_are_named_counted_and_within_their_sizes(many, tmp_path):
+    data = build_tfrecords.build(str(many), str(tmp_path / "data"), shard_bytes=20_000)
+    shards = data.splits["train"].shards
+    assert [shard.path for shard in shards] == [f"train-{index:05}-of-{len(shards):05}.tfrecord" for index in range(len(shards))]
+    for shard in shards:
+        path = str(tmp_path / "data" / shard.path)
+        assert 20_000 <= shard.bytes == os.path.getsize(path) < 40_000
+        assert shard.crc32c == tfrecord.file_crc32c(path)
+        assert shard.examples == sum(1 for _ in tfrecord.read(path))
+
+
+def test_the_manifest_is_read_back_as_it_was_returned(many, tmp_path):
+    data = build_tfrecords.build(str(many), str(tmp_path / "data"))
+    assert manifest.read(str(tmp_path / "data")) == data
+    assert data.fingerprint == sources.fingerprint(str(many), eval_fraction=0.2)
+    assert sorted(digests(tmp_path / "data")) == [
+        "eval-00000-of-00001.tfrecord",
+        "labels.txt",
+        "manifest.json",
+        "rejected.csv",
+        "statistics.html",
+        "train-00000-of-00001.tfrecord",
+    ]
+    assert (tmp_path / "data" / "labels.txt").read_text() == "cat\ndog\n"
+
+
+def test_images_are_shuffled_over_the_classes(many, tmp_path):
+    order = filenames(build_tfrecords.build(str(many), str(tmp_path / "data")), "train")
+    assert 20 < sum(name.startswith("cat") for name in order[:60]) < 40
+
+
+def test_adding_images_moves_none_to_the_other_side(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 40, "dog": 40})
+    before = build_tfrecords.build(str(root), str(tmp_path / "before"))
+    sides = {split: set(filenames(before, split)) for split in before.splits}
+    pictures(root, {"cat": 80, "dog": 60, "owl": 30})
+    shutil.copytree(root, tmp_path / "elsewhere")
+    for where in (root, tmp_path / "elsewhere"):
+        after = build_tfrecords.build(str(where), str(tmp_path / "after"))
+        assert all(names < set(filenames(after, split)) for split, names in sides.items())
+
+
+def test_eval_metadata_leaves_all_training_images_to_training(tmp_path):
+    train, held_out = pictures(tmp_path / "train", {"cat": 10, "dog": 10}), pictures(tmp_path / "eval", {"dog": 3, "owl": 2})
+    data = build_tfrecords.build(str(train), str(tmp_path / "data"), eval_metadata=str(held_out))
+    assert (data.splits["train"].examples, data.splits["eval"].examples) == (20, 3)
+    assert data.rejected_reasons == {"label owl is not in labels": 2}
+    assert data.splits["eval"].class_counts == {"label": {"cat": 0, "dog": 3}}
+
+
+def test_images_on_both_sides_are_warned_of(tmp_path, caplog):
+    root = str(pictures(tmp_path / "photos", {"cat": 3, "dog": 3}))
+    build_tfrecords.build(root, str(tmp_path / "data"), eval_metadata=root)
+    assert "6 images are in the training and in the evaluation metadata" in caplog.text
+
+
+def test_several_label_columns_give_each_task_its_features_and_labels(tmp_path):
+    root = pictures(tmp_path / "faces", {"x": 40})
+    rows = [f"x/{number:04}.png,{number % 3},{'fm'[number % 2]}" for number in range(40)]
+    (root / "faces.csv").write_text("path,age,gender\n" + "\n".join(rows))
+    data = build_tfrecords.build(str(root / "faces.csv"), str(tmp_path / "data"))
+    assert data.tasks == (
+        Task("age", ("0", "1", "2"), "image/class/age/label"),
+        Task("gender", ("f", "m"), "image/class/gender/label"),
+    )
+    assert (tmp_path / "data" / "labels.gender.txt").read_text() == "f\nm\n"
+    record = tfrecord.parse_example(next(tfrecord.read(data.shard_paths("train")[0])))
+    number = int(record["image/filename"][0][-8:-4])
+    assert record["image/class/age/label"] == [number % 3]
+    assert record["image/class/gender/text"] == [b"fm"[number % 2 : number % 2 + 1]]
+
+
+def test_an_image_named_twice_is_kept_once_and_a_contradiction_is_told(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 30, "dog": 30})
+    names = [f"{label}/{number:04}.png,{label}" for label in ("cat", "dog") for number in range(30)]
+    (root / "images.csv").write_text("\n".join([*names, "cat/0001.png,cat", "cat/./0002.png,dog"]))
+    data = build_tfrecords.build(str(root / "images.csv"), str(tmp_path / "data"))
+    assert sum(split.images for split in data.splits.values()) == 62
+    assert data.rejected_reasons == {"duplicate of an earlier entry": 1, "labelled cat before": 1}
+
+
+def test_names_and_labels_of_any_language_and_of_none_come_through(tmp_path):
+    root = pictures(tmp_path / "photos", {"猫 & <b>": 30, "ünïcode": 30})
+    odd = os.fsdecode(b"caf\xe9.png")
+    shutil.copy(root / "ünïcode" / "0000.png", root / "ünïcode" / odd)
+    (root / "ünïcode" / os.fsdecode(b"bad\xe9.png")).write_text("no image")
+    data = build_tfrecords.build(str(root), str(tmp_path / "data"))
+    names = [record for split in data.splits for path in data.shard_paths(split) for record in tfrecord.read(path)]
+    assert b"caf\xe9.png" in b"".join(names)
+    assert data.tasks[0].labels == ("ünïcode", "猫 & <b>")
+    assert b"bad\xe9.png,not an image" in (tmp_path / "data" / "rejected.csv").read_bytes()
+    assert "猫 &amp; &lt;b&gt;" in (tmp_path / "data" / "statistics.html").read_text()
+
+
+def test_a_file_without_permission_is_rejected(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    (root / "cat" / "0000.png").chmod(0)
+    if os.access(root / "cat" / "0000.png", os.R_OK):
+        pytest.skip("this user may read everything")
+    data = build_tfrecords.build(str(root), str(tmp_path / "data"))
+    assert data.rejected_reasons == {"permission denied": 1}
+
+
+def test_pipes_folders_and_dangling_links_are_rejected_not_waited_for(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    os.mkfifo(root / "cat" / "pipe.jpg")
+    (root / "dog" / "gone.jpg").symlink_to("nowhere")
+    (root / "more.csv").write_text(f"{root}/cat,cat\n/dev/zero,cat\n")
+    data = build_tfrecords.build(f"{root},{root}/more.csv", str(tmp_path / "data"))
+    assert data.rejected_reasons == {"not a file": 3, "file not found": 1, "not in a class folder": 1}
+
+
+@pytest.mark.parametrize(
+    ("classes", "options", "problem"),
+    [
+        ({"cat": 40}, {}, "single class"),
+        ({"cat": 3, "dog": 3}, {"eval_fraction": 0.001}, "No image falls on the evaluation side.*Raise --eval_fraction"),
+        ({"cat": 40, "dog": 40, "owl": 1}, {"eval_fraction": 0.9999}, "classes have no training image.*owl|No training image"),
+    ],
+)
+def test_data_that_nothing_can_be_learned_from_is_an_error_that_says_why(tmp_path, classes, options, problem):
+    root = pictures(tmp_path / "photos", classes)
+    with pytest.raises(DataError, match=problem):
+        build_tfrecords.build(str(root), str(tmp_path / "data"), **options)
+    assert sorted(os.listdir(tmp_path)) == ["photos"]
+
+
+def test_a_class_that_loses_its_last_training_image_to_damage_is_an_error(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 10, "dog": 10})
+    for path in (root / "dog").iterdir():
+        path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DataError, match=r"1 of 2 classes have no training image\. Received: dog"):
+        build_tfrecords.build(str(root), str(tmp_path / "data"), eval_metadata=str(pictures(tmp_path / "eval", {"cat": 2, "dog": 2})))
+    assert not (tmp_path / "data").exists()
+
+
+def test_when_nothing_is_left_the_most_frequent_reasons_are_told(tmp_path):
+    (tmp_path / "images.csv").write_text("a.jpg,cat\nb.jpg,dog\n../c.jpg,dog\n")
+    with pytest.raises(DataError, match="2 x file not found; 1 x outside image_root"):
+        build_tfrecords.build(str(tmp_path / "images.csv"), str(tmp_path / "data"), eval_metadata=str(tmp_path / "images.csv"))
+
+
+def test_an_evaluation_side_alone_takes_the_models_labels(tmp_path):
+    root = pictures(tmp_path / "photos", {"dog": 5, "owl": 2})
+    data = build_tfrecords.build_eval(str(root), str(tmp_path / "data"), (Task("label", ("cat", "dog"), "class_id"),))
+    assert list(data.splits) == ["eval"]
+    assert data.tasks == (Task("label", ("cat", "dog"), "image/class/label"),)
+    assert (data.splits["eval"].images, data.splits["eval"].rejected) == (7, 2)
+    assert data.splits["eval"].class_counts == {"label": {"cat": 0, "dog": 5}}
+    record = tfrecord.parse_example(next(tfrecord.read(data.shard_paths("eval")[0])))
+    assert record["image/class/label"] == [1]
+
+
+@pytest.mark.parametrize("place", ["photos", "photos/cat/out", "holds-something"])
+def test_no_folder_is_replaced_but_a_data_set(tmp_path, place):
+    root = pictures(tmp_path / "photos", {"cat": 3, "dog": 3})
+    (tmp_path / "holds-something").mkdir()
+    (tmp_path / "holds-something" / "thesis.txt").write_text("years of work")
+    with pytest.raises(FlagError, match="--output_dir"):
+        build_tfrecords.build(str(root), str(tmp_path / place))
+    assert (tmp_path / "holds-something" / "thesis.txt").exists()
+    assert len(list(root.glob("*/*.png"))) == 6
+
+
+def test_a_data_set_is_not_built_over_the_shards_that_it_would_list(many, tmp_path):
+    built = str(tmp_path / "data")
+    build_tfrecords.build(str(many), built)
+    with pytest.raises(FlagError, match="overlap"):
+        build_tfrecords.build(built, built)
+
+
+def test_an_older_data_set_is_replaced_whole(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    build_tfrecords.build(str(root), str(tmp_path / "data"), shard_bytes=500)
+    build_tfrecords.build(str(root), str(tmp_path / "data"))
+    assert sum(name.startswith("train-") for name in os.listdir(tmp_path / "data")) == 1
+    assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
+
+
+def test_a_killed_build_leaves_nothing_that_looks_finished_and_can_be_run_again(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 300, "dog": 300})
+    slow = Image.effect_noise((1000, 1000), 50)
+    for number in range(10):  # enough work to be killed in the middle of it
+        slow.save(root / "cat" / f"slow-{number}.bmp")
+    arguments = ("--train_metadata", root, "--output_dir", tmp_path / "data", "--workers", 2)
+    words = [sys.executable, "-m", "tf_image_classification.build_tfrecords", *map(str, arguments)]
+    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not list(tmp_path.glob(".data.partial-*/.train-0")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "data").exists()
+    assert command(*arguments).returncode == 0
+    assert manifest.read(str(tmp_path / "data")).splits["train"].rejected == 0
+    assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
+
+
+def test_a_worker_that_dies_is_a_clear_error(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 200, "dog": 200})
+    code = (
+        "import threading, time, os, signal\n"
+        "from tf_image_classification.build_tfrecords import local, builder\n"
+        "started, start = [], local._start\n"
+        "def remembered():\n"
+        "    started.append(start()); return started[-1]\n"
+        "local._start = remembered\n"
+        "def kill():\n"
+        "    while not started: time.sleep(0.001)\n"
+        "    os.kill(started[0].pid, signal.SIGKILL)\n"
+        "threading.Thread(target=kill).start()\n"
+        f"builder.build({str(root)!r}, {str(tmp_path / 'data')!r}, workers=2)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "A worker process died. Received: signal 9, while working on" in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["photos"]
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
+    import resource
+
+    root = pictures(tmp_path / "photos", {"cat": 300, "dog": 300})
+
+    def limit() -> None:  # writing beyond it fails, as it does on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+
+    done = command("--train_metadata", root, "--output_dir", tmp_path / "data", preexec_fn=limit)
+    assert done.returncode == 1
+    assert done.stderr.count("error:") == 1
+    assert "Traceback" not in done.stderr
+    assert sorted(os.listdir(tmp_path)) == ["photos"]
+
+
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 2, "dog": 2})
+    peaks = []
+    for count in (2_000, 20_000):
+        for number in range(count):  # links: quick to make
+            for label in ("cat", "dog"):
+                path = root / label / f"link-{number}.png"
+                if not path.is_symlink():
+                    path.symlink_to(f"{number % 2:04}.png")
+        code = (
+            "import resource, sys\n"
+            "from tf_image_classification.build_tfrecords import build\n"
+            f"build({str(root)!r}, {str(tmp_path / 'data')!r}, workers=2)\n"
+            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
+        )
+        peaks.append(int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout))
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_the_command_prints_its_folder_and_exits_with_0(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    done = command("--train_metadata", root, "--output_dir", tmp_path / "data", "--eval_fraction", 0.3)
+    assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "data"))
+    assert "0 images rejected" in done.stderr
+    with open(tmp_path / "data" / "rejected.csv", newline="") as file:
+        assert list(csv.reader(file)) == [["split", "path", "reason"]]
+    assert json.loads((tmp_path / "data" / "manifest.json").read_text())["sources"] == {"train": str(root)}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--output_dir", "out"], 2, "--train_metadata is required"),
+        (["--train_metadata", "nothing*", "--output_dir", "out"], 2, "nothing*"),
+        (["--train_metadata", "nothing.csv", "--output_dir", "out"], 2, "The CSV does not exist. Received: nothing.csv"),
+        (["--train_metadata", "photos", "--output_dir", "/proc/out"], 2, "Cannot write to /proc/out"),
+        (["--train_metadata", "photos", "--output_dir", "out", "--labels_file", "none.txt"], 2, "--labels_file does not exist"),
+        (["--train_metadata", "photos", "--output_dir", "out", "--eval_fraction", "1"], 2, "--eval_fraction"),
+        (["--train_metadata", "one-class", "--output_dir", "out"], 1, "single class"),
+    ],
+)
+def test_a_wrong_call_gives_one_clear_paragraph(tmp_path, arguments, code, words):
+    pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    pictures(tmp_path / "one-class", {"cat": 20})
+    repository = Path(__file__).parents[2]
+    done = command(*arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(repository)})
+    assert done.returncode == code
+    assert words in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_building_imports_neither_tensorflow_nor_numpy(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    code = (
+        "import sys\n"
+        "from tf_image_classification import build_tfrecords\n"
+        f"build_tfrecords.build({str(root)!r}, {str(tmp_path / 'data')!r})\n"
+        "sys.exit(', '.join({'tensorflow', 'keras', 'numpy', 'matplotlib', 'kfp'} & sys.modules.keys()) or None)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_disk_that_fails_stops_the_build_instead_of_losing_images(tmp_path, monkeypatch):
+    from tf_image_classification import storage
+
+    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+
+    def failing(path: str) -> bytes:
+        raise OSError(5, "Input/output error", path)
+
+    monkeypatch.setattr(storage, "read_bytes", failing)
+    with pytest.raises(UserError, match=r"outside the image\. Received: .*Input/output error"):
+        build_tfrecords.build(str(root), str(tmp_path / "data"), fingerprint="f")
+    assert not (tmp_path / "data").exists()
