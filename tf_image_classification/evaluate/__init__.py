@@ -7,6 +7,7 @@ writes into output_dir: `metrics.json`, `report.html`, and `predictions.csv` wit
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from importlib import metadata
@@ -78,7 +79,11 @@ def _assemble(scored: Scored, data: manifest.Manifest, served: ServedModel) -> d
         **(only_task or {"num_examples": side.examples, "tasks": scored.tasks}),
         "user_metrics": scored.user_metrics,
         "model": {"folder": served.folder, **{name: served.facts.get(name) for name in ("model_name", "image_size", "data_fingerprint")}},
-        "data": {"source": data.sources.get(manifest.EVAL), "images": side.images, "rejected": side.rejected},
+        "data": {
+            "source": data.sources.get(manifest.EVAL, data.sources.get(manifest.TRAIN)),
+            "images": side.images,
+            "rejected": side.rejected,
+        },
         "data_fingerprint": data.fingerprint,
         "versions": _versions(),
     }
@@ -97,5 +102,8 @@ def to_json(metrics: dict[str, Any]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    installed = {distribution.metadata["Name"].lower(): distribution.version for distribution in metadata.distributions()}
-    return {package: installed[package] for package in _PACKAGES if package in installed}
+    found = {}
+    for package in _PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):  # only one of tensorflow and tensorflow-cpu is installed
+            found[package] = metadata.version(package)
+    return found
