@@ -30,5 +30,5 @@ def gate(
         metrics = json.loads(storage.read_text(storage.join(evaluation.path, "metrics.json")))
         verdict = gate.judge(metrics, flags.for_step("gate", arguments))
     reason = "; ".join(verdict.reasons)
-    print("passed:" if verdict.passed else "not passed:", reason)
+    print("gate:", "passed" if verdict.passed else "NOT passed", f"({reason})")
     return verdict.passed, reason

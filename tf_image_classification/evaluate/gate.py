@@ -15,7 +15,7 @@ class Verdict:
 
     Attributes:
         passed: whether every check passed.
-        reasons: one line per check: what was received, what is required, and whether that passes.
+        reasons: one line per threshold that is set: what was received, what is required, and whether that passes.
     """
 
     passed: bool
@@ -36,20 +36,20 @@ def judge(metrics: dict[str, Any], flags: Flags) -> Verdict:
     for name, task in tasks.items():
         of_task = f"{name}: " if len(tasks) > 1 else ""
         if "accuracy" in task:
-            checks.append(_at_least(f"{of_task}accuracy", task["accuracy"], flags.min_accuracy))
-            checks.append(_at_least(f"{of_task}macro F1", task["macro_f1"], flags.min_macro_f1))
             worst = min((row for row in task["per_class"] if row["support"]), key=lambda row: row["recall"])
-            checks.append(_at_least(f"{of_task}lowest recall of a class ({worst['name']})", worst["recall"], flags.min_class_recall))
+            for what, received, required in (
+                ("accuracy", task["accuracy"], flags.min_accuracy),
+                ("macro F1", task["macro_f1"], flags.min_macro_f1),
+                (f"lowest recall of a class ({worst['name']})", worst["recall"], flags.min_class_recall),
+            ):
+                if required > 0:
+                    passed = received >= required
+                    checks.append((passed, _reason(passed, f"{of_task}{what}", received, f"at least {required:g}")))
         if flags.max_loss is not None:
             passed = task["loss"] <= flags.max_loss
             checks.append((passed, _reason(passed, f"{of_task}loss", task["loss"], f"at most {flags.max_loss:g}")))
-    return Verdict(passed=all(passed for passed, _ in checks), reasons=[reason for _, reason in checks])
-
-
-def _at_least(what: str, received: float, required: float) -> tuple[bool, str]:
-    passed = received >= required
-    return passed, _reason(passed, what, received, f"at least {required:g}")
+    return Verdict(passed=all(passed for passed, _ in checks), reasons=[reason for _, reason in checks] or ["no threshold is set"])
 
 
 def _reason(passed: bool, what: str, received: float, required: str) -> str:
-    return f"{'passed' if passed else 'FAILED'}: {what} is {received:.6g}, required is {required}"
+    return f"{what} is {received:.6g}, required is {required}{'' if passed else ': FAILED'}"
