@@ -5,10 +5,13 @@ A lightweight KFP component ships the source of its function, so its signature h
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification.flags import Flag
@@ -36,8 +39,37 @@ def _row(flag: Flag) -> str:
     choices = f" One of: {', '.join(flag.choices)}." if flag.choices else ""
     star = " \\*" if flag.ours else ""
     default = "not set" if flag.default is None else f"`{flag.default}`"
-    text = flag.help.replace("|", "\\|").replace("*", "\\*")
-    return f"| `{flag.name}`{star} | {default} | {text}{choices} |"
+    return f"| `{flag.name}`{star} | {default} | {_cell(flag.help)}{choices} |"
+
+
+def component_page(step: str) -> str:
+    """The README of a component: what it does, its inputs and outputs."""
+    component = getattr(import_module(f"components.{step}.component"), step)
+    spec, docstring = component.component_spec, inspect.getdoc(component.python_func) or ""
+    described = {flag.name: flag.help for flag in flag_table.of_step(step)} | _arguments(docstring)
+    summary = re.split(r"^(Args|Returns):$", docstring, maxsplit=1, flags=re.MULTILINE)[0].strip()
+    inputs = "\n".join(
+        f"| `{name}` | {_type(given)} | {'' if given.default is None else f'`{given.default!r}`'} | {_cell(described[name])} |"
+        for name, given in (spec.inputs or {}).items()
+    )
+    outputs = "\n".join(f"| `{name}` | {_type(given)} | {_cell(described[name])} |" for name, given in (spec.outputs or {}).items())
+    return (
+        f"# {step}\n\n{summary}\n\n## Inputs\n\n| name | type | default | what it is |\n|---|---|---|---|\n{inputs}\n\n"
+        f"## Outputs\n\n| name | type | what it is |\n|---|---|---|\n{outputs}\n\n(written by `make generate`)\n"
+    )
+
+
+def _arguments(docstring: str) -> dict[str, str]:
+    """name -> text of the Args and Returns sections of a docstring."""
+    return {name: text for name, text in re.findall(r"^ +([a-z_]+): (.+)$", docstring, re.MULTILINE)}
+
+
+def _type(given: Any) -> str:
+    return str(given.type).removeprefix("system.").partition("@")[0]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("*", "\\*")
 
 
 def generated() -> Iterator[tuple[Path, str, str]]:
@@ -47,6 +79,8 @@ def generated() -> Iterator[tuple[Path, str, str]]:
         now = path.read_text()
         wanted = _replace(now, "    # flags: begin (written by `make generate`)\n", "    # flags: end\n", signature(step))
         yield path, now, wanted
+        page = path.with_name("README.md")
+        yield page, page.read_text() if page.exists() else "", component_page(step)
     path = ROOT / "README.md"
     now = path.read_text()
     begin, end = "<!-- flags: begin (written by `make generate`) -->\n", "<!-- flags: end -->\n"

@@ -19,6 +19,10 @@ def gate(
 
     Args:
         evaluation: what evaluate wrote.
+
+    Returns:
+        passed: whether every threshold that is set is met.
+        reason: one clause for each threshold: what was received, what is required.
     """
     arguments = dict(locals())
     import json

@@ -19,6 +19,13 @@ def resolve(
     """Turns the paths that the pipeline was given into concrete ones, and fingerprints what lies there now.
 
     It is never cached: it is cheap, and the cache keys of the later steps hold its outputs.
+
+    Returns:
+        train_sources: train_metadata with absolute paths.
+        eval_sources: eval_metadata with absolute paths; '' when not set.
+        fingerprint: changes whenever the data does.
+        checkpoint: checkpoint_path with links followed; '' when not set.
+        checkpoint_version: changes whenever what lies at checkpoint does.
     """
     arguments = dict(locals())
     from tf_image_classification import command_line, flags, resolve
