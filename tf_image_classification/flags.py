@@ -246,7 +246,10 @@ FLAGS: tuple[Flag, ...] = (
          commands=(BUILD, EVALUATE), steps=(), ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.",
-         choices=("small", "inception_v3", "mobilenet_v1", "mobilenet_v2", "vgg_16", "vgg_19"), steps=(TRAIN_STEP,), ours=True),
+         choices=("small", "inception_v1", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v2", "mobilenet_v1",
+                  "mobilenet_v2", "resnet_v1_50", "resnet_v1_101", "resnet_v1_152", "resnet_v2_50", "resnet_v2_101", "resnet_v2_152",
+                  "vgg_16", "vgg_19"),
+         steps=(TRAIN_STEP,), ours=True),
     Flag("estimator", str, None, MODEL,
          "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
          commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), ours=True),
