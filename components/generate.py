@@ -61,7 +61,7 @@ def component_page(step: str) -> str:
 
 def _arguments(docstring: str) -> dict[str, str]:
     """name -> text of the Args and Returns sections of a docstring."""
-    return {name: text for name, text in re.findall(r"^ +([a-z_]+): (.+)$", docstring, re.MULTILINE)}
+    return dict(re.findall(r"^ +([a-z_]+): (.+)$", docstring, re.MULTILINE))
 
 
 def _type(given: Any) -> str:

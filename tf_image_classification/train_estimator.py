@@ -71,7 +71,10 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # says what is missing before TensorFlow takes its seconds to load
 
+    import tensorflow as tf
+
     from tf_image_classification import dataset, distribution, estimator_specs
+    from tf_image_classification.checkpoints import locate
 
     if flags.model_dir is None:
         import tempfile
@@ -80,6 +83,8 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         _log.warning("--model_dir is not set: using the temporary folder %s", flags.model_dir)
     flags.model_dir = distribution.trial_dir(flags.model_dir)
     spec = estimator_specs.instantiate(spec_class) if spec_class else estimator_specs.load(flags.estimator, flags.packages)
+    if flags.checkpoint_path and tf.train.latest_checkpoint(flags.model_dir) is None:
+        locate.locate(flags.checkpoint_path)  # says what is missing before images are read
     data = dataset.prepare_training(
         flags.train_metadata,
         dataset.default_cache_dir(flags.model_dir),
