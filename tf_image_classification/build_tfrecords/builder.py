@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import importlib.metadata
 import itertools
 import logging
 import os
@@ -310,10 +309,12 @@ def _write_rejected(folder: str, catalog: Catalog) -> None:
 
 
 def _versions() -> dict[str, str]:
+    from importlib.metadata import version  # slow to import, and every worker imports this module
+
     return {
         "tf-image-classification": __version__,
         "python": platform.python_version(),
-        **{package: importlib.metadata.version(package) for package in ("pillow", "protobuf")},
+        **{package: version(package) for package in ("pillow", "protobuf")},
     }
 
 

@@ -104,13 +104,7 @@ def read(path: str) -> bytes:
         OSError: the disk or the network fails, which is not the image's fault.
     """
     try:
-        if not storage.is_gcs(path):
-            status = os.stat(path)
-            if not stat.S_ISREG(status.st_mode):  # a pipe or device could block, or never end
-                raise RejectedImage(NOT_A_FILE)
-            if status.st_size > _LARGEST_FILE:
-                raise RejectedImage(TOO_LARGE)
-        data = storage.read_bytes(path)
+        data = storage.read_bytes(path) if storage.is_gcs(path) else _read_local(path)
     except PermissionError:
         raise RejectedImage(PERMISSION_DENIED) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
@@ -118,6 +112,20 @@ def read(path: str) -> bytes:
     if not data:
         raise RejectedImage(EMPTY)
     return data
+
+
+def _read_local(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device could block, or never end
+            raise RejectedImage(NOT_A_FILE)
+        if status.st_size > _LARGEST_FILE:
+            raise RejectedImage(TOO_LARGE)
+        with open(descriptor, "rb", buffering=0, closefd=False) as file:
+            return file.readall()
+    finally:
+        os.close(descriptor)
 
 
 def prepare(data: bytes) -> Encoded:

@@ -32,7 +32,7 @@ def cores() -> int:
 
 
 def run_jobs(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
-    """Runs jobs, in this process for one worker, else in as many processes.
+    """Runs jobs on so many cores: in this process, which works while the others start, and in all but one more.
 
     Yields:
         Each job with its answer, in the order of `jobs`, whatever the number of workers.
@@ -48,11 +48,12 @@ def run_jobs(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
 
 
 def _run_in_processes(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Answer]]:
-    idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+    idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
+    idle.put(None)  # this process
     pending: collections.deque[tuple[Job, Future[Answer]]] = collections.deque()
     with contextlib.ExitStack() as stack:  # in the end: the workers are killed, then nobody waits for one, then their pipes are closed
         started = []
-        for _ in range(workers):
+        for _ in range(workers - 1):
             started.append(_start())
             stack.callback(_close, started[-1])
         executor = ThreadPoolExecutor(workers)
@@ -61,7 +62,7 @@ def _run_in_processes(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, 
             stack.callback(worker.kill)
             idle.put(worker)
         for job in jobs:
-            pending.append((job, executor.submit(_ask, idle, job)))
+            pending.append((job, executor.submit(_do, idle, job)))
             if len(pending) > _JOBS_AHEAD * workers:
                 done, future = pending.popleft()
                 yield done, future.result()
@@ -82,17 +83,21 @@ def _close(worker: Worker) -> None:
         worker.communicate()
 
 
-def _ask(idle: queue.SimpleQueue[Worker], job: Job) -> Answer:
+def _do(idle: queue.SimpleQueue[Worker | None], job: Job) -> Answer:
     worker = idle.get()
-    assert worker.stdin and worker.stdout
-    line = ""
     try:
-        with contextlib.suppress(BrokenPipeError):
-            worker.stdin.write(json.dumps(job) + "\n")
-            worker.stdin.flush()
-            line = worker.stdout.readline()
+        return run(job) if worker is None else _ask(worker, job)
     finally:
         idle.put(worker)
+
+
+def _ask(worker: Worker, job: Job) -> Answer:
+    assert worker.stdin and worker.stdout
+    line = ""
+    with contextlib.suppress(BrokenPipeError):
+        worker.stdin.write(json.dumps(job) + "\n")
+        worker.stdin.flush()
+        line = worker.stdout.readline()
     if not line.endswith("\n"):
         code = worker.wait()
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
