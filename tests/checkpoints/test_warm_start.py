@@ -148,6 +148,19 @@ def test_a_backbone_loads_from_the_keras_file_of_a_model_of_ones_own(tmp_path: P
     assert all(np.array_equal(value, values_of(backbone)[name]) for name, value in values_of(target).items())
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_a_layer_of_a_keras_file_with_other_variables_is_not_mistaken(scale: bool, tmp_path: Path) -> None:
+    def model(scale: bool) -> keras.Model:
+        inputs = keras.Input((4,))
+        x = keras.layers.Dense(3, name="hidden")(inputs)
+        return keras.Model(inputs, keras.layers.BatchNormalization(scale=scale, name="norm")(x))
+
+    model(scale).save_weights(tmp_path / "other.weights.h5")
+    report = checkpoints.warm_start(model(not scale), str(tmp_path / "other.weights.h5"), None)
+    assert report.loaded == ["hidden/kernel", "hidden/bias"]
+    assert all(name.startswith("norm/") for name in report.missing)
+
+
 @pytest.mark.parametrize("model_name", ["inception_v3", "mobilenet_v2"])
 def test_a_slim_net_loads_every_variable_from_a_v1_file(model_name: str, tmp_path: Path) -> None:
     size = nets.NETS[model_name].min_size

@@ -113,11 +113,12 @@ def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> War
 
 def _places(model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights) -> dict[str, str]:
     """The model's variables that are in the checkpoint -> their names there."""
-    files_names = {
-        id(variable): f"{layer.name}/vars/{index}"
-        for layer in model._flatten_layers()
-        for index, variable in enumerate(layer._trainable_variables + layer._non_trainable_variables)
-    }
+    files_names = {}
+    for layer in model._flatten_layers():
+        own = layer._trainable_variables + layer._non_trainable_variables
+        # Keras's files number a layer's variables: with another number of them the same index may be another variable.
+        if f"{layer.name}/vars/{len(own)}" not in weights.shapes and f"{layer.name}/vars/{len(own) - 1}" in weights.shapes:
+            files_names.update({id(variable): f"{layer.name}/vars/{index}" for index, variable in enumerate(own)})
     places = {}
     for name, variable in variables.items():
         for candidate in (name, variable.path, files_names.get(id(variable))):
