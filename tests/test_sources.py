@@ -83,6 +83,14 @@ def test_files_beside_the_class_folders_are_rejected(tmp_path):
     assert Rejected(loose, "not in a class folder") in entries(str(tmp_path))
 
 
+def test_an_image_has_one_path_however_its_source_is_written(tmp_path, monkeypatch):
+    write(tmp_path / "photos" / "cat" / "a.jpg")
+    write(tmp_path / "images.csv", "photos/cat/a.jpg,cat\n")
+    monkeypatch.chdir(tmp_path)
+    found = entries("photos,images.csv") + entries(f"{tmp_path}/photos/../photos/")
+    assert {entry.path for entry in found} == {str(tmp_path / "photos" / "cat" / "a.jpg")}
+
+
 def test_a_dangling_link_is_an_entry_like_any_file(tmp_path):
     write(tmp_path / "cat" / "a.jpg")
     (tmp_path / "cat" / "gone.jpg").symlink_to(tmp_path / "nowhere.jpg")
@@ -186,6 +194,12 @@ def test_the_fingerprint_stays_the_same_elsewhere_and_in_another_order(tmp_path)
     assert sources.fingerprint(one) == sources.fingerprint(two)
     assert sources.fingerprint(f"{one},{two}") == sources.fingerprint(f"{two},{one}")
     assert len(sources.fingerprint(one)) == 64
+
+
+def test_a_labels_file_that_is_missing_is_a_wrong_call(tmp_path):
+    write(tmp_path / "photos" / "cat" / "a.jpg")
+    with pytest.raises(FlagError, match="--labels_file does not exist"):
+        sources.fingerprint(str(tmp_path / "photos"), labels_file=str(tmp_path / "labels.txt"))
 
 
 def test_the_fingerprint_changes_with_anything_that_could_change_the_data(tmp_path):

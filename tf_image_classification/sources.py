@@ -183,7 +183,8 @@ def read_entries(sources: Sequence[Source], image_root: str | None = None) -> It
 
 
 def _read_folder(folder: str, root: str | None) -> Iterator[Entry | Rejected]:
-    inside = root is None or _is_below(_normal(folder) + "/", root)
+    folder = _normal(folder)
+    inside = root is None or _is_below(folder + "/", root)
     for path, filename, _, _ in _walk(folder):
         label, slash, _ = filename.partition("/")
         if not inside:
@@ -321,12 +322,12 @@ def fingerprint(
         64 hexadecimal digits.
 
     Raises:
-        FlagError: the metadata names nothing.
+        FlagError: the metadata names nothing, or there is no labels file.
     """
     sides = [(manifest.TRAIN, train_metadata)] + ([(manifest.EVAL, eval_metadata)] if eval_metadata else [])
     items: Iterator[tuple[object, ...]] = itertools.chain(
         [("eval_fraction", eval_fraction)],
-        [("labels", _digest(storage.read_bytes(labels_file)))] if labels_file else [],
+        [("labels", _labels_digest(labels_file))] if labels_file else [],
         *(_items(side, source, image_root or None) for side, metadata in sides for source in expand(metadata)),
     )
     total = sum(int.from_bytes(hashlib.sha256(json.dumps(item).encode()).digest()) for item in items)
@@ -364,6 +365,13 @@ def _size_and_version(path: str) -> tuple[int, int]:
     except (OSError, ValueError):  # a missing image is part of what the data is now
         return -1, 0
     return size, version
+
+
+def _labels_digest(labels_file: str) -> str:
+    try:
+        return _digest(storage.read_bytes(labels_file))
+    except (FileNotFoundError, IsADirectoryError):
+        raise FlagError("--labels_file does not exist", received=labels_file, expected="a text file with one class name per line") from None
 
 
 def _digest(content: bytes) -> str:

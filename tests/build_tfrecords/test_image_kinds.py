@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 from tf_image_classification import build_tfrecords, manifest, tfrecord
+from tf_image_classification.build_tfrecords import images
 
 AS_IT_IS = "goes in byte for byte"
 TO_JPEG = "re-encoded as JPEG"
@@ -216,6 +219,31 @@ def test_tensorflow_reads_what_became_of(kind: Kind, built: Built) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.looks], ids=lambda kind: kind.name)
 def test_is_rejected_with_its_reason(kind: Kind, built: Built) -> None:
     assert kind.outcome.removeprefix("rejected: ") in built.reasons[kind.file]
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in KINDS if kind.outcome == AS_IT_IS and kind.file != "large.jpg"], ids=lambda kind: kind.name
+)
+def test_a_damaged_image_is_rejected_or_tensorflow_reads_it(kind: Kind) -> None:
+    import tensorflow as tf
+
+    whole = kind.make()
+    dice = random.Random(kind.name)
+    cut = [whole[:length] for length in (*range(len(whole) - 12, len(whole)), *dice.sample(range(len(whole)), min(len(whole), 40)))]
+    flipped = []
+    for _ in range(150):
+        damaged = bytearray(whole)
+        damaged[dice.randrange(len(whole))] = dice.choice((0xFF, dice.randrange(256)))
+        flipped.append(bytes(damaged))
+    if "MPO" not in kind.name:  # whose further pictures may be cut off
+        for data in cut:
+            with pytest.raises(images.RejectedImage):
+                images.prepare(data)
+    for data in cut + flipped:
+        with contextlib.suppress(images.RejectedImage):
+            image = images.prepare(data)
+            if image.height * image.width < 1e6:
+                assert tf.io.decode_image(image.data, channels=3).shape == (image.height, image.width, 3)
 
 
 def test_the_manifest_accounts_for_every_image(built: Built) -> None:

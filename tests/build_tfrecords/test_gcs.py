@@ -1,0 +1,69 @@
+"""Building from and into a bucket, served by a local emulator."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+import pytest
+from PIL import Image
+
+from tf_image_classification import build_tfrecords, manifest, sources, storage, tfrecord
+
+BUCKET = "gs://photos"
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory) -> Iterator[str]:
+    from gcp_storage_emulator.server import create_server
+
+    patch = pytest.MonkeyPatch()
+    server = create_server("localhost", 0, in_memory=True, default_bucket=BUCKET.removeprefix("gs://"))
+    server.start()
+    port = server._api._httpd.socket.getsockname()[1]
+    patch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
+    storage._client.cache_clear()
+    for label in ("cat", "dog"):
+        for number in range(15):
+            file = io.BytesIO()
+            Image.new("RGB", (8, 8), (number, 0, label == "cat")).save(file, "PNG")
+            storage.write_bytes(f"{BUCKET}/images/{label}/{number}.png", file.getvalue())
+    storage.write_text(f"{BUCKET}/images/cat/notes.txt", "no image")
+    lines = [f"{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(15)]
+    storage.write_text(f"{BUCKET}/images.csv", "\n".join([*lines, "gs://photos/images/dog/none.png,dog", "gs://other/dog.png,dog"]))
+    yield BUCKET
+    server.stop()
+    patch.undo()
+    storage._client.cache_clear()
+
+
+def test_a_folder_in_a_bucket_becomes_a_data_set_in_a_bucket(bucket, tmp_path):
+    data = build_tfrecords.build(f"{bucket}/images", f"{bucket}/data")
+    assert manifest.read(f"{bucket}/data") == data
+    assert sum(split.examples for split in data.splits.values()) == 30
+    assert data.rejected_reasons == {"not an image": 1}
+    shard = storage.fetch(data.shard_paths("eval")[0], str(tmp_path))
+    names = [tfrecord.parse_example(record)["image/filename"][0].decode() for record in tfrecord.read(shard)]
+    assert all(sources.split_of(name, 0.2) == "eval" for name in names)
+    assert all(storage.exists(f"{bucket}/images/{name}") for name in names)
+
+
+def test_a_csv_in_a_bucket_names_images_below_a_root_in_it(bucket, tmp_path):
+    data = build_tfrecords.build(f"{bucket}/images.csv", str(tmp_path / "data"), image_root=f"{bucket}/images")
+    assert sum(split.examples for split in data.splits.values()) == 30
+    assert data.rejected_reasons == {"file not found": 1, "outside image_root": 1}
+
+
+def test_shards_in_a_bucket_are_checked_and_listed(bucket, tmp_path):
+    built = build_tfrecords.build(f"{bucket}/images", f"{bucket}/more")
+    data = build_tfrecords.build(f"{bucket}/more/train*", str(tmp_path / "data"), eval_metadata=f"{bucket}/more/eval*")
+    assert data.shard_paths("train") == built.shard_paths("train")
+    assert data.tasks == built.tasks
+
+
+def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
+    before = sources.fingerprint(f"{bucket}/images"), sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images")
+    image = storage.read_bytes(f"{bucket}/images/dog/1.png")
+    storage.write_bytes(f"{bucket}/images/cat/0.png", image)
+    after = sources.fingerprint(f"{bucket}/images"), sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images")
+    assert all(old != new for old, new in zip(before, after, strict=True))
