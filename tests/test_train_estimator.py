@@ -268,6 +268,20 @@ def test_an_own_estimator_trains_exports_and_keeps_keras_names(built_data, train
     assert answer["classes"].numpy().tolist() == [[b"bright", b"dark"]]
 
 
+def test_unnamed_layers_have_the_same_names_in_every_training_of_a_process(built_data, training_flags):
+    class Unnamed(Counting):
+        def get_model_fn(self, checkpoint_path):
+            def model_fn(params):
+                images = keras.Input((params.image_size, params.image_size, 3))
+                return keras.Model(images, keras.layers.Dense(params.num_classes)(keras.layers.GlobalAveragePooling2D()(images)))
+
+            return model_fn
+
+    for steps in (2, 4):
+        outcome = train(built_data, training_flags(train_steps=steps), Unnamed())
+    assert outcome.steps_made == 2
+
+
 def test_a_metric_named_loss_is_refused(built_data, training_flags):
     class Reserved(Counting):
         def metric_ops(self, labels, predictions):

@@ -130,6 +130,8 @@ def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, exp
     spec.flags = flags
     spec.take_tasks(data.tasks)
     dataset.check_tasks(data, spec.class_dict)
+    # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from one.
+    keras.utils.clear_session()
     if flags.seed is not None:
         keras.utils.set_random_seed(flags.seed)
     with storage.exclusive(flags.model_dir):
