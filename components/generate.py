@@ -42,6 +42,21 @@ def _row(flag: Flag) -> str:
     return f"| `{flag.name}`{star} | {default} | {_cell(flag.help)}{choices} |"
 
 
+def nets_table() -> str:
+    """The README's table of built-in networks, in Markdown."""
+    from tf_image_classification import nets
+
+    rows = "".join(
+        f"| `{net.name}` | {net.default_size} | {net.min_size} | {net.params / 1e6:.1f} M | {net.preprocessing} "
+        f"| `{','.join(net.head_scopes)}` |\n"
+        for net in nets.NETS.values()
+    )
+    return (
+        "| `--model_name` | best size | least size | parameters | preprocessing | exclude to fine-tune on other classes |\n"
+        f"|---|---|---|---|---|---|\n{rows}"
+    )
+
+
 def component_page(step: str) -> str:
     """The README of a component: what it does, its inputs and outputs."""
     component = getattr(import_module(f"components.{step}.component"), step)
@@ -82,9 +97,11 @@ def generated() -> Iterator[tuple[Path, str, str]]:
         page = path.with_name("README.md")
         yield page, page.read_text() if page.exists() else "", component_page(step)
     path = ROOT / "README.md"
-    now = path.read_text()
-    begin, end = "<!-- flags: begin (written by `make generate`) -->\n", "<!-- flags: end -->\n"
-    yield path, now, _replace(now, begin, end, f"\n{readme_table()}\n")
+    now = wanted = path.read_text()
+    for name, table in (("flags", readme_table()), ("nets", nets_table())):
+        begin, end = f"<!-- {name}: begin (written by `make generate`) -->\n", f"<!-- {name}: end -->\n"
+        wanted = _replace(wanted, begin, end, f"\n{table}\n")
+    yield path, now, wanted
 
 
 def _replace(text: str, begin: str, end: str, content: str) -> str:

@@ -339,7 +339,8 @@ def test_a_users_script_takes_the_documented_command_with_its_unquoted_globs(bui
         for number, path in enumerate(built_data.shard_paths(split) * 2):
             (folder / f"{split}-{number}.tfrecord").write_bytes(Path(path).read_bytes())
     command = (
-        f"{sys.executable} my_estimator.py --batch_size 4 --train_steps 3 --train_metadata tfrecords/train* --eval_metadata tfrecords/eval* "
+        f"{sys.executable} my_estimator.py --batch_size 4 --train_steps 3 "
+        "--train_metadata tfrecords/train* --eval_metadata tfrecords/eval* "
         "--model_dir ./models --eval_freq 10 --eval_throttle_secs 30 --learning_rate 0.00001 --image_size 8"
     )
     answer = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)

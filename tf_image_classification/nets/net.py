@@ -20,7 +20,7 @@ class Net:
         scope: slim's variable scope, the first part of every variable's name.
         default_size: height and width in pixels that the released weights were trained for.
         min_size: the least height and width that reach the logits.
-        preprocessing: what the pixels become: 'inception' [-1, 1]; 'vgg' RGB minus its mean; 'unit' [0, 1].
+        preprocessing: what the pixels become: 'inception' [-1, 1]; 'vgg' RGB minus its mean; 'unit' [-1, 1], resized only.
         head: slim's scope of the logits, relative to `scope`.
         aux: scope of an auxiliary head that slim's checkpoints hold and that is not built here.
         dropout: share of the features that training drops before the logits.
