@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet
 
 # Without byte code, importing TensorFlow takes three times as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -38,8 +39,11 @@ compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Ver
 generate: $(READY)  ## write what the flag table decides: component signatures, the README's table
 	$(BIN)/python -m components.generate && $(BIN)/ruff format --quiet components
 
-lock: $(READY)  ## pin requirements/dev.txt anew
-	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --quiet --output-file requirements/dev.txt
+lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the same versions
+	$(LOCK) --extra dev --output-file requirements/dev.txt
+	for environment in build train train-gpu; do \
+	  $(LOCK) --extra $$environment --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
+	done
 
 clean:  ## remove what was made here, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
