@@ -168,11 +168,32 @@ def test_the_originals_gzip_records_are_read(mini_mnist):
     assert set(counts) == set(range(10))
 
 
-def test_a_task_that_the_data_does_not_have_is_an_error(data):
-    with pytest.raises(DataError, match="age"):
-        dataset.check_tasks(data, [{"name": "age", "depth": 3, "one-hot": True}])
+def spec_task(name="label", depth=3, one_hot=True) -> dict:
+    return {"name": name, "depth": depth, "one-hot": one_hot}
+
+
+def test_the_only_task_of_a_spec_is_the_only_task_of_the_data_whatever_their_names(data):
+    (task,) = dataset.with_tasks(data, [spec_task("class_id")]).tasks
+    assert task == Task("class_id", ("a", "b", "c"), "image/class/label")
+
+
+def test_several_tasks_go_by_their_names_in_the_specs_order():
+    data = Manifest((Task("age", ("young", "old")), Task("gender", ("f", "m")), Task("mood", ("sad", "glad"))), {})
+    assert [task.name for task in dataset.with_tasks(data, [spec_task("gender", 2), spec_task("age", 2)]).tasks] == ["gender", "age"]
+    with pytest.raises(DataError, match=r"predicts name.*age, gender, mood"):
+        dataset.with_tasks(data, [spec_task("name", 2)])
 
 
 def test_a_depth_that_is_not_the_number_of_classes_is_an_error(data):
     with pytest.raises(DataError, match="3 classes in the data"):
-        dataset.check_tasks(data, [{"name": "label", "depth": 7, "one-hot": True}])
+        dataset.with_tasks(data, [spec_task(depth=7)])
+
+
+def test_a_number_is_predicted_from_numbers_and_never_from_class_ids(data):
+    for labels in ((), ("0", "1", "2")):
+        numbers = Manifest((Task("label", labels),), {})
+        assert dataset.with_tasks(numbers, [spec_task("age", 1, one_hot=False)]).tasks == (Task("age", ()),)
+    with pytest.raises(DataError, match=r"predicts label as a number, but the data has classes.*a, b, c"):
+        dataset.with_tasks(data, [spec_task(depth=1, one_hot=False)])
+    with pytest.raises(DataError, match="numbers in the data that are no class ids"):
+        dataset.with_tasks(Manifest((Task("label", ()),), {}), [spec_task()])

@@ -7,8 +7,9 @@ example it would have seen.
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -173,6 +174,8 @@ def prepare_evaluation(
     """
     from tf_image_classification import build_tfrecords
 
+    if len(tasks) == 1:  # whatever the model calls its only task: data of one task has this name
+        tasks = [dataclasses.replace(tasks[0], name=manifests.DEFAULT_TASK)]
     return _cached(
         cache_dir,
         build_tfrecords.fingerprint(eval_metadata, image_root=image_root),
@@ -251,27 +254,41 @@ def _takes_seed(preproc_fn: preprocessing.PreprocFn) -> bool:
     return "seed" in inspect.signature(preproc_fn).parameters
 
 
-def check_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> None:
-    """Checks that a spec's tasks are the data's.
+def with_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> Manifest:
+    """The data with a spec's tasks: in their order and under their names.
+
+    Tasks go by their names; of a spec and data with one task each the names do not matter.
 
     Raises:
-        DataError: a task has no label in the data, or its depth differs from the number of classes.
+        DataError: a task has no label in the data, its depth differs from the number of classes, or the data has classes where the
+            spec wants numbers, or the other way round.
     """
     by_name = {task.name: task for task in data.tasks}
-    for entry in class_dict:
-        task = by_name.get(entry["name"])
-        if task is None:
+    if len(class_dict) == len(data.tasks) == 1:
+        by_name = {class_dict[0]["name"]: data.tasks[0]}
+    return dataclasses.replace(data, tasks=tuple(_fitting_task(by_name, entry) for entry in class_dict))
+
+
+def _fitting_task(by_name: Mapping[str, Task], entry: dict[str, Any]) -> Task:
+    name, task = entry["name"], by_name.get(entry["name"])
+    if task is None:
+        raise DataError(f"The estimator predicts {name}, for which the data has no labels", received=", ".join(by_name), expected=name)
+    if not entry["one-hot"]:
+        if not task.holds_numbers:
             raise DataError(
-                f"The estimator predicts {entry['name']}, for which the data has no labels",
-                received=", ".join(by_name),
-                expected=", ".join(entry["name"] for entry in class_dict),
+                f"The estimator predicts {name} as a number, but the data has classes",
+                received=", ".join(task.labels[:10]) + (", ..." if len(task.labels) > 10 else ""),
+                expected="TFRecords that hold a float per image, image_bytes beside it",
             )
-        if entry["one-hot"] and task.labels and len(task.labels) != entry["depth"]:
-            raise DataError(
-                f"The estimator and the data disagree about the number of classes of {entry['name']}",
-                received=f"{len(task.labels)} classes in the data",
-                expected=f"{entry['depth']}, the depth in class_dict",
-            )
+        return dataclasses.replace(task, name=name, labels=())
+    if len(task.labels) != entry["depth"]:
+        raise DataError(
+            f"The estimator and the data disagree about the number of classes of {name}",
+            received=f"{len(task.labels)} classes in the data" if task.labels else "numbers in the data that are no class ids",
+            expected=f"{entry['depth']}, the depth in class_dict",
+            hint="A --labels_file names classes of which the data has no image, too.",
+        )
+    return dataclasses.replace(task, name=name)
 
 
 def default_cache_dir(model_dir: str) -> str:

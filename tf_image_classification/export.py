@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_image_classification import preprocessing, storage
-from tf_image_classification.manifest import Task, write_labels
+from tf_image_classification import manifest, preprocessing, storage
+from tf_image_classification.manifest import Task
 
 if TYPE_CHECKING:
     import keras
@@ -79,19 +79,20 @@ def export(
         folder: replaced as a whole.
         facts: what model.json says besides the tasks and versions.
     """
+    labels_files = {task.name: manifest.LABELS_FILE if len(tasks) == 1 else task.labels_file for task in tasks if task.labels}
     with storage.replacing_dir(folder) as aside:
         serving = Serving(model, spec.get_preproc_fn(False), image_size, tasks)
         tf.saved_model.save(serving, os.path.join(aside, SAVED_MODEL), signatures={"serving_default": serving.serve})
         model.save(os.path.join(aside, KERAS_MODEL))
         for task in tasks:
             if task.labels:
-                write_labels(os.path.join(aside, task.labels_file), task.labels)
+                manifest.write_labels(os.path.join(aside, labels_files[task.name]), task.labels)
         content = {
             "format": 1,
             "tasks": [
                 {
                     "name": task.name,
-                    "labels_file": task.labels_file if task.labels else None,
+                    "labels_file": labels_files.get(task.name),
                     "num_classes": len(task.labels),
                     "one_hot": bool(task.labels),
                 }

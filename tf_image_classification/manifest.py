@@ -14,7 +14,7 @@ from typing import Any
 from tf_image_classification import storage
 from tf_image_classification.errors import DataError
 
-FILE_NAME = "manifest.json"
+FILE_NAME, LABELS_FILE = "manifest.json", "labels.txt"
 FORMAT = 1
 TRAIN, EVAL = "train", "eval"
 SLIM, ORIGINAL = "slim", "original"
@@ -38,7 +38,12 @@ class Task:
     @property
     def labels_file(self) -> str:
         """Name of the file of class names, beside the manifest and in a model folder."""
-        return "labels.txt" if self.name == DEFAULT_TASK else f"labels.{self.name}.txt"
+        return LABELS_FILE if self.name == DEFAULT_TASK else f"labels.{self.name}.txt"
+
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether the shards' values mean themselves: there are no class names, or each is its own id."""
+        return self.labels == tuple(map(str, range(len(self.labels))))
 
 
 @dataclass(frozen=True, slots=True)

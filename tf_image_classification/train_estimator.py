@@ -129,7 +129,7 @@ def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, exp
 
     spec.flags = flags
     spec.take_tasks(data.tasks)
-    dataset.check_tasks(data, spec.class_dict)
+    data = dataset.with_tasks(data, spec.class_dict)
     # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from one.
     keras.utils.clear_session()
     if flags.seed is not None:
@@ -318,7 +318,6 @@ def _export(spec: EstimatorSpec, made: _Made, data: Manifest, flags: Flags, fold
         with _precision(False):
             model = spec.get_model_fn(None)(made.params)
         model.set_weights(made.model.get_weights())
-    by_name = {task.name: task for task in data.tasks}
     facts = {
         "model_name": _model_name(spec, flags),
         "estimator": f"{type(spec).__module__}:{type(spec).__qualname__}",
@@ -326,7 +325,7 @@ def _export(spec: EstimatorSpec, made: _Made, data: Manifest, flags: Flags, fold
         "data_fingerprint": data.fingerprint,
         **facts,
     }
-    export.export(model, spec, [by_name[entry["name"]] for entry in spec.class_dict], folder, facts, flags.image_size)
+    export.export(model, spec, data.tasks, folder, facts, flags.image_size)
 
 
 def _model_name(spec: EstimatorSpec, flags: Flags) -> str | None:

@@ -67,13 +67,20 @@ def pair(model_tasks: Sequence[Task], data_tasks: Sequence[Task]) -> list[Scorer
     """A scorer for each task of the model. Tasks go by their names; of a model and data with one task each the names do not matter.
 
     Raises:
-        DataError: the data has no labels for a task, or no class in common with it.
+        DataError: the data has no labels for a task, no class in common with it, or classes where the model predicts a number.
     """
     by_name = {task.name: task for task in data_tasks}
     if len(model_tasks) == len(data_tasks) == 1:
         by_name = {model_tasks[0].name: data_tasks[0]}
     if missing := [task.name for task in model_tasks if task.name not in by_name]:
         raise DataError("The data has no labels for what the model predicts", received=", ".join(by_name), expected=", ".join(missing))
+    for task in model_tasks:
+        if not (task.labels or by_name[task.name].holds_numbers):
+            raise DataError(
+                f"The model predicts {task.name} as a number, but the data has classes",
+                received=", ".join(by_name[task.name].labels[:_NAMED]),
+                expected="TFRecords that hold a float per image",
+            )
     return [
         (ClassificationScorer if task.labels else RegressionScorer)(task, by_name[task.name], output_prefix(task, model_tasks))
         for task in model_tasks
