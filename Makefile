@@ -33,6 +33,9 @@ test-all: $(READY)  ## run all tests, the long ones too
 lint: $(READY)  ## ruff, mypy, and whether generated parts are current
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m components.generate --check
 
+bench: $(READY)  ## measure speed, as ratios against yardsticks measured side by side
+	$(BIN)/python -m benchmarks
+
 compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex
 	$(BIN)/python -m pipelines compile --output build/image_classification.yaml
 
@@ -48,4 +51,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove what was made here, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint compile generate lock clean
+.PHONY: help setup run test test-all lint bench compile generate lock clean

@@ -1,0 +1,79 @@
+"""build_tfrecords against slim's converter loop, and against decoding the same bytes on all cores with nothing written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+from tf_image_classification import build_tfrecords, storage
+
+
+def ours(images: str, folder: str) -> Callable[[], None]:
+    """The whole build: split, check, encode, shuffle, write, manifest."""
+
+    def work() -> None:
+        build_tfrecords.build(images, os.path.join(folder, "built"))
+
+    return work
+
+
+def slim_loop(images: str, folder: str) -> Callable[[], None]:
+    """What slim's converters do, in one process: read, decode to prove it, an Example, write."""
+    import tensorflow as tf
+
+    paths = _photographs(images)
+    target = os.path.join(folder, "slim.tfrecord")
+
+    def work() -> None:
+        with tf.io.TFRecordWriter(target) as writer:
+            for path in paths:
+                encoded = Path(path).read_bytes()
+                height, width = tf.io.decode_jpeg(encoded, channels=3).shape[:2]
+                feature = {
+                    "image/encoded": _bytes(tf, encoded),
+                    "image/format": _bytes(tf, b"jpg"),
+                    "image/class/label": _integer(tf, 0),
+                    "image/height": _integer(tf, height),
+                    "image/width": _integer(tf, width),
+                }
+                writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+        os.unlink(target)
+
+    return work
+
+
+def decoding(images: str) -> Callable[[], None]:
+    """Pillow's full decoding on all cores, by processes that are there already."""
+    paths = _photographs(images)
+    cores = len(os.sched_getaffinity(0))
+    parts = [paths[start :: cores * 4] for start in range(cores * 4)]
+    pool = ProcessPoolExecutor(cores, mp_context=get_context("spawn"))
+    list(pool.map(_decode, parts))
+
+    def work() -> None:
+        list(pool.map(_decode, parts))
+
+    return work
+
+
+def _photographs(images: str) -> list[str]:
+    return [file.path for file in storage.walk(images) if file.path.lower().endswith((".jpg", ".jpeg"))]
+
+
+def _decode(paths: list[str]) -> None:
+    from PIL import Image
+
+    for path in paths:
+        with Image.open(path) as image:
+            image.load()
+
+
+def _bytes(tf, value: bytes):  # type: ignore[no-untyped-def]
+    return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+
+def _integer(tf, value: int):  # type: ignore[no-untyped-def]
+    return tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))

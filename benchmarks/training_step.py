@@ -1,0 +1,67 @@
+"""A training step of the loop, its hooks included, against a bare tf.function loop over the same network and batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from tf_image_classification import estimator_specs, history, hooks, nets, optimizers, steps
+from tf_image_classification import flags as flag_table
+
+SIZE, BATCH, CLASSES, STEPS = 32, 32, 10, 150
+
+
+def both(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """(ours, the bare loop): each makes `STEPS` steps of the small network on batches that lie in memory."""
+    names = [flag.name for flag in flag_table.of_command(flag_table.TRAIN)]
+    flags = flag_table.validate({"batch_size": BATCH, "learning_rate_decay_type": "fixed", "train_steps": STEPS}, names)
+    images = tf.random.stateless_uniform([BATCH, SIZE, SIZE, 3], [1, 2], -1, 1)
+    labels = {"label": tf.one_hot(tf.range(BATCH) % CLASSES, CLASSES)}
+    batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
+    spec = estimator_specs.BuiltInEstimator()
+    spec.flags = flags
+    spec.class_dict = [{"name": "label", "depth": CLASSES, "one-hot": True}]
+
+    def fresh() -> tuple[keras.Model, keras.optimizers.Optimizer]:
+        model = nets.build("small", image_size=SIZE, outputs={"label": CLASSES}, weight_decay=flags.weight_decay)
+        optimizer = optimizers.make_optimizer(flags, flags.learning_rate)
+        optimizer.build(model.trainable_variables)
+        return model, optimizer
+
+    model, optimizer = fresh()
+    global_step = tf.Variable(0, dtype=tf.int64)
+    step = steps.train_step(spec, model, optimizer, model.trainable_variables, global_step, tf.distribute.get_strategy())
+
+    def ours() -> None:
+        writer = tf.summary.create_file_writer(folder)
+        around = [hooks.NanStop(), hooks.Progress(writer, history.History(folder, 0), STEPS, BATCH, lambda at: flags.learning_rate)]
+        iterator = iter(batches)
+        for hook in around:
+            hook.begin(0)
+        for number in range(1, STEPS + 1):
+            loss = step(iterator)
+            for hook in around:
+                hook.after_step(number, loss)
+        for hook in around:
+            hook.close()
+
+    bare_model, bare_optimizer = fresh()
+    variables = bare_model.trainable_variables
+
+    @tf.function(autograph=False)
+    def bare_step(iterator: object) -> tf.Tensor:
+        x, y = next(iterator)  # type: ignore[call-overload]
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(y["label"], bare_model(x, training=True)))
+            loss += tf.add_n(bare_model.losses)
+        bare_optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    def bare() -> None:
+        iterator = iter(batches)
+        for _ in range(STEPS):
+            bare_step(iterator)
+
+    return ours, bare
