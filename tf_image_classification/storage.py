@@ -67,7 +67,7 @@ def exists(path: str) -> bool:
     path = mounted(path)
     if is_gcs(path):
         bucket, name = split_gcs(path)
-        return _bucket(bucket).blob(name).exists() if name and not name.endswith("/") and _has_blob(path) else is_dir(path)
+        return (bool(name) and _bucket(bucket).blob(name).exists()) or is_dir(path)
     return os.path.exists(path)
 
 
@@ -220,7 +220,7 @@ def replacing_dir(path: str) -> Iterator[str]:
     aside = _aside(path)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        for leftover in local_glob.glob(glob_escape_aside(path)):
+        for leftover in local_glob.glob(_leftovers_of(path)):
             shutil.rmtree(leftover, ignore_errors=True)
         os.mkdir(aside)
     except OSError as error:
@@ -310,15 +310,10 @@ def _aside(path: str) -> str:
     return os.path.join(folder, f".{name}.partial-{uuid.uuid4().hex[:8]}")
 
 
-def glob_escape_aside(path: str) -> str:
+def _leftovers_of(path: str) -> str:
     """A pattern for what killed writers of `path` left beside it."""
     folder, name = os.path.split(path)
     return os.path.join(local_glob.escape(folder), f".{local_glob.escape(name)}.partial-*")
-
-
-def _has_blob(path: str) -> bool:
-    bucket, name = split_gcs(path)
-    return _bucket(bucket).get_blob(name) is not None
 
 
 @functools.cache
