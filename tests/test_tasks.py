@@ -53,7 +53,7 @@ def test_a_spec_that_names_the_only_task_otherwise_trains_exports_and_is_evaluat
     outcome = train_estimator.train_and_evaluate(ClassId(), built_data, flags)
     assert outcome.metrics["right"] == 1.0
     assert sorted(os.listdir(outcome.export_dir)) == ["labels.txt", "model.json", "model.keras", "saved_model"]
-    facts, tasks = read_tasks(outcome.export_dir)
+    _, tasks = read_tasks(outcome.export_dir)
     assert [(task.name, task.labels) for task in tasks] == [("class_id", ("bright", "dark"))]
     for data in (built_data, dataset.prepare_evaluation(str(image_folder), tasks, cache_dir=str(tmp_path / "cache"), workers=1)):
         found = evaluate.evaluate(outcome.export_dir, data, str(tmp_path / "evaluation"), batch_size=8, spec=ClassId())
