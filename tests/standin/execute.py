@@ -1,0 +1,74 @@
+"""The process in which a stand-in runs one pipeline, with kfp.local; it reports each task's changes as a line of JSON.
+
+    python -m tests.standin.execute JOB.json EVENTS_FD
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kfp import components, dsl, local
+from kfp.local.cache import LocalCache
+from kfp.local.orchestrator import task_executor
+from kfp.local.status import Status
+
+
+def main(job_file: str, events_fd: str) -> int:
+    job = json.loads(Path(job_file).read_text())
+    with os.fdopen(int(events_fd), "w", buffering=1) as events:
+        _report_tasks(lambda event: print(json.dumps(event), file=events))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about image names, which mean nothing here
+            local.init(
+                local.SubprocessRunner(use_venv=False), pipeline_root=job["pipeline_root"], enable_caching=True, cache_root=job["cache"]
+            )
+            try:
+                components.load_component_from_text(json.dumps(job["pipeline_spec"]))(**job["parameters"])
+            except RuntimeError as error:
+                print(error, file=sys.stderr)
+                return 1
+    return 0
+
+
+def _report_tasks(report: Callable[[dict[str, Any]], None]) -> None:
+    """kfp.local tells only its log how tasks fare: this stands between its two orchestrators and the tasks that they execute."""
+    execute, look_up = task_executor.execute_single_task, LocalCache.get
+    hits: list[bool] = []
+
+    def get(cache: LocalCache, key: str) -> dict[str, Any] | None:
+        found = look_up(cache, key)
+        hits.append(found is not None)
+        return found
+
+    def observed(*, task_name: str, **arguments: Any) -> tuple[dict[str, Any], Status]:
+        hits.clear()
+        report({"task": task_name, "state": "RUNNING"})
+        outputs, status = execute(task_name=task_name, **arguments)
+        done = "SKIPPED" if any(hits) else "SUCCEEDED"  # Vertex calls a task that came from its cache skipped
+        report(
+            {
+                "task": task_name,
+                "state": done if status == Status.SUCCESS else "FAILED",
+                "outputs": {name: _as_json(value) for name, value in outputs.items()},
+            }
+        )
+        return outputs, status
+
+    LocalCache.get = get
+    task_executor.execute_single_task = observed
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, dsl.Artifact):
+        return {"uri": value.uri, "schema_title": value.schema_title, "metadata": value.metadata}
+    return {"value": value}
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
