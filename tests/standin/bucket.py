@@ -10,14 +10,14 @@ from gcp_storage_emulator.server import create_server
 
 
 @contextlib.contextmanager
-def serving(*buckets: str) -> Iterator[str]:
+def serving(*buckets: str, port: int = 0) -> Iterator[str]:
     """Serves empty buckets for as long as the block runs.
 
     Yields:
         The URL, which STORAGE_EMULATOR_HOST is to hold.
     """
     logging.getLogger("gcp_storage_emulator").setLevel(logging.CRITICAL)
-    server = create_server("127.0.0.1", 0, in_memory=True)
+    server = create_server("127.0.0.1", port, in_memory=True)
     server.start()
     while server._api._httpd is None:  # it has no better way to learn its port
         pass

@@ -1,6 +1,6 @@
 """The process in which a stand-in runs one pipeline, with kfp.local; it reports each task's changes as a line of JSON.
 
-    python -m tests.standin.execute JOB.json EVENTS_FD
+python -m tests.standin.execute JOB.json EVENTS_FD
 """
 
 from __future__ import annotations

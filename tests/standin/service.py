@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -109,6 +110,9 @@ class Service:
             return self.error(error.code, error.message)
         except HTTPException as error:
             return self.error(error.code or 500, f"{request.method} {request.path}: {error.description}")
+        except Exception as error:  # a 500 would be taken for passing trouble and asked again for minutes
+            traceback.print_exc()
+            return self.error(501, f"{request.method} {request.path}: the stand-in failed: {error!r}")
         return Response(json.dumps(answer), mimetype="application/json")
 
     def error(self, code: int, message: str) -> Response:

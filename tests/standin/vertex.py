@@ -90,9 +90,7 @@ class Vertex(Service):
         job.state = types.PipelineState.PIPELINE_STATE_RUNNING
         job.job_detail = types.PipelineJobDetail(
             task_details=[
-                types.PipelineTaskDetail(
-                    task_id=number, task_name=task, create_time=now, state=types.PipelineTaskDetail.State.PENDING
-                )
+                types.PipelineTaskDetail(task_id=number, task_name=task, create_time=now, state=types.PipelineTaskDetail.State.PENDING)
                 for number, task in enumerate(_in_order(spec["root"]["dag"]["tasks"]), start=1)
             ]
         )
@@ -357,7 +355,14 @@ def _masked(message: Any, mask_text: str) -> Any:
         return message
     mask, kept = field_mask_pb2.FieldMask(), type(message)()
     mask.FromJsonString(mask_text)
+    inner = [path for path in mask.paths if path.startswith("pipeline_spec.")]  # a Struct: protobuf's masks do not look into one
+    for path in inner:
+        mask.paths.remove(path)
     mask.MergeMessage(type(message).pb(message), type(message).pb(kept))
+    spec = _plain(message)["pipelineSpec"] if inner else {}
+    wanted = {re.sub("_(.)", lambda letter: letter[1].upper(), path.partition(".")[2]) for path in inner}
+    if inner:
+        kept.pipeline_spec = {name: value for name, value in spec.items() if name in wanted}
     return kept
 
 
@@ -379,9 +384,7 @@ def _in_order(tasks: dict[str, Any]) -> list[str]:
     """Each task after those that it depends on."""
     ordered: list[str] = []
     while len(ordered) < len(tasks):
-        ordered += [
-            name for name, task in tasks.items() if name not in ordered and set(task.get("dependentTasks", [])) <= set(ordered)
-        ]
+        ordered += [name for name, task in tasks.items() if name not in ordered and set(task.get("dependentTasks", [])) <= set(ordered)]
     return ordered
 
 
