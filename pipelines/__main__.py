@@ -1,4 +1,4 @@
-"""python -m pipelines: compile the pipeline, or run it on this machine."""
+"""python -m pipelines: compile the pipeline, run it on this machine, or on Vertex AI."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ _HELP = """usage: python -m pipelines COMMAND [options]
 Commands:
   compile   write the pipeline as one YAML document for Kubeflow and Vertex
   run       run the pipeline on this machine; without --train_metadata, on the sample data set
+  submit    start a run on Vertex AI
+  runs      list, show, cancel or rerun what was submitted
+  schedule  start runs again and again
 
 `python -m pipelines COMMAND --help` lists a command's options.
 """
@@ -67,10 +70,34 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0
 
 
-COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {"compile": _compile, "run": _run}
+def _submit(argv: Sequence[str] | None) -> int:
+    from pipelines import submit
+
+    return submit.main(argv or [])
 
 
-def _dispatch(argv: Sequence[str] | None) -> int:
+def _runs(argv: Sequence[str] | None) -> int:
+    from pipelines import runs
+
+    return runs.main(argv or [])
+
+
+def _schedule(argv: Sequence[str] | None) -> int:
+    from pipelines import schedule
+
+    return schedule.main(argv or [])
+
+
+COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
+    "compile": _compile,
+    "run": _run,
+    "submit": _submit,
+    "runs": _runs,
+    "schedule": _schedule,
+}
+
+
+def run_command(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(_HELP, end="")
@@ -86,4 +113,4 @@ def _dispatch(argv: Sequence[str] | None) -> int:
 
 
 if __name__ == "__main__":
-    command_line.main(_dispatch)
+    command_line.main(run_command)

@@ -79,6 +79,22 @@ def is_dir(path: str) -> bool:
     return os.path.isdir(path)
 
 
+def check_bucket(path: str) -> None:
+    """Makes sure that the bucket of a gs:// path is there and may be listed.
+
+    Raises:
+        FileNotFoundError: it is not there.
+        google.api_core.exceptions.GoogleAPICallError: the service refuses.
+    """
+    from google.api_core.exceptions import NotFound
+
+    bucket, _ = split_gcs(path)
+    try:
+        next(iter(_client().list_blobs(bucket, max_results=1)), None)
+    except NotFound:
+        raise FileNotFoundError(path) from None
+
+
 def glob(pattern: str) -> list[str]:
     """The files and folders that match a path or glob, sorted. A path that does not exist gives an empty list."""
     pattern = mounted(pattern)

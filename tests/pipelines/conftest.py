@@ -1,0 +1,120 @@
+"""A service on this machine for the commands to talk to, and pipelines small enough to be run often."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+_TINY = """
+from kfp import compiler, dsl
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def look(folder: str) -> str:
+    from tf_image_classification import storage
+
+    return "".join(storage.read_text(file.path) for file in storage.walk(folder))
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def build(found: str, data: dsl.Output[dsl.Dataset]):
+    import os
+
+    os.makedirs(data.path)
+    with open(os.path.join(data.path, "all.txt"), "w") as file:
+        file.write(found)
+
+
+@dsl.component(base_image="python:3.11", install_kfp_package=False)
+def train(data: dsl.Input[dsl.Dataset], steps: int, rate: float, verbose: bool) -> str:
+    import os
+
+    assert isinstance(steps, int)
+    with open(os.path.join(data.path, "all.txt")) as file:
+        return file.read() * steps
+
+
+@dsl.pipeline(name="tiny")
+def tiny(folder: str, steps: int = 2, rate: float = 0.5, verbose: bool = False) -> str:
+    looked = look(folder=folder).set_caching_options(False)
+    built = build(found=looked.output)
+    return train(data=built.outputs["data"], steps=steps, rate=rate, verbose=verbose).output
+
+
+compiler.Compiler().compile(tiny, __import__("sys").argv[1])
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_template(tmp_path_factory) -> Path:
+    """A pipeline of three steps, look -> build -> train, of which the first is never cached; each takes a moment."""
+    folder = tmp_path_factory.mktemp("tiny")
+    source, template = folder / "tiny.py", folder / "tiny.yaml"
+    source.write_text(_TINY)
+    subprocess.run([sys.executable, str(source), str(template)], check=True, capture_output=True)
+    return template
+
+
+@pytest.fixture(scope="module")
+def storage_url() -> Iterator[str]:
+    """A storage service with the bucket `bucket`, in which gs://bucket/words/one.txt holds "a"."""
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    from tests.standin import bucket
+
+    with bucket.serving("bucket") as url:
+        client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+        client.bucket("bucket").blob("words/one.txt").upload_from_string("a")
+        yield url
+
+
+@pytest.fixture
+def vertex(tmp_path, storage_url):
+    """Vertex AI on this machine, without any run."""
+    from tests.standin.vertex import Vertex
+
+    service = Vertex(tmp_path / "vertex", storage_url)
+    service.start()
+    yield service
+    service.stop()
+
+
+Command = Callable[..., subprocess.CompletedProcess]
+
+
+@pytest.fixture
+def pipelines(vertex, storage_url, monkeypatch) -> Command:
+    """Calls `python -m pipelines WORDS` in this process, with the options that lead it to the service on this machine."""
+    from pipelines.__main__ import run_command
+    from tf_image_classification import command_line, storage
+
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
+    storage._client.cache_clear()
+    place = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", vertex.url]
+
+    def call(*words: str) -> subprocess.CompletedProcess:
+        said, complained = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained), pytest.raises(SystemExit) as ended:
+            command_line.main(run_command, [*words, *place])
+        return subprocess.CompletedProcess(words, ended.value.code, said.getvalue(), complained.getvalue())
+
+    yield call
+    storage._client.cache_clear()
+
+
+@pytest.fixture
+def submit_tiny(pipelines, tiny_template) -> Command:
+    """Submits the tiny pipeline; further words are added."""
+
+    def submit(*words: str) -> subprocess.CompletedProcess:
+        root = [] if "--pipeline_root" in words else ["--pipeline_root", "gs://bucket/root"]
+        return pipelines("submit", "--template", str(tiny_template), *root, "--folder", "gs://bucket/words", *words)
+
+    return submit
