@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import checkpoints, estimator_specs, history, nets, storage, train_estimator
+from tf_image_classification import checkpoints, estimator_specs, evaluate, history, nets, storage, train_estimator
 from tf_image_classification.errors import CheckpointError, DataError, FlagError, TrainingError
 
 HEAD = "Small/Logits"
@@ -232,6 +232,33 @@ def test_unnamed_layers_have_the_same_names_in_every_training_of_a_process(built
     for steps in (2, 4):
         outcome = train(built_data, training_flags(train_steps=steps), Unnamed())
     assert outcome.steps_made == 2
+
+
+def test_a_metric_of_several_numbers_is_left_to_the_evaluation_of_the_finished_model(built_data, training_flags, tmp_path):
+    class PerClass(Counting):
+        def __init__(self):
+            super().__init__()
+            self.f1 = keras.metrics.F1Score(name="f1")
+
+        def metric_ops(self, labels, predictions):
+            self.f1.update_state(labels["label"], predictions["label"]["probabilities"])
+            return super().metric_ops(labels, predictions) | {"f1": self.f1}
+
+    outcome = train(built_data, training_flags(train_steps=1), PerClass())
+    assert set(outcome.metrics) == {"loss", "global_step", "examples", "right"}
+    found = evaluate.evaluate(outcome.export_dir, built_data, str(tmp_path / "evaluation"), batch_size=8, spec=PerClass())
+    assert len(found["user_metrics"]["f1"]) == 2
+
+
+def test_an_own_input_fn_is_what_training_and_its_evaluations_read(built_data, training_flags):
+    class OwnInput(Counting):
+        def input_fn(self, data, *, is_training, batch_size, image_size, steps, **options):
+            images, labels = tf.ones([batch_size, image_size, image_size, 3]), {"label": tf.one_hot([0] * batch_size, 2)}
+            return lambda: tf.data.Dataset.from_tensors((images, labels)).repeat(steps if is_training else 3)
+
+    outcome = train(built_data, training_flags(train_steps=5), OwnInput())
+    assert outcome.metrics["examples"] == 3 * 8
+    assert outcome.metrics["right"] == 1.0
 
 
 def test_a_class_dict_that_does_not_fit_the_data_is_refused(built_data, training_flags):
