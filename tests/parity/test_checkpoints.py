@@ -158,3 +158,14 @@ def test_20_resume_goes_on_with_the_optimizers_slots(data: Manifest, tmp_path: P
         for train_steps in stops:
             train_estimator.train_and_evaluate(CountingSpec(), data, counting_flags(model_dir, train_steps, optimizer="momentum"))
     assert counted(tmp_path / "parts") == counted(tmp_path / "whole") > 8
+
+
+def test_20_resume_of_a_model_dir_of_tensorflow_1_is_refused_not_begun_afresh(data: Manifest, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    saver = tf.compat.v1.train.Saver({"counter/bias": tf.Variable(100.0)})
+    saver.save(None, str(tmp_path / "old" / "model.ckpt"), global_step=3)
+    with pytest.raises(CheckpointError, match=r"model\.ckpt-3 was saved by a training with another.*give it as --checkpoint_path"):
+        train_estimator.train_and_evaluate(CountingSpec(), data, counting_flags(tmp_path / "old", 8))
+    flags = counting_flags(tmp_path / "new", 8, checkpoint_path=str(tmp_path / "old"))
+    train_estimator.train_and_evaluate(CountingSpec(), data, flags)
+    assert counted(tmp_path / "new") == 108
