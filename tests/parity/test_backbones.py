@@ -23,7 +23,7 @@ from tf_image_classification import checkpoints, nets
 GOLDEN = json.loads((Path(__file__).parent / "slim_logits.json").read_text())
 MANIFESTS = Path(__file__).parent / "manifests"
 WEIGHT_DECAY = 0.00004
-# Deeper siblings of what is tested anyway, and those that take more than a few seconds.
+# Deeper siblings of what is tested anyway.
 SLOW = {"resnet_v1_101", "resnet_v1_152", "resnet_v2_101", "resnet_v2_152", "vgg_19"}
 
 
@@ -68,7 +68,9 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "golden",
     [
-        pytest.param(golden, id=f"{golden['net']}-{golden['image_size']}", marks=[pytest.mark.slow] if golden["net"] in SLOW else [])
+        pytest.param(
+            golden, id=f"{golden['net']}-{golden['image_size']}", marks=[pytest.mark.slow] if golden["net"] in {*SLOW, "vgg_16"} else []
+        )
         for golden in GOLDEN
     ],
 )
