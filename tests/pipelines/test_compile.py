@@ -10,7 +10,6 @@ import yaml
 from images import catalog
 from pipelines.compile import by_step, compile_pipeline, image_references
 from pipelines.definition import Options
-from tests.test_flags import SEED_DEFAULTS
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
@@ -28,11 +27,11 @@ def spec(tmp_path_factory) -> dict:
     return compiled(tmp_path_factory.mktemp("compiled"))
 
 
-@pytest.mark.parametrize(("name", "default"), SEED_DEFAULTS.items())
-def test_every_original_flag_is_a_parameter_with_its_default_and_a_description(spec, name, default):
-    parameter = spec["root"]["inputDefinitions"]["parameters"][name]
-    assert parameter.get("defaultValue", "") == ("" if default is None else default)
-    assert parameter["description"].rstrip(".") == flag_table.BY_NAME[name].help.rstrip(".")
+@pytest.mark.parametrize("flag", flag_table.of_pipeline(), ids=lambda flag: flag.name)
+def test_every_flag_is_a_parameter_with_its_default_and_a_description(spec, flag):
+    parameter = spec["root"]["inputDefinitions"]["parameters"][flag.name]
+    assert parameter.get("defaultValue", "") == flag.pipeline_default
+    assert parameter["description"].rstrip(".") == flag.help.rstrip(".")
 
 
 def test_the_parameters_are_the_flag_tables_and_no_others(spec):
