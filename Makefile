@@ -39,6 +39,9 @@ bench: $(READY)  ## measure speed, as ratios against yardsticks measured side by
 compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex
 	$(BIN)/python -m pipelines compile --output build/image_classification.yaml
 
+images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [IMAGES="train-gpu .."] [PUSH=1]
+	$(PYTHON) -m images build $(IMAGES) $(REGISTRY:%=--registry %) $(TAG:%=--tag %) $(BASE:%=--base %) $(if $(PUSH),--push)
+
 generate: $(READY)  ## write what the flag table decides: component signatures, the README's table
 	$(BIN)/python -m components.generate && $(BIN)/ruff format --quiet components
 
@@ -51,4 +54,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove what was made here, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint bench compile generate lock clean
+.PHONY: help setup run test test-all lint bench compile images generate lock clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+from pipelines import template
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
@@ -25,21 +26,9 @@ Commands:
 def _compile(argv: Sequence[str] | None) -> int:
     parser = command_line.Parser("python -m pipelines compile", "Writes the pipeline as one YAML document for Kubeflow and Vertex.")
     parser.add_argument("--output", required=True, metavar="FILE.yaml", help="where to write it")
-    parser.add_argument("--image_registry", default="tf-image-classification", help="images are REGISTRY/STEP:TAG (default: %(default)s)")
-    parser.add_argument("--image_tag", help="never one that moves, such as latest (default: a hash of what goes into the images)")
-    parser.add_argument("--cpu", default="", metavar="N", help="cores of the training step")
-    parser.add_argument("--memory", default="", metavar="NG", help="memory of the training step, as 32G")
-    parser.add_argument("--accelerator", default="", metavar="TYPE:N", help="accelerators of the training step, as NVIDIA_TESLA_T4:1")
-    parser.add_argument("--retries", type=int, default=0, metavar="N", help="how often a failed step is tried again (default: %(default)s)")
+    template.add_compile_options(parser)
     given = parser.parse_args(argv)
-    if given.retries < 0:
-        raise FlagError("--retries has a value that it does not take", received=given.retries, expected="a whole number >= 0")
-
-    from pipelines.compile import compile_pipeline, source_tag
-    from pipelines.definition import Options
-
-    options = Options(given.image_registry, given.image_tag or source_tag(), given.cpu, given.memory, given.accelerator, given.retries)
-    compile_pipeline(given.output, options)
+    template.compile_to(given.output, given)
     print(given.output)
     return 0
 
@@ -54,6 +43,12 @@ def _run(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--runs_dir", default="runs", metavar="DIR", help="where runs, checkpoints and the cache live (default: %(default)s)"
     )
+    parser.add_argument(
+        "--runner",
+        choices=("subprocess", "docker"),
+        default="subprocess",
+        help="run each step as a process, or in its image, which `make images` builds (default: %(default)s)",
+    )
     parser.add_flags(table)
     options = parser.parse_args(argv)
     names = [flag.name for flag in table]
@@ -65,7 +60,7 @@ def _run(argv: Sequence[str] | None) -> int:
 
     if checked.train_metadata is None:
         parameters = sample.FLAGS | {"train_metadata": sample.write(f"{options.runs_dir}/sample/digits")} | parameters
-    finished = local_run.run(parameters, options.runs_dir)
+    finished = local_run.run(parameters, options.runs_dir, options.runner)
     print(summary.table(finished))
     return 0
 

@@ -2,36 +2,32 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from images import catalog
 from pipelines.definition import Options, make_pipeline
+from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
-ROOT = Path(__file__).resolve().parents[1]
-_ACCELERATOR = re.compile(r"[A-Za-z0-9_.\-/]+:[1-9][0-9]*")
-_MEMORY = re.compile(r"[1-9][0-9]*(E|Ei|P|Pi|T|Ti|G|Gi|M|Mi|K|Ki)?")
-_CPU = re.compile(r"[0-9]+(\.[0-9]+)?m?")
+_FORMS = {
+    "cpu": (re.compile(r"[0-9]+(\.[0-9]+)?m?"), "a number of cores, as 8"),
+    "memory": (re.compile(r"[1-9][0-9]*(E|Ei|P|Pi|T|Ti|G|Gi|M|Mi|K|Ki)?"), "a whole number and a unit, as 32G"),
+    "accelerator": (re.compile(r"[A-Za-z0-9_.\-/]+:[1-9][0-9]*"), "TYPE:COUNT, as NVIDIA_TESLA_T4:1"),
+}
 
 
 def compile_pipeline(output: str, options: Options) -> None:
     """Compiles to `output`, which appears whole.
 
     Raises:
-        FlagError: an option has a form that KFP does not take, or `output` cannot be written.
+        FlagError: `output` cannot be written.
     """
     from kfp import compiler
 
-    for name, value, form, expected in (
-        ("cpu", options.cpu, _CPU, "a number of cores, as 8"),
-        ("memory", options.memory, _MEMORY, "a whole number and a unit, as 32G"),
-        ("accelerator", options.accelerator, _ACCELERATOR, "TYPE:COUNT, as NVIDIA_TESLA_T4:1"),
-    ):
-        if value and not form.fullmatch(value):
-            raise FlagError(f"--{name} has a value that it does not take", received=value, expected=expected)
     if not output.endswith((".yaml", ".yml")):
         raise FlagError("--output has a value that it does not take", received=output, expected="a file name that ends in .yaml")
     with storage.temporary_dir() as folder:
@@ -44,18 +40,39 @@ def compile_pipeline(output: str, options: Options) -> None:
             raise FlagError(f"Cannot write {output}", received=error.strerror, expected="a file that can be written") from error
 
 
-def source_tag() -> str:
-    """A tag for the code as it is: a hash of everything that goes into the images.
+def by_step(option: str, values: Sequence[str]) -> dict[str, str]:
+    """What --cpu, --memory or --accelerator says: each of its values is VALUE, for the training step, or STEP=VALUE.
 
-    It is part of the cache's keys, so changed code is not served from an older code's cache.
+    Raises:
+        FlagError: there is no such step, or a value has a form that KFP does not take.
     """
-    digest = hashlib.sha256()
-    files = [
-        *sorted((ROOT / "tf_image_classification").rglob("*")),
-        *sorted((ROOT / "requirements").glob("*.txt")),
-        ROOT / "pyproject.toml",
-    ]
-    for file in files:
-        if file.is_file() and file.suffix != ".pyc":
-            digest.update(f"{file.relative_to(ROOT)}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:12]
+    form, expected = _FORMS[option]
+    chosen = {}
+    for text in values:
+        step, _, value = text.rpartition("=")
+        step = step or flag_table.TRAIN_STEP
+        if step not in flag_table.STEPS:
+            raise FlagError(f"--{option} names a step that there is not", received=step, expected=", ".join(flag_table.STEPS))
+        if not form.fullmatch(value):
+            raise FlagError(f"--{option} has a value that it does not take", received=value, expected=expected)
+        chosen[step] = value
+    return chosen
+
+
+def image_references(registry: str = catalog.REGISTRY, tag: str = "", accelerator: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The image of each step; a step with an accelerator takes the GPU variant.
+
+    Args:
+        tag: one for all; by default each image has its own, a hash of what it is made from.
+
+    Raises:
+        FlagError: the tag is none, or one that moves; or the image of a step that is to have an accelerator has no GPU variant.
+    """
+    catalog.check_tag("image_tag", tag)
+    names = dict(catalog.OF_STEP)
+    for step in accelerator or ():
+        names[step] += catalog.GPU
+        if names[step] not in catalog.IMAGES:
+            able = [name for name, image in catalog.OF_STEP.items() if image + catalog.GPU in catalog.IMAGES]
+            raise FlagError("--accelerator names a step that cannot use one", received=step, expected=" or ".join(able))
+    return {step: catalog.IMAGES[name].reference(registry, tag) for step, name in names.items()}

@@ -1,8 +1,8 @@
 """The pipeline: resolve -> build_tfrecords -> train -> evaluate -> gate, with every flag as a parameter."""
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from kfp import dsl
@@ -40,22 +40,20 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is fixed when the pipeline is compiled.
+    """What is fixed when the pipeline is compiled; the mappings are by step.
 
     Attributes:
-        image_registry: images are called `<image_registry>/<step>:<image_tag>`.
-        image_tag: must never be moved to another image: it is part of the cache's keys.
-        cpu: cores of the training step, as KFP writes them ('8'); '' leaves it to the platform.
-        memory: of the training step ('32G'); '' leaves it to the platform.
-        accelerator: of the training step, type and count ('NVIDIA_TESLA_T4:1'); '' for none.
+        images: references; their tags are part of the cache's keys and must never be moved to another image.
+        cpu: limits in cores, as KFP writes them ('8'); a step that is not in it leaves it to the platform.
+        memory: limits, as KFP writes them ('32G').
+        accelerator: type and count ('NVIDIA_TESLA_T4:1').
         retries: how often a failed step is tried again.
     """
 
-    image_registry: str
-    image_tag: str
-    cpu: str = ""
-    memory: str = ""
-    accelerator: str = ""
+    images: Mapping[str, str]
+    cpu: Mapping[str, str] = field(default_factory=dict)
+    memory: Mapping[str, str] = field(default_factory=dict)
+    accelerator: Mapping[str, str] = field(default_factory=dict)
     retries: int = 0
 
 
@@ -83,17 +81,14 @@ def make_pipeline(options: Options) -> Any:
 
         resolved.set_caching_options(False)
         judged.set_caching_options(False)
-        _set_resources(trained, options)
-        for task, image in (
-            (resolved, "build_tfrecords"),
-            (built, "build_tfrecords"),
-            (trained, "train"),
-            (evaluated, "evaluate"),
-            (judged, "build_tfrecords"),
+        for step, task in (
+            ("resolve", resolved),
+            ("build_tfrecords", built),
+            ("train", trained),
+            ("evaluate", evaluated),
+            ("gate", judged),
         ):
-            task.set_container_image(f"{options.image_registry}/{image}:{options.image_tag}")
-            if options.retries:
-                task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2)
+            _place(task, step, options)
         return Outputs(
             data=built.outputs["data"],
             model=trained.outputs["model"],
@@ -106,14 +101,17 @@ def make_pipeline(options: Options) -> Any:
     return dsl.pipeline(name=NAME)(_with_signature(chain, parameters))
 
 
-def _set_resources(task: Any, options: Options) -> None:
-    if options.cpu:
-        task.set_cpu_limit(options.cpu)
-    if options.memory:
-        task.set_memory_limit(options.memory)
-    if options.accelerator:
-        kind, _, count = options.accelerator.partition(":")
+def _place(task: Any, step: str, options: Options) -> None:
+    task.set_container_image(options.images[step])
+    if step in options.cpu:
+        task.set_cpu_limit(options.cpu[step])
+    if step in options.memory:
+        task.set_memory_limit(options.memory[step])
+    if step in options.accelerator:
+        kind, _, count = options.accelerator[step].partition(":")
         task.set_accelerator_type(kind).set_accelerator_limit(int(count))
+    if options.retries:
+        task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2)
 
 
 def _with_signature(function: Callable[..., Outputs], parameters: list[flag_table.Flag]) -> Callable[..., Outputs]:

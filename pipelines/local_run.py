@@ -1,4 +1,4 @@
-"""The compiled pipeline on this machine, with kfp.local: each step in a process of its own."""
+"""The compiled pipeline on this machine, with kfp.local: each step in a process of its own, or in a container."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines import definition
-from pipelines.compile import compile_pipeline, source_tag
+from pipelines.compile import compile_pipeline, image_references
 from tf_image_classification import storage
 from tf_image_classification.errors import UserError
 
@@ -47,25 +47,36 @@ class Run:
     reason: str
 
 
-def run(parameters: Mapping[str, object], runs_dir: str) -> Run:
+def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess") -> Run:
     """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
 
     What an earlier run has finished with equal inputs comes from the cache, and a training that was interrupted goes on.
 
     Args:
         parameters: pipeline parameters that differ from their defaults.
+        runner: `subprocess`, or `docker` to run each step in its image.
 
     Raises:
+        FlagError: Docker is to be used, and does not answer or lacks an image.
         RunFailed: a step failed.
     """
     root = Path(runs_dir).resolve()
-    with storage.exclusive(str(root)):
+    images = image_references()
+    if runner == "docker":
+        from pipelines import docker_run
+
+        docker_run.check(images.values())
+        parameters = docker_run.absolute(parameters)
+        runners = docker_run.runner(parameters, root)
+    else:
+        runners = _subprocesses()
+    with storage.exclusive(str(root)), runners as how:
         for leftover in root.glob(f"{definition.NAME}-*/*/.*.partial-*"):  # of runs that were killed
             shutil.rmtree(leftover, ignore_errors=True)
         template = root / ".pipeline.yaml"
-        compile_pipeline(str(template), definition.Options("tf-image-classification", source_tag()))
+        compile_pipeline(str(template), definition.Options(images))
         before = set(_run_folders(root))
-        outputs = _execute(template, parameters, root)
+        outputs = _execute(template, parameters, how, root, cache=root / ".cache" / runner)
         (folder,) = set(_run_folders(root)) - before
         for name in _SHOWN:
             _link(folder / name, Path(outputs[name].path))
@@ -74,21 +85,22 @@ def run(parameters: Mapping[str, object], runs_dir: str) -> Run:
     return Run(folder, metrics, bool(outputs["passed"]), str(outputs["reason"]))
 
 
-def _execute(template: Path, parameters: Mapping[str, object], root: Path) -> dict[str, Any]:
+def _execute(template: Path, parameters: Mapping[str, object], runner: Any, root: Path, cache: Path) -> dict[str, Any]:
     from kfp import components, local
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the images' names, which mean nothing here
-        local.init(local.SubprocessRunner(use_venv=False), pipeline_root=str(root), enable_caching=True, cache_root=str(root / ".cache"))
+        warnings.simplefilter("ignore")  # about the images' names, which a subprocess does not need
+        local.init(runner, pipeline_root=str(root), enable_caching=True, cache_root=str(cache))
         pipeline = components.load_component_from_file(str(template))
-        with _importable_everywhere():
-            try:
-                return dict(pipeline(**parameters).outputs)
-            except RuntimeError as error:
-                raise RunFailed(
-                    str(error),
-                    hint="The step's own message stands above. Run the same command again to continue from the last finished step.",
-                ) from error
+        try:
+            return dict(pipeline(**parameters).outputs)
+        except RuntimeError as error:
+            raise RunFailed(
+                str(error),
+                hint="The step's own message stands above. Run the same command again to continue from the last finished step.",
+            ) from error
+        finally:
+            sys.stdout.flush()
 
 
 def _link(place: Path, target: Path) -> None:
@@ -104,15 +116,16 @@ def _run_folders(root: Path) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _importable_everywhere() -> Any:
+def _subprocesses() -> Iterator[Any]:
     """Steps import the framework and a user's --estimator from where this command was called."""
+    from kfp import local
+
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), before]))
     try:
-        yield
+        yield local.SubprocessRunner(use_venv=False)
     finally:
         if before is None:
             del os.environ["PYTHONPATH"]
         else:
             os.environ["PYTHONPATH"] = before
-    sys.stdout.flush()

@@ -178,18 +178,47 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Options that say which pipeline."""
     group = parser.add_argument_group("Pipeline")
     group.add_argument("--template", metavar="FILE", help="a compiled pipeline, local or gs:// (default: compiles this checkout's)")
-    group.add_argument("--image_registry", default="tf-image-classification", help="without --template: where the images are")
-    group.add_argument("--image_tag", default="", help="without --template: the tag of the images")
+    add_compile_options(parser.add_argument_group("Compilation, without --template"))
+
+
+def add_compile_options(parser: argparse._ActionsContainer) -> None:
+    """Options that are fixed when the pipeline is compiled."""
+    parser.add_argument("--image_registry", default="tf-image-classification", help="images are REGISTRY/IMAGE:TAG (default: %(default)s)")
+    parser.add_argument(
+        "--image_tag", default="", help="never one that moves, such as latest (default: for each image a hash of what it is made from)"
+    )
+    for name, value, what in (
+        ("cpu", "N", "cores"),
+        ("memory", "NG", "memory"),
+        ("accelerator", "TYPE:N", "accelerators, as NVIDIA_TESLA_T4:1: the step runs in the GPU variant of its image;"),
+    ):
+        text = f"{what} of the training step, or of STEP; may be given several times"
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=f"[STEP=]{value}", help=text)
+    parser.add_argument("--retries", type=int, default=0, metavar="N", help="how often a failed step is tried again (default: %(default)s)")
+
+
+def compile_to(output: str, given: argparse.Namespace) -> None:
+    """Compiles this checkout's pipeline as the options say.
+
+    Raises:
+        FlagError: an option has a value that it does not take, or `output` cannot be written.
+    """
+    if given.retries < 0:
+        raise FlagError("--retries has a value that it does not take", received=given.retries, expected="a whole number >= 0")
+
+    from pipelines.compile import by_step, compile_pipeline, image_references
+    from pipelines.definition import Options
+
+    cpu, memory, accelerator = by_step("cpu", given.cpu), by_step("memory", given.memory), by_step("accelerator", given.accelerator)
+    chosen = image_references(given.image_registry, given.image_tag, accelerator)
+    compile_pipeline(output, Options(chosen, cpu, memory, accelerator, given.retries))
 
 
 def compiled(given: argparse.Namespace) -> Spec:
-    """This checkout's pipeline, compiled."""
-    from pipelines.compile import compile_pipeline, source_tag
-    from pipelines.definition import Options
-
+    """This checkout's pipeline, compiled as the options say."""
     with storage.temporary_dir() as folder:
         place = storage.join(folder, "pipeline.yaml")
-        compile_pipeline(place, Options(given.image_registry, given.image_tag or source_tag()))
+        compile_to(place, given)
         return load(place)
 
 

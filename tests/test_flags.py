@@ -5,54 +5,6 @@ import pytest
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
-SEED_DEFAULTS = {
-    "model_dir": None,
-    "checkpoint_path": None,
-    "train_metadata": None,
-    "eval_metadata": None,
-    "batch_size": 1,
-    "train_steps": 20,
-    "image_size": 299,
-    "eval_freq": 5,
-    "eval_throttle_secs": 120,
-    "debug": False,
-    "weight_decay": 0.00004,
-    "optimizer": "rmsprop",
-    "adadelta_rho": 0.95,
-    "adagrad_initial_accumulator_value": 0.1,
-    "adam_beta1": 0.9,
-    "adam_beta2": 0.999,
-    "opt_epsilon": 1.0,
-    "ftrl_learning_rate_power": -0.5,
-    "ftrl_initial_accumulator_value": 0.1,
-    "ftrl_l1": 0.0,
-    "ftrl_l2": 0.0,
-    "momentum": 0.9,
-    "rmsprop_momentum": 0.9,
-    "rmsprop_decay": 0.9,
-    "learning_rate_decay_type": "exponential",
-    "learning_rate": 0.01,
-    "end_learning_rate": 0.0001,
-    "learning_rate_decay_factor": 0.94,
-    "label_smoothing": 0.0,
-    "num_epochs_per_decay": 2.0,
-    "sync_replicas": False,
-    "replicas_to_aggregate": 1,
-    "trainable_scopes": None,
-    "checkpoint_exclude_scopes": None,
-}
-
-
-def test_the_original_flags_and_no_others_are_not_marked_as_ours():
-    assert {flag.name for flag in flag_table.FLAGS if not flag.ours} == set(SEED_DEFAULTS)
-
-
-@pytest.mark.parametrize(("name", "default"), SEED_DEFAULTS.items())
-def test_a_flag_that_is_not_given_has_the_original_default(name, default):
-    parsed = flag_table.validate({}, [name])
-    assert getattr(parsed, name) == default
-    assert type(getattr(parsed, name)) is type(default)
-
 
 def test_every_flag_belongs_to_a_command_or_a_step_and_says_what_it_does():
     for flag in flag_table.FLAGS:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import json
+import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from tf_image_classification import estimator_specs, packages
+from tf_image_classification import estimator_specs, packages, storage
 from tf_image_classification.errors import FlagError
 
 MODULE = """
@@ -23,19 +26,23 @@ NOT_A_SPEC = 1
 """
 
 
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
-    """A source archive of a package with an estimator."""
-    folder = tmp_path_factory.mktemp("package")
-    (folder / "own_estimator.py").write_text(MODULE)
+def source_archive(folder: Path, module: str, text: str) -> Path:
+    """A source archive of a package with one module."""
+    (folder / f"{module}.py").write_text(text)
     (folder / "pyproject.toml").write_text(
         '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
-        '[project]\nname = "own-estimator"\nversion = "1"\n[tool.setuptools]\npy-modules = ["own_estimator"]\n'
+        f'[project]\nname = "{module.replace("_", "-")}"\nversion = "1"\n[tool.setuptools]\npy-modules = ["{module}"]\n'
     )
     code = "import setuptools.build_meta as b, sys; print(b.build_sdist(sys.argv[1]))"
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=folder, check=True, capture_output=True)
     (found,) = folder.glob("*.tar.gz")
     return found
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory):
+    """A source archive of a package with an estimator."""
+    return source_archive(tmp_path_factory.mktemp("package"), "own_estimator", MODULE)
 
 
 def test_an_estimator_is_loaded_from_a_package_that_is_installed_for_it(archive):
@@ -72,3 +79,56 @@ def test_an_estimator_that_cannot_be_used_is_an_error(archive, name, message):
     packages.install(str(archive))
     with pytest.raises(FlagError, match=message):
         estimator_specs.load(name)
+
+
+TRAINABLE = """
+import keras, tensorflow as tf
+from tf_image_classification.estimator_specs import EstimatorSpec
+
+class MeanColour(EstimatorSpec):
+    def get_preproc_fn(self, is_training):
+        return lambda image, width, height: tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width))
+    def get_model_fn(self, checkpoint_path):
+        def model_fn(params):
+            images = keras.Input((params.image_size, params.image_size, 3))
+            return keras.Model(images, keras.layers.Dense(params.num_classes)(keras.layers.GlobalAveragePooling2D()(images)))
+        return model_fn
+    def metric_ops(self, labels, predictions):
+        return {"surely right": tf.reduce_max(labels["label"] * predictions["label"]["probabilities"], -1) > 0.5}
+"""
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A bucket, served by a local emulator."""
+    from gcp_storage_emulator.server import create_server
+
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    server = create_server("localhost", port, in_memory=True, default_bucket="bucket")
+    server.start()
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
+    storage._client.cache_clear()
+    yield "gs://bucket"
+    storage._client.cache_clear()
+    server.stop()
+
+
+def test_an_estimator_in_a_package_on_gs_is_trained_and_its_metrics_reach_the_report(bucket, image_folder, tmp_path):
+    package = f"{bucket}/packages/mean_colour-1.tar.gz"
+    storage.write_bytes(package, source_archive(tmp_path, "mean_colour", TRAINABLE).read_bytes())
+
+    def call(command: str, *arguments: object) -> None:
+        own = ["--estimator", "mean_colour:MeanColour", "--packages", package]
+        done = subprocess.run(
+            [sys.executable, "-m", f"tf_image_classification.{command}", *map(str, arguments), *own],
+            capture_output=True, text=True, check=False, cwd="/",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    call("train_estimator", "--train_metadata", image_folder, "--model_dir", tmp_path / "model", "--image_size", 8, "--batch_size", 8)
+    call("evaluate", "--model", tmp_path / "model" / "export", "--eval_metadata", image_folder, "--output_dir", tmp_path / "evaluation")
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert 0 <= metrics["user_metrics"]["surely right"] <= 1
+    assert "surely right" in (tmp_path / "evaluation" / "report.html").read_text()

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import checkpoints, estimator_specs, history, nets, storage, train_estimator
+from tf_image_classification import checkpoints, estimator_specs, evaluate, history, nets, storage, train_estimator
 from tf_image_classification.errors import CheckpointError, DataError, FlagError, TrainingError
 
 HEAD = "Small/Logits"
@@ -84,16 +84,6 @@ def test_tensorboard_can_read_the_summaries(built_data, training_flags):
     assert tags["learning_rate"] == [100]
 
 
-def test_a_second_run_with_the_same_train_steps_makes_no_update_and_one_evaluation(built_data, training_flags):
-    flags = training_flags()
-    train(built_data, flags)
-    before = weights_at(flags.model_dir)
-    again = train(built_data, flags)
-    assert again.steps_made == 0
-    assert equal(before, weights_at(flags.model_dir))
-    assert evaluations(flags.model_dir) == [6, 6]
-
-
 def test_with_a_seed_two_trainings_are_bit_identical_and_without_one_they_differ(built_data, training_flags, tmp_path):
     def result(name: str, seed):
         flags = training_flags(model_dir=str(tmp_path / name), seed=seed)
@@ -113,17 +103,6 @@ def test_a_training_in_two_parts_equals_one_in_one_go(built_data, training_flags
     assert equal(weights_at(whole.model_dir), weights_at(parts.model_dir))
 
 
-def test_a_huge_throttle_gives_exactly_one_evaluation_and_none_gives_one_a_step(built_data, training_flags, tmp_path):
-    once = training_flags(model_dir=str(tmp_path / "once"), eval_throttle_secs=10_000)
-    train(built_data, once)
-    assert evaluations(once.model_dir) == [6]
-    each = training_flags(model_dir=str(tmp_path / "each"), eval_throttle_secs=0)
-    train(built_data, each)
-    assert evaluations(each.model_dir) == [1, 2, 3, 4, 5, 6]
-    # An evaluation is of a checkpoint; the five newest are kept.
-    assert sorted(int(path.suffixes[-2].split("-")[1]) for path in Path(each.model_dir).glob("*.ckpt-*.index")) == [2, 3, 4, 5, 6]
-
-
 def test_a_loss_that_is_not_a_number_stops_training_before_bad_weights_are_saved(built_data, training_flags):
     flags = training_flags(optimizer="sgd", learning_rate=1e30, train_steps=50)
     with pytest.raises(TrainingError, match=r"not a finite number at step \d+"):
@@ -131,15 +110,6 @@ def test_a_loss_that_is_not_a_number_stops_training_before_bad_weights_are_saved
     saved = weights_at(flags.model_dir)
     assert all(np.isfinite(value).all() for value in saved.values())
     assert not os.path.exists(os.path.join(flags.model_dir, "export"))
-
-
-def test_frozen_layers_keep_their_weights_while_their_batch_statistics_move(built_data, training_flags, trained):
-    flags = training_flags(checkpoint_path=trained.export_dir, trainable_scopes=HEAD)
-    train(built_data, flags)
-    before, after = weights_at(trained.model_dir), weights_at(flags.model_dir)
-    changed = {name for name in after if not np.array_equal(before[name], after[name])}
-    assert {name for name in changed if "moving_" not in name} == {name for name in after if name.startswith(HEAD)}
-    assert {name for name in after if "moving_mean" in name} <= changed
 
 
 def test_fine_tuning_the_head_starts_far_above_chance_and_says_what_was_loaded(built_data, training_flags, trained, caplog):
@@ -154,16 +124,6 @@ def test_fine_tuning_the_head_starts_far_above_chance_and_says_what_was_loaded(b
     facts = json.loads(Path(outcome.export_dir, "model.json").read_text())
     assert facts["warm_start"]["checkpoint"] == trained.export_dir
     assert sorted(facts["warm_start"]["not_loaded"]) == sorted(name for name in weights_at(flags.model_dir) if name.startswith(HEAD))
-
-
-def test_an_own_checkpoint_wins_over_checkpoint_path(built_data, training_flags, trained, caplog):
-    first = training_flags(train_steps=2)
-    train(built_data, first)
-    before = weights_at(first.model_dir)
-    with caplog.at_level(logging.INFO):
-        train(built_data, training_flags(train_steps=2, checkpoint_path=trained.export_dir))
-    assert "Ignoring --checkpoint_path" in caplog.text
-    assert equal(before, weights_at(first.model_dir))
 
 
 def test_a_resumed_training_still_records_what_it_was_warm_started_from(built_data, training_flags, trained):
@@ -251,14 +211,6 @@ class Counting(estimator_specs.EstimatorSpec):
         return {"examples": self.examples, "right": tf.cast(right, tf.float32)}
 
 
-@pytest.mark.parametrize(("eval_freq", "batch_size", "expected"), [(5, 4, None), (2, 4, 8), (1, 3, 3)])
-def test_an_evaluation_takes_eval_freq_batches_or_the_whole_set(built_data, training_flags, eval_freq, batch_size, expected):
-    flags = training_flags(eval_freq=eval_freq, batch_size=batch_size, train_steps=2)
-    outcome = train(built_data, flags, Counting())
-    assert outcome.metrics["examples"] == (expected or min(20, built_data.splits["eval"].examples))
-    assert 0.0 <= outcome.metrics["right"] <= 1.0
-
-
 def test_an_own_estimator_trains_exports_and_keeps_keras_names(built_data, training_flags):
     outcome = train(built_data, training_flags(train_steps=3, trainable_scopes="head"), Counting())
     assert set(weights_at(outcome.model_dir)) == {"head/kernel", "head/bias"}
@@ -282,13 +234,31 @@ def test_unnamed_layers_have_the_same_names_in_every_training_of_a_process(built
     assert outcome.steps_made == 2
 
 
-def test_a_metric_named_loss_is_refused(built_data, training_flags):
-    class Reserved(Counting):
-        def metric_ops(self, labels, predictions):
-            return {"loss": tf.zeros([tf.shape(predictions["label"]["class_id"])[0]])}
+def test_a_metric_of_several_numbers_is_left_to_the_evaluation_of_the_finished_model(built_data, training_flags, tmp_path):
+    class PerClass(Counting):
+        def __init__(self):
+            super().__init__()
+            self.f1 = keras.metrics.F1Score(name="f1")
 
-    with pytest.raises(FlagError, match="metric named loss"):
-        train(built_data, training_flags(train_steps=1), Reserved())
+        def metric_ops(self, labels, predictions):
+            self.f1.update_state(labels["label"], predictions["label"]["probabilities"])
+            return super().metric_ops(labels, predictions) | {"f1": self.f1}
+
+    outcome = train(built_data, training_flags(train_steps=1), PerClass())
+    assert set(outcome.metrics) == {"loss", "global_step", "examples", "right"}
+    found = evaluate.evaluate(outcome.export_dir, built_data, str(tmp_path / "evaluation"), batch_size=8, spec=PerClass())
+    assert len(found["user_metrics"]["f1"]) == 2
+
+
+def test_an_own_input_fn_is_what_training_and_its_evaluations_read(built_data, training_flags):
+    class OwnInput(Counting):
+        def input_fn(self, data, *, is_training, batch_size, image_size, steps, **options):
+            images, labels = tf.ones([batch_size, image_size, image_size, 3]), {"label": tf.one_hot([0] * batch_size, 2)}
+            return lambda: tf.data.Dataset.from_tensors((images, labels)).repeat(steps if is_training else 3)
+
+    outcome = train(built_data, training_flags(train_steps=5), OwnInput())
+    assert outcome.metrics["examples"] == 3 * 8
+    assert outcome.metrics["right"] == 1.0
 
 
 def test_a_class_dict_that_does_not_fit_the_data_is_refused(built_data, training_flags):
@@ -308,45 +278,6 @@ def test_head_scopes_of_the_small_network_are_what_the_readme_says():
 
 
 # The commands
-
-SCRIPT = """
-import keras, tensorflow as tf
-from tf_image_classification import train_estimator
-from tf_image_classification.estimator_specs import EstimatorSpec
-
-class MyEstimator(EstimatorSpec):
-    def get_preproc_fn(self, is_training):
-        return lambda image, width, height: tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width))
-    def get_model_fn(self, checkpoint_path):
-        def model_fn(params):
-            images = keras.Input((params.image_size, params.image_size, 3))
-            return keras.Model(images, keras.layers.Dense(params.num_classes)(keras.layers.Flatten()(images)))
-        return model_fn
-    def metric_ops(self, labels, predictions):
-        return {"accuracy": tf.cast(tf.argmax(labels["label"], -1) == predictions["label"]["class_id"], tf.float32)}
-
-if __name__ == "__main__":
-    train_estimator.run(MyEstimator)
-"""
-
-
-def test_a_users_script_takes_the_documented_command_with_its_unquoted_globs(built_data, tmp_path):
-    script = tmp_path / "my_estimator.py"
-    script.write_text(SCRIPT)
-    folder = tmp_path / "tfrecords"
-    folder.mkdir()
-    for split in ("train", "eval"):
-        for number, path in enumerate(built_data.shard_paths(split) * 2):
-            (folder / f"{split}-{number}.tfrecord").write_bytes(Path(path).read_bytes())
-    command = (
-        f"{sys.executable} my_estimator.py --batch_size 4 --train_steps 3 "
-        "--train_metadata tfrecords/train* --eval_metadata tfrecords/eval* "
-        "--model_dir ./models --eval_freq 10 --eval_throttle_secs 30 --learning_rate 0.00001 --image_size 8"
-    )
-    answer = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert answer.returncode == 0, answer.stderr
-    assert f"{2 * built_data.splits['train'].examples} training and {2 * built_data.splits['eval'].examples} evaluation" in answer.stderr
-    assert (tmp_path / "models" / "export" / "saved_model").is_dir()
 
 
 def test_sigterm_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_path):
@@ -370,16 +301,6 @@ def test_sigterm_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_
     assert answer.returncode == 0, answer.stderr
     assert f"Continuing from {tmp_path / 'model' / f'model.ckpt-{step}'}" in answer.stderr
     assert answer.stdout.strip() == str(tmp_path / "model" / "export")
-
-
-def test_a_trial_of_hyperparameter_tuning_gets_a_folder_of_its_own(monkeypatch):
-    from tf_image_classification import distribution
-
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"task": {"type": "master", "index": 0, "trial": "7"}}))
-    assert distribution.trial_dir("models") == os.path.join("models", "7")
-    monkeypatch.setenv("TF_CONFIG", "not json")
-    with pytest.raises(FlagError, match="TF_CONFIG"):
-        distribution.trial_dir("models")
 
 
 def test_csv_files_train_with_an_image_root_and_are_built_once(mini_mnist, tmp_path):

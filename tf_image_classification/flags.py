@@ -291,8 +291,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("num_epochs_per_decay", float, 2.0, LEARNING_RATE,
          "Epochs after which exponential decay takes a step, and over which polynomial decay runs.", above=0),
     Flag("sync_replicas", bool, False, LEARNING_RATE,
-         "Synchronise replicas: the epochs of a decay step are divided by --replicas_to_aggregate."),
-    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "Gradients collected before an update, when --sync_replicas is set.", least=1),
+         "Divide the steps of a decay by --replicas_to_aggregate. That is all it does: replicas are synchronous anyway."),
+    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "What --sync_replicas divides the steps of a decay by.", least=1),
     # Fine tuning
     Flag("trainable_scopes", str, None, FINE_TUNING,
          "Comma-separated scopes to train: regular expressions matched from the start of a variable's name. Not set: all variables."),

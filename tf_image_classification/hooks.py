@@ -51,7 +51,8 @@ def load_checkpoint(model: keras.Model, manager: tf.train.CheckpointManager, fla
     """
     record = os.path.join(manager.directory, WARM_START_FILE)
     damaged = []
-    for path in reversed(manager.checkpoints):
+    # Of a folder that TensorFlow 1 wrote, the manager knows the newest checkpoint alone.
+    for path in reversed(manager.checkpoints or [path for path in (manager.latest_checkpoint,) if path]):
         try:
             checkpoints.restore(manager.checkpoint, path)
         except (tf.errors.OpError, OSError, IndexError) as error:  # IndexError: TensorFlow's word for a file that is too short

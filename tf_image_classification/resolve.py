@@ -50,11 +50,11 @@ def resolve(flags: Flags) -> Resolved:
     checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
     version = _version(checkpoint) if checkpoint else ""
     _log.info("Data %s; starting from %s", fingerprint[:12], checkpoint or "scratch")
-    return Resolved(_absolute(flags.train_metadata), _absolute(flags.eval_metadata or ""), fingerprint, checkpoint, version)
+    return Resolved(absolute(flags.train_metadata), absolute(flags.eval_metadata or ""), fingerprint, checkpoint, version)
 
 
-def _absolute(metadata: str) -> str:
-    """Later steps may run in another folder."""
+def absolute(metadata: str) -> str:
+    """A path, or several separated by commas, as it reads from any folder: later steps may run in another one."""
     parts = [metadata] if storage.exists(metadata) else metadata.split(",")
     return ",".join(part if storage.is_gcs(part) else os.path.abspath(part) for part in (part.strip() for part in parts) if part)
 

@@ -83,7 +83,8 @@ class Evaluation:
 
         Returns:
             `loss` (the unweighted mean of the batches' losses, as the original has it), `global_step`, and each metric of
-            `metric_ops`: the mean over examples, or the value of a Keras metric.
+            `metric_ops`: the mean over examples, or the value of a Keras metric. A Keras metric of several numbers (a confusion
+            matrix) is left to the evaluation of the finished model.
         """
         for metric in self._keras_metrics.values():
             metric.reset_state()
@@ -97,7 +98,8 @@ class Evaluation:
                     values.setdefault(name, []).append(np.ravel(value.numpy()))
         result = {"loss": float(np.mean(losses)), "global_step": float(step)}
         result |= {name: float(np.mean(np.concatenate(parts))) for name, parts in values.items()}
-        return result | {name: float(metric.result()) for name, metric in self._keras_metrics.items()}
+        results = {name: np.asarray(metric.result()) for name, metric in self._keras_metrics.items()}
+        return result | {name: float(value) for name, value in results.items() if value.ndim == 0}
 
     def _evaluate_batch(self, images: tf.Tensor, labels: Tensors) -> dict[str, tf.Tensor]:
         import keras

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import keras
@@ -28,57 +27,11 @@ def values_of(model: keras.Model) -> dict[str, np.ndarray]:
     return {name: variable.numpy() for name, variable in nets.scoped_names(model).items()}
 
 
-def test_a_head_of_other_classes_can_be_left_out(tmp_path: Path) -> None:
-    pretrained = values_of(small(1001))
-    model = small(10)
-    before = values_of(model)
-    report = checkpoints.warm_start(model, save(tmp_path / "small.ckpt", pretrained), "Small/Logits,Small/AuxLogits")
-    assert report.excluded == ["Small/Logits/weights", "Small/Logits/biases"]
-    assert report.loaded == [name for name in pretrained if name not in report.excluded]
-    assert not report.missing and not report.unused
-    after = values_of(model)
-    assert all(np.array_equal(after[name], pretrained[name]) for name in report.loaded)
-    assert all(np.array_equal(after[name], before[name]) for name in report.excluded)
-
-
-def test_a_head_of_other_classes_is_an_error_that_says_what_to_exclude(tmp_path: Path) -> None:
-    path = save(tmp_path / "small.ckpt", values_of(small(1001)))
-    expected = r"Small/Logits/weights .*\[1, 1, 48, 1001\].*\[1, 1, 48, 10\].*--checkpoint_exclude_scopes Small/Logits\."
-    with pytest.raises(CheckpointError, match=expected):
-        checkpoints.warm_start(small(10), path, None)
-
-
 def test_the_error_names_the_auxiliary_head_of_a_slim_net_too(tmp_path: Path) -> None:
     path = save(tmp_path / "mobilenet.ckpt", {"MobilenetV2/Logits/Conv2d_1c_1x1/biases": np.zeros(1001, np.float32)})
     model = nets.build("mobilenet_v2", image_size=32, outputs={"label": 10})
     with pytest.raises(CheckpointError, match=r"--checkpoint_exclude_scopes MobilenetV2/Logits\."):
         checkpoints.warm_start(model, path, None)
-
-
-def test_excluded_scopes_are_plain_prefixes_with_blanks_and_empty_items_dropped(tmp_path: Path) -> None:
-    path = save(tmp_path / "small.ckpt", values_of(small()))
-    report = checkpoints.warm_start(small(), path, " Small/Conv2d_1_3x3/B , Small/Log ,, ")
-    assert {name.rpartition("/")[0] for name in report.excluded} == {"Small/Conv2d_1_3x3/BatchNorm", "Small/Logits"}
-
-
-def test_a_pattern_excludes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = save(tmp_path / "small.ckpt", values_of(small()))
-    report = checkpoints.warm_start(small(), path, "Small/.*")
-    assert not report.excluded
-    assert "nothing in the model or the checkpoint starts with Small/.*" in caplog.text
-
-
-def test_variables_that_the_checkpoint_lacks_keep_their_values_with_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    pretrained = values_of(small())
-    lacking = ["Small/Logits/weights", "Small/Logits/biases"]
-    path = save(tmp_path / "small.ckpt", {name: value for name, value in pretrained.items() if name not in lacking})
-    model = small()
-    before = values_of(model)
-    with caplog.at_level(logging.WARNING):
-        report = checkpoints.warm_start(model, path, None)
-    assert report.missing == lacking
-    assert "2 variables are not in" in caplog.text and "Small/Logits/biases" in caplog.text
-    assert all(np.array_equal(values_of(model)[name], before[name]) for name in lacking)
 
 
 def test_a_checkpoint_of_another_network_is_an_error_that_names_the_network(tmp_path: Path) -> None:
@@ -159,18 +112,3 @@ def test_a_layer_of_a_keras_file_with_other_variables_is_not_mistaken(scale: boo
     report = checkpoints.warm_start(model(not scale), str(tmp_path / "other.weights.h5"), None)
     assert report.loaded == ["hidden/kernel", "hidden/bias"]
     assert all(name.startswith("norm/") for name in report.missing)
-
-
-@pytest.mark.parametrize("model_name", ["inception_v3", "mobilenet_v2"])
-def test_a_slim_net_loads_every_variable_from_a_v1_file(model_name: str, tmp_path: Path) -> None:
-    size = nets.NETS[model_name].min_size
-    model = nets.build(model_name, image_size=size, outputs={"label": 5})
-    random = np.random.default_rng(0)
-    pretrained = {name: random.normal(size=value.shape).astype(np.float32) for name, value in values_of(model).items()}
-    saver = tf.compat.v1.train.Saver(
-        {name: tf.Variable(value) for name, value in pretrained.items()}, write_version=tf.compat.v1.train.SaverDef.V1
-    )
-    path = saver.save(None, str(tmp_path / "net.ckpt"))
-    report = checkpoints.warm_start(model, path, None)
-    assert report.kind == "V1 checkpoint" and not report.missing and not report.unused
-    assert all(np.array_equal(value, pretrained[name]) for name, value in values_of(model).items())

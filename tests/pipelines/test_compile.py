@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.compile import compile_pipeline, source_tag
+from images import catalog
+from pipelines.compile import by_step, compile_pipeline, image_references
 from pipelines.definition import Options
-from tests.test_flags import SEED_DEFAULTS
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
 
 def compiled(folder: Path, **options) -> dict:
     output = folder / "pipeline.yaml"
-    compile_pipeline(str(output), Options(**{"image_registry": "registry.test/team", "image_tag": "abc", **options}))
+    compile_pipeline(str(output), Options(**{"images": image_references("registry.test/team"), **options}))
     documents = list(yaml.safe_load_all(output.read_text()))
     assert len(documents) == 1
     return documents[0]
@@ -27,11 +27,11 @@ def spec(tmp_path_factory) -> dict:
     return compiled(tmp_path_factory.mktemp("compiled"))
 
 
-@pytest.mark.parametrize(("name", "default"), SEED_DEFAULTS.items())
-def test_every_original_flag_is_a_parameter_with_its_default_and_a_description(spec, name, default):
-    parameter = spec["root"]["inputDefinitions"]["parameters"][name]
-    assert parameter.get("defaultValue", "") == ("" if default is None else default)
-    assert parameter["description"].rstrip(".") == flag_table.BY_NAME[name].help.rstrip(".")
+@pytest.mark.parametrize("flag", flag_table.of_pipeline(), ids=lambda flag: flag.name)
+def test_every_flag_is_a_parameter_with_its_default_and_a_description(spec, flag):
+    parameter = spec["root"]["inputDefinitions"]["parameters"][flag.name]
+    assert parameter.get("defaultValue", "") == flag.pipeline_default
+    assert parameter["description"].rstrip(".") == flag.help.rstrip(".")
 
 
 def test_the_parameters_are_the_flag_tables_and_no_others(spec):
@@ -67,9 +67,32 @@ def test_every_flag_of_a_step_reaches_it(spec):
                 assert source["taskOutputParameter"]["producerTask"] == "resolve"
 
 
-def test_every_image_has_the_registry_and_the_tag(spec):
-    images = {executor["container"]["image"] for executor in spec["deploymentSpec"]["executors"].values()}
-    assert images == {f"registry.test/team/{step}:abc" for step in ("build_tfrecords", "train", "evaluate")}
+def images_of(document: dict) -> dict[str, str]:
+    return {
+        name.removeprefix("exec-"): executor["container"]["image"] for name, executor in document["deploymentSpec"]["executors"].items()
+    }
+
+
+def test_every_step_has_its_image_under_a_tag_made_from_what_the_image_holds(spec):
+    tag = {name: image.tag() for name, image in catalog.IMAGES.items()}
+    assert images_of(spec) == {
+        "resolve": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
+        "build-tfrecords": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
+        "train": f"registry.test/team/train:{tag['train']}",
+        "evaluate": f"registry.test/team/evaluate:{tag['evaluate']}",
+        "gate": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
+    }
+
+
+def test_one_tag_for_all_images_can_be_given(tmp_path):
+    document = compiled(tmp_path, images=image_references("registry.test/team", "v7"))
+    assert {reference.rpartition(":")[2] for reference in images_of(document).values()} == {"v7"}
+
+
+@pytest.mark.parametrize("tag", ["latest", "two words", ".7"])
+def test_a_tag_that_moves_or_is_none_is_refused(tag):
+    with pytest.raises(FlagError, match="--image_tag"):
+        image_references(tag=tag)
 
 
 def test_no_step_installs_anything_when_it_starts(spec):
@@ -86,33 +109,55 @@ def test_the_file_loads_as_a_component(tmp_path):
 
 
 def test_resources_retries_and_accelerators_are_fixed_at_compile_time(tmp_path):
-    document = compiled(tmp_path, cpu="8", memory="32G", accelerator="NVIDIA_TESLA_T4:2", retries=3)
-    resources = document["deploymentSpec"]["executors"]["exec-train"]["container"]["resources"]
-    assert resources["resourceCpuLimit"] == "8"
-    assert resources["resourceMemoryLimit"] == "32G"
-    assert resources["accelerator"]["resourceType"] == "NVIDIA_TESLA_T4"
-    assert resources["accelerator"]["resourceCount"] == "2"
+    accelerator = by_step("accelerator", ["NVIDIA_TESLA_T4:2"])
+    document = compiled(
+        tmp_path,
+        images=image_references(accelerator=accelerator),
+        cpu=by_step("cpu", ["8", "evaluate=4"]),
+        memory=by_step("memory", ["32G", "build_tfrecords=16G", "32G"]),
+        accelerator=accelerator,
+        retries=3,
+    )
+    resources = {name: executor["container"].get("resources", {}) for name, executor in document["deploymentSpec"]["executors"].items()}
+    assert resources["exec-train"]["resourceCpuLimit"] == "8"
+    assert resources["exec-train"]["resourceMemoryLimit"] == "32G"
+    assert resources["exec-train"]["accelerator"]["resourceType"] == "NVIDIA_TESLA_T4"
+    assert resources["exec-train"]["accelerator"]["resourceCount"] == "2"
+    assert resources["exec-evaluate"]["resourceCpuLimit"] == "4"
+    assert resources["exec-build-tfrecords"]["resourceMemoryLimit"] == "16G"
+    assert not resources["exec-resolve"]
+    assert not resources["exec-gate"]
     assert document["root"]["dag"]["tasks"]["evaluate"]["retryPolicy"]["maxRetryCount"] == 3
-    assert "resources" not in document["deploymentSpec"]["executors"]["exec-evaluate"]["container"]
+
+
+def test_an_accelerator_selects_the_gpu_image_of_its_step_alone():
+    plain, accelerated = image_references(), image_references(accelerator={"train": "NVIDIA_TESLA_T4:1"})
+    assert accelerated["train"] == catalog.IMAGES["train-gpu"].reference(catalog.REGISTRY)
+    assert accelerated | {"train": ""} == plain | {"train": ""}
+    with pytest.raises(FlagError, match="train or evaluate"):
+        image_references(accelerator={"gate": "NVIDIA_TESLA_T4:1"})
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("cpu", "eight"), ("memory", "32 gigabytes"), ("accelerator", "NVIDIA_TESLA_T4"), ("accelerator", "T4:0")]
+    ("option", "value"),
+    [
+        ("cpu", "eight"),
+        ("memory", "32 gigabytes"),
+        ("accelerator", "NVIDIA_TESLA_T4"),
+        ("accelerator", "T4:0"),
+        ("cpu", "trian=8"),
+        ("cpu", ""),
+    ],
 )
-def test_a_resource_of_the_wrong_form_is_refused(tmp_path, option, value):
+def test_a_resource_of_the_wrong_form_or_of_no_step_is_refused(option, value):
     with pytest.raises(FlagError, match=f"--{option}"):
-        compiled(tmp_path, **{option: value})
+        by_step(option, [value])
 
 
 def test_two_compilations_are_equal(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     assert compiled(tmp_path / "a") == compiled(tmp_path / "b")
-
-
-def test_the_tag_is_a_hash_of_the_code():
-    assert len(source_tag()) == 12
-    assert source_tag() == source_tag()
 
 
 def test_the_command_writes_the_file_and_says_where(tmp_path):

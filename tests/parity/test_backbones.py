@@ -1,7 +1,9 @@
-"""Every network computes what slim's computes, from the same weights and the same image.
+"""Every network has slim's variables, loads slim's checkpoints, and then computes what slim's computes of the same image.
 
-slim_logits.json holds the first logits that tf_slim 1.1.0 gives with the weights and the image made here. The networks that tf_slim does
-not have are compared with keras.applications, where that is the same function.
+manifests/NET.json lists what slim builds: [name, shape, trainable, regularised] for each variable, auxiliary heads included.
+slim_logits.json holds the first logits that slim's code (tf_slim 1.1.0; for inception_v4, which it lacks, the layers of slim's
+inception_v4.py in TensorFlow's own operations) gives with the weights and the image made here. The MobileNets and Inception-ResNet v2
+are compared with keras.applications, where that is the same function.
 """
 
 from __future__ import annotations
@@ -15,10 +17,13 @@ import keras
 import numpy as np
 import pytest
 
-from tf_image_classification import nets
+from tests.parity.support import V1, V2, save_by_name
+from tf_image_classification import checkpoints, nets
 
 GOLDEN = json.loads((Path(__file__).parent / "slim_logits.json").read_text())
 MANIFESTS = Path(__file__).parent / "manifests"
+WEIGHT_DECAY = 0.00004
+# Deeper siblings of what is tested anyway.
 SLOW = {"resnet_v1_101", "resnet_v1_152", "resnet_v2_101", "resnet_v2_152", "vgg_19"}
 
 
@@ -42,10 +47,17 @@ def image(size: int) -> np.ndarray:
     return (2 * np.random.RandomState(0).random_sample((1, size, size, 3)) - 1).astype(np.float32)
 
 
-def build(name: str, size: int, classes: int) -> keras.Model:
-    model = nets.build(name, image_size=size, outputs={"label": classes})
-    for variable_name, variable in nets.scoped_names(model).items():
-        variable.assign(weight(variable_name, tuple(variable.shape)))
+def build(name: str, size: int, folder: Path) -> keras.Model:
+    """The network with the weights of a slim checkpoint, of which every variable but those of the auxiliary head is used."""
+    manifest = json.loads((MANIFESTS / f"{name}.json").read_text())
+    values = {variable: weight(variable, tuple(shape)) for variable, shape, *_ in manifest["variables"]}
+    path = save_by_name(values, folder / f"{name}.ckpt", V2 if name.startswith("mobilenet") else V1)
+    model = nets.build(name, image_size=size, outputs={"label": manifest["classes"]})
+    report = checkpoints.warm_start(model, path, None)
+    assert (report.missing, report.excluded) == ([], [])
+    assert all("/AuxLogits/" in variable for variable in report.unused)
+    for variable, loaded in nets.scoped_names(model).items():
+        assert np.array_equal(loaded.numpy(), values[variable]), variable
     return model
 
 
@@ -56,12 +68,14 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "golden",
     [
-        pytest.param(golden, id=f"{golden['net']}-{golden['image_size']}", marks=[pytest.mark.slow] if golden["net"] in SLOW else [])
+        pytest.param(
+            golden, id=f"{golden['net']}-{golden['image_size']}", marks=[pytest.mark.slow] if golden["net"] in {*SLOW, "vgg_16"} else []
+        )
         for golden in GOLDEN
     ],
 )
-def test_logits_are_those_of_slim(golden: dict) -> None:  # type: ignore[type-arg]
-    model = build(golden["net"], golden["image_size"], golden["classes"])
+def test_25_backbones_give_slims_logits_from_a_slim_checkpoint(golden: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+    model = build(golden["net"], golden["image_size"], tmp_path)
     logits = model(image(golden["image_size"]), training=False).numpy()[0]
     assert_close(logits[: len(golden["logits"])], np.array(golden["logits"]))
 
@@ -93,10 +107,10 @@ def in_creation_order(model: keras.Model) -> list[keras.layers.Layer]:
         pytest.param("inception_resnet_v2", keras.applications.InceptionResNetV2, marks=pytest.mark.slow),
     ],
 )
-def test_logits_are_those_of_keras_applications(name: str, application) -> None:  # type: ignore[no-untyped-def]
-    reference = application(weights=None, classifier_activation=None)
+def test_25_backbones_give_the_logits_of_keras_applications_from_a_slim_checkpoint(name: str, application, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    reference = application(weights=None, classifier_activation=None, classes=1001)
     size = nets.NETS[name].default_size
-    ours = build(name, size, 1000)
+    ours = build(name, size, tmp_path)
     variables = nets.scoped_names(ours)
     created = [row[0] for row in json.loads((MANIFESTS / f"{name}.json").read_text())["variables"] if "/AuxLogits/" not in row[0]]
     kernels = [variable for variable in created if variable.endswith("weights")]
@@ -115,7 +129,7 @@ def test_logits_are_those_of_keras_applications(name: str, application) -> None:
     assert_close(ours(image(size), training=False).numpy(), reference(image(size), training=False).numpy())
 
 
-def test_mobilenet_v1_keeps_slims_padding_where_maps_have_odd_sizes() -> None:
+def test_25_backbones_of_mobilenet_v1_keep_slims_padding_where_maps_have_odd_sizes() -> None:
     model = nets.build("mobilenet_v1", image_size=299, outputs={"label": 2})
     assert model.get_layer("MobilenetV1.Conv2d_13_pointwise.Relu").output.shape == (None, 10, 10, 1024)
 
@@ -129,5 +143,27 @@ def test_mobilenet_v1_keeps_slims_padding_where_maps_have_odd_sizes() -> None:
         ([f"resnet_{version}_{depth}" for version in ("v1", "v2") for depth in (50, 101, 152)], 0.997, 1e-5, True),
     ],
 )
-def test_batch_normalisation_is_set_as_in_slim(names: list[str], decay: float, epsilon: float, gamma: bool) -> None:
+def test_25_backbones_have_batch_normalisation_set_as_in_slim(names: list[str], decay: float, epsilon: float, gamma: bool) -> None:
     assert {nets.NETS[name].norm for name in names} == {(decay, epsilon, gamma)}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in sorted(MANIFESTS.glob("*.json"))]
+)
+def test_25_backbones_have_slims_variables_and_14_weight_decay_on_slims_tensors(name: str) -> None:
+    manifest = json.loads((MANIFESTS / f"{name}.json").read_text())
+    expected = {
+        variable: (tuple(shape), trainable, regularised)
+        for variable, shape, trainable, regularised in manifest["variables"]
+        if "/AuxLogits/" not in variable
+    }
+    net = nets.NETS[name]
+    model = nets.build(name, image_size=net.default_size, outputs={"label": manifest["classes"]}, weight_decay=WEIGHT_DECAY)
+    variables = nets.scoped_names(model)
+
+    assert {key: (tuple(variable.shape), variable.trainable, variable.regularizer is not None) for key, variable in variables.items()} == (
+        expected
+    )
+    assert {float(variable.regularizer.l2) for variable in variables.values() if variable.regularizer} == {WEIGHT_DECAY / 2}
+    assert net.params == sum(int(np.prod(variable.shape)) for variable in variables.values())
+    assert (net.default_size, net.aux != "") == (manifest["image_size"], any("/AuxLogits/" in row[0] for row in manifest["variables"]))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import flags as flag_table
+from tests.parity.support import make_flags
 from tf_image_classification.flags import Flags
 from tf_image_classification.optimizers import make_optimizer, make_schedule
 
@@ -75,10 +75,6 @@ def our_weights(flags: Flags, start: np.ndarray, gradients: np.ndarray) -> np.nd
     return np.array(history)
 
 
-def make_flags(**values: object) -> Flags:
-    return flag_table.validate(values, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)])
-
-
 def assert_same_weights(flags: Flags) -> None:
     random = np.random.default_rng(0)
     start = random.normal(size=(4, 3)).astype(np.float32)
@@ -90,7 +86,7 @@ def assert_same_weights(flags: Flags) -> None:
 
 @pytest.mark.parametrize("decay_type", ["fixed", "exponential", "polynomial"])
 @pytest.mark.parametrize("optimizer", sorted(TF1_OPTIMIZERS))
-def test_300_steps_give_the_weights_of_tensorflow_1(optimizer: str, decay_type: str) -> None:
+def test_07_random_gradients_of_300_steps_give_the_weights_of_tensorflow_1(optimizer: str, decay_type: str) -> None:
     assert_same_weights(make_flags(optimizer=optimizer, learning_rate_decay_type=decay_type, batch_size=32))
 
 
@@ -107,10 +103,11 @@ def test_300_steps_give_the_weights_of_tensorflow_1(optimizer: str, decay_type: 
     ],
     ids=str,
 )
-def test_flag_values_other_than_the_defaults_give_the_weights_of_tensorflow_1(flags: dict[str, object]) -> None:
+def test_07_random_gradients_with_flag_values_other_than_the_defaults_give_the_weights_of_tensorflow_1(flags: dict[str, object]) -> None:
     assert_same_weights(make_flags(batch_size=32, **flags))
 
 
+# The number of the parity statement, the first weight, and the weights after gradients 1, 1, -0.5, 0.
 GOLDEN = {
     "rmsprop": (0.0, [-0.00707107, -0.0205061, -0.0289939, -0.0366329]),
     "adam": (0.0, [-3.06532e-4, -7.34496e-4, -9.67863e-4, -1.158933e-3]),
@@ -118,24 +115,55 @@ GOLDEN = {
     "adadelta": (0.0, [-0.009759, -0.0195291, -0.0145567, -0.0145567]),
     "ftrl": (0.5, [0.3397097, 0.3328090, 0.3360707, 0.3360707]),
 }
+GRADIENTS = np.array([[1], [1], [-0.5], [0]], np.float32)
 
 
-@pytest.mark.parametrize("optimizer", sorted(GOLDEN))
-def test_the_default_flags_give_known_weights(optimizer: str) -> None:
+def weights_after(flags: Flags, start: float = 0.0) -> list[float]:
+    """The weight after each of the four gradients."""
+    weights: list[float] = our_weights(flags, np.array([start], np.float32), GRADIENTS)[:, 0].tolist()
+    return weights
+
+
+def assert_golden(optimizer: str) -> None:
     start, golden = GOLDEN[optimizer]
-    flags = make_flags(optimizer=optimizer, learning_rate_decay_type="fixed")
-    weights = our_weights(flags, np.array([start], np.float32), np.array([[1], [1], [-0.5], [0]], np.float32))
-    np.testing.assert_allclose(weights[:, 0], golden, atol=1e-7)
+    np.testing.assert_allclose(weights_after(make_flags(optimizer=optimizer, learning_rate_decay_type="fixed"), start), golden, atol=1e-7)
 
 
-def test_momentum_keeps_the_learning_rate_out_of_its_accumulator() -> None:
+def test_02_rmsprop_starts_its_mean_square_at_one() -> None:
+    assert_golden("rmsprop")
+
+
+def test_03_momentum_keeps_the_learning_rate_out_of_its_accumulator() -> None:
     flags = make_flags(
         optimizer="momentum", learning_rate=0.1, learning_rate_decay_factor=0.5, batch_size=NUM_EXAMPLES, num_epochs_per_decay=1
     )
-    weights = our_weights(flags, np.zeros(1, np.float32), np.array([[1], [1], [-0.5], [0]], np.float32))
-    np.testing.assert_allclose(weights[:, 0], [-0.1, -0.195, -0.22525, -0.2388625], atol=1e-7)
+    np.testing.assert_allclose(weights_after(flags), [-0.1, -0.195, -0.22525, -0.2388625], atol=1e-7)
 
 
-def test_ftrl_zeroes_a_weight_without_a_gradient_as_tensorflow_1_does() -> None:
+def test_04_adam_gets_opt_epsilon() -> None:
+    assert_golden("adam")
+    assert weights_after(make_flags(optimizer="adam", opt_epsilon=1e-8)) != weights_after(make_flags(optimizer="adam"))
+
+
+def test_05_adagrad_ignores_opt_epsilon() -> None:
+    assert_golden("adagrad")
+    assert weights_after(make_flags(optimizer="adagrad", opt_epsilon=1e-8)) == weights_after(make_flags(optimizer="adagrad"))
+
+
+@pytest.mark.parametrize("optimizer", ["adadelta", "ftrl"])
+def test_06_adadelta_and_ftrl_give_known_weights(optimizer: str) -> None:
+    assert_golden(optimizer)
+
+
+def test_06_ftrl_zeroes_a_weight_without_a_gradient() -> None:
     flags = make_flags(optimizer="ftrl", learning_rate_decay_type="fixed")
     assert our_weights(flags, np.array([0.5], np.float32), np.zeros((1, 1), np.float32)) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "own", "other"), [("rmsprop", "rmsprop_momentum", "momentum"), ("momentum", "momentum", "rmsprop_momentum")]
+)
+def test_08_momentum_flags_reach_their_own_optimizer_alone(optimizer: str, own: str, other: str) -> None:
+    default = weights_after(make_flags(optimizer=optimizer))
+    assert weights_after(make_flags(optimizer=optimizer, **{other: 0.0})) == default
+    assert weights_after(make_flags(optimizer=optimizer, **{own: 0.0})) != default

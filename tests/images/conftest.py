@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def docker_answers() -> None:
+    """Docker answers. Where it does not, tests are skipped; in CI that is a failure."""
+    if not shutil.which("docker"):
+        reason = "Docker is not installed"
+    elif subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        reason = "no Docker daemon answers"
+    else:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{reason}, and in CI the images must be tested")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def built(docker_answers) -> dict[str, str]:
+    """The images for machines without a GPU, built from this checkout: name -> reference."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "images", "build"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stdout
+    references = answer.stdout.splitlines()[-3:]
+    return {reference.partition("/")[2].partition(":")[0]: reference for reference in references}

@@ -1,0 +1,141 @@
+"""What each image holds, and that its tag changes with that and with nothing else."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from images import catalog
+from tests.conftest import REPOSITORY
+
+FRAMEWORK = "tf_image_classification"
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """A copy of everything that images are made from, to change."""
+    root = tmp_path / "checkout"
+    root.mkdir()
+    for folder in ("images", "requirements", FRAMEWORK):
+        shutil.copytree(REPOSITORY / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "README.md", root)
+    return root
+
+
+def tags(checkout: Path) -> dict[str, str]:
+    answer = subprocess.run(
+        [sys.executable, "-m", "images", "tags", *catalog.IMAGES], cwd=checkout, capture_output=True, text=True, check=True
+    )
+    return dict(re.findall(r"^tf-image-classification/(\S+):(\S+)$", answer.stdout, re.MULTILINE))
+
+
+@pytest.mark.parametrize(
+    ("changed", "images"),
+    [
+        ("README.md", set()),
+        ("images/__main__.py", set()),
+        ("requirements/dev.txt", set()),
+        ("requirements/build.txt", {"build_tfrecords"}),
+        ("requirements/train.txt", {"train", "evaluate"}),
+        ("requirements/train-gpu.txt", {"train-gpu", "evaluate-gpu"}),
+        (f"{FRAMEWORK}/resolve.py", {"build_tfrecords"}),
+        (f"{FRAMEWORK}/evaluate/report.py", {"evaluate", "evaluate-gpu"}),
+        (f"{FRAMEWORK}/evaluate/templates/report.css", {"evaluate", "evaluate-gpu"}),
+        (f"{FRAMEWORK}/nets/vgg.py", {"train", "evaluate", "train-gpu", "evaluate-gpu"}),
+        (f"{FRAMEWORK}/storage.py", set(catalog.IMAGES)),
+        ("images/Dockerfile", set(catalog.IMAGES)),
+    ],
+)
+def test_a_changed_file_changes_the_tags_of_the_images_that_are_made_from_it_and_no_others(checkout, changed, images):
+    before = tags(checkout)
+    with (checkout / changed).open("a") as file:
+        file.write("\n# changed\n")
+    after = tags(checkout)
+    assert {name for name in before if before[name] != after[name]} == images
+
+
+def test_a_new_file_is_a_change_too(checkout):
+    before = tags(checkout)
+    (checkout / FRAMEWORK / "nets" / "new.py").write_text("")
+    assert tags(checkout)["train"] != before["train"]
+    assert tags(checkout)["build_tfrecords"] == before["build_tfrecords"]
+
+
+def test_the_tag_says_nothing_about_the_checkout_itself(checkout):
+    (checkout / FRAMEWORK / "__pycache__").mkdir()
+    (checkout / FRAMEWORK / "__pycache__" / "storage.cpython-311.pyc").write_bytes(b"x")
+    (checkout / FRAMEWORK / "storage.py").touch()
+    (checkout / FRAMEWORK / "storage.py").chmod(0o600)
+    assert tags(checkout) == {name: image.tag() for name, image in catalog.IMAGES.items()}
+
+
+@pytest.mark.parametrize("image", catalog.IMAGES.values(), ids=str)
+def test_an_image_is_built_from_nothing_but_its_inputs(image):
+    with tarfile.open(fileobj=io.BytesIO(image.context())) as tar:
+        assert tar.getnames() == list(image.inputs())
+        assert {(member.mtime, member.uid, member.mode) for member in tar} == {(0, 0, 0o644)}
+
+
+def test_every_file_of_the_framework_is_in_some_image():
+    files = {path for path in (REPOSITORY / FRAMEWORK).rglob("*") if path.is_file() and path.suffix != ".pyc" and path.name != "py.typed"}
+    assert files == {path for image in catalog.IMAGES.values() for path in image.sources()}
+
+
+@pytest.mark.parametrize("image", catalog.IMAGES.values(), ids=str)
+def test_an_image_holds_what_its_modules_import_when_they_are_imported(image):
+    held = {module_name(path) for path in image.sources() if path.suffix == ".py"}
+    everything = {module_name(path) for path in (REPOSITORY / FRAMEWORK).rglob("*.py")}
+    for path in image.sources():
+        if path.suffix == ".py":
+            assert top_imports(path) & everything <= held, path
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+def top_imports(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def test_the_images_of_the_first_step_install_no_tensorflow_and_no_numpy():
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", (REPOSITORY / "requirements" / "build.txt").read_text(), re.MULTILINE))
+    assert {"kfp", "pillow"} <= pinned
+    assert pinned.isdisjoint({"tensorflow", "tensorflow-cpu", "keras", "numpy", "matplotlib"})
+
+
+@pytest.mark.parametrize("environment", sorted({image.environment for image in catalog.IMAGES.values()}))
+def test_an_image_installs_the_versions_that_the_checkout_is_tested_with(environment):
+    checkout, image = (pins(REPOSITORY / "requirements" / f"{name}.txt") for name in ("dev", environment))
+    assert {name: versions for name, versions in image.items() if not name.startswith("nvidia-")}.items() <= checkout.items()
+
+
+def pins(path: Path) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, version in re.findall(r"^([a-z0-9-]+)==([^ ;\\]+)", path.read_text(), re.MULTILINE):
+        found.setdefault(name, []).append(version)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [(["tags", "--tag", "latest"], "latest"), (["build", "trian"], "train-gpu"), (["build", "--base", "debian"], "--base needs a --tag")],
+)
+def test_a_wrong_call_is_refused_before_anything_is_built(words, named):
+    answer = subprocess.run([sys.executable, "-m", "images", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert named in " ".join(answer.stderr.split())

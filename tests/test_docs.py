@@ -1,0 +1,56 @@
+"""What the documentation shows is so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tf_image_classification import nets
+
+DOCS = REPOSITORY / "docs"
+
+
+def test_the_table_of_slims_checkpoints_says_what_the_networks_are() -> None:
+    rows = [
+        [cell.strip(" `") for cell in line.strip("|\n").split("|")]
+        for line in (DOCS / "checkpoints.md").read_text().splitlines()
+        if line.startswith("| `")
+    ]
+    told = {row[0]: (int(row[3]), int(row[4]), int(row[5]), row[6]) for row in rows if row[0] in nets.NETS}
+    manifests = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "tests" / "parity" / "manifests").glob("*.json")}
+    assert told == {
+        name: (nets.NETS[name].default_size, manifest["classes"], manifest["classes"] - 1000, nets.NETS[name].preprocessing)
+        for name, manifest in manifests.items()
+    }
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))])
+def test_links_lead_somewhere(page: str) -> None:
+    text = (REPOSITORY / page).read_text()
+    for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", text):
+        linked = (REPOSITORY / page).parent / target if target else REPOSITORY / page
+        assert linked.exists(), target
+        if anchor:
+            headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in linked.read_text().splitlines()}
+            assert anchor in headings, anchor
+
+
+def test_the_migrated_estimator_trains_on_the_originals_records_by_its_scopes(mini_mnist: Path, tmp_path: Path) -> None:
+    (script,) = re.findall(r"```python\n(.*?)```", (DOCS / "migrating.md").read_text(), re.S)
+    (tmp_path / "myEstimator.py").write_text(script)
+    records = mini_mnist / "dataset" / "tf_records"
+    command = (
+        f"{sys.executable} myEstimator.py --train_metadata {records}/train* --eval_metadata {records}/eval* --model_dir ./models "
+        "--batch_size 32 --train_steps 5 --image_size 28 --trainable_scopes MiniMNIST/logits"
+    )
+    answer = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert "418 training and 182 evaluation" in answer.stderr
+    facts = json.loads((tmp_path / "models" / "export" / "model.json").read_text())
+    assert (facts["tasks"][0]["name"], facts["tasks"][0]["labels_file"]) == ("class_id", "labels.txt")
