@@ -1,14 +1,13 @@
-"""python -m pipelines: compile the pipeline, run it on this machine, or on Vertex AI."""
+"""python -m pipelines: compile the pipeline, run it here, submit it to Vertex AI, look after its runs, schedule them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 
-from pipelines import template
+from pipelines import backend, template
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
-from tf_image_classification.errors import FlagError
 
 _HELP = """usage: python -m pipelines COMMAND [options]
 
@@ -23,7 +22,7 @@ Commands:
 """
 
 
-def _compile(argv: Sequence[str] | None) -> int:
+def _compile(argv: Sequence[str]) -> int:
     parser = command_line.Parser("python -m pipelines compile", "Writes the pipeline as one YAML document for Kubeflow and Vertex.")
     parser.add_argument("--output", required=True, metavar="FILE.yaml", help="where to write it")
     template.add_compile_options(parser)
@@ -33,7 +32,7 @@ def _compile(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _run(argv: Sequence[str] | None) -> int:
+def _run(argv: Sequence[str]) -> int:
     table = flag_table.of_pipeline()
     parser = command_line.Parser(
         "python -m pipelines run",
@@ -65,25 +64,25 @@ def _run(argv: Sequence[str] | None) -> int:
     return 0
 
 
-def _submit(argv: Sequence[str] | None) -> int:
+def _submit(argv: Sequence[str]) -> int:
     from pipelines import submit
 
-    return submit.main(argv or [])
+    return submit.main(argv)
 
 
-def _runs(argv: Sequence[str] | None) -> int:
+def _runs(argv: Sequence[str]) -> int:
     from pipelines import runs
 
-    return runs.main(argv or [])
+    return runs.main(argv)
 
 
-def _schedule(argv: Sequence[str] | None) -> int:
+def _schedule(argv: Sequence[str]) -> int:
     from pipelines import schedule
 
-    return schedule.main(argv or [])
+    return schedule.main(argv)
 
 
-COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "compile": _compile,
     "run": _run,
     "submit": _submit,
@@ -94,17 +93,7 @@ COMMANDS: dict[str, Callable[[Sequence[str] | None], int]] = {
 
 def run_command(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in ("-h", "--help"):
-        print(_HELP, end="")
-        return 0 if words else 2
-    if words[0] not in COMMANDS:
-        import difflib
-
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        raise FlagError(
-            "There is no such command", received=words[0], expected=" or ".join(COMMANDS), hint=f"Did you mean {near[0]}?" if near else ""
-        )
-    return COMMANDS[words[0]](words[1:])
+    return backend.dispatch(_HELP, COMMANDS, {}, words)
 
 
 if __name__ == "__main__":

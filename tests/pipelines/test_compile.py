@@ -173,4 +173,4 @@ def test_the_command_writes_the_file_and_says_where(tmp_path):
 def test_a_misspelt_command_is_answered_with_the_nearest(tmp_path):
     answer = subprocess.run([sys.executable, "-m", "pipelines", "compil"], capture_output=True, text=True, check=False)
     assert answer.returncode == 2
-    assert "Did you mean compile" in answer.stderr
+    assert "Did you mean compile" in " ".join(answer.stderr.split())
