@@ -1,0 +1,56 @@
+"""The project's own pipeline on Vertex AI: images in a bucket, the model and the report in a bucket."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_on_vertex_and_trains_anew_only_when_the_data_is_new(pipelines, vertex, storage_url, image_folder):
+    from google.auth.credentials import AnonymousCredentials
+    from google.cloud import storage
+
+    client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": storage_url})
+    bucket = client.bucket("bucket")
+    pictures = sorted(image_folder.rglob("*.*"))
+    for picture in pictures[1:]:
+        bucket.blob(f"photos/{picture.relative_to(image_folder)}").upload_from_filename(str(picture))
+    flags = ["--batch_size", "8", "--train_steps", "4", "--image_size", "16", "--seed", "7", "--learning_rate", "0.1"]
+    root = ["--pipeline_root", "gs://bucket/runs"]
+
+    vertex.runner.fail_once = ["train"]
+    failed = pipelines("submit", "--run_id", "first", *root, "--train_metadata", "gs://bucket/photos", *flags, "--wait")
+    assert failed.returncode == 1 and "train:" in failed.stderr
+    mended = pipelines("runs", "rerun", "first", "--run_id", "second", "--wait")
+    assert mended.returncode == 0, mended.stderr + (vertex.runner.folder / "logs" / "second.log").read_text()[-3000:]
+    assert _states(vertex, "second") == {
+        "resolve": "SUCCEEDED",
+        "build-tfrecords": "SKIPPED",
+        "train": "SUCCEEDED",
+        "evaluate": "SUCCEEDED",
+        "gate": "SUCCEEDED",
+    }
+    assert "gate.passed" in mended.stdout and "evaluate.evaluation" in mended.stdout
+
+    made = {line.split()[0]: line.split()[1] for line in mended.stdout.splitlines() if "gs://bucket/" in line}
+    metrics = json.loads(_read(bucket, made["evaluate.evaluation"], "metrics.json"))
+    assert metrics["num_examples"] > 0
+    assert b"<html" in _read(bucket, made["evaluate.evaluation"], "report.html")
+    assert _read(bucket, made["train.model"], "saved_model/saved_model.pb")
+
+    assert pipelines("runs", "rerun", "second", "--run_id", "unchanged", "--wait").returncode == 0
+    assert {state for task, state in _states(vertex, "unchanged").items() if task not in ("resolve", "gate")} == {"SKIPPED"}
+
+    bucket.blob(f"photos/{pictures[0].relative_to(image_folder)}").upload_from_filename(str(pictures[0]))
+    assert pipelines("runs", "rerun", "second", "--run_id", "one-more", "--wait").returncode == 0
+    assert set(_states(vertex, "one-more").values()) == {"SUCCEEDED"}
+
+
+def _states(vertex, run: str) -> dict[str, str]:
+    return {task.task_name: task.state.name for task in vertex.jobs[run].job_detail.task_details}
+
+
+def _read(bucket, folder: str, name: str) -> bytes:
+    return bucket.blob(f"{folder.removeprefix('gs://bucket/')}/{name}").download_as_bytes()
