@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import hashlib
 import logging
 import os
 from typing import NamedTuple
 
-from tf_image_classification import build_tfrecords, storage
+from tf_image_classification import build_tfrecords, dates, storage
 from tf_image_classification.errors import CheckpointError, FlagError
 from tf_image_classification.flags import Flags
 
@@ -18,7 +19,7 @@ class Resolved(NamedTuple):
     """The inputs of the later steps.
 
     Attributes:
-        train_sources, eval_sources: metadata with absolute paths; '' when not set.
+        train_sources, eval_sources: metadata with absolute paths, dates filled in; '' when not set.
         fingerprint: changes whenever the data does.
         checkpoint: what training starts from, with links followed; '' for none.
         checkpoint_version: changes whenever the content at `checkpoint` does; '' for none.
@@ -40,9 +41,10 @@ def resolve(flags: Flags) -> Resolved:
     """
     if flags.train_metadata is None:
         raise FlagError("--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords")
+    train_metadata, eval_metadata = (_of_today(metadata) for metadata in (flags.train_metadata, flags.eval_metadata or ""))
     fingerprint = build_tfrecords.fingerprint(
-        flags.train_metadata,
-        flags.eval_metadata,
+        train_metadata,
+        eval_metadata or None,
         labels_file=flags.labels_file,
         image_root=flags.image_root,
         eval_fraction=flags.eval_fraction,
@@ -50,7 +52,13 @@ def resolve(flags: Flags) -> Resolved:
     checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
     version = _version(checkpoint) if checkpoint else ""
     _log.info("Data %s; starting from %s", fingerprint[:12], checkpoint or "scratch")
-    return Resolved(absolute(flags.train_metadata), absolute(flags.eval_metadata or ""), fingerprint, checkpoint, version)
+    return Resolved(absolute(train_metadata), absolute(eval_metadata), fingerprint, checkpoint, version)
+
+
+def _of_today(metadata: str) -> str:
+    """With {date} resolved in each source."""
+    today = dt.datetime.now(dt.UTC).date()
+    return ",".join(dates.newest(part.strip(), today) for part in metadata.split(",")) if dates.PLACEHOLDER in metadata else metadata
 
 
 def absolute(metadata: str) -> str:

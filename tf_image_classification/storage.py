@@ -108,6 +108,18 @@ def glob(pattern: str) -> list[str]:
     return sorted(local_glob.glob(pattern, recursive=True))
 
 
+def names_in(folder: str) -> list[str]:
+    """The names of the files and folders directly in a folder, sorted; none when it does not exist."""
+    folder = mounted(folder)
+    if is_gcs(folder):
+        bucket, prefix = split_gcs(folder)
+        prefix = prefix.rstrip("/") + "/" if prefix else ""
+        listing = _bucket(bucket).list_blobs(prefix=prefix, delimiter="/")
+        found = {blob.name for blob in listing} | set(listing.prefixes)  # the folders are known when all pages are read
+        return sorted(name[len(prefix) :].rstrip("/") for name in found)
+    return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
 def stat(path: str) -> Stat:
     """Size and version of one file.
 
