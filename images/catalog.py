@@ -82,8 +82,8 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 # Also an estimator of the user's own is evaluated, and its module may use anything that training does.
-_NOT_IN_EVALUATE = ("resolve.py", "evaluate/gate.py")
-_NOT_IN_TRAIN = ("resolve.py", "evaluate/*")
+_NOT_IN_EVALUATE = ("dates.py", "resolve.py", "evaluate/gate.py")
+_NOT_IN_TRAIN = ("dates.py", "resolve.py", "evaluate/*")
 
 IMAGES = {
     image.name: image
@@ -92,7 +92,17 @@ IMAGES = {
             "build_tfrecords",
             "build",
             holds=(
-                *("__init__.py", "command_line.py", "errors.py", "flags.py", "manifest.py", "progress.py", "resolve.py", "sources.py"),
+                *(
+                    "__init__.py",
+                    "command_line.py",
+                    "dates.py",
+                    "errors.py",
+                    "flags.py",
+                    "manifest.py",
+                    "progress.py",
+                    "resolve.py",
+                    "sources.py",
+                ),
                 *("storage.py", "tfrecord.py", "build_tfrecords/*", "evaluate/__init__.py", "evaluate/artifacts.py", "evaluate/gate.py"),
             ),
         ),
