@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 import requests
+import urllib3
 from google.api_core import exceptions, retry
 from google.auth.exceptions import GoogleAuthError
 
@@ -23,11 +24,19 @@ _PASSING = (
 )
 
 
+def _worth_asking_again(error: Exception) -> bool:
+    # An address that cannot be connected to is most likely a wrong one, and nothing has been sent to it.
+    return isinstance(error, _PASSING) and not _never_connected(error)
+
+
+def _never_connected(error: object) -> bool:
+    cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
+    return isinstance(getattr(cause, "reason", None), urllib3.exceptions.NewConnectionError)
+
+
 def retrying(on_error: Callable[[Exception], None] | None = None) -> retry.Retry:
     """Asks again, at growing intervals for two minutes, while a service is away; `on_error` is told each time."""
-    return retry.Retry(
-        predicate=retry.if_exception_type(*_PASSING), initial=1.0, maximum=20.0, multiplier=2.0, timeout=120.0, on_error=on_error
-    )
+    return retry.Retry(predicate=_worth_asking_again, initial=1.0, maximum=20.0, multiplier=2.0, timeout=120.0, on_error=on_error)
 
 
 RETRY = retrying()
@@ -72,6 +81,12 @@ def spoken(service: str, doing: str, role: str = "") -> Iterator[None]:
             hint="Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS.",
         ) from None
     except (*_PASSING, exceptions.RetryError) as error:
+        if _never_connected(error):
+            raise ServiceError(
+                f"{service} cannot be reached; cannot {doing}",
+                received=error.request.url if isinstance(error, requests.ConnectionError) and error.request else error,
+                hint="Check --location, --api_endpoint and the network. Nothing was sent.",
+            ) from None
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
         raise ServiceError(
             f"{service} did not answer; cannot {doing}",

@@ -27,7 +27,7 @@ def _create(name: str, argv: Sequence[str]) -> int:
     if not given.cron:
         raise FlagError("--cron is required", expected='minute hour day month weekday, as --cron "0 3 * * 1" for Mondays at 3')
     plan = _changed(Plan("", "UTC", None, None, max_concurrent_runs=1, queue=False), given)
-    spec = template.load(given.template) if given.template else None
+    spec = template.chosen(given)
     parameters = submit.read_parameters(parser, given, words, spec)
     service = backend.connect(given)
     blank = Submission(run_id="", spec=spec or template.compiled(given), parameters={}, pipeline_root="")
@@ -90,7 +90,7 @@ def _update(name: str, argv: Sequence[str]) -> int:
     parser = command_line.Parser(f"{_PROG} update NAME", "Changes a schedule. What is not named stays as it is; '' unsets a flag.")
     _add_options(parser)
     given, words = template.parse_options(parser, argv)
-    new_spec = template.load(given.template) if given.template else None
+    new_spec = template.chosen(given)
     service = backend.connect(given)
     current = service.schedule(name)
     base = dataclasses.replace(current.submission, spec=new_spec or current.submission.spec)

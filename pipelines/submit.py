@@ -30,7 +30,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--wait", action="store_true", help="follow the run, task by task, and exit with its result")
     given, words = template.parse_options(parser, argv)
 
-    spec = template.load(given.template) if given.template else None
+    spec = template.chosen(given)
     parameters = read_parameters(parser, given, words, spec)
     service = backend.connect(given)
     blank = Submission(run_id="", spec=spec or template.compiled(given), parameters={}, pipeline_root="")

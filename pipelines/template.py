@@ -197,6 +197,20 @@ def add_compile_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument("--retries", type=int, default=0, metavar="N", help="how often a failed step is tried again (default: %(default)s)")
 
 
+def chosen(given: argparse.Namespace) -> Spec | None:
+    """The pipeline of --template; None without one.
+
+    Raises:
+        FlagError: it cannot be read, or an option of the compilation is given with it.
+    """
+    fixed = [name for name in ("image_tag", "cpu", "memory", "accelerator", "retries") if getattr(given, name)]
+    if given.template and fixed:
+        raise FlagError(
+            f"--{fixed[0]} cannot be given with --template", hint="It is fixed in the template: give it to `python -m pipelines compile`."
+        )
+    return load(given.template) if given.template else None
+
+
 def compile_to(output: str, given: argparse.Namespace) -> None:
     """Compiles this checkout's pipeline as the options say.
 

@@ -160,3 +160,14 @@ def test_wrong_options_are_named_before_anything_is_sent(create, vertex):
     assert not vertex.requests
     refused = create("--cron", "99 3 * * 1")  # the service knows cron best
     assert refused.returncode == 2 and "Invalid cron" in refused.stderr
+
+
+@pytest.mark.parametrize("queue", ["false", "true"])
+def test_a_run_that_would_be_one_too_many_is_left_out_or_waits(create, vertex, queue):
+    assert create("--queue", queue).returncode == 0
+    vertex.clock.advance_to(vertex.clock.now() + 2 * WEEK)
+    vertex.fire_due()
+    assert len(vertex.jobs) == 1
+    vertex.join()
+    vertex.fire_due()
+    assert len(vertex.jobs) == (2 if queue == "true" else 1)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pytest
+
 from tests.standin.service import Fault
 
 
@@ -151,3 +153,45 @@ def test_a_template_may_lie_in_the_bucket(pipelines, tiny_template, storage_url,
     assert pipelines("submit", "--template", "gs://bucket/tiny.yaml", *root, "--folder", "gs://bucket/words").returncode == 0
     missing = pipelines("submit", "--template", "gs://bucket/tny.yaml", *root)
     assert missing.returncode == 2 and "Cannot read --template" in missing.stderr
+
+
+def test_options_of_the_compilation_do_not_go_with_a_template(submit_tiny, vertex):
+    done = submit_tiny("--cpu", "8")
+    assert done.returncode == 2 and "--cpu cannot be given with --template" in done.stderr
+    assert not vertex.requests
+
+
+def test_no_credentials_go_over_plain_http(submit_tiny, vertex, monkeypatch, tmp_path):
+    account = tmp_path / "account.json"
+    account.write_text('{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "hidden-token"}')
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
+    done = submit_tiny("--run_id", "first", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert not vertex.saw_credentials
+    left = [path for path in vertex.runner.folder.rglob("*") if path.is_file() and b"hidden-token" in path.read_bytes()]
+    assert not left and "hidden-token" not in done.stdout + done.stderr
+
+
+def test_without_credentials_nothing_is_tried(tiny_template, capsys, monkeypatch):
+    from pipelines.__main__ import run_command
+    from tf_image_classification import command_line
+
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/account.json")
+    words = ["runs", "list", "--project", "my-project", "--location", "europe-west4"]
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(run_command, words)
+    assert ended.value.code == 1
+    assert "no usable Google Cloud credentials" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_address_that_cannot_be_reached_is_said_at_once(capsys):
+    from pipelines.__main__ import run_command
+    from tf_image_classification import command_line
+
+    words = ["runs", "list", "--project", "my-project", "--location", "europe-west4", "--api_endpoint", "http://127.0.0.1:1"]
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(run_command, words)
+    assert ended.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Vertex AI cannot be reached" in said and "http://127.0.0.1:1/" in said

@@ -69,6 +69,7 @@ class Service:
     def __init__(self, port: int = 0) -> None:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.saw_credentials = False
         self.lock = threading.RLock()
         routes = [
             *self.routes(),
@@ -97,6 +98,7 @@ class Service:
         try:
             with self.lock:
                 self.requests.append(f"{request.method} {request.path}")
+                self.saw_credentials |= "Authorization" in request.headers
                 fault = next((fault for fault in self.faults if fault.meets(request)), None)
                 if fault:
                     fault.times -= 1

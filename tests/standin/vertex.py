@@ -261,8 +261,8 @@ class Vertex(Service):
 
     def fire_due(self) -> None:
         """Starts what is due now."""
-        while due := self._first_due(self.clock.now()):
-            self._fire(due)
+        while (due := self._first_due(self.clock.now())) and self._fire(due):
+            pass
 
     def join(self) -> None:
         """Waits until no run is going on."""
@@ -278,15 +278,19 @@ class Vertex(Service):
             active = [one for one in self.schedules.values() if one.state == types.Schedule.State.ACTIVE and one.next_run_time <= until]
             return min(active, key=lambda one: one.next_run_time, default=None)
 
-    def _fire(self, schedule: types.Schedule) -> None:
+    def _fire(self, schedule: types.Schedule) -> bool:
+        """Starts a run or leaves it out; False when it has to wait."""
         with self.lock:
             time = schedule.next_run_time
-            schedule.next_run_time = next_time(schedule.cron, time)
-            schedule.last_scheduled_run_response = {"scheduled_run_time": time, "run_response": "OK"}
             running = [job for job in self.jobs.values() if job.schedule_name == schedule.name and job.state in _RUNNING]
-            if len(running) >= schedule.max_concurrent_run_count:
-                schedule.last_scheduled_run_response.run_response = "SKIPPED: max_concurrent_run_count was reached"
-                return
+            full = len(running) >= schedule.max_concurrent_run_count
+            if full and schedule.allow_queueing:
+                return False
+            schedule.next_run_time = next_time(schedule.cron, time)
+            said = "SKIPPED: max_concurrent_run_count was reached" if full else "OK"
+            schedule.last_scheduled_run_response = {"scheduled_run_time": time, "run_response": said}
+            if full:
+                return True
             job = types.PipelineJob()
             types.PipelineJob.pb(job).CopyFrom(types.PipelineJob.pb(schedule.create_pipeline_job_request.pipeline_job))
             job.schedule_name = schedule.name
@@ -294,6 +298,7 @@ class Vertex(Service):
             _, project, _, location, _, number = schedule.name.split("/")
             pipeline = _plain(job)["pipelineSpec"]["pipelineInfo"]["name"]
             self._start(f"{pipeline}-{number}-{time:%Y%m%d%H%M%S}", job, project, location)
+            return True
 
     # The rest
 
