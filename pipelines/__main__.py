@@ -1,4 +1,4 @@
-"""python -m pipelines: compile the pipeline, run it here, submit it to Vertex AI, look after its runs, schedule them."""
+"""python -m pipelines: compile the pipeline, run it here, submit it to Vertex AI or Kubeflow, look after its runs, schedule them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HELP = """usage: python -m pipelines COMMAND [options]
 Commands:
   compile   write the pipeline as one YAML document for Kubeflow and Vertex
   run       run the pipeline on this machine; without --train_metadata, on the sample data set
-  submit    start a run on Vertex AI
+  submit    start a run on Vertex AI or Kubeflow
   runs      list, show, cancel or rerun what was submitted
   schedule  start runs again and again
 

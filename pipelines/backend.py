@@ -114,6 +114,7 @@ class Schedule:
     Attributes:
         state: ACTIVE, PAUSED or COMPLETED.
         submission: what each of its runs starts from; its run_id is ''.
+        next_run, started_runs: None when the service does not tell.
     """
 
     id: str
@@ -123,7 +124,7 @@ class Schedule:
     submission: Submission
     created: dt.datetime
     next_run: dt.datetime | None
-    started_runs: int
+    started_runs: int | None
     link: str
 
 
@@ -144,6 +145,26 @@ class Backend(Protocol):
     def resume(self, schedule: Schedule, catch_up: bool) -> None: ...
     def update_schedule(self, schedule: Schedule, plan: Plan, submission: Submission) -> Schedule: ...
     def delete_schedule(self, schedule: Schedule) -> None: ...
+
+
+def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Schedule]) -> Schedule:
+    """Puts the schedule that `create` makes in the place of an old one.
+
+    The old one is paused first and deleted last: no run is started twice, and when something fails it goes on.
+    """
+    active = old.state == "ACTIVE"
+    if active:
+        service.pause(old)
+    try:
+        made = create()
+    except BaseException:
+        if active:
+            service.resume(old, catch_up=False)
+        raise
+    if not active:
+        service.pause(made)
+    service.delete_schedule(old)
+    return service.schedule(old.name)
 
 
 def dispatch(
@@ -179,9 +200,12 @@ def dispatch(
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options that say which service."""
     group = parser.add_argument_group("Service")
-    group.add_argument("--backend", choices=("vertex",), default="vertex", help="default: %(default)s")
-    group.add_argument("--project", help="Google Cloud project")
-    group.add_argument("--location", help="region, as europe-west4")
+    group.add_argument("--backend", choices=("vertex", "kubeflow"), default="vertex", help="default: %(default)s")
+    group.add_argument("--project", help="Vertex AI: Google Cloud project")
+    group.add_argument("--location", help="Vertex AI: region, as europe-west4")
+    group.add_argument("--host", metavar="URL", help="Kubeflow: address of its API, as http://127.0.0.1:8080")
+    group.add_argument("--namespace", default="", help="Kubeflow: namespace of a multi-user cluster")
+    group.add_argument("--experiment", default="Default", help="Kubeflow: experiment that runs belong to (default: %(default)s)")
     group.add_argument(
         "--api_endpoint", default="", metavar="URL", help="another address of the service; one with http:// is sent no credentials"
     )
@@ -193,6 +217,12 @@ def connect(given: argparse.Namespace) -> Backend:
     Raises:
         FlagError: an option is missing.
     """
+    if given.backend == "kubeflow":
+        if not given.host:
+            raise FlagError("--host is required", expected="the address of Kubeflow's API", hint="--help lists the options.")
+        from pipelines.kubeflow import Kubeflow
+
+        return Kubeflow(given.host, given.namespace, given.experiment)
     for name in ("project", "location"):
         if not getattr(given, name):
             raise FlagError(f"--{name} is required", hint="There is no default: a run costs money where it runs.")

@@ -34,7 +34,7 @@ def _create(name: str, argv: Sequence[str]) -> int:
     submission = submit.changed(blank, given, parameters)
     service.check_root(submission.pipeline_root)
     made = service.create_schedule(name, plan, dataclasses.replace(submission, run_id=""))
-    print(f"Schedule {made.name} created; its first run is at {_at(made.next_run, made.plan.time_zone)}")
+    print(f"Schedule {made.name} created" + (f"; its first run is at {_at(made.next_run, made.plan.time_zone)}" if made.next_run else ""))
     print(made.link)
     return 0
 
@@ -44,7 +44,14 @@ def _list(argv: Sequence[str]) -> int:
     backend.add_options(parser)
     service = backend.connect(parser.parse_args(argv))
     rows = [
-        (one.name, one.state, one.plan.cron, one.plan.time_zone, _at(one.next_run, one.plan.time_zone), str(one.started_runs))
+        (
+            one.name,
+            one.state,
+            one.plan.cron,
+            one.plan.time_zone,
+            _at(one.next_run, one.plan.time_zone),
+            "" if one.started_runs is None else str(one.started_runs),
+        )
         for one in service.schedules()
     ]
     print(following.table(("schedule", "state", "cron", "time zone", "next run", "runs"), rows))
@@ -82,7 +89,8 @@ def _resume(name: str, argv: Sequence[str]) -> int:
     service = backend.connect(given)
     service.resume(service.schedule(name), given.catch_up)
     resumed = service.schedule(name)
-    print(f"Schedule {name} is active; its next run is at {_at(resumed.next_run, resumed.plan.time_zone)}")
+    plan = resumed.plan
+    print(f"Schedule {name} is active" + (f"; its next run is at {_at(resumed.next_run, plan.time_zone)}" if resumed.next_run else ""))
     return 0
 
 

@@ -20,7 +20,7 @@ _LABEL = re.compile(r"([a-z][a-z0-9_-]{0,62})=([a-z0-9_-]{0,63})")
 def main(argv: Sequence[str]) -> int:
     parser = command_line.Parser(
         "python -m pipelines submit",
-        "Submits the pipeline to Vertex AI. Flags and options are checked before anything is sent.",
+        "Submits the pipeline to Vertex AI or Kubeflow. Flags and options are checked before anything is sent.",
         "A second submit with the same --run_id starts no second run.",
     )
     backend.add_options(parser)

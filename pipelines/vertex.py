@@ -15,10 +15,9 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2, json_format
 
-from pipelines import backend, template
+from pipelines import backend, bucket, template
 from pipelines.backend import Plan, Run, Schedule, Submission, Task
 from pipelines.google_errors import RETRY, retrying, spoken
-from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
 _RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
@@ -63,24 +62,8 @@ class Vertex:
             self._schedules = vertex.ScheduleServiceClient(transport="rest", **options)
 
     def check_root(self, pipeline_root: str) -> None:
-        """Makes sure that the bucket is there. Nothing is created: a bucket's region and rights are a decision.
-
-        Raises:
-            FlagError: it is none, not there, or not to be read.
-        """
-        if not storage.is_gcs(pipeline_root):
-            raise FlagError("--pipeline_root is required", received=pipeline_root or None, expected="gs://BUCKET/FOLDER")
-        bucket, _ = storage.split_gcs(pipeline_root)
-        try:
-            with spoken("Cloud Storage", f"list the bucket {bucket}", "roles/storage.objectUser"):
-                storage.check_bucket(pipeline_root)
-        except FileNotFoundError:
-            raise FlagError(
-                "The bucket of --pipeline_root is not there",
-                received=pipeline_root,
-                hint=f"Create it in the region of the runs: gcloud storage buckets create gs://{bucket} "
-                f"--project {self._project} --location {self._location}",
-            ) from None
+        """Makes sure that there is a root, and that its bucket is there."""
+        bucket.check(pipeline_root, f"--project {self._project} --location {self._location}")
 
     def submit(self, submission: Submission) -> tuple[Run, bool]:
         """Starts a run, unless its id has one: then that one is the answer.
@@ -189,10 +172,7 @@ class Vertex:
             self._schedules.resume_schedule(vertex.ResumeScheduleRequest(name=schedule.id, catch_up=catch_up), retry=RETRY)
 
     def update_schedule(self, schedule: Schedule, plan: Plan, submission: Submission) -> Schedule:
-        """Changes a schedule in place; where Vertex refuses that, another takes its place.
-
-        Then the old one is paused first and deleted last: no run is started twice, and on a failure nothing is lost.
-        """
+        """Changes a schedule in place; where Vertex refuses that, another takes its place."""
         wanted, current = (
             self._as_message(schedule.name, plan, submission),
             self._as_message(schedule.name, schedule.plan, schedule.submission),
@@ -215,18 +195,7 @@ class Vertex:
         except FlagError:
             if "create_pipeline_job_request" not in mask:
                 raise
-        if schedule.state == "ACTIVE":
-            self.pause(schedule)
-        try:
-            made = self._create_schedule(schedule.name, plan, submission)
-        except BaseException:
-            if schedule.state == "ACTIVE":
-                self.resume(schedule, catch_up=False)
-            raise
-        if schedule.state != "ACTIVE":
-            self.pause(made)
-        self.delete_schedule(schedule)
-        return self.schedule(_id(made.id))
+        return backend.replace_schedule(self, schedule, lambda: self._create_schedule(schedule.name, plan, submission))
 
     def delete_schedule(self, schedule: Schedule) -> None:
         """Deletes a schedule; runs that it has started stay."""

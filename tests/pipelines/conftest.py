@@ -64,13 +64,10 @@ def tiny_template(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def storage_url() -> Iterator[str]:
     """A storage service with the bucket `bucket`, in which gs://bucket/words/one.txt holds "a"."""
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
-
     from tests.standin import bucket
 
     with bucket.serving("bucket") as url:
-        client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+        client = bucket.client(url)
         client.bucket("bucket").blob("words/one.txt").upload_from_string("a")
         yield url
 
@@ -90,23 +87,29 @@ Command = Callable[..., subprocess.CompletedProcess]
 
 
 @pytest.fixture
-def pipelines(vertex, storage_url, monkeypatch) -> Command:
-    """Calls `python -m pipelines WORDS` in this process, with the options that lead it to the service on this machine."""
+def command(storage_url, monkeypatch) -> Iterator[Command]:
+    """Calls `python -m pipelines WORDS` in this process."""
     from pipelines.__main__ import run_command
     from tf_image_classification import command_line, storage
 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
     storage._client.cache_clear()
-    place = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", vertex.url]
 
     def call(*words: str) -> subprocess.CompletedProcess:
         said, complained = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained), pytest.raises(SystemExit) as ended:
-            command_line.main(run_command, [*words, *place])
+            command_line.main(run_command, words)
         return subprocess.CompletedProcess(words, ended.value.code, said.getvalue(), complained.getvalue())
 
     yield call
     storage._client.cache_clear()
+
+
+@pytest.fixture
+def pipelines(vertex, command) -> Command:
+    """Calls `python -m pipelines WORDS` with the options that lead it to Vertex AI on this machine."""
+    place = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", vertex.url]
+    return lambda *words: command(*words, *place)
 
 
 @pytest.fixture
