@@ -42,6 +42,12 @@ compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Ver
 images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [IMAGES="train-gpu .."] [PUSH=1]
 	$(PYTHON) -m images build $(IMAGES) $(REGISTRY:%=--registry %) $(TAG:%=--tag %) $(BASE:%=--base %) $(if $(PUSH),--push)
 
+submit: $(READY)  ## start a run on Vertex AI or Kubeflow; ARGS="--project .. --location .. --pipeline_root gs://.. --train_metadata gs://.."
+	$(BIN)/python -m pipelines submit $(ARGS)
+
+schedule: $(READY)  ## start runs again and again; ARGS="create weekly --cron '0 3 * * 1' .."
+	$(BIN)/python -m pipelines schedule $(ARGS)
+
 generate: $(READY)  ## write what the flag table decides: component signatures, the README's table
 	$(BIN)/python -m components.generate && $(BIN)/ruff format --quiet components
 
@@ -54,4 +60,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove what was made here, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint bench compile images generate lock clean
+.PHONY: help setup run test test-all lint bench compile images submit schedule generate lock clean

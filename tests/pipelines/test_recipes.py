@@ -1,4 +1,4 @@
-"""The README's recipes for Vertex AI, as written, against the stand-in."""
+"""The README's recipes for Vertex AI and Kubeflow, as written, against the stand-ins."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.standin import bucket
+from tests.standin.kubeflow import Kubeflow
 from tests.standin.vertex import Vertex
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -20,33 +21,35 @@ _FLAGS = "image_size: 16\nbatch_size: 8\ntrain_steps: 4\nseed: 7\n"
 
 def _recipes() -> list[str]:
     text = (REPOSITORY / "README.md").read_text()
-    section = text.split("\n## On Vertex AI\n")[1].split("\n## ")[0]
+    section = text.split("\n## On Vertex AI and Kubeflow\n")[1].split("\n## ")[0]
     return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
 
 
 @pytest.mark.slow
 def test_the_recipes_work_as_written(tmp_path, image_folder):
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
-
     (tmp_path / ".venv").mkdir()
     (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
     (tmp_path / "flags.yaml").write_text(_FLAGS)
     with bucket.serving("my-bucket") as storage_url:
-        client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": storage_url})
+        client = bucket.client(storage_url)
         for picture in image_folder.rglob("*.*"):
             client.bucket("my-bucket").blob(f"photos/{picture.relative_to(image_folder)}").upload_from_filename(str(picture))
-        vertex = Vertex(tmp_path / "vertex", storage_url)
+        vertex, kubeflow = Vertex(tmp_path / "vertex", storage_url), Kubeflow(tmp_path / "kubeflow", storage_url)
         vertex.start()
+        kubeflow.start()
         try:
             script = "set -e\n" + "\n".join(_recipes()).replace('europe-west4"', f'europe-west4 --api_endpoint {vertex.url}"', 1)
+            script = script.replace("http://127.0.0.1:8080", kubeflow.url)
             environment = os.environ | {"STORAGE_EMULATOR_HOST": storage_url, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
             done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
         finally:
             vertex.stop()
+            kubeflow.stop()
     assert done.returncode == 0, done.stdout + done.stderr
     assert list(vertex.jobs) == ["first", "second"]
     assert {job.state.name for job in vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
     (weekly,) = vertex.schedules.values()
     assert weekly.create_pipeline_job_request.pipeline_job.runtime_config.parameter_values["train_steps"] == 4000
     assert weekly.state.name == "ACTIVE"
+    assert [run["state"] for run in kubeflow.runs.values()] == ["SUCCEEDED"]
+    assert [recurring["display_name"] for recurring in kubeflow.recurring.values()] == ["nightly"]

@@ -31,16 +31,13 @@ def _times(vertex) -> list[dt.datetime]:
 
 
 def test_a_schedule_starts_a_run_each_week_and_new_data_is_seen(create, pipelines, vertex, storage_url):
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
+    from tests.standin import bucket as standin
 
     done = create("--steps", "1")
     assert done.returncode == 0, done.stderr
     assert "first run is at" in done.stdout and "03:00 CE" in done.stdout
     vertex.advance(2 * WEEK)
-    bucket = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": storage_url}).bucket(
-        "bucket"
-    )
+    bucket = standin.client(storage_url).bucket("bucket")
     bucket.blob("words/two.txt").upload_from_string("b")
     try:
         vertex.advance(WEEK)

@@ -23,12 +23,11 @@ def test_a_run_is_followed_task_by_task_to_its_end(submit_tiny, vertex):
 
 
 def test_what_a_task_made_lies_in_the_bucket(submit_tiny, vertex, storage_url, monkeypatch):
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
+    from tests.standin import bucket as standin
 
     assert submit_tiny("--run_id", "first", "--wait").returncode == 0
     uri = vertex.jobs["first"].job_detail.task_details[1].outputs["data"].artifacts[0].uri
-    client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": storage_url})
+    client = standin.client(storage_url)
     assert client.bucket("bucket").blob(uri.removeprefix("gs://bucket/") + "/all.txt").download_as_bytes() == b"a"
 
 
@@ -144,10 +143,9 @@ def test_caching_can_be_turned_off_and_tasks_that_are_never_cached_stay_so(submi
 
 
 def test_a_template_may_lie_in_the_bucket(pipelines, tiny_template, storage_url, vertex):
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
+    from tests.standin import bucket as standin
 
-    client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": storage_url})
+    client = standin.client(storage_url)
     client.bucket("bucket").blob("tiny.yaml").upload_from_string(tiny_template.read_bytes())
     root = ["--pipeline_root", "gs://bucket/root"]
     assert pipelines("submit", "--template", "gs://bucket/tiny.yaml", *root, "--folder", "gs://bucket/words").returncode == 0

@@ -9,10 +9,9 @@ import pytest
 
 @pytest.mark.slow
 def test_the_pipeline_runs_on_vertex_and_trains_anew_only_when_the_data_is_new(pipelines, vertex, storage_url, image_folder):
-    from google.auth.credentials import AnonymousCredentials
-    from google.cloud import storage
+    from tests.standin import bucket as standin
 
-    client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": storage_url})
+    client = standin.client(storage_url)
     bucket = client.bucket("bucket")
     pictures = sorted(image_folder.rglob("*.*"))
     for picture in pictures[1:]:

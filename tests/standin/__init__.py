@@ -1,1 +1,1 @@
-"""Loopback services that behave like the real ones: Vertex AI Pipelines, and a bucket. `python -m tests.standin` starts them."""
+"""Vertex AI Pipelines, Kubeflow Pipelines and a bucket on 127.0.0.1; `python -m tests.standin` starts them."""

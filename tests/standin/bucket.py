@@ -5,8 +5,24 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 from gcp_storage_emulator.server import create_server
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+
+
+def client(url: str) -> storage.Client:
+    """A client of the storage service at this URL."""
+    return storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
+
+
+def fill(url: str, bucket: str, prefix: str, folder: Path) -> None:
+    """Copies a folder's files to gs://BUCKET/PREFIX."""
+    place = client(url).bucket(bucket)
+    for file in folder.rglob("*"):
+        if file.is_file():
+            place.blob(f"{prefix}/{file.relative_to(folder).as_posix()}").upload_from_filename(str(file))
 
 
 @contextlib.contextmanager
@@ -23,12 +39,8 @@ def serving(*buckets: str, port: int = 0) -> Iterator[str]:
         pass
     url = f"http://127.0.0.1:{server._api._httpd.server_port}"
     try:
-        from google.auth.credentials import AnonymousCredentials
-        from google.cloud import storage
-
-        client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
         for name in buckets:
-            client.create_bucket(name)
+            client(url).create_bucket(name)
         yield url
     finally:
         server.stop()

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.standin import bucket
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 Event = dict[str, Any]
@@ -124,13 +126,10 @@ class Runner:
         name = made.relative_to(buckets).as_posix()
         artifact["uri"] = f"gs://{name}"
         if self.storage_url:
-            from google.auth.credentials import AnonymousCredentials
-            from google.cloud import storage
-
-            client = storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": self.storage_url})
+            client = bucket.client(self.storage_url)
             for file in [made] if made.is_file() else sorted(path for path in made.rglob("*") if path.is_file()):
-                bucket, _, blob = file.relative_to(buckets).as_posix().partition("/")
-                client.bucket(bucket).blob(blob).upload_from_filename(str(file))
+                name, _, blob = file.relative_to(buckets).as_posix().partition("/")
+                client.bucket(name).blob(blob).upload_from_filename(str(file))
 
 
 def whole_numbers(spec: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
