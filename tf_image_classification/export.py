@@ -80,7 +80,7 @@ def export(
         facts: what model.json says besides the tasks and versions.
     """
     labels_files = {task.name: manifest.LABELS_FILE if len(tasks) == 1 else task.labels_file for task in tasks if task.labels}
-    with storage.replacing_dir(folder) as aside:
+    with storage.replacing_dir(folder, FACTS) as aside:
         serving = Serving(model, spec.get_preproc_fn(False), image_size, tasks)
         tf.saved_model.save(serving, os.path.join(aside, SAVED_MODEL), signatures={"serving_default": serving.serve})
         model.save(os.path.join(aside, KERAS_MODEL))

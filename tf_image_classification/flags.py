@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tf_image_classification.errors import FlagError
+
+_GLOB_CHARACTERS = frozenset("*?[")
+_LARGEST = 2**31 - 1  # of a whole number: what TensorFlow's shapes and seeds hold
 
 Value = str | int | float | bool | None
 
@@ -43,6 +47,8 @@ class Flag:
         steps: the pipeline steps that take it; a flag of no step is not a pipeline parameter.
         several: several values may be given; they are joined by commas (a glob that the shell expanded).
         ours: not among the original framework's flags.
+        literal: a path in which TensorFlow would take *, ? and [ for a pattern, so they are refused.
+        patterns: comma-separated regular expressions.
     """
 
     name: str
@@ -59,6 +65,8 @@ class Flag:
     steps: tuple[str, ...] = (TRAIN_STEP,)
     several: bool = False
     ours: bool = False
+    literal: bool = False
+    patterns: bool = False
 
     @property
     def pipeline_default(self) -> str | int | float | bool:
@@ -109,8 +117,10 @@ class Flag:
                 parsed = float(value)  # type: ignore[arg-type]
             else:
                 parsed = str(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._error(value) from None
+        if isinstance(parsed, str):
+            self._check_text(parsed)
         if self.choices and parsed not in self.choices:
             raise self._error(value)
         if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
@@ -118,6 +128,15 @@ class Flag:
             if not (within and math.isfinite(parsed)):
                 raise self._error(value)
         return parsed
+
+    def _check_text(self, text: str) -> None:
+        if self.literal and not _GLOB_CHARACTERS.isdisjoint(text):
+            raise FlagError(f"--{self.name} names one place", received=text, expected="a path without the characters * ? [")
+        for pattern in filter(None, (part.strip() for part in text.split(","))) if self.patterns else ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise FlagError(f"--{self.name} holds something else than a regular expression", received=f"{pattern}: {error}") from None
 
     def _error(self, value: object) -> FlagError:
         hint = ""
@@ -198,9 +217,14 @@ def _parse_bool(value: object) -> bool:
 def _parse_int(value: object) -> int:
     if isinstance(value, bool):
         raise ValueError(value)
+    if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value):
+        raise ValueError(value)
     if isinstance(value, float) and not value.is_integer():
         raise ValueError(value)
-    return int(value)  # type: ignore[call-overload]
+    number = int(value)  # type: ignore[call-overload]
+    if abs(number) > _LARGEST:
+        raise ValueError(value)
+    return number
 
 
 COMMON, DATA, MODEL = "Common", "Data", "Model"
@@ -210,11 +234,12 @@ FLAGS: tuple[Flag, ...] = (
     # Common
     Flag("model_dir", str, None, COMMON,
          "Folder for checkpoints, TensorBoard summaries and, under export/, the finished model. A checkpoint found there is resumed. "
-         "In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline root)."),
+         "In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline root).",
+         literal=True),
     Flag("checkpoint_path", str, None, COMMON,
          "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, .keras, .weights.h5, "
          "or a model folder of this project. Not set: train from scratch.",
-         steps=(RESOLVE_STEP, TRAIN_STEP)),
+         steps=(RESOLVE_STEP, TRAIN_STEP), literal=True),
     Flag("train_metadata", str, None, COMMON,
          "Training images: a CSV of path,label (or with header URIs,labels), a folder with one sub-folder per class, or TFRecord files "
          "or globs; several are separated by commas.",
@@ -225,7 +250,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", least=1),
     Flag("train_steps", int, 20, COMMON,
          "Global step at which training ends. It is absolute: a resumed training counts the steps it has already made.", least=1),
-    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1),
+    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1, most=8192),
     Flag("eval_freq", int, 5, COMMON, "Evaluation batches in each evaluation during training.", least=1),
     Flag("eval_throttle_secs", int, 120, COMMON, "Seconds between evaluations during training; there is always one at the end.", least=0),
     Flag("debug", bool, False, COMMON, "Debug mode: the data set is not shuffled."),
@@ -256,11 +281,12 @@ FLAGS: tuple[Flag, ...] = (
     Flag("packages", str, None, MODEL,
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a folder of their own.",
          commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), several=True, ours=True),
-    Flag("model", str, None, MODEL, "Model folder to evaluate, as training exported it.", commands=(EVALUATE,), steps=(), ours=True),
+    Flag("model", str, None, MODEL, "Model folder to evaluate, as training exported it.",
+         commands=(EVALUATE,), steps=(), ours=True, literal=True),
     Flag("eval_batch_size", int, 32, MODEL, "Images per batch when a finished model is evaluated.",
          least=1, commands=(EVALUATE,), steps=(EVALUATE_STEP,), ours=True),
     Flag("seed", int, None, MODEL, "Makes two trainings on one machine bit-identical. Not set: each training differs.",
-         least=0, most=2**31 - 1, ours=True),
+         least=0, ours=True),
     Flag("save_checkpoints_secs", float, 600, MODEL, "Seconds between checkpoints, besides those before each evaluation and at the end.",
          above=0, ours=True),
     Flag("mixed_precision", bool, False, MODEL, "Compute in float16 with float32 variables: faster on GPUs with tensor cores.", ours=True),
@@ -295,7 +321,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "What --sync_replicas divides the steps of a decay by.", least=1),
     # Fine tuning
     Flag("trainable_scopes", str, None, FINE_TUNING,
-         "Comma-separated scopes to train: regular expressions matched from the start of a variable's name. Not set: all variables."),
+         "Comma-separated scopes to train: regular expressions matched from the start of a variable's name. Not set: all variables.",
+         patterns=True),
     Flag("checkpoint_exclude_scopes", str, None, FINE_TUNING,
          "Comma-separated prefixes of variable names that are not loaded from --checkpoint_path. Not set: all are loaded."),
     # Gate

@@ -7,16 +7,17 @@ Everything that is written appears whole or not at all: files and folders are wr
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import glob as local_glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, UserError
 
 if TYPE_CHECKING:
     from google.cloud import storage as gcs
@@ -131,8 +132,16 @@ def walk(folder: str) -> Iterator[Stat]:
         if isinstance(error, PermissionError):
             raise error
 
+    ancestors = {folder: frozenset((_identity(folder),))}
     for directory, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        above = ancestors.pop(directory)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in list(folders):
+            path = os.path.join(directory, name)
+            if (identity := _identity(path)) in above:
+                folders.remove(name)  # a link to a folder that it lies in
+            else:
+                ancestors[path] = above | {identity}
         for name in sorted(names):
             if not name.startswith("."):
                 path = os.path.join(directory, name)
@@ -199,8 +208,11 @@ def write_text(path: str, text: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing_dir(path: str) -> Iterator[str]:
+def replacing_dir(path: str, marker: str) -> Iterator[str]:
     """A folder to write into, which takes the place of `path` when the block ends without an error.
+
+    Args:
+        marker: a file or folder that every folder of this kind has: one without it is not replaced.
 
     On an error what was written is removed; when the process is killed it stays under a hidden name that nothing reads, and the
     next writer of `path` removes it.
@@ -209,8 +221,10 @@ def replacing_dir(path: str) -> Iterator[str]:
         The local folder to write into.
 
     Raises:
-        FlagError: the place cannot be written to.
+        FlagError: the place cannot be written to, or holds something else.
+        UserError: the disk is full.
     """
+    check_replaceable(path, marker)
     path = mounted(path.rstrip("/"))
     if is_gcs(path):
         with temporary_dir() as aside:
@@ -234,9 +248,34 @@ def replacing_dir(path: str) -> Iterator[str]:
             os.rename(path, previous)
         os.rename(aside, path)
         shutil.rmtree(previous, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EBUSY):
+            raise UserError(f"{path} cannot be written", received=error.strerror, hint="Make room, or choose another place.") from error
         raise
+
+
+def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
+    """Checks that writing a folder to `path` destroys nothing: it is new, empty, or an older one of its kind.
+
+    Args:
+        marker: see `replacing_dir`.
+        keep: files and folders that must neither be replaced nor lie in what is.
+
+    Raises:
+        FlagError: it would.
+    """
+    path = mounted(path)
+    if is_gcs(path):
+        return
+    target = os.path.abspath(path)
+    if os.path.lexists(target) and not (
+        os.path.isdir(target) and (not os.listdir(target) or os.path.lexists(os.path.join(target, marker)))
+    ):
+        raise FlagError(f"{path} holds something else", expected=f"a new or empty folder, or one with {marker}, which is replaced")
+    for other in map(mounted, keep):
+        if not is_gcs(other) and os.path.join(os.path.abspath(other), "").startswith(os.path.join(target, "")):
+            raise FlagError(f"Writing {path} would replace {other}, which is read", expected="folders apart from each other")
 
 
 @contextlib.contextmanager
@@ -308,6 +347,11 @@ def fetch(path: str, folder: str) -> str:
 def _aside(path: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _leftovers_of(path: str) -> str:
