@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,8 +60,8 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
 def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRunner]:
     """The runner for these parameters, whose paths are absolute. No container outlives it.
 
-    Containers run as the calling user, without capabilities and on a read-only file system; they reach the network only where a
-    parameter is a gs:// path.
+    Containers run as the calling user, without capabilities and on a read-only file system; they reach the network only where
+    something that a parameter names is on gs://.
 
     Args:
         root: folder of runs, which alone is writable, besides --model_dir and /tmp.
@@ -106,7 +107,7 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
         yield path
         if os.path.exists(path):
             yield os.path.realpath(path)
-        elif not storage.is_gcs(path):  # a checkpoint's prefix
+        elif not storage.is_gcs(path) and storage.glob(f"{glob.escape(path)}.*"):  # a checkpoint's prefix
             yield os.path.dirname(path)
 
 
@@ -157,7 +158,11 @@ class _JudgedByOutputs(docker_task_handler.DockerTaskHandler):
     """Takes a step for done when everything is there that it should have written."""
 
     def run(self) -> Status:
-        status = super().run()
+        try:
+            status = super().run()
+        except docker.errors.DockerException as error:
+            print(f"Docker cannot run the step: {error}")
+            return Status.FAILURE
         outputs = json.loads(self.full_command[self.full_command.index("--executor_input") + 1])["outputs"]
         artifacts = [artifact["uri"] for listed in outputs.get("artifacts", {}).values() for artifact in listed["artifacts"]]
         missing = [path for path in (*artifacts, outputs["outputFile"]) if not os.path.exists(path)]
