@@ -253,9 +253,7 @@ class _Build:
                     )
 
 
-def _tasks_of_images(
-    catalog: Catalog, sides: Sequence[str], names: Sequence[str], labels: tuple[str, ...] | None
-) -> tuple[Task, ...]:
+def _tasks_of_images(catalog: Catalog, sides: Sequence[str], names: Sequence[str], labels: tuple[str, ...] | None) -> tuple[Task, ...]:
     """The tasks of images, whose classes are those of a labels file or the ones that occur on `sides`."""
     if labels and len(names) > 1:
         raise DataError("A labels file names the classes of one task", received=", ".join(names), expected="one label column")
