@@ -166,7 +166,21 @@ def validate(values: Mapping[str, object], names: Iterable[str]) -> Flags:
     for name in values:
         if name not in known:
             raise unknown_flag(name, known)
-    return Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
+    flags = Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
+    if "model_name" in known and flags.estimator is None:
+        check_image_size(flags.model_name, flags.image_size)
+    return flags
+
+
+def check_image_size(model_name: str, image_size: int) -> None:
+    """Checks that images are large enough for a built-in network.
+
+    Raises:
+        FlagError: they are not.
+    """
+    least = LEAST_IMAGE_SIZE[model_name]
+    if image_size < least:
+        raise FlagError(f"--image_size is too small for {model_name}", received=image_size, expected=f"{least} pixels or more")
 
 
 def for_step(step: str, arguments: Mapping[str, object]) -> Flags:
@@ -227,6 +241,26 @@ def _parse_int(value: object) -> int:
     return number
 
 
+# The built-in networks, and the least height and width in pixels of which something reaches their logits.
+LEAST_IMAGE_SIZE = {
+    "small": 8,
+    "inception_v1": 32,
+    "inception_v2": 32,
+    "inception_v3": 75,
+    "inception_v4": 75,
+    "inception_resnet_v2": 75,
+    "mobilenet_v1": 32,
+    "mobilenet_v2": 32,
+    "resnet_v1_50": 32,
+    "resnet_v1_101": 32,
+    "resnet_v1_152": 32,
+    "resnet_v2_50": 32,
+    "resnet_v2_101": 32,
+    "resnet_v2_152": 32,
+    "vgg_16": 224,  # fc6 needs a 7x7 map after five halvings
+    "vgg_19": 224,
+}
+
 COMMON, DATA, MODEL = "Common", "Data", "Model"
 OPTIMIZERS, LEARNING_RATE, FINE_TUNING, GATE = "Optimizers", "Learning rate", "Fine tuning", "Gate"
 
@@ -271,9 +305,7 @@ FLAGS: tuple[Flag, ...] = (
          commands=(BUILD, EVALUATE), steps=(), ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.",
-         choices=("small", "inception_v1", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v2", "mobilenet_v1",
-                  "mobilenet_v2", "resnet_v1_50", "resnet_v1_101", "resnet_v1_152", "resnet_v2_50", "resnet_v2_101", "resnet_v2_152",
-                  "vgg_16", "vgg_19"),
+         choices=tuple(LEAST_IMAGE_SIZE),
          steps=(TRAIN_STEP,), ours=True),
     Flag("estimator", str, None, MODEL,
          "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
