@@ -41,6 +41,22 @@ def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_a_folder_on_a_mounted_bucket_is_written_without_a_rename_and_its_marker_last(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "GCS_MOUNT", f"{tmp_path}/gcs/")
+    monkeypatch.setattr(os, "rename", lambda *_: pytest.fail("a bucket's folders cannot be renamed"))
+    target = tmp_path / "gcs" / "bucket" / "out"
+    for content in ("old", "new"):
+        with storage.replacing_dir(str(target), "marker") as aside:
+            os.mkdir(os.path.join(aside, "deep"))
+            for name in ("marker", "zebra", f"deep/{content}"):
+                storage.write_text(os.path.join(aside, name), content)
+            assert not str(aside).startswith(str(tmp_path / "gcs"))
+    found = {os.path.relpath(file.path, target): storage.read_text(file.path) for file in storage.walk(str(target))}
+    assert found == {"marker": "new", "zebra": "new", "deep/new": "new"}
+    written = sorted((file for file in storage.walk(str(target))), key=lambda file: file.version)
+    assert os.path.basename(written[-1].path) == "marker"
+
+
 def test_a_folder_of_another_kind_is_never_replaced(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("x")
@@ -160,6 +176,11 @@ def test_a_folder_is_uploaded_and_an_object_fetched(bucket, tmp_path):
     with storage.replacing_dir(f"{bucket}/folder", "deep") as aside:
         os.mkdir(os.path.join(aside, "deep"))
         storage.write_text(os.path.join(aside, "deep", "file"), "content")
+    with storage.replacing_dir(f"{bucket}/folder", "deep") as aside:
+        os.mkdir(os.path.join(aside, "deep"))
+        storage.write_text(os.path.join(aside, "deep", "file"), "content")
+        storage.write_text(os.path.join(aside, "other"), "more")
+    assert [file.path for file in storage.walk(f"{bucket}/folder")] == [f"{bucket}/folder/deep/file", f"{bucket}/folder/other"]
     local = storage.fetch(f"{bucket}/folder/deep/file", str(tmp_path))
     assert local.startswith(str(tmp_path))
     assert storage.read_text(local) == "content"

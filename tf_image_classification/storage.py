@@ -226,10 +226,11 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
     """
     check_replaceable(path, marker)
     path = mounted(path.rstrip("/"))
-    if is_gcs(path):
+    if is_gcs(path) or path.startswith(GCS_MOUNT):
+        # Folders in a bucket cannot be renamed, mounted or not: the marker comes last instead, and says that the rest is there.
         with temporary_dir() as aside:
             yield aside
-            upload_dir(aside, path)
+            _publish(aside, path, marker)
         return
     aside = _aside(path)
     try:
@@ -316,12 +317,31 @@ def temporary_dir() -> Iterator[str]:
         yield folder
 
 
-def upload_dir(folder: str, destination: str) -> None:
-    """Copies a local folder's files below a gs:// folder."""
-    bucket, prefix = split_gcs(destination)
+def _publish(folder: str, destination: str, marker: str) -> None:
+    """Copies a local folder to one in a bucket: first an older marker goes, then the files come, last the marker."""
+    names = [os.path.relpath(file.path, folder) for file in walk(folder)]
+    last = [name for name in names if name.split(os.sep)[0] == marker]
+    first = [name for name in names if name not in last]
+    if is_gcs(destination):
+        bucket, prefix = split_gcs(destination)
+        for file in list(walk(destination)):
+            _bucket(bucket).blob(split_gcs(file.path)[1]).delete()
+        for part in (first, last):
+            _upload(folder, part, bucket, prefix)
+        return
+    shutil.rmtree(os.path.join(destination, marker), ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(os.path.join(destination, marker))
+    shutil.rmtree(destination, ignore_errors=True)
+    for name in [*first, *last]:
+        target = os.path.join(destination, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(os.path.join(folder, name), target)
+
+
+def _upload(folder: str, names: list[str], bucket: str, prefix: str) -> None:
     from google.cloud.storage import transfer_manager
 
-    names = [os.path.relpath(file.path, folder) for file in walk(folder)]
     results = transfer_manager.upload_many_from_filenames(
         _bucket(bucket), names, source_directory=folder, blob_name_prefix=prefix.rstrip("/") + "/", worker_type="thread"
     )
