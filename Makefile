@@ -53,7 +53,7 @@ generate: $(READY)  ## write what the flag table decides: component signatures, 
 
 lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the same versions
 	$(LOCK) --extra dev --output-file requirements/dev.txt
-	for environment in build train train-gpu; do \
+	for environment in build train train-gpu vertex; do \
 	  $(LOCK) --extra $$environment --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
 	done
 

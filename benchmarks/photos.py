@@ -23,7 +23,7 @@ def folder_of(images: str | None, cache: str) -> str:
 
     chance = random.Random(1)
     sample = load_sample_images()
-    with storage.replacing_dir(target) as aside:
+    with storage.replacing_dir(target, "china") as aside:
         for number in range(COUNT):
             index = number % len(sample.images)
             place = Path(aside, Path(sample.filenames[index]).stem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -56,6 +57,8 @@ def _build(image: Image, reference: str, base: str, labels: dict[str, str]) -> N
 def _labels(image: Image, revision: str, source: str) -> dict[str, str]:
     """Docker writes them as the last layer, so that they keep nothing from the cache."""
     source = source or re.sub(r"//[^/@]*@", "//", _git("remote", "get-url", "origin"))  # an address may carry a password
+    if os.path.isabs(source):  # a clone of a folder: that is nobody else's address
+        source = ""
     labels = {"title": image.name, "version": __version__, "revision": revision or _revision(image), "source": source, "licenses": "MIT"}
     return {name: value for name, value in labels.items() if value}
 

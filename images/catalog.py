@@ -108,6 +108,8 @@ IMAGES = {
         ),
         Image("train", "train", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate", "train", leaves_out=_NOT_IN_EVALUATE),
+        # For the steps that talk to Vertex: its SDK, and of the framework what every step stands on.
+        Image("vertex", "vertex", holds=("__init__.py", "command_line.py", "errors.py", "flags.py", "storage.py")),
         Image("train-gpu", "train-gpu", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate-gpu", "train-gpu", leaves_out=_NOT_IN_EVALUATE),
     )

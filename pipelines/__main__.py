@@ -57,6 +57,8 @@ def _run(argv: Sequence[str]) -> int:
 
     from pipelines import local_run, sample, summary
 
+    if not frozenset("*?[").isdisjoint(options.runs_dir):
+        raise FlagError("--runs_dir names one place", received=options.runs_dir, expected="a path without the characters * ? [")
     if checked.train_metadata is None:
         parameters = sample.FLAGS | {"train_metadata": sample.write(f"{options.runs_dir}/sample/digits")} | parameters
     finished = local_run.run(parameters, options.runs_dir, options.runner)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import glob
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,21 +60,21 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
 def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRunner]:
     """The runner for these parameters, whose paths are absolute. No container outlives it.
 
-    Containers run as the calling user, without capabilities and on a read-only file system; they reach the network only where a
-    parameter is a gs:// path.
+    Containers run as the calling user, without capabilities and on a read-only file system; they reach the network only where
+    something that a parameter names is on gs://.
 
     Args:
         root: folder of runs, which alone is writable, besides --model_dir and /tmp.
     """
-    read_only = {folder for name in _PATHS if name != "model_dir" and name in parameters for folder in _folders(name, parameters)}
-    writable = {str(root)}
-    if (model_dir := parameters.get("model_dir")) and not storage.is_gcs(model_dir):
+    read = {path for name in _PATHS if name != "model_dir" and name in parameters for path in _paths(name, parameters)}
+    model_dir = parameters.get("model_dir") or str(root)
+    if not storage.is_gcs(model_dir):
         os.makedirs(model_dir, exist_ok=True)
-        writable.add(model_dir)
-    mounts = [Mount(path, path, "bind", read_only=True) for path in _outermost(read_only, within=writable)]
-    mounts += [Mount(path, path, "bind") for path in writable - {str(root)}]
+    written = {path for path in (str(root), model_dir) if not storage.is_gcs(path)}
+    mounts = [Mount(path, path, "bind", read_only=True) for path in _outermost(read, within=written)]
+    mounts += [Mount(path, path, "bind") for path in written - {str(root)}]  # kfp mounts the root
     environment = {}
-    on_gcs = any(storage.GCS_SCHEME in str(parameters.get(name, "")) for name in _PATHS)
+    on_gcs = any(storage.is_gcs(path) for path in (*read, model_dir))
     credentials = os.environ.get(_CREDENTIALS) or os.path.expanduser(_USERS_CREDENTIALS)
     if on_gcs and os.path.isfile(credentials):
         mounts.append(Mount(credentials, credentials, "bind", read_only=True))
@@ -96,33 +97,35 @@ def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRu
         _stop_containers(root)
 
 
-def _folders(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
-    """The folders and files that the steps must see to read what a parameter names."""
+def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
+    """The folders and files that the steps must see to read what a parameter names, some of them several times."""
     value: str = parameters[name]
     if name in ("train_metadata", "eval_metadata"):
-        yield from _folders_of_data(value, parameters.get("image_root"))
+        yield from _paths_of_data(value, parameters.get("image_root"))
         return
-    for path in [value] if storage.exists(value) else value.split(","):
+    for path in [value] if os.path.exists(value) else value.split(","):
+        yield path
         if os.path.exists(path):
-            yield path
             yield os.path.realpath(path)
-        elif not storage.is_gcs(path):  # a checkpoint's prefix
+        elif not storage.is_gcs(path) and storage.glob(f"{glob.escape(path)}.*"):  # a checkpoint's prefix
             yield os.path.dirname(path)
 
 
-def _folders_of_data(metadata: str, image_root: str | None) -> Iterator[str]:
+def _paths_of_data(metadata: str, image_root: str | None) -> Iterator[str]:
     real = functools.lru_cache(os.path.realpath)
     found = sources.expand(metadata)
     for source in found:
         yield source.path
-        if source.is_built:
-            shards = [shard.path for split in manifest.read(source.path).splits.values() for shard in split.shards]
-            yield from (os.path.dirname(os.path.join(source.path, path)) for path in shards)
         yield from map(os.path.dirname, source.files)
-    if any(source.kind != sources.TFRECORD for source in found):
-        for entry in sources.read_entries(found, image_root):
-            if isinstance(entry, sources.Entry):
-                yield (folder := os.path.dirname(entry.path))
+        if source.is_built:
+            built = manifest.read(source.path)
+            yield from (os.path.dirname(path) for split in built.splits for path in built.shard_paths(split))
+    if any(source.kind == sources.TFRECORD for source in found):
+        return
+    for entry in sources.read_entries(found, image_root):
+        if isinstance(entry, sources.Entry):
+            yield (folder := os.path.dirname(entry.path))
+            if not storage.is_gcs(folder):
                 yield real(folder)
                 if os.path.islink(entry.path):
                     yield os.path.dirname(os.path.realpath(entry.path))
@@ -155,7 +158,11 @@ class _JudgedByOutputs(docker_task_handler.DockerTaskHandler):
     """Takes a step for done when everything is there that it should have written."""
 
     def run(self) -> Status:
-        status = super().run()
+        try:
+            status = super().run()
+        except docker.errors.DockerException as error:
+            print(f"Docker cannot run the step: {error}")
+            return Status.FAILURE
         outputs = json.loads(self.full_command[self.full_command.index("--executor_input") + 1])["outputs"]
         artifacts = [artifact["uri"] for listed in outputs.get("artifacts", {}).values() for artifact in listed["artifacts"]]
         missing = [path for path in (*artifacts, outputs["outputFile"]) if not os.path.exists(path)]

@@ -7,11 +7,13 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from pipelines import definition
@@ -103,6 +105,18 @@ def _execute(template: Path, parameters: Mapping[str, object], runner: Any, root
             sys.stdout.flush()
 
 
+def _pass_on(number: int, frame: FrameType | None) -> None:
+    """Passes a signal to the running step, which saves what it has, ends, and so ends the run."""
+    import psutil
+
+    steps = psutil.Process().children(recursive=True)
+    if not steps:
+        raise SystemExit(128 + number)
+    for step in steps:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            step.send_signal(number)
+
+
 def _link(place: Path, target: Path) -> None:
     """Points a relative link at `target`, so that the folder of runs can be moved; an old link is replaced in one go."""
     aside = place.with_name(f".{place.name}.new")
@@ -122,9 +136,11 @@ def _subprocesses() -> Iterator[Any]:
 
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), before]))
+    previous = signal.signal(signal.SIGTERM, _pass_on)
     try:
         yield local.SubprocessRunner(use_venv=False)
     finally:
+        signal.signal(signal.SIGTERM, previous)
         if before is None:
             del os.environ["PYTHONPATH"]
         else:

@@ -36,7 +36,7 @@ def write(folder: str) -> str:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    with storage.replacing_dir(folder) as aside:
+    with storage.replacing_dir(folder, "0") as aside:
         for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
             place = Path(aside, str(digit))
             place.mkdir(exist_ok=True)

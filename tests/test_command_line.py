@@ -47,6 +47,10 @@ def test_a_boolean_is_understood_in_every_form_of_the_original(arguments, value)
     assert parse(*arguments, "--batch_size", "2").debug is value
 
 
+def test_metadata_that_is_given_twice_is_all_used():
+    assert parse("--train_metadata", "a", "b", "--train_metadata", "c").train_metadata == "a,b,c"
+
+
 def test_a_negative_number_is_a_value_not_a_flag():
     assert parse("--ftrl_learning_rate_power", "-0.3").ftrl_learning_rate_power == -0.3
 

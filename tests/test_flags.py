@@ -30,6 +30,9 @@ def test_every_flag_belongs_to_a_command_or_a_step_and_says_what_it_does():
         ("ftrl_learning_rate_power", 0.5, "<= 0"),
         ("eval_fraction", 0, "> 0 and < 1"),
         ("debug", "perhaps", "true or false"),
+        ("train_steps", "1_000", "a whole number"),
+        ("image_size", "9999999999999999999999", "<= 8192"),
+        ("train_steps", "9999999999999999999999", "a whole number"),
         ("learning_rate_decay_type", "cosine", "fixed, exponential, polynomial"),
     ],
 )
@@ -40,6 +43,17 @@ def test_a_bad_value_is_refused_with_the_flag_what_was_received_and_what_is_allo
     assert f"--{name}" in message
     assert repr(value) in message
     assert allowed in message
+
+
+@pytest.mark.parametrize("name", ["model_dir", "checkpoint_path", "model"])
+def test_a_path_that_tensorflow_would_take_for_a_pattern_is_refused(name):
+    with pytest.raises(FlagError, match=f"--{name} names one place"):
+        flag_table.validate({name: "models[1]"}, [name])
+
+
+def test_scopes_that_are_no_regular_expressions_are_refused():
+    with pytest.raises(FlagError, match="--trainable_scopes holds something else"):
+        flag_table.validate({"trainable_scopes": "Net/a, Net/(b"}, ["trainable_scopes"])
 
 
 def test_choices_are_case_sensitive_and_the_nearest_is_suggested():

@@ -15,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import checkpoints, estimator_specs, evaluate, history, nets, storage, train_estimator
-from tf_image_classification.errors import CheckpointError, DataError, FlagError, TrainingError
+from tf_image_classification.errors import CheckpointError, DataError, EstimatorError, FlagError, TrainingError
 
 HEAD = "Small/Logits"
 
@@ -268,6 +268,62 @@ def test_a_class_dict_that_does_not_fit_the_data_is_refused(built_data, training
         train(built_data, training_flags(), spec)
 
 
+def changed(**methods) -> estimator_specs.EstimatorSpec:
+    """A `Counting` with some of its methods replaced."""
+    return type("Changed", (Counting,), methods)()
+
+
+def wrong_depth(self, checkpoint_path):
+    images = keras.Input((16, 16, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    return lambda params: keras.Model(images, keras.layers.Dense(params.num_classes + 1)(pooled))
+
+
+def wrong_name(self, checkpoint_path):
+    images = keras.Input((16, 16, 3))
+    pooled = keras.layers.GlobalAveragePooling2D()(images)
+    return lambda params: keras.Model(images, {"other": keras.layers.Dense(params.num_classes)(pooled)})
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        ({"get_model_fn": lambda self, checkpoint_path: lambda params: None}, "model_fn returns something else"),
+        ({"get_model_fn": wrong_depth}, r"Received: label \[B, 3\]. Expected: label \[B, 2\]"),
+        ({"get_model_fn": wrong_name}, r"Received: other \[B, 2\]"),
+        ({"metric_ops": lambda self, labels, predictions: None}, "metric_ops returns something else"),
+        ({"metric_ops": lambda self, labels, predictions: {"a": (1, 2)}}, "value, update_op"),
+        ({"metric_ops": lambda self, labels, predictions: {"a": 1.0}}, "metric_ops returns something else for a"),
+        ({"metric_ops": lambda self, labels, predictions: {"a": keras.metrics.Mean()(labels["label"])}}, "makes a Keras metric"),
+    ],
+)
+def test_a_method_that_breaks_its_contract_is_named_before_training(built_data, training_flags, methods, message):
+    flags = training_flags()
+    with pytest.raises(EstimatorError, match=message):
+        train(built_data, flags, changed(**methods))
+    assert not history.read_history(flags.model_dir)
+
+
+def test_a_spec_that_needs_arguments_or_has_an_incomplete_class_dict_is_named():
+    with pytest.raises(FlagError, match="cannot be made without arguments"):
+        estimator_specs.instantiate(type("Needy", (Counting,), {"__init__": lambda self, needed: None}))
+    with pytest.raises(EstimatorError, match="class_dict of Short"):
+        estimator_specs.instantiate(type("Short", (Counting,), {"class_dict": [{"name": "label", "depth": 2}]}))
+
+
+def test_preprocessing_that_returns_other_numbers_than_float32_is_cast(built_data, training_flags):
+    def whole_numbers(image, width, height):
+        return tf.cast(tf.image.resize(image, (height, width)), tf.uint8)
+
+    spec = changed(get_preproc_fn=lambda self, is_training: whole_numbers)
+    assert np.isfinite(train(built_data, training_flags(train_steps=1, learning_rate=1e-6), spec).metrics["loss"])
+
+
+def test_a_model_dir_in_a_bucket_that_is_not_mounted_is_refused(built_data, training_flags):
+    with pytest.raises(FlagError, match="not mounted"):
+        train(built_data, training_flags(model_dir="gs://no-such-bucket/models"))
+
+
 def test_scopes_that_select_nothing_are_refused_before_training(built_data, training_flags):
     with pytest.raises(FlagError, match="No variables to optimize"):
         train(built_data, training_flags(trainable_scopes="Logits"))
@@ -280,7 +336,8 @@ def test_head_scopes_of_the_small_network_are_what_the_readme_says():
 # The commands
 
 
-def test_sigterm_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_signal_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_path, number):
     def command(steps: int) -> list[str]:
         return [
             *(sys.executable, "-m", "tf_image_classification.train_estimator", "--train_metadata", str(image_folder)),
@@ -292,9 +349,9 @@ def test_sigterm_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_
     for line in process.stderr:
         if "Step 100 " in line:
             break
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     errors = process.stderr.read()
-    assert process.wait(timeout=60) == 128 + signal.SIGTERM, errors
+    assert process.wait(timeout=60) == 128 + number, errors
     step = int(tf.train.latest_checkpoint(str(tmp_path / "model")).rpartition("-")[2])
     assert step >= 100
     answer = subprocess.run(command(step + 1), capture_output=True, text=True, check=False)

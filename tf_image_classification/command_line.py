@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
 import os
 import re
@@ -48,6 +49,7 @@ class Parser(argparse.ArgumentParser):
                 group.add_argument(
                     f"--{flag.name}",
                     nargs="+" if flag.several else None,
+                    action="extend" if flag.several else "store",
                     default=argparse.SUPPRESS,
                     metavar=metavar,
                     help=text + (f" One of: {', '.join(flag.choices)}." if len(flag.choices) >= 5 else ""),
@@ -114,5 +116,14 @@ def reporting_errors() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        print(textwrap.fill(f"error: {error}", width=110, break_long_words=False, break_on_hyphens=False), file=sys.stderr, flush=True)
+        _print_error(str(error))
         raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        _print_error(f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. Make room, and run again.")
+        raise SystemExit(1) from None
+
+
+def _print_error(text: str) -> None:
+    print(textwrap.fill(f"error: {text}", width=110, break_long_words=False, break_on_hyphens=False), file=sys.stderr, flush=True)

@@ -68,7 +68,7 @@ def training_batches(
         image = decode_fn(features["image_bytes"], image_size, image_size, element_seed)
         extra = (element_seed,) if seeded else ()
         image = tf.ensure_shape(preproc_fn(image, image_size, image_size, *extra), [image_size, image_size, 3])
-        return image, _labels(features, class_dict)
+        return tf.cast(image, tf.float32), _labels(features, class_dict)
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_records)
     dataset = dataset.skip(offset).take(steps * batch_size).enumerate(start=seen)
@@ -96,7 +96,7 @@ def evaluation_batches(
     def prepare(record: tf.Tensor) -> Batch:
         features = _parse(record, split, data.tasks)
         image = preproc_fn(preprocessing.decode(features["image_bytes"]), image_size, image_size)
-        return tf.ensure_shape(image, [image_size, image_size, 3]), _labels(features, class_dict)
+        return tf.cast(tf.ensure_shape(image, [image_size, image_size, 3]), tf.float32), _labels(features, class_dict)
 
     dataset = _records(data, manifests.EVAL, batch_size, seed=0 if shuffle else None).take(batches * batch_size)
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)

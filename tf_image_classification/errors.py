@@ -38,6 +38,14 @@ class CheckpointError(UserError, ValueError):
     """A checkpoint cannot be found, read, or matched with the model."""
 
 
+class MissingCheckpointError(FlagError, CheckpointError):
+    """Nothing lies where a flag says that a checkpoint is."""
+
+
+class EstimatorError(UserError, ValueError):
+    """A method of an EstimatorSpec returned something else than its contract says."""
+
+
 class TrainingError(UserError, RuntimeError):
     """Training cannot go on, for example because the loss is not a number."""
 

@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import abc
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
@@ -256,8 +257,24 @@ def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
     """Makes the spec.
 
     Raises:
-        FlagError: it does not implement every abstract method.
+        FlagError: it does not implement every abstract method, or needs arguments.
+        EstimatorError: its class_dict is not of the form that `EstimatorSpec` tells.
     """
     if missing := sorted(getattr(spec_class, "__abstractmethods__", ())):
         raise FlagError(f"{spec_class.__name__} does not implement {', '.join(missing)}", expected="the methods of EstimatorSpec")
-    return spec_class()
+    try:
+        inspect.signature(spec_class).bind()
+    except TypeError as error:
+        raise FlagError(
+            f"{spec_class.__name__} cannot be made without arguments: {error}", expected="an __init__ without arguments"
+        ) from None
+    spec = spec_class()
+    form = {"name": str, "depth": int, "one-hot": bool}
+    for entry in spec.class_dict:
+        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in form.items())):
+            raise EstimatorError(
+                f"class_dict of {spec_class.__name__} has an entry that is none",
+                received=entry,
+                expected="{'name': str, 'depth': int, 'one-hot': bool}",
+            )
+    return spec

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tf_image_classification import manifest, preprocessing, storage
+from tf_image_classification.errors import TrainingError
 from tf_image_classification.manifest import Task
 
 if TYPE_CHECKING:
@@ -46,7 +47,8 @@ class Serving(tf.Module):
         size = self._image_size
 
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
-            return tf.ensure_shape(self._preproc_fn(preprocessing.decode(encoded), size, size), [size, size, 3])
+            image = self._preproc_fn(preprocessing.decode(encoded), size, size)
+            return tf.cast(tf.ensure_shape(image, [size, size, 3]), tf.float32)
 
         images = tf.map_fn(prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32), parallel_iterations=32)
         outputs = self._predict(images)
@@ -80,9 +82,16 @@ def export(
         facts: what model.json says besides the tasks and versions.
     """
     labels_files = {task.name: manifest.LABELS_FILE if len(tasks) == 1 else task.labels_file for task in tasks if task.labels}
-    with storage.replacing_dir(folder) as aside:
+    with storage.replacing_dir(folder, FACTS) as aside:
         serving = Serving(model, spec.get_preproc_fn(False), image_size, tasks)
-        tf.saved_model.save(serving, os.path.join(aside, SAVED_MODEL), signatures={"serving_default": serving.serve})
+        try:
+            tf.saved_model.save(serving, os.path.join(aside, SAVED_MODEL), signatures={"serving_default": serving.serve})
+        except tf.errors.OpError as error:
+            raise TrainingError(
+                f"The model cannot be written to {folder}",
+                received=str(error).splitlines()[0],
+                hint="Make room and run again: the training is done and its checkpoint is kept.",
+            ) from error
         model.save(os.path.join(aside, KERAS_MODEL))
         for task in tasks:
             if task.labels:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tf_image_classification.errors import FlagError
+
+_GLOB_CHARACTERS = frozenset("*?[")
+_LARGEST = 2**31 - 1  # of a whole number: what TensorFlow's shapes and seeds hold
 
 Value = str | int | float | bool | None
 
@@ -43,6 +47,8 @@ class Flag:
         steps: the pipeline steps that take it; a flag of no step is not a pipeline parameter.
         several: several values may be given; they are joined by commas (a glob that the shell expanded).
         ours: not among the original framework's flags.
+        literal: a path in which TensorFlow would take *, ? and [ for a pattern, so they are refused.
+        patterns: comma-separated regular expressions.
     """
 
     name: str
@@ -59,6 +65,8 @@ class Flag:
     steps: tuple[str, ...] = (TRAIN_STEP,)
     several: bool = False
     ours: bool = False
+    literal: bool = False
+    patterns: bool = False
 
     @property
     def pipeline_default(self) -> str | int | float | bool:
@@ -109,8 +117,10 @@ class Flag:
                 parsed = float(value)  # type: ignore[arg-type]
             else:
                 parsed = str(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise self._error(value) from None
+        if isinstance(parsed, str):
+            self._check_text(parsed)
         if self.choices and parsed not in self.choices:
             raise self._error(value)
         if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
@@ -118,6 +128,15 @@ class Flag:
             if not (within and math.isfinite(parsed)):
                 raise self._error(value)
         return parsed
+
+    def _check_text(self, text: str) -> None:
+        if self.literal and not _GLOB_CHARACTERS.isdisjoint(text):
+            raise FlagError(f"--{self.name} names one place", received=text, expected="a path without the characters * ? [")
+        for pattern in filter(None, (part.strip() for part in text.split(","))) if self.patterns else ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise FlagError(f"--{self.name} holds something else than a regular expression", received=f"{pattern}: {error}") from None
 
     def _error(self, value: object) -> FlagError:
         hint = ""
@@ -147,7 +166,21 @@ def validate(values: Mapping[str, object], names: Iterable[str]) -> Flags:
     for name in values:
         if name not in known:
             raise unknown_flag(name, known)
-    return Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
+    flags = Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
+    if "model_name" in known and flags.estimator is None:
+        check_image_size(flags.model_name, flags.image_size)
+    return flags
+
+
+def check_image_size(model_name: str, image_size: int) -> None:
+    """Checks that images are large enough for a built-in network.
+
+    Raises:
+        FlagError: they are not.
+    """
+    least = LEAST_IMAGE_SIZE[model_name]
+    if image_size < least:
+        raise FlagError(f"--image_size is too small for {model_name}", received=image_size, expected=f"{least} pixels or more")
 
 
 def for_step(step: str, arguments: Mapping[str, object]) -> Flags:
@@ -198,10 +231,35 @@ def _parse_bool(value: object) -> bool:
 def _parse_int(value: object) -> int:
     if isinstance(value, bool):
         raise ValueError(value)
+    if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value):
+        raise ValueError(value)
     if isinstance(value, float) and not value.is_integer():
         raise ValueError(value)
-    return int(value)  # type: ignore[call-overload]
+    number = int(value)  # type: ignore[call-overload]
+    if abs(number) > _LARGEST:
+        raise ValueError(value)
+    return number
 
+
+# The built-in networks, and the least height and width in pixels of which something reaches their logits.
+LEAST_IMAGE_SIZE = {
+    "small": 8,
+    "inception_v1": 32,
+    "inception_v2": 32,
+    "inception_v3": 75,
+    "inception_v4": 75,
+    "inception_resnet_v2": 75,
+    "mobilenet_v1": 32,
+    "mobilenet_v2": 32,
+    "resnet_v1_50": 32,
+    "resnet_v1_101": 32,
+    "resnet_v1_152": 32,
+    "resnet_v2_50": 32,
+    "resnet_v2_101": 32,
+    "resnet_v2_152": 32,
+    "vgg_16": 224,  # fc6 needs a 7x7 map after five halvings
+    "vgg_19": 224,
+}
 
 COMMON, DATA, MODEL = "Common", "Data", "Model"
 OPTIMIZERS, LEARNING_RATE, FINE_TUNING, GATE = "Optimizers", "Learning rate", "Fine tuning", "Gate"
@@ -210,11 +268,12 @@ FLAGS: tuple[Flag, ...] = (
     # Common
     Flag("model_dir", str, None, COMMON,
          "Folder for checkpoints, TensorBoard summaries and, under export/, the finished model. A checkpoint found there is resumed. "
-         "In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline root)."),
+         "In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline root).",
+         literal=True),
     Flag("checkpoint_path", str, None, COMMON,
          "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, .keras, .weights.h5, "
          "or a model folder of this project. Not set: train from scratch.",
-         steps=(RESOLVE_STEP, TRAIN_STEP)),
+         steps=(RESOLVE_STEP, TRAIN_STEP), literal=True),
     Flag("train_metadata", str, None, COMMON,
          "Training images: a CSV of path,label (or with header URIs,labels), a folder with one sub-folder per class, or TFRecord files "
          "or globs; several are separated by commas.",
@@ -225,7 +284,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", least=1),
     Flag("train_steps", int, 20, COMMON,
          "Global step at which training ends. It is absolute: a resumed training counts the steps it has already made.", least=1),
-    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1),
+    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1, most=8192),
     Flag("eval_freq", int, 5, COMMON, "Evaluation batches in each evaluation during training.", least=1),
     Flag("eval_throttle_secs", int, 120, COMMON, "Seconds between evaluations during training; there is always one at the end.", least=0),
     Flag("debug", bool, False, COMMON, "Debug mode: the data set is not shuffled."),
@@ -246,9 +305,7 @@ FLAGS: tuple[Flag, ...] = (
          commands=(BUILD, EVALUATE), steps=(), ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.",
-         choices=("small", "inception_v1", "inception_v2", "inception_v3", "inception_v4", "inception_resnet_v2", "mobilenet_v1",
-                  "mobilenet_v2", "resnet_v1_50", "resnet_v1_101", "resnet_v1_152", "resnet_v2_50", "resnet_v2_101", "resnet_v2_152",
-                  "vgg_16", "vgg_19"),
+         choices=tuple(LEAST_IMAGE_SIZE),
          steps=(TRAIN_STEP,), ours=True),
     Flag("estimator", str, None, MODEL,
          "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
@@ -256,11 +313,12 @@ FLAGS: tuple[Flag, ...] = (
     Flag("packages", str, None, MODEL,
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a folder of their own.",
          commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), several=True, ours=True),
-    Flag("model", str, None, MODEL, "Model folder to evaluate, as training exported it.", commands=(EVALUATE,), steps=(), ours=True),
+    Flag("model", str, None, MODEL, "Model folder to evaluate, as training exported it.",
+         commands=(EVALUATE,), steps=(), ours=True, literal=True),
     Flag("eval_batch_size", int, 32, MODEL, "Images per batch when a finished model is evaluated.",
          least=1, commands=(EVALUATE,), steps=(EVALUATE_STEP,), ours=True),
     Flag("seed", int, None, MODEL, "Makes two trainings on one machine bit-identical. Not set: each training differs.",
-         least=0, most=2**31 - 1, ours=True),
+         least=0, ours=True),
     Flag("save_checkpoints_secs", float, 600, MODEL, "Seconds between checkpoints, besides those before each evaluation and at the end.",
          above=0, ours=True),
     Flag("mixed_precision", bool, False, MODEL, "Compute in float16 with float32 variables: faster on GPUs with tensor cores.", ours=True),
@@ -295,7 +353,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "What --sync_replicas divides the steps of a decay by.", least=1),
     # Fine tuning
     Flag("trainable_scopes", str, None, FINE_TUNING,
-         "Comma-separated scopes to train: regular expressions matched from the start of a variable's name. Not set: all variables."),
+         "Comma-separated scopes to train: regular expressions matched from the start of a variable's name. Not set: all variables.",
+         patterns=True),
     Flag("checkpoint_exclude_scopes", str, None, FINE_TUNING,
          "Comma-separated prefixes of variable names that are not loaded from --checkpoint_path. Not set: all are loaded."),
     # Gate

@@ -172,38 +172,45 @@ class CheckpointSaver(Hook):
 
 
 class Preemption(Hook):
-    """Saves a checkpoint and stops when the machine is about to go (SIGTERM)."""
+    """Saves a checkpoint and stops when the machine is about to go (SIGTERM) or the user wants it (Ctrl-C; a second one stops at once)."""
+
+    _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self, saver: CheckpointSaver) -> None:
         self._saver = saver
-        self._asked = False
-        self._previous: Any = None
+        self._asked = 0
+        self._previous: dict[int, Any] = {}
         # Signals can only be handled in the main thread; elsewhere training runs without this hook's help.
         self._possible = threading.current_thread() is threading.main_thread()
 
     def begin(self, step: int) -> None:
         if self._possible:
-            self._previous = signal.signal(signal.SIGTERM, self._ask)
+            for number in self._SIGNALS:
+                if signal.getsignal(number) != signal.SIG_IGN:  # as a shell starts what it puts into the background
+                    self._previous[number] = signal.signal(number, self._ask)
 
     def after_step(self, step: int, loss: tf.Tensor) -> None:
         if self._asked:
             self._saver.save(step)
-            raise Preempted(step)
+            raise Preempted(self._asked, step)
 
     def close(self) -> None:
-        if self._possible and self._previous is not None:
-            signal.signal(signal.SIGTERM, self._previous)
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        if self._asked == signal.SIGINT == number:
+            raise KeyboardInterrupt
+        self._asked = number
 
 
 class Preempted(SystemExit):
-    """Training was asked to stop and has saved its state; the exit code is that of a process ended by SIGTERM."""
+    """Training was asked to stop and has saved its state; the exit code is that of a process ended by the signal."""
 
-    def __init__(self, step: int) -> None:
-        _log.warning("Stopped by SIGTERM at step %d, after saving a checkpoint: run again to continue", step)
-        super().__init__(128 + signal.SIGTERM)
+    def __init__(self, number: int, step: int) -> None:
+        _log.warning("Stopped by %s at step %d, after saving a checkpoint: run again to continue", signal.Signals(number).name, step)
+        super().__init__(128 + number)
 
 
 class Progress(Hook):

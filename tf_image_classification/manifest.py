@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tf_image_classification import storage
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, FlagError
 
 FILE_NAME, LABELS_FILE = "manifest.json", "labels.txt"
 FORMAT = 1
@@ -164,21 +164,29 @@ def write_labels(path: str, labels: Sequence[str]) -> None:
     storage.write_text(path, "".join(f"{label}\n" for label in labels))
 
 
-def read_labels(path: str) -> tuple[str, ...]:
-    """Reads class names, one per line; slim's `id:name` lines are understood too.
+def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
+    """Reads class names, one per line.
+
+    Args:
+        numbered: lines may be slim's `id:name`, if all of them are. What this project wrote is taken as it stands.
 
     Raises:
-        DataError: the file is missing or empty, or a name stands there twice.
+        FlagError: there is no such file.
+        DataError: it is no text, or empty, or a name stands there twice.
     """
+    expected = "a text file with one class name per line"
     try:
         lines = [line.strip() for line in storage.read_text(path).splitlines()]
     except (FileNotFoundError, IsADirectoryError):
-        raise DataError("The labels file does not exist", received=path, expected="a text file with one class name per line") from None
+        raise FlagError("The labels file does not exist", received=path, expected=expected) from None
+    except UnicodeDecodeError:
+        raise DataError("The labels file is not UTF-8 text", received=path, expected=expected) from None
     while lines and not lines[-1]:
         lines.pop()
-    numbered = [line.partition(":") for line in lines]
-    if lines and all(number == str(index) and colon for index, (number, colon, _) in enumerate(numbered)):
-        lines = [name for _, _, name in numbered]
+    if numbered:
+        parts = [line.partition(":") for line in lines]
+        if all(number == str(index) and colon for index, (number, colon, _) in enumerate(parts)):
+            lines = [name for _, _, name in parts]
     if not lines or "" in lines:
         raise DataError("The labels file has no class names or an empty line", received=path, expected="one class name per line")
     if duplicates := sorted({line for line in lines if lines.count(line) > 1}):

@@ -9,7 +9,7 @@ import os
 from typing import NamedTuple
 
 from tf_image_classification import build_tfrecords, dates, storage
-from tf_image_classification.errors import CheckpointError, FlagError
+from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
 
 _log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ def resolve(flags: Flags) -> Resolved:
 
     Raises:
         FlagError: something that is named is not there.
-        CheckpointError: nothing is found at --checkpoint_path.
+        MissingCheckpointError: nothing is found at --checkpoint_path.
     """
     if flags.train_metadata is None:
         raise FlagError("--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords")
@@ -80,7 +80,7 @@ def _version(path: str) -> str:
         else [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]
     )
     if not files:
-        raise CheckpointError(
+        raise MissingCheckpointError(
             "There is no checkpoint here",
             received=path,
             expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .weights.h5",

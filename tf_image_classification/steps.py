@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import EstimatorError, FlagError
 
 if TYPE_CHECKING:
     import keras
@@ -61,11 +61,24 @@ def total_loss(spec: EstimatorSpec, model: keras.Model, images: tf.Tensor, label
     """The loss of a batch plus regularisation, and the logits by task in float32."""
     outputs = model(images, training=training)
     by_task = outputs if isinstance(outputs, dict) else {spec.class_dict[0]["name"]: outputs}
+    _check_logits(spec, by_task)
     logits = {name: tf.cast(value, tf.float32) for name, value in by_task.items()}
     loss = spec.loss_fn(labels, logits)
     if model.losses:
         loss += tf.add_n([tf.cast(term, tf.float32) for term in model.losses])
     return loss, logits
+
+
+def _check_logits(spec: EstimatorSpec, logits: Tensors) -> None:
+    expected = {entry["name"]: entry["depth"] if entry["one-hot"] else 1 for entry in spec.class_dict}
+    received = {name: value.shape[-1] if value.shape.rank == 2 else 1 for name, value in logits.items()}
+    if received != expected:
+        raise EstimatorError(
+            "The network's outputs are not the tasks' logits",
+            received=", ".join(f"{name} [B, {depth}]" for name, depth in received.items()),
+            expected=", ".join(f"{name} [B, {depth}]" for name, depth in expected.items()),
+            hint="model_fn returns a keras.Model from images to one tensor, or to a dict of task name -> tensor.",
+        )
 
 
 class Evaluation:
@@ -76,7 +89,14 @@ class Evaluation:
         self._keras_metrics: dict[str, keras.metrics.Metric] = {}
         # Traced now, so that a mistake in a user's metric_ops is found before hours of training, not after.
         function = tf.function(self._evaluate_batch, input_signature=input_fn().element_spec, autograph=False)
-        self._step = function.get_concrete_function()
+        try:
+            self._step = function.get_concrete_function()
+        except ValueError as error:
+            if "singleton tf.Variable" in str(error):
+                raise EstimatorError(
+                    "metric_ops makes a Keras metric", expected="metrics that __init__ has made, and that it updates"
+                ) from error
+            raise
 
     def __call__(self, step: int) -> dict[str, float]:
         """Evaluates.
@@ -106,7 +126,22 @@ class Evaluation:
 
         loss, logits = total_loss(self._spec, self._model, images, labels, training=False)
         metrics = self._spec.metric_ops(labels, self._spec.predictions(logits))
+        self._check_metrics(metrics)
         if taken := [name for name in RESERVED_METRICS if name in metrics]:
             raise FlagError(f"metric_ops returns a metric named {taken[0]}", expected=f"other names than {' and '.join(RESERVED_METRICS)}")
         self._keras_metrics = {name: metric for name, metric in metrics.items() if isinstance(metric, keras.metrics.Metric)}
         return {"loss": loss} | {name: value for name, value in metrics.items() if name not in self._keras_metrics}
+
+    @staticmethod
+    def _check_metrics(metrics: Any) -> None:
+        import keras
+
+        expected = "a dict of name -> a tensor with a value per example, or a Keras metric"
+        if not isinstance(metrics, dict):
+            raise EstimatorError("metric_ops returns something else than metrics", received=type(metrics).__name__, expected=expected)
+        for name, value in metrics.items():
+            if isinstance(value, tuple):
+                hint = "The pairs (value, update_op) of TensorFlow 1 are one value per example now."
+                raise EstimatorError(f"metric_ops returns a tuple for {name}", expected=expected, hint=hint)
+            if not isinstance(value, keras.metrics.Metric) and not tf.is_tensor(value):
+                raise EstimatorError(f"metric_ops returns something else for {name}", received=type(value).__name__, expected=expected)

@@ -7,16 +7,17 @@ Everything that is written appears whole or not at all: files and folders are wr
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import glob as local_glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, UserError
 
 if TYPE_CHECKING:
     from google.cloud import storage as gcs
@@ -159,8 +160,16 @@ def walk(folder: str) -> Iterator[Stat]:
         if isinstance(error, PermissionError):
             raise error
 
+    ancestors = {folder: frozenset((_identity(folder),))}
     for directory, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        above = ancestors.pop(directory)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in list(folders):
+            path = os.path.join(directory, name)
+            if (identity := _identity(path)) in above:
+                folders.remove(name)  # a link to a folder that it lies in
+            else:
+                ancestors[path] = above | {identity}
         for name in sorted(names):
             if not name.startswith("."):
                 path = os.path.join(directory, name)
@@ -227,8 +236,11 @@ def write_text(path: str, text: str) -> None:
 
 
 @contextlib.contextmanager
-def replacing_dir(path: str) -> Iterator[str]:
+def replacing_dir(path: str, marker: str) -> Iterator[str]:
     """A folder to write into, which takes the place of `path` when the block ends without an error.
+
+    Args:
+        marker: a file or folder that every folder of this kind has: one without it is not replaced.
 
     On an error what was written is removed; when the process is killed it stays under a hidden name that nothing reads, and the
     next writer of `path` removes it.
@@ -237,13 +249,16 @@ def replacing_dir(path: str) -> Iterator[str]:
         The local folder to write into.
 
     Raises:
-        FlagError: the place cannot be written to.
+        FlagError: the place cannot be written to, or holds something else.
+        UserError: the disk is full.
     """
+    check_replaceable(path, marker)
     path = mounted(path.rstrip("/"))
-    if is_gcs(path):
+    if is_gcs(path) or path.startswith(GCS_MOUNT):
+        # Folders in a bucket cannot be renamed, mounted or not: the marker comes last instead, and says that the rest is there.
         with temporary_dir() as aside:
             yield aside
-            upload_dir(aside, path)
+            _publish(aside, path, marker)
         return
     aside = _aside(path)
     try:
@@ -262,9 +277,34 @@ def replacing_dir(path: str) -> Iterator[str]:
             os.rename(path, previous)
         os.rename(aside, path)
         shutil.rmtree(previous, ignore_errors=True)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EBUSY):
+            raise UserError(f"{path} cannot be written", received=error.strerror, hint="Make room, or choose another place.") from error
         raise
+
+
+def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
+    """Checks that writing a folder to `path` destroys nothing: it is new, empty, or an older one of its kind.
+
+    Args:
+        marker: see `replacing_dir`.
+        keep: files and folders that must neither be replaced nor lie in what is.
+
+    Raises:
+        FlagError: it would.
+    """
+    path = mounted(path)
+    if is_gcs(path):
+        return
+    target = os.path.abspath(path)
+    if os.path.lexists(target) and not (
+        os.path.isdir(target) and (not os.listdir(target) or os.path.lexists(os.path.join(target, marker)))
+    ):
+        raise FlagError(f"{path} holds something else", expected=f"a new or empty folder, or one with {marker}, which is replaced")
+    for other in map(mounted, keep):
+        if not is_gcs(other) and os.path.join(os.path.abspath(other), "").startswith(os.path.join(target, "")):
+            raise FlagError(f"Writing {path} would replace {other}, which is read", expected="folders apart from each other")
 
 
 @contextlib.contextmanager
@@ -305,12 +345,31 @@ def temporary_dir() -> Iterator[str]:
         yield folder
 
 
-def upload_dir(folder: str, destination: str) -> None:
-    """Copies a local folder's files below a gs:// folder."""
-    bucket, prefix = split_gcs(destination)
+def _publish(folder: str, destination: str, marker: str) -> None:
+    """Copies a local folder to one in a bucket: first an older marker goes, then the files come, last the marker."""
+    names = [os.path.relpath(file.path, folder) for file in walk(folder)]
+    last = [name for name in names if name.split(os.sep)[0] == marker]
+    first = [name for name in names if name not in last]
+    if is_gcs(destination):
+        bucket, prefix = split_gcs(destination)
+        for file in list(walk(destination)):
+            _bucket(bucket).blob(split_gcs(file.path)[1]).delete()
+        for part in (first, last):
+            _upload(folder, part, bucket, prefix)
+        return
+    shutil.rmtree(os.path.join(destination, marker), ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(os.path.join(destination, marker))
+    shutil.rmtree(destination, ignore_errors=True)
+    for name in [*first, *last]:
+        target = os.path.join(destination, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(os.path.join(folder, name), target)
+
+
+def _upload(folder: str, names: list[str], bucket: str, prefix: str) -> None:
     from google.cloud.storage import transfer_manager
 
-    names = [os.path.relpath(file.path, folder) for file in walk(folder)]
     results = transfer_manager.upload_many_from_filenames(
         _bucket(bucket), names, source_directory=folder, blob_name_prefix=prefix.rstrip("/") + "/", worker_type="thread"
     )
@@ -336,6 +395,11 @@ def fetch(path: str, folder: str) -> str:
 def _aside(path: str) -> str:
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial-{uuid.uuid4().hex[:8]}")
+
+
+def _identity(folder: str) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _leftovers_of(path: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tf_image_classification import command_line, storage
 from tf_image_classification import flags as flag_table
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.flags import Flags
 from tf_image_classification.history import History
 from tf_image_classification.manifest import EVAL, TRAIN
@@ -127,6 +127,11 @@ def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, exp
 
     from tf_image_classification import checkpoints, dataset, hooks
 
+    flags.model_dir = storage.mounted(flags.model_dir)
+    if storage.is_gcs(flags.model_dir):
+        raise FlagError(
+            "--model_dir is in a bucket that is not mounted", received=flags.model_dir, expected="a local path or /gcs/BUCKET/..."
+        )
     spec.flags = flags
     spec.take_tasks(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
@@ -186,6 +191,8 @@ def _make(spec: EstimatorSpec, data: Manifest, flags: Flags) -> _Made:
     learning_rate = optimizers.make_schedule(flags, examples)
     with strategy.scope(), _precision(flags.mixed_precision):
         model = spec.get_model_fn(flags.checkpoint_path)(params)
+        if not isinstance(model, keras.Model):
+            raise EstimatorError("model_fn returns something else than a model", received=type(model).__name__, expected="a keras.Model")
         variables = checkpoints.trainable_variables(model, flags.trainable_scopes)
         optimizer = optimizers.make_optimizer(flags, learning_rate)
         if flags.mixed_precision:

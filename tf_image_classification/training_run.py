@@ -46,7 +46,7 @@ def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, 
     _log.info("Checkpoints: %s", flags.model_dir)
     spec = estimator_specs.load(flags.estimator, flags.packages)
     outcome = train_estimator.train_and_evaluate(spec, data, flags, export_dir=outputs.model)
-    with storage.replacing_dir(outputs.logs) as aside:
+    with storage.replacing_dir(outputs.logs, "eval") as aside:
         _copy_events(flags.model_dir, aside)
     storage.write_text(outputs.curves, curves.page(flags.model_dir))
     return outcome

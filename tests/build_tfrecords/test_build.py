@@ -243,7 +243,7 @@ def test_no_folder_is_replaced_but_a_data_set(tmp_path, place):
     root = pictures(tmp_path / "photos", {"cat": 3, "dog": 3})
     (tmp_path / "holds-something").mkdir()
     (tmp_path / "holds-something" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FlagError, match="--output_dir"):
+    with pytest.raises(FlagError, match=r"holds something else|lies in the data"):
         build_tfrecords.build(str(root), str(tmp_path / place))
     assert (tmp_path / "holds-something" / "thesis.txt").exists()
     assert len(list(root.glob("*/*.png"))) == 6
@@ -252,8 +252,24 @@ def test_no_folder_is_replaced_but_a_data_set(tmp_path, place):
 def test_a_data_set_is_not_built_over_the_shards_that_it_would_list(many, tmp_path):
     built = str(tmp_path / "data")
     build_tfrecords.build(str(many), built)
-    with pytest.raises(FlagError, match="overlap"):
+    with pytest.raises(FlagError, match="would replace"):
         build_tfrecords.build(built, built)
+
+
+def test_a_class_whose_only_images_are_held_out_is_an_error_not_unknown(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
+    (root / "zebra").mkdir()
+    held_out = next(f"{number}.png" for number in range(100) if sources.split_of(f"zebra/{number}.png", 0.2) == "eval")
+    shutil.copyfile(next((root / "cat").iterdir()), root / "zebra" / held_out)
+    with pytest.raises(DataError, match=r"1 of 3 classes have no training image\. Received: zebra"):
+        build_tfrecords.build(str(root), str(tmp_path / "data"))
+
+
+def test_class_names_that_look_numbered_are_kept_as_they_are(tmp_path):
+    root = pictures(tmp_path / "photos", {"0:cat": 20, "1:dog": 20})
+    built = build_tfrecords.build(str(root), str(tmp_path / "data"))
+    assert built.tasks[0].labels == ("0:cat", "1:dog")
+    assert manifest.read_labels(str(tmp_path / "data" / "labels.txt")) == ("0:cat", "1:dog")
 
 
 def test_an_older_data_set_is_replaced_whole(tmp_path):
@@ -354,7 +370,7 @@ def test_the_command_prints_its_folder_and_exits_with_0(tmp_path):
         (["--train_metadata", "nothing*", "--output_dir", "out"], 2, "nothing*"),
         (["--train_metadata", "nothing.csv", "--output_dir", "out"], 2, "The CSV does not exist. Received: nothing.csv"),
         (["--train_metadata", "photos", "--output_dir", "/proc/out"], 2, "Cannot write to /proc/out"),
-        (["--train_metadata", "photos", "--output_dir", "out", "--labels_file", "none.txt"], 2, "--labels_file does not exist"),
+        (["--train_metadata", "photos", "--output_dir", "out", "--labels_file", "none.txt"], 2, "The labels file does not exist"),
         (["--train_metadata", "photos", "--output_dir", "out", "--eval_fraction", "1"], 2, "--eval_fraction"),
         (["--train_metadata", "one-class", "--output_dir", "out"], 1, "single class"),
     ],

@@ -29,9 +29,9 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
     storage._client.cache_clear()
     model, folder = small(), tmp_path_factory.mktemp("uploaded")
-    (folder / "export").mkdir()
-    model.save(folder / "export" / "model.keras")
-    storage.upload_dir(str(folder), "gs://bucket/exported")
+    with storage.replacing_dir("gs://bucket/exported", "export") as aside:
+        os.mkdir(os.path.join(aside, "export"))
+        model.save(os.path.join(aside, "export", "model.keras"))
     state = tf.train.Checkpoint(model=model)
     for _ in range(2):
         state.save(str(folder / "ckpt"))

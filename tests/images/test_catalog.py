@@ -12,8 +12,10 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 from images import catalog
+from pipelines.compile import image_references
 from tests.conftest import REPOSITORY
 
 FRAMEWORK = "tf_image_classification"
@@ -139,3 +141,30 @@ def test_a_wrong_call_is_refused_before_anything_is_built(words, named):
     answer = subprocess.run([sys.executable, "-m", "images", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert answer.returncode == 2
     assert named in " ".join(answer.stderr.split())
+
+
+def test_without_docker_a_build_says_so(tmp_path):
+    answer = subprocess.run(
+        [sys.executable, "-m", "images", "build"], cwd=REPOSITORY, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 2
+    assert "Docker is not installed" in answer.stderr
+
+
+def test_cloud_build_builds_and_pushes_the_images_that_compile_names(tmp_path):
+    (step,) = yaml.safe_load((REPOSITORY / "images" / "cloudbuild.yaml").read_text())["steps"]
+    script = step["args"][-1]
+    for name, value in {"${_REGISTRY}": "registry.test/team", "${_IMAGES}": "", "$COMMIT_SHA": "0123abc"}.items():
+        script = script.replace(name, value)
+    called = tmp_path / "called"
+    for program in ("apk", "docker"):
+        (tmp_path / program).write_text(f'#!/bin/sh\necho {program} "$@" >>{called}\ncat >/dev/null\n')
+        (tmp_path / program).chmod(0o755)
+    (tmp_path / "python3").symlink_to(sys.executable)
+    subprocess.run(["sh", "-ec", script], cwd=REPOSITORY, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, stdin=subprocess.DEVNULL, check=True)
+    pushed = re.findall(r"^docker push (\S+)$", called.read_text(), re.MULTILINE)
+    assert set(image_references("registry.test/team").values()) <= set(pushed)
+    assert set(pushed) == {
+        image.reference("registry.test/team") for image in catalog.IMAGES.values() if not image.name.endswith(catalog.GPU)
+    }
+    assert "org.opencontainers.image.revision=0123abc" in called.read_text()

@@ -200,8 +200,8 @@ def test_paths_mean_in_a_container_what_they_mean_outside(built, image_folder, t
     assert (tmp_path / "runs" / "latest" / "data" / "labels.txt").read_text().split() == ["dark", "bright"]
 
 
-def test_a_container_that_vanishes_has_not_done_its_step(built, image_folder, tmp_path):
-    words = ["--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY]
+def start_until_training(words: list[str]) -> tuple[subprocess.Popen[str], list[str]]:
+    """A run whose training container has just begun, and what it has printed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines", "run", *words],
         cwd=REPOSITORY,
@@ -215,12 +215,34 @@ def test_a_container_that_vanishes_has_not_done_its_step(built, image_folder, tm
     for line in process.stdout:
         lines.append(line)
         if "Checkpoints: " in line:
-            running = docker("ps", "--quiet", "--filter", f"label=tf-image-classification.runs={tmp_path / 'runs'}").split()
-            docker("rm", "--force", *running)
-    assert process.wait() == 1, "".join(lines)
+            break
+    return process, lines
+
+
+def containers_of(runs: Path) -> list[str]:
+    return docker("ps", "--quiet", "--filter", f"label=tf-image-classification.runs={runs}").split()
+
+
+def test_a_container_that_vanishes_has_not_done_its_step(built, image_folder, tmp_path):
+    words = ["--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY]
+    process, lines = start_until_training(words)
+    docker("rm", "--force", *containers_of(tmp_path / "runs"))
+    rest, _ = process.communicate()
+    assert process.returncode == 1, "".join(lines) + rest
     answer = pipeline(*words)
     assert answer.returncode == 0, answer.stdout
     assert "Found image 'tf-image-classification/train" in answer.stdout
+
+
+def test_what_a_killed_run_left_in_docker_does_not_write_beside_the_next_run(built, image_folder, tmp_path):
+    words = ["--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY]
+    process, _ = start_until_training([*words, "--train_steps", "100000"])
+    process.kill()
+    process.communicate()
+    assert len(containers_of(tmp_path / "runs")) == 1
+    answer = pipeline(*words)
+    assert answer.returncode == 0, answer.stdout
+    assert containers_of(tmp_path / "runs") == []
 
 
 def test_an_image_that_was_not_built_is_said_before_anything_starts(docker_answers):

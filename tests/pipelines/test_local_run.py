@@ -89,6 +89,26 @@ def test_a_bad_flag_is_refused_before_anything_starts(tmp_path):
 
 
 @pytest.mark.slow
+def test_sigterm_reaches_the_step_which_saves_and_the_next_run_goes_on(tmp_path):
+    runs = tmp_path / "runs"
+    flags = ["--train_steps", "300", "--save_checkpoints_secs", "600"]
+    process = subprocess.Popen(
+        command(runs, *flags), cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "Step 100 of" in line:
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 1, "".join(lines)
+    assert "Stopped by SIGTERM" in "".join(lines)
+    answer = run(runs, *flags)
+    assert answer.returncode == 0, answer.stdout
+    assert re.search(r"Continuing from .*model\.ckpt-1\d\d", answer.stdout)
+
+
+@pytest.mark.slow
 def test_the_sample_reaches_its_accuracy_and_fine_tunes(tmp_path):
     runs = tmp_path / "runs"
     answer = run(runs)

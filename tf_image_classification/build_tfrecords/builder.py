@@ -65,9 +65,7 @@ def build(
         UserError: the disk is full, a worker process died, and the like.
     """
     given = {TRAIN: train_metadata} | ({EVAL: eval_metadata} if eval_metadata else {})
-    if labels_file and not storage.exists(labels_file):
-        raise FlagError("--labels_file does not exist", received=labels_file, expected="a text file with one class name per line")
-    labels = manifest.read_labels(labels_file) if labels_file else None
+    labels = manifest.read_labels(labels_file, numbered=True) if labels_file else None
     expanded = {side: sources.expand(metadata) for side, metadata in given.items()}
     _check_output(output_dir, expanded)
     if not fingerprint:
@@ -122,7 +120,7 @@ class _Build:
         started = time.monotonic()
         catalog = Catalog()
         try:
-            with storage.replacing_dir(output_dir) as folder:
+            with storage.replacing_dir(output_dir, manifest.FILE_NAME) as folder:
                 made = self._make(folder, catalog, labels, tasks)
                 made = replace(made, sources=self.given, fingerprint=fingerprint, versions=_versions())
                 _write_rejected(folder, catalog)
@@ -145,7 +143,9 @@ class _Build:
         if image_sources:
             self._fill(catalog, image_sources)
             if tasks is None and TRAIN in image_sources:
-                tasks = _tasks_of_images(catalog, sources.task_names(image_sources[TRAIN]), labels)
+                # Held-out images are training metadata too: a class that has no others is an error, not unknown.
+                named_in = (TRAIN,) if EVAL in self.expanded else (TRAIN, EVAL)
+                tasks = _tasks_of_images(catalog, named_in, sources.task_names(image_sources[TRAIN]), labels)
         if contents:
             tasks = (
                 passed_on.fit(contents, tasks) if tasks else passed_on.tasks_of(contents, labels or passed_on.built_labels(self.expanded))
@@ -253,11 +253,12 @@ class _Build:
                     )
 
 
-def _tasks_of_images(catalog: Catalog, names: Sequence[str], labels: tuple[str, ...] | None) -> tuple[Task, ...]:
-    """The tasks of training images, whose classes are those of a labels file or the ones that occur."""
+def _tasks_of_images(catalog: Catalog, sides: Sequence[str], names: Sequence[str], labels: tuple[str, ...] | None) -> tuple[Task, ...]:
+    """The tasks of images, whose classes are those of a labels file or the ones that occur on `sides`."""
     if labels and len(names) > 1:
         raise DataError("A labels file names the classes of one task", received=", ".join(names), expected="one label column")
-    return tuple(Task(name, labels or sources.order_labels(catalog.class_counts(TRAIN, index))) for index, name in enumerate(names))
+    occurring = [{label for side in sides for label in catalog.class_counts(side, index)} for index in range(len(names))]
+    return tuple(Task(name, labels or sources.order_labels(found)) for name, found in zip(names, occurring, strict=True))
 
 
 def _tasks_for_images(tasks: Sequence[Task], beside_tfrecords: bool) -> tuple[Task, ...]:
@@ -282,23 +283,15 @@ def _check_task_names(image_sources: Mapping[str, list[Source]], tasks: Sequence
 
 def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None:
     """Refuses to replace anything but a data set, and to write into the data or over it."""
-    output_dir = storage.mounted(output_dir)
-    if storage.is_gcs(output_dir):
-        return
-    target = os.path.abspath(output_dir)
-    replaceable = os.path.isdir(target) and (not os.listdir(target) or os.path.exists(os.path.join(target, manifest.FILE_NAME)))
-    if os.path.lexists(target) and not replaceable:
-        raise FlagError(
-            "--output_dir holds something else", received=output_dir, expected="a new or empty folder, or a data set to replace"
-        )
-    for source in itertools.chain(*expanded.values()):
+    given = list(itertools.chain(*expanded.values()))
+    storage.check_replaceable(output_dir, manifest.FILE_NAME, [source.path for source in given])
+    target = os.path.join(os.path.abspath(storage.mounted(output_dir)), "")
+    for source in given:
         path = storage.mounted(source.path)
-        if not storage.is_gcs(path):
-            path = os.path.abspath(path)
-            inner, outer = os.path.join(path, ""), os.path.join(target, "")
-            if inner.startswith(outer) or (source.kind != sources.CSV and outer.startswith(inner)):
-                received = f"{output_dir} and {source.path}"
-                raise FlagError("--output_dir and the metadata overlap", received=received, expected="separate folders")
+        if source.kind != sources.CSV and not storage.is_gcs(path) and target.startswith(os.path.join(os.path.abspath(path), "")):
+            raise FlagError(
+                "--output_dir lies in the data", received=f"{output_dir} and {source.path}", expected="folders apart from each other"
+            )
 
 
 def _write_rejected(folder: str, catalog: Catalog) -> None:

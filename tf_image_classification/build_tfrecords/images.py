@@ -6,6 +6,7 @@ or PNG that lacks nothing but its end marker counts as truncated, because Tensor
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -109,6 +110,10 @@ def read(path: str) -> bytes:
         raise RejectedImage(PERMISSION_DENIED) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         raise RejectedImage(FILE_NOT_FOUND) from None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise RejectedImage(FILE_NOT_FOUND) from None
+        raise
     if not data:
         raise RejectedImage(EMPTY)
     return data

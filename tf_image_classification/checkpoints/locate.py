@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from tf_image_classification import storage
-from tf_image_classification.errors import CheckpointError
+from tf_image_classification.errors import CheckpointError, MissingCheckpointError
 
 TENSORFLOW, KERAS, H5 = "TensorFlow checkpoint", ".keras file", ".h5 weights"
 EXPECTED = (
@@ -52,7 +52,7 @@ def locate(path: str) -> Found:
         raise CheckpointError(f"The checkpoint {prefix} is not complete: its .index file is missing", received=path)
     folder = os.path.dirname(path)
     beside = sorted({_V2_SUFFIX.sub("", name) for name in _checkpoints_of(folder)}) if folder and storage.is_dir(folder) else []
-    raise CheckpointError(
+    raise MissingCheckpointError(
         "There is no such checkpoint",
         received=path,
         expected=EXPECTED,

@@ -57,8 +57,9 @@ def evaluate(
     from tf_image_classification.evaluate import model, report, scoring
 
     data = manifest.read(eval_data) if isinstance(eval_data, str) else eval_data
+    storage.check_replaceable(output_dir, METRICS, [model_dir, data.folder])
     try:
-        with storage.replacing_dir(output_dir) as folder, model.load(model_dir) as served:
+        with storage.replacing_dir(output_dir, METRICS) as folder, model.load(model_dir) as served:
             if spec:
                 _prepare(spec, served)
             scored = scoring.score(served, data, os.path.join(folder, PREDICTIONS), batch_size=batch_size, spec=spec)

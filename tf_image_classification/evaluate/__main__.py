@@ -19,10 +19,11 @@ def _command(argv: Sequence[str] | None) -> None:
     parser.add_flags(table, required)
     given = parser.parse_flags(table, argv, required)
 
-    from tf_image_classification.evaluate import REPORT, evaluate, model
+    from tf_image_classification.evaluate import METRICS, REPORT, evaluate, model
 
     _, tasks = model.read_tasks(given.model)
     found = sources.expand(given.eval_metadata)  # says what is missing before TensorFlow takes its seconds to load
+    storage.check_replaceable(given.output_dir, METRICS, [given.model, *(source.path for source in found)])
 
     from tf_image_classification import estimator_specs
 

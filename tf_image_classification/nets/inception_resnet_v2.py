@@ -76,7 +76,6 @@ NETS = (
         name="inception_resnet_v2",
         scope="InceptionResnetV2",
         default_size=299,
-        min_size=75,
         preprocessing="inception",
         head="Logits/Logits",
         aux="AuxLogits",

@@ -51,7 +51,6 @@ NETS = (
         name="inception_v1",
         scope="InceptionV1",
         default_size=224,
-        min_size=32,
         preprocessing="inception",
         head="Logits/Conv2d_0c_1x1",
         dropout=0.2,

@@ -60,7 +60,6 @@ NETS = (
         name="inception_v2",
         scope="InceptionV2",
         default_size=224,
-        min_size=32,
         preprocessing="inception",
         head="Logits/Conv2d_1c_1x1",
         dropout=0.2,

@@ -76,7 +76,6 @@ NETS = (
         name="inception_v3",
         scope="InceptionV3",
         default_size=299,
-        min_size=75,
         preprocessing="inception",
         head="Logits/Conv2d_1c_1x1",
         aux="AuxLogits",

@@ -79,7 +79,6 @@ NETS = (
         name="inception_v4",
         scope="InceptionV4",
         default_size=299,
-        min_size=75,
         preprocessing="inception",
         head="Logits/Logits",
         aux="AuxLogits",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import keras
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification import flags
 from tf_image_classification.nets.layers import Layers, Norm, Tensor
 
 
@@ -19,7 +19,6 @@ class Net:
         name: the value of --model_name.
         scope: slim's variable scope, the first part of every variable's name.
         default_size: height and width in pixels that the released weights were trained for.
-        min_size: the least height and width that reach the logits.
         preprocessing: what the pixels become: 'inception' [-1, 1]; 'vgg' RGB minus its mean; 'unit' [-1, 1], resized only.
         head: slim's scope of the logits, relative to `scope`.
         aux: scope of an auxiliary head that slim's checkpoints hold and that is not built here.
@@ -31,7 +30,6 @@ class Net:
     name: str
     scope: str
     default_size: int
-    min_size: int
     preprocessing: str
     head: str
     aux: str = ""
@@ -43,6 +41,11 @@ class Net:
     initializer: Callable[[], keras.initializers.Initializer]
     regularize_biases: bool = False
     body: Callable[[Layers, Tensor], Tensor]
+
+    @property
+    def min_size(self) -> int:
+        """The least height and width in pixels that reach the logits."""
+        return flags.LEAST_IMAGE_SIZE[self.name]
 
     @property
     def head_scopes(self) -> tuple[str, ...]:
@@ -67,12 +70,7 @@ class Net:
         Raises:
             FlagError: the images are too small for this network.
         """
-        if image_size < self.min_size:
-            raise FlagError(
-                f"--image_size is too small for {self.name}",
-                received=image_size,
-                expected=f"{self.min_size} pixels or more, best {self.default_size}",
-            )
+        flags.check_image_size(self.name, image_size)
         layers = Layers(
             scope=self.scope,
             weight_decay=weight_decay,

@@ -19,7 +19,6 @@ NETS = (
         name="small",
         scope="Small",
         default_size=32,
-        min_size=8,
         preprocessing="unit",
         head="Logits",
         params=57_354,

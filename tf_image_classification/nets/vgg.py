@@ -25,7 +25,6 @@ def _vgg(name: str, convolutions: tuple[int, ...], params: int) -> Net:
         name=name,
         scope=name,
         default_size=224,
-        min_size=224,  # fc6 needs a 7x7 map after five halvings
         preprocessing="vgg",
         head="fc8",
         dropout=0.5,
