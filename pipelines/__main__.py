@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pipelines import backend, template
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import FlagError
 
 _HELP = """usage: python -m pipelines COMMAND [options]
 
