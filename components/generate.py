@@ -112,11 +112,13 @@ def _replace(text: str, begin: str, end: str, content: str) -> str:
 def main() -> None:
     """Writes the files; with --check only says which are out of date, and exits with 1 if any is."""
     check = sys.argv[1:] == ["--check"]
-    stale = [(path, wanted) for path, now, wanted in generated() if now != wanted]
-    for path, wanted in stale:
-        print(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}")
-        if not check:
-            path.write_text(wanted)
+    stale = False
+    for path, now, wanted in generated():
+        if now != wanted:
+            stale = True
+            print(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}")
+            if not check:
+                path.write_text(wanted)  # at once: a component's README is made from what its source says then
     if check and stale:
         print("Run `make generate`.")
         sys.exit(1)

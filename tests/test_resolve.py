@@ -75,6 +75,12 @@ def test_metadata_that_is_not_given_or_not_there_is_an_error(tmp_path):
         resolved(train_metadata=str(tmp_path / "none"))
 
 
+def test_images_that_are_too_small_for_the_network_are_refused_before_anything_is_built(image_folder):
+    with pytest.raises(FlagError, match="too small for inception_v3"):
+        resolved(train_metadata=str(image_folder), model_name="inception_v3", image_size=74)
+    resolved(train_metadata=str(image_folder), model_name="inception_v3", image_size=4, estimator="own:Spec")
+
+
 def test_it_needs_no_tensorflow(image_folder):
     program = (
         "import sys\nfrom tf_image_classification import flags, resolve\n"

@@ -42,6 +42,10 @@ class MissingCheckpointError(FlagError, CheckpointError):
     """Nothing lies where a flag says that a checkpoint is."""
 
 
+class MissingDataError(FlagError, DataError):
+    """Nothing lies where a flag says that data is."""
+
+
 class EstimatorError(UserError, ValueError):
     """A method of an EstimatorSpec returned something else than its contract says."""
 

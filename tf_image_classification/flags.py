@@ -166,10 +166,7 @@ def validate(values: Mapping[str, object], names: Iterable[str]) -> Flags:
     for name in values:
         if name not in known:
             raise unknown_flag(name, known)
-    flags = Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
-    if "model_name" in known and flags.estimator is None:
-        check_image_size(flags.model_name, flags.image_size)
-    return flags
+    return Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
 
 
 def check_image_size(model_name: str, image_size: int) -> None:
@@ -284,7 +281,8 @@ FLAGS: tuple[Flag, ...] = (
     Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", least=1),
     Flag("train_steps", int, 20, COMMON,
          "Global step at which training ends. It is absolute: a resumed training counts the steps it has already made.", least=1),
-    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1, most=8192),
+    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1, most=8192,
+         steps=(RESOLVE_STEP, TRAIN_STEP)),
     Flag("eval_freq", int, 5, COMMON, "Evaluation batches in each evaluation during training.", least=1),
     Flag("eval_throttle_secs", int, 120, COMMON, "Seconds between evaluations during training; there is always one at the end.", least=0),
     Flag("debug", bool, False, COMMON, "Debug mode: the data set is not shuffled."),
@@ -306,10 +304,10 @@ FLAGS: tuple[Flag, ...] = (
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.",
          choices=tuple(LEAST_IMAGE_SIZE),
-         steps=(TRAIN_STEP,), ours=True),
+         steps=(RESOLVE_STEP, TRAIN_STEP), ours=True),
     Flag("estimator", str, None, MODEL,
          "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
-         commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), ours=True),
+         commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), ours=True),
     Flag("packages", str, None, MODEL,
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a folder of their own.",
          commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), several=True, ours=True),

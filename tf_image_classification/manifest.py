@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tf_image_classification import storage
-from tf_image_classification.errors import DataError, FlagError
+from tf_image_classification.errors import DataError, MissingDataError
 
 FILE_NAME, LABELS_FILE = "manifest.json", "labels.txt"
 FORMAT = 1
@@ -171,14 +171,14 @@ def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
         numbered: lines may be slim's `id:name`, if all of them are. What this project wrote is taken as it stands.
 
     Raises:
-        FlagError: there is no such file.
+        MissingDataError: there is no such file.
         DataError: it is no text, or empty, or a name stands there twice.
     """
     expected = "a text file with one class name per line"
     try:
         lines = [line.strip() for line in storage.read_text(path).splitlines()]
     except (FileNotFoundError, IsADirectoryError):
-        raise FlagError("The labels file does not exist", received=path, expected=expected) from None
+        raise MissingDataError("The labels file does not exist", received=path, expected=expected) from None
     except UnicodeDecodeError:
         raise DataError("The labels file is not UTF-8 text", received=path, expected=expected) from None
     while lines and not lines[-1]:

@@ -9,6 +9,7 @@ import os
 from typing import NamedTuple
 
 from tf_image_classification import build_tfrecords, dates, storage
+from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
 
@@ -36,11 +37,13 @@ def resolve(flags: Flags) -> Resolved:
     """Looks at what the flags of the resolve step name.
 
     Raises:
-        FlagError: something that is named is not there.
+        FlagError: something that is named is not there, or images are too small for the network.
         MissingCheckpointError: nothing is found at --checkpoint_path.
     """
     if flags.train_metadata is None:
         raise FlagError("--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords")
+    if flags.estimator is None:
+        flag_table.check_image_size(flags.model_name, flags.image_size)
     train_metadata, eval_metadata = (_of_today(metadata) for metadata in (flags.train_metadata, flags.eval_metadata or ""))
     fingerprint = build_tfrecords.fingerprint(
         train_metadata,

@@ -83,6 +83,8 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         _log.warning("--model_dir is not set: using the temporary folder %s", flags.model_dir)
     flags.model_dir = distribution.trial_dir(flags.model_dir)
     spec = estimator_specs.instantiate(spec_class) if spec_class else estimator_specs.load(flags.estimator, flags.packages)
+    if isinstance(spec, estimator_specs.BuiltInEstimator):
+        flag_table.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and tf.train.latest_checkpoint(flags.model_dir) is None:
         locate.locate(flags.checkpoint_path)  # says what is missing before images are read
     data = dataset.prepare_training(

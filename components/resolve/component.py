@@ -11,9 +11,12 @@ def resolve(
     checkpoint_path: str = "",
     train_metadata: str = "",
     eval_metadata: str = "",
+    image_size: int = 299,
     labels_file: str = "",
     image_root: str = "",
     eval_fraction: float = 0.2,
+    model_name: str = "small",
+    estimator: str = "",
     # flags: end
 ) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):
     """Turns the paths that the pipeline was given into concrete ones, and fingerprints what lies there now.
