@@ -14,7 +14,7 @@ from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
 _FORMS = {
-    "cpu": (re.compile(r"[0-9]+(\.[0-9]+)?m?"), "a number of cores, as 8"),
+    "cpu": (re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?m?"), "a number of cores, as 8"),
     "memory": (re.compile(r"[1-9][0-9]*(E|Ei|P|Pi|T|Ti|G|Gi|M|Mi|K|Ki)?"), "a whole number and a unit, as 32G"),
     "accelerator": (re.compile(r"[A-Za-z0-9_.\-/]+:[1-9][0-9]*"), "TYPE:COUNT, as NVIDIA_TESLA_T4:1"),
 }

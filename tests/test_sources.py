@@ -239,3 +239,22 @@ def test_the_fingerprint_changes_with_anything_that_could_change_the_data(tmp_pa
     assert changed() == [False, False, False, True]
     write(Path(table), "a.jpg,cat\nb.jpg,cat\n")
     assert changed() == [True, True, False, False]
+
+
+def test_tfrecords_that_are_named_twice_are_a_wrong_call(tmp_path):
+    for name in ("a.tfrecord", "b.tfrecord"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(FlagError, match="twice"):
+        sources.expand(f"{tmp_path}/*.tfrecord,{tmp_path}/./a.tfrecord")
+
+
+def test_the_fraction_held_out_is_part_of_the_fingerprint_only_where_it_decides(tmp_path):
+    for side in ("train", "eval"):
+        (tmp_path / side / "cat").mkdir(parents=True)
+        (tmp_path / side / "cat" / "1.png").write_bytes(side.encode())
+
+    def fingerprint(fraction: float, evaluation: str | None) -> str:
+        return sources.fingerprint(str(tmp_path / "train"), evaluation, eval_fraction=fraction)
+
+    assert fingerprint(0.1, None) != fingerprint(0.2, None)
+    assert fingerprint(0.1, str(tmp_path / "eval")) == fingerprint(0.2, str(tmp_path / "eval"))

@@ -13,6 +13,7 @@ import json
 import os
 import posixpath
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def expand(metadata: str) -> list[Source]:
     """The sources that a metadata text names, separated by commas; globs are resolved.
 
     Raises:
-        FlagError: a part names nothing, or images and TFRecords are mixed.
+        FlagError: a part names nothing, images and TFRecords are mixed, or a TFRecord file is named twice.
     """
     parts = [metadata] if "," in metadata and storage.exists(metadata) else [part.strip() for part in metadata.split(",")]
     sources = [source for part in parts if part for source in _expand_part(part)]
@@ -90,6 +91,9 @@ def expand(metadata: str) -> list[Source]:
             expected="either CSVs and folders of images, or TFRecords",
             hint="Build TFRecords of the images first.",
         )
+    times = Counter(os.path.normpath(path) for source in sources if source.kind == TFRECORD for path in source.files or (source.path,))
+    if twice := [path for path, number in times.items() if number > 1]:
+        raise FlagError("The metadata names TFRecords twice", received=", ".join(twice[:5]), expected="each file once")
     return sources
 
 
@@ -316,7 +320,7 @@ def fingerprint(
     No image is read. The order of listings plays no part: the digests of the items are added up.
 
     Args:
-        eval_fraction: part of the fingerprint when given.
+        eval_fraction: part of the fingerprint when it decides what is held out: when there is no `eval_metadata`.
 
     Returns:
         64 hexadecimal digits.
@@ -326,7 +330,7 @@ def fingerprint(
     """
     sides = [(manifest.TRAIN, train_metadata)] + ([(manifest.EVAL, eval_metadata)] if eval_metadata else [])
     items: Iterator[tuple[object, ...]] = itertools.chain(
-        [("eval_fraction", eval_fraction)],
+        [] if eval_metadata else [("eval_fraction", eval_fraction)],
         [("labels", _labels_digest(labels_file))] if labels_file else [],
         *(_items(side, source, image_root or None) for side, metadata in sides for source in expand(metadata)),
     )

@@ -142,6 +142,7 @@ def test_an_accelerator_selects_the_gpu_image_of_its_step_alone():
     ("option", "value"),
     [
         ("cpu", "eight"),
+        ("cpu", "0"),
         ("memory", "32 gigabytes"),
         ("accelerator", "NVIDIA_TESLA_T4"),
         ("accelerator", "T4:0"),
