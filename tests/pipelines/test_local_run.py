@@ -133,14 +133,14 @@ def test_the_sample_reaches_its_accuracy_and_fine_tunes(tmp_path):
 def test_a_run_that_is_killed_in_every_step_ends_complete_and_does_no_finished_step_again(tmp_path):
     runs = tmp_path / "runs"
     flags = ["--save_checkpoints_secs", "0.5", "--train_steps", "150"]
-    kill_when(runs, flags, "Executing task 'build-tfrecords'", delay=0.4)
+    first = kill_when(runs, flags, "Executing task 'build-tfrecords'", delay=0.2)
     interrupted = kill_when(runs, flags, r"Saved checkpoint .*model\.ckpt-[1-9]")
-    killed = kill_when(runs, flags, "Executing task 'evaluate'", delay=2)
+    killed = kill_when(runs, flags, "Executing task 'evaluate'", delay=1)
     assert "Continuing from" in killed
     assert "evaluate" not in executed(killed)
     answer = run(runs, *flags)
     assert answer.returncode == 0, answer.stdout
-    done = [step for output in (interrupted, killed, answer.stdout) for step in executed(output)]
+    done = [step for output in (first, interrupted, killed, answer.stdout) for step in executed(output)]
     assert done.count("build-tfrecords") == 1
     assert done.count("train") == 1
     assert executed(answer.stdout) == ["resolve", "evaluate", "gate"]
