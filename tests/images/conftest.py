@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from images import catalog
 from tests.conftest import REPOSITORY
 
 
@@ -31,5 +32,5 @@ def built(docker_answers) -> dict[str, str]:
         [sys.executable, "-m", "images", "build"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
     assert answer.returncode == 0, answer.stdout
-    references = answer.stdout.splitlines()[-3:]
-    return {reference.partition("/")[2].partition(":")[0]: reference for reference in references}
+    names = [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]
+    return dict(zip(names, answer.stdout.splitlines()[-len(names) :], strict=True))
