@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import json
 import re
 import threading
@@ -63,7 +64,7 @@ class Fault:
         return self.times > 0 and request.method == self.method and re.search(self.path, request.path) is not None
 
 
-class Service:
+class Service(abc.ABC):
     """An HTTP service on a free port of 127.0.0.1. Subclasses give its routes: (method, werkzeug rule, handler)."""
 
     def __init__(self, port: int = 0) -> None:
@@ -79,8 +80,9 @@ class Service:
         self._server = make_server("127.0.0.1", port, self._answer, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
+    @abc.abstractmethod
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
-        raise NotImplementedError
+        """(method, path, what answers it) of each address that the service has."""
 
     @property
     def url(self) -> str:
