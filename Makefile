@@ -14,10 +14,11 @@ help:  ## list the targets
 
 setup: $(READY)  ## install everything into .venv (the other targets do it when needed)
 
+# The lock names everything, so pip is to resolve nothing: asked for an extra, it would look past the lock to what is newest.
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --compile --requirement requirements/dev.txt
+	$(BIN)/pip install --quiet --compile --no-deps --requirement requirements/dev.txt
 	$(BIN)/pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
