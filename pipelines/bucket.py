@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipelines.google_errors import spoken
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
+from tf_image_classification.google_errors import spoken
 
 
 def check(pipeline_root: str, create_options: str = "") -> None:

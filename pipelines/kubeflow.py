@@ -22,9 +22,9 @@ from kfp import client as kfp_client
 
 from pipelines import backend, bucket, template
 from pipelines.backend import Plan, Run, Schedule, Submission, Task
-from pipelines.google_errors import ServiceError
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
+from tf_image_classification.google_errors import ServiceError
 
 _STATES = {
     "RUNNING": backend.RUNNING,

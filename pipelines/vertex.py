@@ -17,8 +17,8 @@ from google.protobuf import field_mask_pb2, json_format
 
 from pipelines import backend, bucket, template
 from pipelines.backend import Plan, Run, Schedule, Submission, Task
-from pipelines.google_errors import RETRY, retrying, spoken
 from tf_image_classification.errors import FlagError
+from tf_image_classification.google_errors import RETRY, retrying, spoken
 
 _RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
@@ -74,7 +74,7 @@ class Vertex:
         """
         job = _job(submission)
         lost: list[Exception] = []
-        with spoken(_SERVICE, "submit a run", _ROLE):
+        with spoken(_SERVICE, "submit a run", _ROLE, again="The same command with the same --run_id never starts a second run."):
             try:
                 made = self._runs.create_pipeline_job(
                     parent=self._parent,

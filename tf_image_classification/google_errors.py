@@ -47,13 +47,14 @@ class ServiceError(UserError):
 
 
 @contextlib.contextmanager
-def spoken(service: str, doing: str, role: str = "") -> Iterator[None]:
+def spoken(service: str, doing: str, role: str = "", again: str = "It is safe to ask again.") -> Iterator[None]:
     """Turns what a service refuses within the block into one paragraph.
 
     Args:
         service: as 'Vertex AI'.
         doing: what was asked for, as 'submit a run'.
         role: what gives the permission for it.
+        again: what the user is told when the answer was lost: the request may have been carried out.
 
     Raises:
         FlagError: what was asked for is not there, or the request itself is wrong.
@@ -62,13 +63,13 @@ def spoken(service: str, doing: str, role: str = "") -> Iterator[None]:
     try:
         yield
     except (exceptions.Forbidden, exceptions.Unauthorized) as error:
-        hint = f"Ask for {role} on the project, and check --project." if role else "Check the account and --project."
+        hint = f"Ask for {role} on the project, and check its name." if role else "Check the account and the project's name."
         raise ServiceError(f"{service} does not let this account {doing}", received=_message(error), hint=hint) from None
     except exceptions.TooManyRequests as error:
         raise ServiceError(
             f"A quota of {service} is used up; cannot {doing} now",
             received=_message(error),
-            hint="Try again later, or ask for more under IAM & Admin > Quotas. Nothing was started.",
+            hint="Try again later, or ask for more under IAM & Admin > Quotas.",
         ) from None
     except exceptions.NotFound as error:
         raise FlagError(f"{service} cannot {doing}: it is not there", received=_message(error)) from None
@@ -85,13 +86,13 @@ def spoken(service: str, doing: str, role: str = "") -> Iterator[None]:
             raise ServiceError(
                 f"{service} cannot be reached; cannot {doing}",
                 received=error.request.url if isinstance(error, requests.ConnectionError) and error.request else error,
-                hint="Check --location, --api_endpoint and the network. Nothing was sent.",
+                hint="Check the location, the service's address and the network. Nothing was sent.",
             ) from None
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
         raise ServiceError(
             f"{service} did not answer; cannot {doing}",
             received=_message(cause),
-            hint="The request may have been carried out. The same command with the same --run_id never starts a second run.",
+            hint=f"The request may have been carried out. {again}",
         ) from None
     except exceptions.GoogleAPICallError as error:
         raise ServiceError(f"{service} cannot {doing}", received=_message(error)) from None
