@@ -19,12 +19,11 @@ from pipelines import backend, bucket, template
 from pipelines.backend import Plan, Run, Schedule, Submission, Task
 from tf_image_classification.errors import FlagError
 from tf_image_classification.google_errors import RETRY, retrying, spoken
+from tf_image_classification.vertex.client import ROLE, SERVICE, client_options
 
 _RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
 _KEY = re.compile(r"projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+")
 _NETWORK = re.compile(r"projects/[^/]+/global/networks/[^/]+")
-_SERVICE = "Vertex AI"
-_ROLE = "roles/aiplatform.user"
 _ZONE = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)")
 _SHORT = field_mask_pb2.FieldMask(paths=["name", "display_name", "state", "create_time", "end_time", "error", "schedule_name"])
 _RUN_STATES = {
@@ -56,10 +55,10 @@ class Vertex:
     def __init__(self, project: str, location: str, api_endpoint: str = "") -> None:
         self._project, self._location = project, location
         self._parent = f"projects/{project}/locations/{location}"
-        with spoken(_SERVICE, "sign in"):
-            options = _client_options(location, api_endpoint)
-            self._runs = vertex.PipelineServiceClient(transport="rest", **options)
-            self._schedules = vertex.ScheduleServiceClient(transport="rest", **options)
+        with spoken(SERVICE, "sign in"):
+            options = client_options(location, api_endpoint)
+            self._runs = vertex.PipelineServiceClient(**options)
+            self._schedules = vertex.ScheduleServiceClient(**options)
 
     def check_root(self, pipeline_root: str) -> None:
         """Makes sure that there is a root, and that its bucket is there."""
@@ -74,7 +73,7 @@ class Vertex:
         """
         job = _job(submission)
         lost: list[Exception] = []
-        with spoken(_SERVICE, "submit a run", _ROLE, again="The same command with the same --run_id never starts a second run."):
+        with spoken(SERVICE, "submit a run", ROLE, again="The same command with the same --run_id never starts a second run."):
             try:
                 made = self._runs.create_pipeline_job(
                     parent=self._parent,
@@ -94,7 +93,7 @@ class Vertex:
 
     def run(self, run_id: str) -> Run:
         """A run as it stands now."""
-        with spoken(_SERVICE, f"show the run {run_id}", _ROLE):
+        with spoken(SERVICE, f"show the run {run_id}", ROLE):
             return self._as_run(self._runs.get_pipeline_job(name=self._name(run_id), retry=RETRY))
 
     def runs(self, limit: int, schedule: str = "") -> list[Run]:
@@ -106,12 +105,12 @@ class Vertex:
         )
         if schedule:
             request.filter = f'schedule_name="{schedule}"'
-        with spoken(_SERVICE, "list runs", _ROLE):
+        with spoken(SERVICE, "list runs", ROLE):
             return [self._as_run(job) for job in itertools.islice(self._runs.list_pipeline_jobs(request, retry=RETRY), limit)]
 
     def cancel(self, run_id: str) -> None:
         """Asks a run to end."""
-        with spoken(_SERVICE, f"cancel the run {run_id}", _ROLE):
+        with spoken(SERVICE, f"cancel the run {run_id}", ROLE):
             self._runs.cancel_pipeline_job(name=self._name(run_id), retry=RETRY)
 
     def create_schedule(self, name: str, plan: Plan, submission: Submission) -> Schedule:
@@ -135,7 +134,7 @@ class Vertex:
                     return found
             return self._schedules.create_schedule(parent=self._parent, schedule=wanted, timeout=60)
 
-        with spoken(_SERVICE, "create a schedule", _ROLE):
+        with spoken(SERVICE, "create a schedule", ROLE):
             return self._as_schedule(RETRY(create)())
 
     def schedule(self, name: str) -> Schedule:
@@ -146,7 +145,7 @@ class Vertex:
         """
         found = self._found(name)
         if not found and name.isdigit():
-            with spoken(_SERVICE, f"show the schedule {name}", _ROLE):
+            with spoken(SERVICE, f"show the schedule {name}", ROLE):
                 found = [self._schedules.get_schedule(name=f"{self._parent}/schedules/{name}", retry=RETRY)]
         if not found:
             known = ", ".join(one.name for one in self.schedules())
@@ -157,18 +156,18 @@ class Vertex:
 
     def schedules(self) -> list[Schedule]:
         """All schedules, the newest first."""
-        with spoken(_SERVICE, "list schedules", _ROLE):
+        with spoken(SERVICE, "list schedules", ROLE):
             request = vertex.ListSchedulesRequest(parent=self._parent, order_by="create_time desc")
             return [self._as_schedule(found) for found in self._schedules.list_schedules(request, retry=RETRY)]
 
     def pause(self, schedule: Schedule) -> None:
         """Starts no more runs until it is resumed."""
-        with spoken(_SERVICE, "pause a schedule", _ROLE):
+        with spoken(SERVICE, "pause a schedule", ROLE):
             self._schedules.pause_schedule(name=schedule.id, retry=RETRY)
 
     def resume(self, schedule: Schedule, catch_up: bool) -> None:
         """Goes on; `catch_up` also starts the runs that the pause left out."""
-        with spoken(_SERVICE, "resume a schedule", _ROLE):
+        with spoken(SERVICE, "resume a schedule", ROLE):
             self._schedules.resume_schedule(vertex.ResumeScheduleRequest(name=schedule.id, catch_up=catch_up), retry=RETRY)
 
     def update_schedule(self, schedule: Schedule, plan: Plan, submission: Submission) -> Schedule:
@@ -186,7 +185,7 @@ class Vertex:
         if not mask:
             return schedule
         try:
-            with spoken(_SERVICE, "update a schedule", _ROLE):
+            with spoken(SERVICE, "update a schedule", ROLE):
                 return self._as_schedule(
                     self._schedules.update_schedule(
                         schedule=wanted, update_mask=field_mask_pb2.FieldMask(paths=mask), retry=RETRY, timeout=60
@@ -199,14 +198,14 @@ class Vertex:
 
     def delete_schedule(self, schedule: Schedule) -> None:
         """Deletes a schedule; runs that it has started stay."""
-        with spoken(_SERVICE, "delete a schedule", _ROLE):
+        with spoken(SERVICE, "delete a schedule", ROLE):
             self._schedules.delete_schedule(name=schedule.id, retry=RETRY).result(timeout=120)
 
     def _name(self, run_id: str) -> str:
         return f"{self._parent}/pipelineJobs/{run_id}"
 
     def _found(self, name: str) -> list[vertex.Schedule]:
-        with spoken(_SERVICE, "list schedules", _ROLE):
+        with spoken(SERVICE, "list schedules", ROLE):
             request = vertex.ListSchedulesRequest(parent=self._parent, filter=f'display_name="{name}"')
             return list(self._schedules.list_schedules(request, retry=RETRY))
 
@@ -256,15 +255,6 @@ class Vertex:
             started_runs=schedule.started_run_count,
             link=f"https://console.cloud.google.com/vertex-ai/pipelines/schedules/{_id(schedule.name)}?project={self._project}",
         )
-
-
-def _client_options(location: str, api_endpoint: str) -> dict[str, Any]:
-    endpoint = api_endpoint or f"{location}-aiplatform.googleapis.com"
-    if not endpoint.startswith("http://"):
-        return {"client_options": {"api_endpoint": endpoint}}
-    from google.auth.credentials import AnonymousCredentials
-
-    return {"client_options": {"api_endpoint": endpoint}, "credentials": AnonymousCredentials()}
 
 
 def _job(submission: Submission) -> vertex.PipelineJob:
