@@ -28,11 +28,13 @@ class Runner:
 
     Attributes:
         fail_once: names of tasks that fail in the next run that holds them.
+        environment: variables that the steps are given besides this process's own.
     """
 
     def __init__(self, folder: Path, storage_url: str = "") -> None:
         self.folder, self.storage_url = folder, storage_url
         self.fail_once: list[str] = []
+        self.environment: dict[str, str] = {}
         self._processes: dict[str, subprocess.Popen] = {}
         for name in ("buckets", "cache", "jobs", "logs"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -66,6 +68,7 @@ class Runner:
         )
         reading, writing = os.pipe()
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))}
+        environment |= self.environment
         if self.storage_url:
             environment["STORAGE_EMULATOR_HOST"] = self.storage_url
         with log.open("w") as output:

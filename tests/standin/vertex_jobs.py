@@ -1,0 +1,177 @@
+"""Vertex AI Pipelines' jobs: created, carried out by the runner, told of task by task."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from google.cloud.aiplatform_v1 import types
+from werkzeug.wrappers import Request
+
+from tests.standin.clock import Clock
+from tests.standin.runs import Event, Runner, whole_numbers
+from tests.standin.service import Refused
+from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, answer, page, parse
+from tests.standin.vertex_operations import Operations
+
+_TYPES = {"STRING": str, "NUMBER_INTEGER": (int, float), "NUMBER_DOUBLE": (int, float), "BOOLEAN": bool, "LIST": list, "STRUCT": dict}
+_FAILED_PRECONDITION = 9  # google.rpc.Code
+RUNNING = (types.PipelineState.PIPELINE_STATE_PENDING, types.PipelineState.PIPELINE_STATE_RUNNING)
+
+
+class PipelineJobs:
+    """The pipeline jobs of a project, by id."""
+
+    def __init__(self, clock: Clock, runner: Runner, operations: Operations, lock: threading.RLock) -> None:
+        self.all: dict[str, types.PipelineJob] = {}
+        self._clock, self._runner, self._operations, self._lock = clock, runner, operations, lock
+        self._threads: dict[str, threading.Thread] = {}
+
+    def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
+        jobs = f"{LOCATION}/pipelineJobs"
+        return [
+            ("POST", jobs, self._create),
+            ("GET", jobs, self._list),
+            ("GET", f"{jobs}/<name>", self._get),
+            ("DELETE", f"{jobs}/<name>", self._delete),
+            ("POST", f"{jobs}/<name>:cancel", self._cancel),
+        ]
+
+    def join(self) -> None:
+        """Waits until no run is going on."""
+        for thread in list(self._threads.values()):
+            thread.join()
+
+    def _create(self, request: Request, project: str, location: str) -> dict[str, Any]:
+        name = request.args.get("pipelineJobId") or f"run-{len(self.all) + 1}"
+        return answer(self.start(name, parse(types.PipelineJob, request.data), project, location))
+
+    def start(self, name: str, job: types.PipelineJob, project: str, location: str) -> types.PipelineJob:
+        """Starts a run, whoever asked for it."""
+        if not re.fullmatch(r"[a-z][-a-z0-9]{0,127}", name):
+            raise Refused(400, f"Invalid pipeline job id {name!r}: it must match [a-z][-a-z0-9]{{0,127}}.")
+        if name in self.all:
+            raise Refused(409, f"The PipelineJob {name} already exists.")
+        spec, config = answer(job)["pipelineSpec"], job.runtime_config
+        check_parameters(spec, dict(config.parameter_values))
+        if not config.gcs_output_directory.startswith("gs://"):
+            raise Refused(400, "pipeline_job.runtime_config.gcs_output_directory must be a Cloud Storage path.")
+        now = self._clock.now()
+        job.name = f"projects/{PROJECT_NUMBER}/locations/{location}/pipelineJobs/{name}"
+        job.create_time = job.start_time = job.update_time = now
+        job.state = types.PipelineState.PIPELINE_STATE_RUNNING
+        job.job_detail = types.PipelineJobDetail(
+            task_details=[
+                types.PipelineTaskDetail(task_id=number, task_name=task, create_time=now, state=types.PipelineTaskDetail.State.PENDING)
+                for number, task in enumerate(_in_order(spec["root"]["dag"]["tasks"]), start=1)
+            ]
+        )
+        self.all[name] = job
+        self._threads[name] = self._runner.start(
+            name,
+            spec,
+            dict(config.parameter_values),
+            config.gcs_output_directory,
+            lambda event: self._report(job, event),
+            lambda succeeded: self._finish(job, succeeded),
+        )
+        return job
+
+    def _report(self, job: types.PipelineJob, event: Event) -> None:
+        with self._lock:
+            detail = next((one for one in job.job_detail.task_details if one.task_name == event["task"]), None)
+            if detail is None:  # inside a condition or an exit handler
+                detail = types.PipelineTaskDetail(
+                    task_id=len(job.job_detail.task_details) + 1, task_name=event["task"], create_time=self._clock.now()
+                )
+                job.job_detail.task_details.append(detail)
+                detail = job.job_detail.task_details[-1]
+            detail.state = types.PipelineTaskDetail.State[event["state"]]
+            if event["state"] == "RUNNING":
+                detail.start_time = self._clock.now()
+                return
+            detail.end_time = self._clock.now()
+            if event["state"] == "FAILED":
+                detail.error = {"code": _FAILED_PRECONDITION, "message": "The replica workerpool0-0 exited with a non-zero status of 1."}
+            results = {name: output["value"] for name, output in event.get("outputs", {}).items() if "value" in output}
+            detail.execution = types.Execution(metadata={f"output:{name}": value for name, value in results.items()})
+            for name, output in event.get("outputs", {}).items():
+                if "uri" in output:
+                    artifact = types.Artifact(
+                        display_name=name, uri=output["uri"], schema_title=output["schema_title"], metadata=output["metadata"]
+                    )
+                    detail.outputs[name] = types.PipelineTaskDetail.ArtifactList(artifacts=[artifact])
+
+    def _finish(self, job: types.PipelineJob, succeeded: bool) -> None:
+        with self._lock:
+            if job.state != types.PipelineState.PIPELINE_STATE_RUNNING:
+                return
+            state = types.PipelineTaskDetail.State
+            failed = [detail.task_name for detail in job.job_detail.task_details if detail.state == state.FAILED]
+            for detail in job.job_detail.task_details:
+                if detail.state == state.PENDING:
+                    detail.state = state.NOT_TRIGGERED
+            job.end_time = job.update_time = self._clock.now()
+            if succeeded:
+                job.state = types.PipelineState.PIPELINE_STATE_SUCCEEDED
+            else:
+                job.state = types.PipelineState.PIPELINE_STATE_FAILED
+                message = f"The DAG failed because some tasks failed. The failed tasks are: [{', '.join(failed)}]."
+                job.error = {"code": _FAILED_PRECONDITION, "message": message}
+
+    def _get(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        return answer(self._one(name))
+
+    def _one(self, name: str) -> types.PipelineJob:
+        if name not in self.all:
+            raise Refused(404, f"The PipelineJob {name} does not exist.")
+        return self.all[name]
+
+    def _list(self, request: Request, project: str, location: str) -> dict[str, Any]:
+        return page(request, list(self.all.values()), "pipelineJobs")
+
+    def _delete(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        job = self._one(name)
+        if job.state in RUNNING:
+            raise Refused(400, f"The PipelineJob {name} is still running.")
+        del self.all[name]
+        return self._operations.start(job.name)
+
+    def _cancel(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        job = self._one(name)
+        if job.state not in RUNNING:
+            raise Refused(400, f"The PipelineJob {name} has ended already.")
+        self._runner.cancel(name)
+        job.state = types.PipelineState.PIPELINE_STATE_CANCELLED
+        job.end_time = job.update_time = self._clock.now()
+        job.error = {"code": 1, "message": "The PipelineJob was cancelled by the user."}
+        state = types.PipelineTaskDetail.State
+        for detail in job.job_detail.task_details:
+            if detail.state in (state.PENDING, state.RUNNING):
+                detail.state = state.CANCELLED
+        return {}
+
+
+def check_parameters(spec: dict[str, Any], given: dict[str, Any]) -> None:
+    """Refuses parameters that the pipeline does not take, and their lack."""
+    known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    for name, value in given.items():
+        if name not in known:
+            raise Refused(400, f"Parameter {name} is not found in the pipeline's input definitions.")
+        kind = known[name]["parameterType"]
+        wrong = not isinstance(value, _TYPES[kind]) or (kind != "BOOLEAN" and isinstance(value, bool))
+        if wrong or (kind == "NUMBER_INTEGER" and whole_numbers(spec, {name: value})[name] != value):
+            raise Refused(400, f"Parameter {name} is not of type {kind}.")
+    missing = [name for name, one in known.items() if name not in given and "defaultValue" not in one and not one.get("isOptional")]
+    if missing:
+        raise Refused(400, f"Parameters are missing: {', '.join(missing)}.")
+
+
+def _in_order(tasks: dict[str, Any]) -> list[str]:
+    """Each task after those that it depends on."""
+    ordered: list[str] = []
+    while len(ordered) < len(tasks):
+        ordered += [name for name, task in tasks.items() if name not in ordered and set(task.get("dependentTasks", [])) <= set(ordered)]
+    return ordered

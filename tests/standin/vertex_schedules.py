@@ -1,0 +1,153 @@
+"""Vertex AI's schedules: they start pipeline jobs by a clock that a test can move."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from google.cloud.aiplatform_v1 import types
+from werkzeug.wrappers import Request
+
+from tests.standin.clock import Clock, next_time
+from tests.standin.service import Refused
+from tests.standin.vertex_jobs import RUNNING, PipelineJobs, check_parameters
+from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, answer, copy_of, mask_of, page, parse
+from tests.standin.vertex_operations import Operations
+
+
+class Schedules:
+    """The schedules of a project, by id.
+
+    Attributes:
+        updates_requests: whether a schedule's pipeline job can be changed in place.
+    """
+
+    def __init__(self, clock: Clock, jobs: PipelineJobs, operations: Operations, lock: threading.RLock) -> None:
+        self.all: dict[str, types.Schedule] = {}
+        self.updates_requests = True
+        self._clock, self._jobs, self._operations, self._lock = clock, jobs, operations, lock
+
+    def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
+        schedules = f"{LOCATION}/schedules"
+        return [
+            ("POST", schedules, self._create),
+            ("GET", schedules, self._list),
+            ("GET", f"{schedules}/<name>", self._get),
+            ("PATCH", f"{schedules}/<name>", self._update),
+            ("DELETE", f"{schedules}/<name>", self._delete),
+            ("POST", f"{schedules}/<name>:pause", self._pause),
+            ("POST", f"{schedules}/<name>:resume", self._resume),
+        ]
+
+    def advance(self, time: dt.timedelta) -> None:
+        """Moves the clock; each run that becomes due is started when the one before it has ended, as if no time passed within."""
+        end = self._clock.now() + time
+        while due := self._first_due(end):
+            self._clock.advance_to(due.next_run_time)
+            self._fire(due)
+            self._jobs.join()
+        self._clock.advance_to(end)
+
+    def fire_due(self) -> None:
+        """Starts what is due now."""
+        while (due := self._first_due(self._clock.now())) and self._fire(due):
+            pass
+
+    def _first_due(self, until: dt.datetime) -> types.Schedule | None:
+        with self._lock:
+            for schedule in self.all.values():
+                ended = schedule.end_time and schedule.next_run_time > schedule.end_time
+                if ended or 0 < schedule.max_run_count <= schedule.started_run_count:
+                    schedule.state = types.Schedule.State.COMPLETED
+            active = [one for one in self.all.values() if one.state == types.Schedule.State.ACTIVE and one.next_run_time <= until]
+            return min(active, key=lambda one: one.next_run_time, default=None)
+
+    def _fire(self, schedule: types.Schedule) -> bool:
+        """Starts a run or leaves it out; False when it has to wait."""
+        with self._lock:
+            time = schedule.next_run_time
+            running = [job for job in self._jobs.all.values() if job.schedule_name == schedule.name and job.state in RUNNING]
+            full = len(running) >= schedule.max_concurrent_run_count
+            if full and schedule.allow_queueing:
+                return False
+            schedule.next_run_time = next_time(schedule.cron, time)
+            said = "SKIPPED: max_concurrent_run_count was reached" if full else "OK"
+            schedule.last_scheduled_run_response = {"scheduled_run_time": time, "run_response": said}
+            if full:
+                return True
+            job = copy_of(schedule.create_pipeline_job_request.pipeline_job)
+            job.schedule_name = schedule.name
+            schedule.started_run_count += 1
+            _, project, _, location, _, number = schedule.name.split("/")
+            pipeline = answer(job)["pipelineSpec"]["pipelineInfo"]["name"]
+            self._jobs.start(f"{pipeline}-{number}-{time:%Y%m%d%H%M%S}", job, project, location)
+            return True
+
+    def _create(self, request: Request, project: str, location: str) -> dict[str, Any]:
+        schedule = parse(types.Schedule, request.data)
+        self._check(schedule)
+        name = str(1000 + len(self.all))
+        schedule.name = f"projects/{PROJECT_NUMBER}/locations/{location}/schedules/{name}"
+        schedule.state = types.Schedule.State.ACTIVE
+        now = self._clock.now()
+        schedule.create_time = schedule.update_time = now
+        schedule.start_time = schedule.start_time or now
+        schedule.next_run_time = next_time(schedule.cron, max(now, schedule.start_time))
+        self.all[name] = schedule
+        return answer(schedule)
+
+    def _check(self, schedule: types.Schedule) -> None:
+        try:
+            next_time(schedule.cron, self._clock.now())
+        except ValueError as error:
+            raise Refused(400, str(error)) from None
+        if schedule.max_concurrent_run_count < 1:
+            raise Refused(400, "max_concurrent_run_count must be positive.")
+        job = schedule.create_pipeline_job_request.pipeline_job
+        check_parameters(answer(job)["pipelineSpec"], dict(job.runtime_config.parameter_values))
+
+    def _one(self, name: str) -> types.Schedule:
+        if name not in self.all:
+            raise Refused(404, f"The Schedule {name} does not exist.")
+        return self.all[name]
+
+    def _get(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        return answer(self._one(name))
+
+    def _list(self, request: Request, project: str, location: str) -> dict[str, Any]:
+        return page(request, list(self.all.values()), "schedules")
+
+    def _update(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        current, given = self._one(name), parse(types.Schedule, request.data)
+        paths = mask_of(request)
+        if "create_pipeline_job_request" in paths and not self.updates_requests:
+            raise Refused(400, "create_pipeline_job_request cannot be updated.")
+        changed = copy_of(current)
+        for path in paths:
+            setattr(changed, path, getattr(given, path))
+        self._check(changed)
+        changed.update_time = self._clock.now()
+        changed.next_run_time = next_time(changed.cron, max(self._clock.now(), changed.start_time))
+        self.all[name] = changed
+        return answer(changed)
+
+    def _delete(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        schedule = self._one(name)
+        del self.all[name]
+        return self._operations.start(schedule.name)
+
+    def _pause(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        schedule = self._one(name)
+        schedule.state, schedule.last_pause_time = types.Schedule.State.PAUSED, self._clock.now()
+        return {}
+
+    def _resume(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
+        schedule = self._one(name)
+        schedule.state, schedule.last_resume_time = types.Schedule.State.ACTIVE, self._clock.now()
+        schedule.catch_up = json.loads(request.data or b"{}").get("catchUp", False)
+        if not schedule.catch_up:  # what the pause left out stays left out
+            schedule.next_run_time = next_time(schedule.cron, self._clock.now())
+        return {}
