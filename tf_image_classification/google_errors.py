@@ -34,9 +34,13 @@ def _never_connected(error: object) -> bool:
     return isinstance(getattr(cause, "reason", None), urllib3.exceptions.NewConnectionError)
 
 
-def retrying(on_error: Callable[[Exception], None] | None = None) -> retry.Retry:
-    """Asks again, at growing intervals for two minutes, while a service is away; `on_error` is told each time."""
-    return retry.Retry(predicate=_worth_asking_again, initial=1.0, maximum=20.0, multiplier=2.0, timeout=120.0, on_error=on_error)
+def retrying(on_error: Callable[[Exception], None] | None = None, also: tuple[type[Exception], ...] = ()) -> retry.Retry:
+    """Asks again, at growing intervals for two minutes, while a service is away or answers with `also`; `on_error` is told each time."""
+
+    def predicate(error: Exception) -> bool:
+        return isinstance(error, also) or _worth_asking_again(error)
+
+    return retry.Retry(predicate=predicate, initial=1.0, maximum=20.0, multiplier=2.0, timeout=120.0, on_error=on_error)
 
 
 RETRY = retrying()

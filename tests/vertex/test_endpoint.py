@@ -1,0 +1,146 @@
+"""An endpoint goes on answering whatever happens while another version takes its place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from tests.standin.service import Fault, Refused
+from tests.vertex.conftest import ENDPOINT, MODEL
+from tf_image_classification.errors import FlagError
+from tf_image_classification.google_errors import ServiceError
+from tf_image_classification.vertex.registry import ReplacedError, in_service, register
+
+
+@pytest.fixture
+def first(vertex, endpoint, arguments):
+    """A model in service on the endpoint."""
+    return register(**arguments("one", endpoint=endpoint))
+
+
+@pytest.fixture
+def second(first, arguments, endpoint):
+    """Arguments that put another model in its place."""
+    return arguments("two", instead_of=first.name, endpoint=endpoint)
+
+
+def _traffic(vertex) -> dict[str, int]:
+    """Version -> percent, of everything that is deployed."""
+    endpoint = vertex.endpoints.all["pets"]
+    return {one.model_version_id: endpoint.traffic_split.get(one.id, 0) for one in endpoint.deployed_models}
+
+
+def _sent(vertex, verb: str) -> int:
+    return sum(request.startswith("POST") and request.endswith(verb) for request in vertex.requests)
+
+
+def _refuse(code: int, message: str) -> Callable[[], None]:
+    def refuse() -> None:
+        raise Refused(code, message)
+
+    return refuse
+
+
+def _make_default(vertex, number: str) -> None:
+    for version in vertex.models.versions["pets"].values():
+        version.version_aliases = ["default"] if version.version_id == number else []
+
+
+def test_a_model_is_deployed_on_one_machine_and_gets_all_traffic(vertex, first):
+    assert _traffic(vertex) == {"1": 100}
+    (deployed,) = vertex.endpoints.all["pets"].deployed_models
+    assert deployed.dedicated_resources.machine_spec.machine_type == "n1-standard-2"
+    assert deployed.dedicated_resources.max_replica_count == 1
+
+
+def test_the_next_version_takes_the_traffic_and_the_old_one_is_undeployed(vertex, second):
+    register(**second, machine_type="n1-standard-4")
+    assert _traffic(vertex) == {"2": 100}
+    assert vertex.endpoints.all["pets"].deployed_models[0].dedicated_resources.machine_spec.machine_type == "n1-standard-4"
+    assert in_service(MODEL).name == f"{MODEL}@2"
+
+
+def test_a_version_that_cannot_be_deployed_leaves_the_old_one_in_service_and_a_rerun_goes_on(vertex, first, second):
+    vertex.endpoints.meanwhile.append(_refuse(500, "Model server exited unexpectedly."))
+    with pytest.raises(ServiceError, match=r"could not deploy .*pets@2\. Received: Model server exited unexpectedly"):
+        register(**second)
+    assert _traffic(vertex) == {"1": 100}
+    assert in_service(MODEL) == first
+    register(**second)
+    assert _traffic(vertex) == {"2": 100}
+    assert list(vertex.models.versions["pets"]) == ["1", "2"]
+
+
+def test_a_quota_that_ends_the_deployment_is_named(vertex, first, second):
+    vertex.endpoints.meanwhile.append(_refuse(429, "Quota exceeded for custom_model_serving_cpus"))
+    with pytest.raises(ServiceError, match=r"A quota of Vertex AI is used up.*custom_model_serving_cpus"):
+        register(**second)
+    assert in_service(MODEL) == first
+
+
+def test_a_deployed_version_is_not_deployed_again(vertex, endpoint, arguments, first):
+    endpoint_now = vertex.endpoints.all["pets"]
+    endpoint_now.traffic_split = {}
+    assert register(**arguments("one", endpoint=endpoint)) == first
+    assert _traffic(vertex) == {"1": 100}
+    assert _sent(vertex, ":deployModel") == 1
+
+
+@pytest.mark.parametrize("verb", ["deployModel", "undeployModel"])
+def test_a_lost_answer_changes_the_endpoint_once(vertex, second, verb):
+    vertex.faults.append(Fault(503, path=verb, carried_out=True))
+    register(**second)
+    assert _traffic(vertex) == {"2": 100}
+
+
+def test_a_deployment_that_a_killed_try_began_is_waited_for(vertex, second):
+    vertex.faults.append(Fault(403, path="deployModel", carried_out=True))  # begun, but this try does not live to see it
+    with pytest.raises(ServiceError):
+        register(**second)
+    register(**second)
+    assert _traffic(vertex) == {"2": 100}
+    assert list(vertex.models.versions["pets"]) == ["1", "2"]
+
+
+def test_two_runs_at_once_put_one_of_two_models_in_service(vertex, first, arguments, endpoint):
+    ended = {}
+
+    def run(folder: str) -> None:
+        try:
+            ended[folder] = register(**arguments(folder, instead_of=first.name, endpoint=endpoint))
+        except ReplacedError as error:
+            ended[folder] = error
+
+    threads = [threading.Thread(target=run, args=[folder]) for folder in ("two", "three")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    serving = in_service(MODEL)
+    assert sorted(type(one).__name__ for one in ended.values()) == ["Registered", "ReplacedError"]
+    assert serving in ended.values()
+    assert _traffic(vertex) == {serving.name.partition("@")[2]: 100}
+
+
+def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex, first, second, arguments):
+    other = register(**arguments("three", instead_of=first.name))
+    vertex.endpoints.meanwhile.append(lambda: _make_default(vertex, "2"))
+    _make_default(vertex, "1")
+    with pytest.raises(ReplacedError, match=f"Received: {other.name}"):
+        register(**second)
+    assert in_service(MODEL) == other
+    assert _traffic(vertex) == {"1": 100}
+
+
+def test_an_endpoint_that_is_not_there_is_named_before_anything_is_changed(vertex, arguments):
+    with pytest.raises(FlagError, match=r"show the endpoint .*endpoints/pets: it is not there"):
+        register(**arguments("one", endpoint=ENDPOINT))
+    assert not vertex.models.versions
+
+
+def test_a_name_of_no_endpoint_is_refused(vertex, arguments):
+    with pytest.raises(FlagError, match="projects/P/locations/L/endpoints/ID"):
+        register(**arguments("one", endpoint="pets"))
+    assert not vertex.models.versions

@@ -1,0 +1,140 @@
+"""A model is put in service once, whole, and only in the place of the one that it was compared with."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.standin.service import Fault
+from tests.vertex.conftest import MODEL
+from tf_image_classification.errors import FlagError
+from tf_image_classification.google_errors import ServiceError
+from tf_image_classification.vertex.registry import Registered, ReplacedError, in_service, register
+
+
+@pytest.fixture
+def first(vertex, arguments) -> Registered:
+    """A model in service, which is not deployed."""
+    return register(**arguments("one"))
+
+
+def _versions(vertex) -> dict[str, list[str]]:
+    return {number: list(version.version_aliases) for number, version in vertex.models.versions["pets"].items()}
+
+
+def _sent(vertex, verb: str) -> list[str]:
+    return [request for request in vertex.requests if request.startswith("POST") and request.endswith(verb)]
+
+
+def test_nothing_is_in_service_before_the_first_model(vertex):
+    assert in_service(MODEL) is None
+
+
+def test_the_first_model_is_in_service(vertex, arguments):
+    registered = register(**arguments("one"))
+    assert registered == Registered(f"{MODEL}@1", "gs://bucket/models/one") == in_service(MODEL)
+
+
+def test_a_version_says_what_it_was_made_from(vertex, arguments):
+    job = "projects/123/locations/europe-west4/pipelineJobs/weekly-20261125"
+    given = arguments("one", run=job)
+    register(**given)
+    version = vertex.models.versions["pets"]["1"]
+    assert dict(version.labels) == {
+        "digest": given["facts"]["digest"][:63],
+        "data": given["facts"]["data_fingerprint"][:63],
+        "run": "weekly-20261125",
+    }
+    assert version.version_description == given["reason"]
+    assert version.artifact_uri == "gs://bucket/models/one/saved_model"
+    assert version.pipeline_job == job
+
+
+def test_a_folder_under_the_mount_is_registered_by_its_address(vertex, arguments):
+    assert register(**arguments("one", folder="/gcs/bucket/models/one/")).folder == "gs://bucket/models/one"
+
+
+def test_a_folder_on_this_machine_is_refused(vertex, arguments, tmp_path):
+    with pytest.raises(FlagError, match="Cloud Storage only"):
+        register(**arguments("one", folder=str(tmp_path)))
+    assert not vertex.requests
+
+
+def test_the_next_model_takes_the_place_of_the_one_it_was_compared_with(vertex, arguments, first):
+    second = register(**arguments("two", instead_of=first.name))
+    assert second.name == f"{MODEL}@2"
+    assert in_service(MODEL) == second
+    assert _versions(vertex) == {"1": [], "2": ["default"]}
+
+
+def test_registering_again_changes_nothing(vertex, arguments, first):
+    assert register(**arguments("one")) == first
+    assert register(**arguments("one", instead_of=f"{MODEL}@7")) == first
+    assert _versions(vertex) == {"1": ["default"]}
+    assert len(vertex.models.evaluations["pets", "1"]) == 1
+
+
+def test_another_model_put_in_service_meanwhile_stays(vertex, arguments, first):
+    register(**arguments("two", instead_of=first.name))
+    with pytest.raises(ReplacedError, match=r"Received: .*pets@2\. Expected: .*pets@1\."):
+        register(**arguments("three", instead_of=first.name))
+    assert _versions(vertex) == {"1": [], "2": ["default"]}
+
+
+def test_a_first_model_is_no_longer_the_first_when_another_came_before_it(vertex, arguments, first):
+    with pytest.raises(ReplacedError, match="Expected: no model"):
+        register(**arguments("two"))
+
+
+def test_the_default_moves_last_and_a_rerun_goes_on(vertex, arguments, first):
+    vertex.faults.append(Fault(403, path="mergeVersionAliases"))
+    with pytest.raises(ServiceError, match=r"roles/aiplatform\.user"):
+        register(**arguments("two", instead_of=first.name))
+    assert in_service(MODEL) == first
+    register(**arguments("two", instead_of=first.name))
+    assert _versions(vertex) == {"1": [], "2": ["default"]}
+    assert len(_sent(vertex, "models:upload")) == 2
+
+
+@pytest.mark.parametrize("verb", ["models:upload", "evaluations:import", "mergeVersionAliases"])
+@pytest.mark.parametrize("carried_out", [False, True])
+def test_a_service_that_is_away_is_asked_again_and_nothing_is_there_twice(vertex, arguments, first, verb, carried_out):
+    vertex.faults.append(Fault(503, path=verb, carried_out=carried_out))
+    second = register(**arguments("two", instead_of=first.name))
+    assert in_service(MODEL) == second
+    assert sum(version.artifact_uri == "gs://bucket/models/two/saved_model" for version in vertex.models.versions["pets"].values()) == 1
+    assert len(vertex.models.evaluations["pets", second.name.partition("@")[2]]) == 1
+
+
+def test_the_lost_answer_to_the_first_upload_makes_no_second_model(vertex, arguments):
+    vertex.faults.append(Fault(503, path="models:upload", carried_out=True))
+    assert register(**arguments("one")).name == f"{MODEL}@1"
+    assert _versions(vertex) == {"1": ["default"]}
+
+
+def test_a_service_that_is_away_while_it_is_waited_for_is_asked_again(vertex, arguments):
+    vertex.faults.append(Fault(503, method="GET", path="operations/", times=2))
+    assert register(**arguments("one")).name == f"{MODEL}@1"
+    assert len(_sent(vertex, "models:upload")) == 1
+
+
+def test_a_used_up_quota_is_one_paragraph(vertex, arguments):
+    vertex.faults.append(Fault(429, path="models:upload", message="Quota exceeded for uploads"))
+    with pytest.raises(ServiceError, match="A quota of Vertex AI is used up"):
+        register(**arguments("one"))
+
+
+def test_a_folder_without_a_model_is_refused(vertex, arguments):
+    with pytest.raises(FlagError, match=r"gs://bucket/models/none/saved_model holds no saved_model\.pb"):
+        register(**arguments("none"))
+
+
+def test_a_model_that_others_made_is_no_champion(vertex, arguments, first):
+    vertex.models.versions["pets"]["1"].artifact_uri = "gs://bucket/elsewhere"
+    with pytest.raises(FlagError, match="gs://bucket/elsewhere"):
+        in_service(MODEL)
+
+
+@pytest.mark.parametrize("name", ["pets", "models/pets", f"{MODEL}@1"])
+def test_a_name_of_another_form_is_refused(name):
+    with pytest.raises(FlagError, match="projects/P/locations/L/models/ID"):
+        in_service(name)

@@ -1,0 +1,220 @@
+"""Which model is in service, and putting another in its place: the Vertex AI Model Registry.
+
+The version in service is the one with the alias `default`. A version is found again by the digest of its model, which is one of its
+labels, so that each step of putting it in service can be taken again, and a repeated or half-done call goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from google.api_core import exceptions
+from google.cloud import aiplatform_v1 as vertex
+
+from tf_image_classification import storage
+from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.google_errors import RETRY, retrying, spoken
+from tf_image_classification.vertex import evaluations
+from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
+from tf_image_classification.vertex.endpoint import Endpoint
+
+_log = logging.getLogger(__name__)
+
+_NAME = re.compile(r"projects/[^/]+/locations/([^/]+)/models/[^/@]+")
+_JOB = re.compile(r"projects/[^/]+/locations/[^/]+/pipelineJobs/[^/]+")
+_DEFAULT = "default"
+# The prebuilt TensorFlow containers want the folder that holds saved_model.pb.
+_SAVED_MODEL = "/saved_model"
+
+
+class Registered(NamedTuple):
+    """A version of a model.
+
+    Attributes:
+        name: projects/P/locations/L/models/ID@VERSION.
+        folder: gs:// address of its model folder.
+    """
+
+    name: str
+    folder: str
+
+
+class ReplacedError(UserError):
+    """Another model was put in service meanwhile."""
+
+
+def in_service(name: str) -> Registered | None:
+    """The version in service of the model projects/P/locations/L/models/ID; None when there is no such model yet.
+
+    Raises:
+        FlagError: it is no such name, or the version was not made by this project.
+        ServiceError: the service refuses.
+    """
+    model = _Model(name)
+    with spoken(SERVICE, f"look up the model {name}", ROLE):
+        found = model.default()
+    return model.registered(found) if found else None
+
+
+def register(
+    name: str,
+    folder: str,
+    *,
+    facts: dict[str, Any],
+    metrics: dict[str, Any],
+    reason: str,
+    run: str,
+    serving_image: str,
+    instead_of: str,
+    endpoint: str = "",
+    machine_type: str = "",
+) -> Registered:
+    """Puts a model in service as a version of projects/P/locations/L/models/ID. Called again, it goes on where it stopped.
+
+    Traffic and the alias are moved last, one right after the other: uploading and deploying take minutes and may fail, and until then
+    the old version serves. The first version of a model is its default from the start: Vertex AI knows no model without one.
+
+    Args:
+        folder: the model folder, on gs:// or under /gcs/.
+        facts: its model.json.
+        metrics: its evaluation's metrics.json.
+        reason: the gate's; becomes the version's description.
+        run: the pipeline run that made it: a name, or projects/P/locations/L/pipelineJobs/ID; or ''.
+        serving_image: the container that serves it.
+        instead_of: .../models/ID@VERSION, which must still be in service; '' when no model was.
+        endpoint: projects/P/locations/L/endpoints/ID, where all else is undeployed; '' deploys nothing.
+        machine_type: of the endpoint's replica.
+
+    Raises:
+        ReplacedError: another version is in service than `instead_of`.
+        FlagError: the endpoint is not there, or the service does not take what was given.
+        ServiceError: the service refuses, or fails.
+    """
+    model, folder = _Model(name), _on_gcs(folder)
+    serving = Endpoint(endpoint) if endpoint else None
+    digest = _label(facts["digest"])
+    uploaded = vertex.Model(
+        display_name=name.rpartition("/")[2],
+        artifact_uri=folder + _SAVED_MODEL,
+        container_spec=vertex.ModelContainerSpec(image_uri=serving_image),
+        version_description=reason,
+        labels={"digest": digest, "data": _label(facts["data_fingerprint"]), "run": _label(run.rpartition("/")[2])},
+        pipeline_job=run if _JOB.fullmatch(run) else "",
+    )
+
+    def allowed() -> None:
+        model.check_in_service(instead_of, digest)
+
+    with spoken(SERVICE, f"upload a version of {name}", ROLE):
+        version = model.version(uploaded, digest, allowed)
+    with spoken(SERVICE, f"import the evaluation of {version.name}", ROLE):
+        evaluations.attach(model.client, version.name, metrics, run)
+    try:
+        if serving:
+            serving.deploy(version.name, machine_type, allowed)
+        with spoken(SERVICE, f"make {version.name} the default", ROLE):
+            allowed()
+            if serving:
+                serving.serve(version.name)
+            model.client.merge_version_aliases(name=version.name, version_aliases=[_DEFAULT], retry=RETRY, timeout=60)
+    except ReplacedError:
+        if serving:
+            serving.undeploy_idle()
+        raise
+    _log.info("In service: %s", version.name)
+    if serving:
+        serving.undeploy_idle()
+    return version
+
+
+class _Model:
+    """A model of the registry, whether it is there or not."""
+
+    def __init__(self, name: str) -> None:
+        found = _NAME.fullmatch(name)
+        if not found:
+            raise FlagError("This is not the name of a registered model", received=name, expected="projects/P/locations/L/models/ID")
+        self.name = name
+        with spoken(SERVICE, "sign in"):
+            self.client = vertex.ModelServiceClient(**client_options(found[1]))
+
+    def default(self) -> vertex.Model | None:
+        try:
+            return self.client.get_model(name=self.name, retry=RETRY)
+        except exceptions.NotFound:
+            return None
+
+    def registered(self, version: vertex.Model) -> Registered:
+        name = f"{self.name}@{version.version_id}"
+        if not version.artifact_uri.endswith(_SAVED_MODEL):
+            raise FlagError(
+                "The version in service was not registered by this project",
+                received=f"{name}, made from {version.artifact_uri or 'no folder'}",
+                expected=f"a folder whose name ends in {_SAVED_MODEL}",
+                hint="Name another model, or one that is not there yet.",
+            )
+        return Registered(name, version.artifact_uri.removesuffix(_SAVED_MODEL))
+
+    def check_in_service(self, expected: str, digest: str) -> None:
+        """Makes sure that the version in service is the expected one, or has this digest."""
+        found = self.default()
+        if found and found.labels.get("digest") == digest:
+            return
+        version = found.version_id if found else ""
+        if version != expected.rpartition("/")[2].partition("@")[2]:
+            raise ReplacedError(
+                f"Another version of {self.name} was put in service while this run went on, so this run's model was not compared with it",
+                received=f"{self.name}@{version}" if found else "no model",
+                expected=expected or "no model",
+                hint="Nothing in service was changed. Start the run again: it compares with the version that is in service now.",
+            )
+
+    def version(self, wanted: vertex.Model, digest: str, allowed: Callable[[], None]) -> Registered:
+        """The version with this digest, uploaded unless it is there."""
+
+        def find_or_upload() -> vertex.Model:
+            allowed()
+            found = self._with_digest(digest)
+            if found:
+                return found[0]
+            request = vertex.UploadModelRequest(parent=self.name.rpartition("/models/")[0], model=wanted)
+            if self.default():
+                request.parent_model = self.name
+            else:
+                request.model_id = self.name.rpartition("/")[2]
+            _log.info("Uploading %s as a version of %s", wanted.artifact_uri, self.name)
+            made = result_of(self.client.upload_model(request, timeout=60), f"upload a version of {self.name}")
+            return self.client.get_model(name=f"{self.name}@{made.model_version_id}", retry=RETRY)
+
+        # A name that has just been taken is another run's, or ours, from a try whose answer was lost: the next look tells.
+        made = retrying(also=(exceptions.Conflict,))(find_or_upload)()
+        first, *again = self._with_digest(digest) or [made]
+        for repeated in again:  # a try whose answer was lost was carried out after all
+            if not repeated.version_aliases and not repeated.deployed_models:
+                name = f"{self.name}@{repeated.version_id}"
+                result_of(self.client.delete_model_version(name=name, timeout=60), f"delete {name}")
+        return self.registered(first)
+
+    def _with_digest(self, digest: str) -> list[vertex.Model]:
+        """The versions with this digest, the oldest first."""
+        request = vertex.ListModelVersionsRequest(name=self.name, filter=f'labels.digest="{digest}"')
+        try:
+            return sorted(self.client.list_model_versions(request, retry=RETRY), key=lambda version: int(version.version_id))
+        except exceptions.NotFound:
+            return []
+
+
+def _on_gcs(folder: str) -> str:
+    if folder.startswith(storage.GCS_MOUNT):
+        folder = storage.GCS_SCHEME + folder.removeprefix(storage.GCS_MOUNT)
+    if not storage.is_gcs(folder):
+        raise FlagError("Vertex AI registers models from Cloud Storage only", received=folder, expected="gs://BUCKET/FOLDER")
+    return folder.rstrip("/")
+
+
+def _label(value: str) -> str:
+    """The form that values of labels have."""
+    return re.sub(r"[^a-z0-9_-]", "-", value.lower())[:63]
