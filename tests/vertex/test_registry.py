@@ -134,6 +134,12 @@ def test_a_model_that_others_made_is_no_champion(vertex, arguments, first):
         in_service(MODEL)
 
 
+def test_a_model_that_may_not_be_looked_up_is_not_taken_for_a_missing_one(vertex):
+    vertex.faults.append(Fault(403, method="GET", path="models/pets"))
+    with pytest.raises(ServiceError, match=r"look up the model .*roles/aiplatform\.user"):
+        in_service(MODEL)
+
+
 @pytest.mark.parametrize("name", ["pets", "models/pets", f"{MODEL}@1"])
 def test_a_name_of_another_form_is_refused(name):
     with pytest.raises(FlagError, match="projects/P/locations/L/models/ID"):
