@@ -82,8 +82,8 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 # Also an estimator of the user's own is evaluated, and its module may use anything that training does.
-_NOT_IN_EVALUATE = ("dates.py", "resolve.py", "evaluate/gate.py")
-_NOT_IN_TRAIN = ("dates.py", "resolve.py", "evaluate/*")
+_NOT_IN_EVALUATE = ("dates.py", "notify.py", "resolve.py", "vertex/*", "evaluate/gate.py")
+_NOT_IN_TRAIN = ("dates.py", "notify.py", "resolve.py", "vertex/*", "evaluate/*")
 
 IMAGES = {
     image.name: image
@@ -98,7 +98,9 @@ IMAGES = {
                     "dates.py",
                     "errors.py",
                     "flags.py",
+                    "google_errors.py",
                     "manifest.py",
+                    "notify.py",
                     "progress.py",
                     "resolve.py",
                     "sources.py",
@@ -109,7 +111,14 @@ IMAGES = {
         Image("train", "train", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate", "train", leaves_out=_NOT_IN_EVALUATE),
         # For the steps that talk to Vertex: its SDK, and of the framework what every step stands on.
-        Image("vertex", "vertex", holds=("__init__.py", "command_line.py", "errors.py", "flags.py", "storage.py")),
+        Image(
+            "vertex",
+            "vertex",
+            holds=(
+                *("__init__.py", "command_line.py", "errors.py", "flags.py", "google_errors.py", "manifest.py", "storage.py", "vertex/*"),
+                *("evaluate/__init__.py", "evaluate/artifacts.py"),
+            ),
+        ),
         Image("train-gpu", "train-gpu", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate-gpu", "train-gpu", leaves_out=_NOT_IN_EVALUATE),
     )
