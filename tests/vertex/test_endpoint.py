@@ -104,7 +104,7 @@ def test_a_deployment_that_a_killed_try_began_is_waited_for(vertex, second):
     assert list(vertex.models.versions["pets"]) == ["1", "2"]
 
 
-def test_two_runs_at_once_put_one_of_two_models_in_service(vertex, first, arguments, endpoint):
+def test_two_runs_at_once_leave_one_model_in_service_and_on_the_endpoint(vertex, first, arguments, endpoint):
     ended = {}
 
     def run(folder: str) -> None:
@@ -119,8 +119,7 @@ def test_two_runs_at_once_put_one_of_two_models_in_service(vertex, first, argume
     for thread in threads:
         thread.join()
     serving = in_service(MODEL)
-    assert sorted(type(one).__name__ for one in ended.values()) == ["Registered", "ReplacedError"]
-    assert serving in ended.values()
+    assert len(ended) == 2 and serving in ended.values()
     assert _traffic(vertex) == {serving.name.partition("@")[2]: 100}
 
 

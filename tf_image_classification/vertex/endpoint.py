@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 
@@ -63,20 +64,17 @@ class Endpoint:
         with spoken(SERVICE, f"deploy a model to {self._name}", ROLE):
             _when_free(RETRY(deploy))()
 
-    def serve(self, version: str) -> None:
-        """Gives all traffic to a version that is deployed."""
-        deployed = self._deployed(version)
-        if not deployed:
-            raise ServiceError(
-                f"{version} was undeployed before it could serve",
-                received=self._name,
-                hint="Another run is at work there. Run again.",
-            )
-        serving = deployed[0]
+    def serve(self, version: str, allowed: Callable[[], None]) -> None:
+        """Gives all traffic to a version that is deployed; `allowed` as of `deploy`."""
 
         def lead_traffic() -> None:
-            if dict(self._now().traffic_split) != {serving: 100}:
-                wanted = vertex.Endpoint(name=self._name, traffic_split={serving: 100})
+            allowed()
+            deployed = self._deployed(version)
+            if not deployed:
+                raise ServiceError(f"{version} was undeployed before it could serve", received=self._name, hint="Run again: it goes on.")
+            split = {deployed[0]: 100}
+            if dict(self._now().traffic_split) != split:
+                wanted = vertex.Endpoint(name=self._name, traffic_split=split)
                 self._client.update_endpoint(endpoint=wanted, update_mask=field_mask_pb2.FieldMask(paths=["traffic_split"]), timeout=60)
 
         with spoken(SERVICE, f"change the traffic of {self._name}", ROLE):
@@ -91,8 +89,9 @@ class Endpoint:
             if not idle:
                 return False
             _log.info("Undeploying %s@%s", idle[0].model, idle[0].model_version_id)
-            operation = self._client.undeploy_model(endpoint=self._name, deployed_model_id=idle[0].id, timeout=60)
-            result_of(operation, f"undeploy {idle[0].model}")
+            with contextlib.suppress(exceptions.NotFound):  # another run, or a try whose answer was lost, was faster
+                operation = self._client.undeploy_model(endpoint=self._name, deployed_model_id=idle[0].id, timeout=60)
+                result_of(operation, f"undeploy {idle[0].model}")
             return True
 
         with spoken(SERVICE, f"undeploy a model from {self._name}", ROLE):
@@ -105,12 +104,11 @@ class Endpoint:
     def _deployed(self, version: str) -> list[str]:
         """The ids under which a version is deployed: two, when the answer to the first request was lost."""
         model, _, number = version.rpartition("/")[2].partition("@")
-        with spoken(SERVICE, f"show the endpoint {self._name}", ROLE):
-            return [
-                one.id
-                for one in self._now().deployed_models
-                if one.model.rpartition("/")[2].partition("@")[0] == model and one.model_version_id == number
-            ]
+        return [
+            one.id
+            for one in self._now().deployed_models
+            if one.model.rpartition("/")[2].partition("@")[0] == model and one.model_version_id == number
+        ]
 
 
 def _busy(error: Exception) -> bool:

@@ -108,6 +108,9 @@ def register(
     def allowed() -> None:
         model.check_in_service(instead_of, digest)
 
+    def ours() -> None:
+        model.check_in_service(version.name, digest)
+
     with spoken(SERVICE, f"upload a version of {name}", ROLE):
         version = model.version(uploaded, digest, allowed)
     with spoken(SERVICE, f"import the evaluation of {version.name}", ROLE):
@@ -118,8 +121,12 @@ def register(
         with spoken(SERVICE, f"make {version.name} the default", ROLE):
             allowed()
             if serving:
-                serving.serve(version.name)
+                serving.serve(version.name, allowed)
             model.client.merge_version_aliases(name=version.name, version_aliases=[_DEFAULT], retry=RETRY, timeout=60)
+            # The API has no compare-and-swap: of two runs at the same moment, the one that moved the alias last has the traffic too.
+            ours()
+            if serving:
+                serving.serve(version.name, ours)
     except ReplacedError:
         if serving:
             serving.undeploy_idle()
@@ -169,7 +176,7 @@ class _Model:
                 f"Another version of {self.name} was put in service while this run went on, so this run's model was not compared with it",
                 received=f"{self.name}@{version}" if found else "no model",
                 expected=expected or "no model",
-                hint="Nothing in service was changed. Start the run again: it compares with the version that is in service now.",
+                hint="This run's model was left out. Start the run again: it compares with the version that is in service now.",
             )
 
     def version(self, wanted: vertex.Model, digest: str, allowed: Callable[[], None]) -> Registered:
