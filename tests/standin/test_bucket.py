@@ -1,0 +1,86 @@
+"""The stand-in refuses what Cloud Storage refuses: what passes here by mistake would fail there."""
+
+from __future__ import annotations
+
+import pytest
+import requests
+from google.api_core.exceptions import NotFound, PreconditionFailed
+
+from tests.standin import bucket, faults
+from tests.standin.faults import Fault, Weather
+
+
+@pytest.fixture
+def service():
+    with bucket.Buckets("bucket", page_size=3) as service:
+        yield service
+
+
+@pytest.fixture
+def place(service):
+    return bucket.client(service.url).bucket("bucket")
+
+
+def test_conditions_are_kept(place):
+    blob = place.blob("object")
+    blob.upload_from_string("one", if_generation_match=0)
+    first = blob.generation
+    for work in (
+        lambda: place.blob("object").upload_from_string("two", if_generation_match=0),
+        lambda: place.blob("object").upload_from_string("x" * 9 * 2**20, if_generation_match=first + 1),  # resumably
+        lambda: place.blob("object").delete(if_generation_match=first + 1),
+        lambda: place.blob("object").download_as_bytes(if_generation_match=first + 1),
+        lambda: place.blob("object").upload_from_string("two", if_metageneration_match=7),
+    ):
+        with pytest.raises(PreconditionFailed):
+            work()
+    assert place.blob("object").download_as_bytes(if_generation_match=first) == b"one"
+    place.blob("object").upload_from_string("two", if_generation_match=first)
+    with pytest.raises(NotFound):
+        place.blob("object", generation=first).download_as_bytes()
+    place.blob("object").delete(if_generation_match=place.get_blob("object").generation)
+    assert place.get_blob("object") is None
+
+
+def test_a_resumable_upload_is_checked_when_it_ends_too(service, place):
+    begun = place.blob("object").create_resumable_upload_session(if_generation_match=0, size=3)
+    place.blob("object").upload_from_string("theirs")
+    assert requests.put(begun, data=b"abc", headers={"Content-Range": "bytes 0-2/3"}, timeout=5).status_code == 412
+    assert place.blob("object").download_as_bytes() == b"theirs"
+
+
+def test_a_finished_upload_that_is_asked_again_answers_again(place):
+    begun = place.blob("object").create_resumable_upload_session(size=3)
+    answers = [requests.put(begun, data=b"abc", headers={"Content-Range": "bytes 0-2/3"}, timeout=5) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].json() == answers[1].json()
+
+
+def test_listings_come_in_pages(service, place):
+    for name in ("a/1", "a/2", "b/1", "c", "d", "e"):
+        place.blob(name).upload_from_string("x")
+    asked = len(service.requests)
+    assert [blob.name for blob in place.list_blobs()] == ["a/1", "a/2", "b/1", "c", "d", "e"]
+    assert len(service.requests) - asked == 2
+    listing = place.list_blobs(delimiter="/")
+    assert [blob.name for blob in listing] == ["c", "d", "e"]
+    assert listing.prefixes == {"a/", "b/"}
+    assert [blob.name for blob in place.list_blobs(max_results=2)] == ["a/1", "a/2"]
+
+
+@pytest.mark.parametrize("kind", [faults.RESET, faults.CUT, faults.TRUNCATED, faults.STALLED])
+def test_a_broken_connection_is_broken_for_the_client_too(service, kind):
+    service.faults = [Fault(kind, "GET", seconds=0.5)]
+    with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
+        requests.get(f"{service.url}/storage/v1/b/bucket/o", timeout=0.1)
+    assert requests.get(f"{service.url}/storage/v1/b/bucket/o", timeout=5).ok
+
+
+def test_the_same_seed_makes_the_same_weather():
+    def outcome(seed: int) -> list[str]:
+        weather = Weather(0.3, seed)
+        met = [weather.fault("GET", f"/o/{number % 50}?upload_id={seed * number}", True) for number in range(300)]
+        return [fault.kind if fault else "" for fault in met]
+
+    assert outcome(1) == outcome(1) != outcome(2)
+    assert 60 < sum(map(bool, outcome(1))) < 120
