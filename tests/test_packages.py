@@ -109,9 +109,7 @@ def bucket(monkeypatch):
     server = create_server("localhost", port, in_memory=True, default_bucket="bucket")
     server.start()
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
-    storage._client.cache_clear()
     yield "gs://bucket"
-    storage._client.cache_clear()
     server.stop()
 
 

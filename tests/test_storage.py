@@ -1,14 +1,12 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
 
+from tests.standin import bucket as standin
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
@@ -118,33 +116,11 @@ def test_a_walk_passes_over_links_to_the_folders_they_lie_in(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory):
-    """A bucket of a storage emulator on loopback, reached with the real client."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("emulator") / "log"
-    with open(log, "w") as file:
-        process = subprocess.Popen(
-            [*(sys.executable, "-m", "gcp_storage_emulator"), "start", "--port", str(port), "--in-memory", "--default-bucket", "bucket"],
-            stdout=file,
-            stderr=subprocess.STDOUT,
-        )
-    address = f"http://127.0.0.1:{port}"
-    for _ in range(200):
-        try:
-            urllib.request.urlopen(f"{address}/storage/v1/b", timeout=1).close()  # noqa: S310
-            break
-        except OSError:
-            time.sleep(0.05)
-    environment = pytest.MonkeyPatch()
-    environment.setenv("STORAGE_EMULATOR_HOST", address)
-    storage._client.cache_clear()
-    yield "gs://bucket"
-    environment.undo()
-    storage._client.cache_clear()
-    process.terminate()
-    process.wait()
+def bucket():
+    """A bucket on loopback, reached with the real client."""
+    with standin.serving("bucket") as url, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("STORAGE_EMULATOR_HOST", url)
+        yield "gs://bucket"
 
 
 def test_objects_are_written_read_listed_and_found(bucket):

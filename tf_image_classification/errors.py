@@ -54,6 +54,25 @@ class TrainingError(UserError, RuntimeError):
     """Training cannot go on, for example because the loss is not a number."""
 
 
+class Conflict(UserError):
+    """A file or folder is no longer what it was when its writer looked: another writer was there first."""
+
+
+class AccessError(UserError, PermissionError):
+    """A bucket refuses this account what it was asked for.
+
+    Attributes:
+        filename: the path.
+        strerror: a few words.
+    """
+
+    def __init__(self, problem: str, *, received: object = None, expected: object = None, hint: str = "", path: str = "") -> None:
+        super().__init__(problem, received=received, expected=expected, hint=hint)
+        self.filename, self.strerror = path, "permission denied"
+
+    __str__ = Exception.__str__  # OSError's puts errno and file name together instead
+
+
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
     return text if text.endswith((".", "!", "?")) else text + "."

@@ -1,44 +1,27 @@
 """One view of local paths, /gcs/ mounts and gs:// objects.
 
 A gs:// path is read through its /gcs/ mount where there is one (Vertex containers have it), else through google-cloud-storage.
-Everything that is written appears whole or not at all: files and folders are written aside and renamed.
+Everything that is written appears whole or not at all: files and folders are written aside and renamed; folders in a bucket, where
+nothing can be renamed, are whole when their marker is there.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import functools
 import glob as local_glob
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification import gcs, gcs_folders, local_files, mounts
+from tf_image_classification.errors import Conflict, FlagError
+from tf_image_classification.local_files import Stat
 
-if TYPE_CHECKING:
-    from google.cloud import storage as gcs
-
-GCS_SCHEME = "gs://"
+GCS_SCHEME = gcs.SCHEME
 GCS_MOUNT = "/gcs/"
 _GLOB_CHARACTERS = frozenset("*?[")
-
-
-class Stat(NamedTuple):
-    """What can be known of a file without reading it.
-
-    Attributes:
-        path: as it can be opened by this module.
-        size: bytes.
-        version: changes whenever the content does: modification time in nanoseconds, or the object's generation.
-    """
-
-    path: str
-    size: int
-    version: int
 
 
 def is_gcs(path: str) -> bool:
@@ -49,26 +32,23 @@ def is_gcs(path: str) -> bool:
 def mounted(path: str) -> str:
     """The /gcs/ path of a gs:// path where its bucket is mounted; any other path unchanged."""
     if is_gcs(path):
-        bucket, name = split_gcs(path)
-        if os.path.isdir(GCS_MOUNT + bucket):
-            return f"{GCS_MOUNT}{bucket}/{name}"
+        bucket, name = gcs.split(path)
+        folder = GCS_MOUNT + bucket
+        if os.path.isdir(folder) and os.path.exists(mounts.TABLE) and mounts.is_fuse(folder, Path(mounts.TABLE).read_text()):
+            return f"{folder}/{name}"
     return path
 
 
 def split_gcs(path: str) -> tuple[str, str]:
     """gs://bucket/some/object -> (bucket, some/object)."""
-    bucket, _, name = path.removeprefix(GCS_SCHEME).partition("/")
-    if not bucket:
-        raise FlagError("A gs:// path names no bucket", received=path, expected="gs://BUCKET/OBJECT")
-    return bucket, name
+    return gcs.split(path)
 
 
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
     path = mounted(path)
     if is_gcs(path):
-        bucket, name = split_gcs(path)
-        return (bool(name) and _bucket(bucket).blob(name).exists()) or is_dir(path)
+        return gcs.find(path) is not None or is_dir(path)
     return os.path.exists(path)
 
 
@@ -87,23 +67,16 @@ def check_bucket(path: str) -> None:
         FileNotFoundError: it is not there.
         google.api_core.exceptions.GoogleAPICallError: the service refuses.
     """
-    from google.api_core.exceptions import NotFound
-
-    bucket, _ = split_gcs(path)
-    try:
-        next(iter(_client().list_blobs(bucket, max_results=1)), None)
-    except NotFound:
-        raise FileNotFoundError(path) from None
+    gcs.check_bucket(path)
 
 
 def glob(pattern: str) -> list[str]:
     """The files and folders that match a path or glob, sorted. A path that does not exist gives an empty list."""
     pattern = mounted(pattern)
     if is_gcs(pattern):
-        bucket, name = split_gcs(pattern)
-        if _GLOB_CHARACTERS.isdisjoint(name):
+        if _GLOB_CHARACTERS.isdisjoint(pattern):
             return [pattern] if exists(pattern) else []
-        return sorted(f"{GCS_SCHEME}{bucket}/{blob.name}" for blob in _bucket(bucket).list_blobs(match_glob=name))
+        return gcs.matching(pattern)
     if os.path.exists(pattern):  # also a file whose own name holds a *
         return [pattern]
     return sorted(local_glob.glob(pattern, recursive=True))
@@ -113,11 +86,7 @@ def names_in(folder: str) -> list[str]:
     """The names of the files and folders directly in a folder, sorted; none when it does not exist."""
     folder = mounted(folder)
     if is_gcs(folder):
-        bucket, prefix = split_gcs(folder)
-        prefix = prefix.rstrip("/") + "/" if prefix else ""
-        listing = _bucket(bucket).list_blobs(prefix=prefix, delimiter="/")
-        found = {blob.name for blob in listing} | set(listing.prefixes)  # the folders are known when all pages are read
-        return sorted(name[len(prefix) :].rstrip("/") for name in found)
+        return gcs.names_in(folder)
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
@@ -129,13 +98,8 @@ def stat(path: str) -> Stat:
     """
     path = mounted(path)
     if is_gcs(path):
-        bucket, name = split_gcs(path)
-        blob = _bucket(bucket).get_blob(name)
-        if blob is None:
-            raise FileNotFoundError(path)
-        return Stat(path, blob.size or 0, blob.generation or 0)
-    status = os.stat(path)
-    return Stat(path, status.st_size, status.st_mtime_ns)
+        return gcs.stat(path)
+    return local_files.stat(path)
 
 
 def walk(folder: str) -> Iterator[Stat]:
@@ -147,36 +111,7 @@ def walk(folder: str) -> Iterator[Stat]:
         PermissionError: a folder may not be listed.
     """
     folder = mounted(folder)
-    if is_gcs(folder):
-        bucket, prefix = split_gcs(folder)
-        prefix = prefix.rstrip("/") + "/" if prefix else ""
-        for blob in _bucket(bucket).list_blobs(prefix=prefix):
-            relative = blob.name[len(prefix) :]
-            if relative and not relative.endswith("/") and not any(part.startswith(".") for part in relative.split("/")):
-                yield Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation or 0)
-        return
-
-    def refuse(error: OSError) -> None:
-        if isinstance(error, PermissionError):
-            raise error
-
-    ancestors = {folder: frozenset((_identity(folder),))}
-    for directory, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        above = ancestors.pop(directory)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in list(folders):
-            path = os.path.join(directory, name)
-            if (identity := _identity(path)) in above:
-                folders.remove(name)  # a link to a folder that it lies in
-            else:
-                ancestors[path] = above | {identity}
-        for name in sorted(names):
-            if not name.startswith("."):
-                path = os.path.join(directory, name)
-                try:
-                    yield stat(path)
-                except OSError:
-                    yield Stat(path, 0, 0)
+    return gcs.objects(folder) if is_gcs(folder) else local_files.walk(folder)
 
 
 def join(folder: str, *parts: str) -> str:
@@ -193,15 +128,7 @@ def read_bytes(path: str) -> bytes:
     """
     path = mounted(path)
     if is_gcs(path):
-        from google.api_core.exceptions import Forbidden, NotFound
-
-        bucket, name = split_gcs(path)
-        try:
-            return _bucket(bucket).blob(name).download_as_bytes()
-        except NotFound:
-            raise FileNotFoundError(path) from None
-        except Forbidden:
-            raise PermissionError(path) from None
+        return gcs.read(path)
     return Path(path).read_bytes()
 
 
@@ -210,29 +137,45 @@ def read_text(path: str) -> str:
     return read_bytes(path).decode("utf-8-sig")
 
 
-def write_bytes(path: str, content: bytes) -> None:
-    """Writes a file: readers see the old content or the new, never a part."""
-    path = mounted(path)
-    if is_gcs(path):
-        bucket, name = split_gcs(path)
-        _bucket(bucket).blob(name).upload_from_string(content, checksum="crc32c")
-        return
-    aside = _aside(path)
-    try:
-        with open(aside, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(aside)
-        raise
+def read_version(path: str) -> tuple[bytes | None, int]:
+    """The content of a file and its version, for `write_bytes(if_version=)`; None and 0 where there is no file.
+
+    A bucket is asked itself even if it is mounted: a mount may show for a while what was there before.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if is_gcs(path):
+            return gcs.read_version(path)
+        version = stat(path).version  # first: a content that is newer than its version makes a later write fail, not succeed
+        return read_bytes(path), version
+    return None, 0
 
 
-def write_text(path: str, text: str) -> None:
-    """Writes a UTF-8 text file: readers see the old content or the new, never a part."""
-    write_bytes(path, text.encode())
+def write_bytes(path: str, content: bytes, if_version: int | None = None) -> None:
+    """Writes a file: readers see the old content or the new, never a part.
+
+    Args:
+        if_version: write only if the file still has this version, as `read_version` gave it; 0: if there is none. Without it, of two
+            writers at the same time either may be the last.
+
+    Raises:
+        Conflict: there is another version.
+    """
+    if if_version is not None:
+        if is_gcs(path):
+            gcs.write(path, content, if_version)
+        else:
+            local_files.write_if_version(path, content, if_version)
+    elif is_gcs(path := mounted(path)):
+        found = gcs.find(path)
+        with contextlib.suppress(Conflict):  # another writer was at it too: that its content stays is as good as that ours came first
+            gcs.write(path, content, found.version if found else 0)
+    else:
+        local_files.write(path, content)
+
+
+def write_text(path: str, text: str, if_version: int | None = None) -> None:
+    """Writes a UTF-8 text file, as `write_bytes` does."""
+    write_bytes(path, text.encode(), if_version)
 
 
 @contextlib.contextmanager
@@ -258,30 +201,14 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
         # Folders in a bucket cannot be renamed, mounted or not: the marker comes last instead, and says that the rest is there.
         with temporary_dir() as aside:
             yield aside
-            _publish(aside, path, marker)
-        return
-    aside = _aside(path)
-    try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        for leftover in local_glob.glob(_leftovers_of(path)):
-            shutil.rmtree(leftover, ignore_errors=True)
-        os.mkdir(aside)
-    except OSError as error:
-        raise FlagError(
-            f"Cannot write to {path}", received=error.strerror, expected="a folder that can be created and written to"
-        ) from error
-    try:
-        yield aside
-        previous = _aside(path)
-        if os.path.lexists(path):
-            os.rename(path, previous)
-        os.rename(aside, path)
-        shutil.rmtree(previous, ignore_errors=True)
-    except BaseException as error:
-        shutil.rmtree(aside, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EBUSY):
-            raise UserError(f"{path} cannot be written", received=error.strerror, hint="Make room, or choose another place.") from error
-        raise
+            names = [os.path.relpath(file.path, aside).replace(os.sep, "/") for file in walk(aside)]
+            if is_gcs(path):
+                gcs_folders.publish(aside, names, path, marker)
+            else:
+                local_files.publish(aside, names, path, marker, gcs_folders.sign(marker))
+    else:
+        with local_files.replacing_dir(path) as aside:
+            yield aside
 
 
 def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
@@ -294,17 +221,65 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     Raises:
         FlagError: it would.
     """
-    path = mounted(path)
+    path = mounted(path).rstrip("/")
     if is_gcs(path):
-        return
-    target = os.path.abspath(path)
-    if os.path.lexists(target) and not (
-        os.path.isdir(target) and (not os.listdir(target) or os.path.lexists(os.path.join(target, marker)))
-    ):
+        target = path
+        try:
+            with gcs.speaking(path, writing=True):
+                gcs.check_bucket(path)
+        except FileNotFoundError:
+            raise FlagError("The bucket does not exist", received=path, expected="a bucket that is there") from None
+        occupied = gcs.find(path) is not None or (is_dir(path) and not exists(join(path, marker)))
+    else:
+        target = os.path.abspath(path)
+        occupied = os.path.lexists(target) and not (
+            os.path.isdir(target) and (not os.listdir(target) or os.path.lexists(os.path.join(target, marker)))
+        )
+    if occupied and not exists(join(target, gcs_folders.sign(marker))):
         raise FlagError(f"{path} holds something else", expected=f"a new or empty folder, or one with {marker}, which is replaced")
     for other in map(mounted, keep):
-        if not is_gcs(other) and os.path.join(os.path.abspath(other), "").startswith(os.path.join(target, "")):
+        if is_gcs(other) == is_gcs(target) and _below(other if is_gcs(other) else os.path.abspath(other)).startswith(_below(target)):
             raise FlagError(f"Writing {path} would replace {other}, which is read", expected="folders apart from each other")
+
+
+def fetch(path: str, folder: str) -> str:
+    """A local path with the content of `path`: itself when it is local, else a copy in `folder`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+    """
+    path = mounted(path)
+    if not is_gcs(path):
+        return path
+    target = gcs_folders.local_path(folder, path.removeprefix(GCS_SCHEME))
+    aside = local_files.aside(target)
+    gcs_folders.fetch(path, aside)
+    os.replace(aside, target)
+    return target
+
+
+def fetch_dir(folder: str, target: str) -> str:
+    """A local folder with the content of `folder`: itself when it is local, else a copy at `target`, which appears whole or not at all.
+
+    Raises:
+        FileNotFoundError: nothing lies in it.
+        Conflict: it has been replaced while it was being copied.
+    """
+    folder = mounted(folder)
+    if not is_gcs(folder):
+        return folder
+    found = list(gcs.objects(folder))
+    if not found:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+    aside = local_files.aside(target)
+    files = [gcs_folders.local_path(aside, item.path[len(_below(folder)) :]) for item in found]
+    try:
+        gcs_folders.download(found, files)
+        os.rename(aside, target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return target
 
 
 @contextlib.contextmanager
@@ -345,79 +320,5 @@ def temporary_dir() -> Iterator[str]:
         yield folder
 
 
-def _publish(folder: str, destination: str, marker: str) -> None:
-    """Copies a local folder to one in a bucket: first an older marker goes, then the files come, last the marker."""
-    names = [os.path.relpath(file.path, folder) for file in walk(folder)]
-    last = [name for name in names if name.split(os.sep)[0] == marker]
-    first = [name for name in names if name not in last]
-    if is_gcs(destination):
-        bucket, prefix = split_gcs(destination)
-        for file in list(walk(destination)):
-            _bucket(bucket).blob(split_gcs(file.path)[1]).delete()
-        for part in (first, last):
-            _upload(folder, part, bucket, prefix)
-        return
-    shutil.rmtree(os.path.join(destination, marker), ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-        os.unlink(os.path.join(destination, marker))
-    shutil.rmtree(destination, ignore_errors=True)
-    for name in [*first, *last]:
-        target = os.path.join(destination, name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copyfile(os.path.join(folder, name), target)
-
-
-def _upload(folder: str, names: list[str], bucket: str, prefix: str) -> None:
-    from google.cloud.storage import transfer_manager
-
-    results = transfer_manager.upload_many_from_filenames(
-        _bucket(bucket), names, source_directory=folder, blob_name_prefix=prefix.rstrip("/") + "/", worker_type="thread"
-    )
-    for result in results:
-        if isinstance(result, Exception):
-            raise result
-
-
-def fetch(path: str, folder: str) -> str:
-    """A local path with the content of `path`: itself when it is local, else a copy in `folder`."""
-    path = mounted(path)
-    if not is_gcs(path):
-        return path
-    bucket, name = split_gcs(path)
-    target = os.path.join(folder, bucket, name)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    aside = _aside(target)
-    _bucket(bucket).blob(name).download_to_filename(aside, checksum="crc32c")
-    os.replace(aside, target)
-    return target
-
-
-def _aside(path: str) -> str:
-    folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.partial-{uuid.uuid4().hex[:8]}")
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
-
-
-def _leftovers_of(path: str) -> str:
-    """A pattern for what killed writers of `path` left beside it."""
-    folder, name = os.path.split(path)
-    return os.path.join(local_glob.escape(folder), f".{local_glob.escape(name)}.partial-*")
-
-
-@functools.cache
-def _client() -> gcs.Client:
-    from google.cloud import storage as gcs
-
-    if os.environ.get("STORAGE_EMULATOR_HOST"):
-        from google.auth.credentials import AnonymousCredentials
-
-        return gcs.Client(project="local", credentials=AnonymousCredentials())
-    return gcs.Client()
-
-
-def _bucket(name: str) -> gcs.Bucket:
-    return _client().bucket(name)
+def _below(folder: str) -> str:
+    return folder.rstrip("/") + "/"

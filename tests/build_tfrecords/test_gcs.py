@@ -8,21 +8,21 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
+from tests.standin import bucket as standin
 from tf_image_classification import build_tfrecords, manifest, sources, storage, tfrecord
 
 BUCKET = "gs://photos"
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory) -> Iterator[str]:
-    from gcp_storage_emulator.server import create_server
+def bucket() -> Iterator[str]:
+    with standin.serving("photos") as url, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("STORAGE_EMULATOR_HOST", url)
+        fill()
+        yield BUCKET
 
-    patch = pytest.MonkeyPatch()
-    server = create_server("localhost", 0, in_memory=True, default_bucket=BUCKET.removeprefix("gs://"))
-    server.start()
-    port = server._api._httpd.socket.getsockname()[1]
-    patch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
-    storage._client.cache_clear()
+
+def fill() -> None:
     for label in ("cat", "dog"):
         for number in range(15):
             file = io.BytesIO()
@@ -31,10 +31,6 @@ def bucket(tmp_path_factory) -> Iterator[str]:
     storage.write_text(f"{BUCKET}/images/cat/notes.txt", "no image")
     lines = [f"{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(15)]
     storage.write_text(f"{BUCKET}/images.csv", "\n".join([*lines, "gs://photos/images/dog/none.png,dog", "gs://other/dog.png,dog"]))
-    yield BUCKET
-    server.stop()
-    patch.undo()
-    storage._client.cache_clear()
 
 
 def test_a_folder_in_a_bucket_becomes_a_data_set_in_a_bucket(bucket, tmp_path):

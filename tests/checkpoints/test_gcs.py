@@ -27,7 +27,6 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server.start()
     patch = pytest.MonkeyPatch()
     patch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
-    storage._client.cache_clear()
     model, folder = small(), tmp_path_factory.mktemp("uploaded")
     with storage.replacing_dir("gs://bucket/exported", "export") as aside:
         os.mkdir(os.path.join(aside, "export"))
@@ -40,7 +39,6 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             storage.write_bytes(f"gs://bucket/saved/{name}", Path(folder, name).read_bytes())
     yield "gs://bucket"
     patch.undo()
-    storage._client.cache_clear()
     server.stop()
 
 

@@ -90,10 +90,9 @@ Command = Callable[..., subprocess.CompletedProcess]
 def command(storage_url, monkeypatch) -> Iterator[Command]:
     """Calls `python -m pipelines WORDS` in this process."""
     from pipelines.__main__ import run_command
-    from tf_image_classification import command_line, storage
+    from tf_image_classification import command_line
 
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
-    storage._client.cache_clear()
 
     def call(*words: str) -> subprocess.CompletedProcess:
         said, complained = io.StringIO(), io.StringIO()
@@ -102,7 +101,6 @@ def command(storage_url, monkeypatch) -> Iterator[Command]:
         return subprocess.CompletedProcess(words, ended.value.code, said.getvalue(), complained.getvalue())
 
     yield call
-    storage._client.cache_clear()
 
 
 @pytest.fixture

@@ -127,6 +127,8 @@ class _Build:
                 page = statistics.render(made, self.pixels, self.samples, itertools.islice(catalog.rejected(), statistics.REJECTED_SHOWN))
                 storage.write_text(os.path.join(folder, statistics.FILE_NAME), page)
                 made.write(folder)
+        except UserError:  # also a bucket's refusal, which is an OSError too
+            raise
         except (OSError, sqlite3.OperationalError) as error:
             problem = getattr(error, "strerror", None) or str(error)
             raise UserError("The data set cannot be written", received=f"{output_dir}: {problem}", hint=_FREE_SPACE) from error

@@ -71,9 +71,9 @@ def _write_part(job: Job) -> list[str | list[Any]]:
 def _read(path: str) -> bytes:
     try:
         return images.read(path)
-    except images.RejectedImage:
+    except (images.RejectedImage, UserError):
         raise
-    except Exception as error:  # a failing disk or network, whatever it raises: leaving the image out would hide it
+    except Exception as error:  # a failing disk, whatever it raises: leaving the image out would hide it
         raise UserError(
             "An image cannot be read, for a reason that lies outside the image",
             received=f"{path}: {error!r}",

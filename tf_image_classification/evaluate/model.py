@@ -109,8 +109,8 @@ def _local(folder: str) -> Iterator[str]:
         yield folder
         return
     with storage.temporary_dir() as aside:
-        files = [storage.fetch(file.path, aside) for file in storage.walk(folder)]
-        if not files:
-            raise DataError("The model folder has no SavedModel", received=folder, expected=_EXPECTED)
-        bucket, name = storage.split_gcs(folder)
-        yield os.path.join(aside, bucket, name)
+        try:
+            copy = storage.fetch_dir(folder, os.path.join(aside, SAVED_MODEL))
+        except FileNotFoundError:
+            raise DataError("The model folder has no SavedModel", received=folder, expected=_EXPECTED) from None
+        yield copy
