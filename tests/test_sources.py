@@ -153,6 +153,15 @@ def test_without_image_root_absolute_paths_and_uris_are_taken_as_they_are(tmp_pa
     ]
 
 
+def test_a_path_on_gs_that_names_no_bucket_is_rejected_alone(tmp_path):
+    table = write(tmp_path / "images.csv", "gs:///a.jpg,cat\ngs://My Photos/b.jpg,cat\ngs://photos/c.jpg,dog\n")
+    assert entries(table) == [
+        Rejected("gs:///a.jpg", "names no bucket"),
+        Rejected("gs://My Photos/b.jpg", "names no bucket"),
+        Entry("gs://photos/c.jpg", "photos/c.jpg", ("dog",)),
+    ]
+
+
 def test_with_image_root_everything_must_lie_under_it(tmp_path):
     root = tmp_path / "root"
     table = write(tmp_path / "images.csv", f"cat/a.jpg,cat\n{root}/b.jpg,cat\n{tmp_path}/c.jpg,cat\n../root2/d.jpg,cat\ngs://b/e.jpg,cat\n")

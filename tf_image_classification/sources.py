@@ -26,6 +26,7 @@ CSV, FOLDER, TFRECORD = "csv", "folder", "tfrecord"
 
 OUTSIDE_ROOT = "outside image_root"
 NOT_IN_CLASS_FOLDER = "not in a class folder"
+NO_BUCKET = "names no bucket"
 
 _PATH_COLUMNS = frozenset({"uris", "uri", "path", "paths", "image", "images", "file", "files", "filename", "image_path", "file_path"})
 _TASK_NAME = re.compile(r"[\w.-]+")
@@ -215,6 +216,11 @@ def _read_csv(path: str, root: str | None) -> Iterator[Entry | Rejected]:
 
 def _locate(text: str, labels: tuple[str, ...], folder: str, root: str | None) -> Entry | Rejected:
     absolute = text.startswith(("/", storage.GCS_SCHEME))
+    if storage.is_gcs(text):
+        try:
+            storage.split_gcs(text)
+        except FlagError:
+            return Rejected(text, NO_BUCKET)
     if absolute and root is None:
         return _checked(Entry(_normal(text), text.removeprefix(storage.GCS_SCHEME).lstrip("/"), labels))
     base = folder if root is None else root
