@@ -10,7 +10,7 @@ import pytest
 
 from tests.standin.bucket import Buckets
 from tests.standin.faults import STALLED, Fault
-from tf_image_classification import gcs, gcs_folders, storage
+from tf_image_classification import gcs, gcs_folders, gcs_requests, storage
 from tf_image_classification.errors import AccessError, Conflict, FlagError
 
 FILES = ("a", "deep/b", "marker", "z")
@@ -21,7 +21,7 @@ SIGN = "gs://bucket/out/.marker.unfinished"
 def service(monkeypatch):
     with Buckets("bucket") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
         yield service
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.standin import faults
 from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault
-from tf_image_classification import gcs, storage
+from tf_image_classification import gcs_requests, storage
 from tf_image_classification.errors import Conflict
 
 COUNTER = """
@@ -32,7 +32,7 @@ while times:
 def service(monkeypatch):
     with Buckets("bucket") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
         yield service
 
 

@@ -1,8 +1,7 @@
-"""Objects of Cloud Storage, through google-cloud-storage, whatever the network and the service do meanwhile.
+"""Objects of Cloud Storage, through google-cloud-storage.
 
-Passing trouble is waited out: each request is repeated with growing pauses, and what arrived damaged is fetched or sent again.
-Trouble that stays is one UserError. Every content is checked against its CRC-32C. Nothing is overwritten or deleted but the
-version that was seen, so that a request that is repeated because its answer was lost cannot undo what another writer did since.
+Every content is checked against its CRC-32C. Nothing is overwritten or deleted but the version that was seen, so that a request that
+is repeated because its answer was lost cannot undo what another writer did since.
 """
 
 from __future__ import annotations
@@ -14,25 +13,21 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.errors import AccessError, Conflict, FlagError, UserError
+from tf_image_classification import gcs_requests
+from tf_image_classification.errors import FlagError
+from tf_image_classification.gcs_requests import missing, retrying, speaking, until_whole
 from tf_image_classification.local_files import Stat
 
 if TYPE_CHECKING:
-    from google.api_core.retry import Retry
     from google.cloud.storage import Blob, Client
 
 SCHEME = "gs://"
-
-FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 0.1, 20.0, 300.0  # seconds between attempts, and until the last one
-TIMEOUT = (10.0, 30.0)  # seconds to connect, and without a byte of the answer
 _CONNECTIONS = 32  # as many as callers start threads
 WRITER = "tf-image-classification-write"  # metadata of an object: the write that made it
 _BUCKET_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,220}[a-z0-9])?")
 _LONGEST_NAME = 1024  # bytes
-
-_Result = TypeVar("_Result")
 
 
 def split(path: str) -> tuple[str, str]:
@@ -78,7 +73,7 @@ def check_bucket(path: str) -> None:
     from google.api_core.exceptions import NotFound
 
     try:
-        next(iter(client().list_blobs(split(path)[0], max_results=1, retry=retrying(), timeout=TIMEOUT)), None)
+        next(iter(client().list_blobs(split(path)[0], max_results=1, retry=retrying(), timeout=gcs_requests.TIMEOUT)), None)
     except NotFound:
         raise FileNotFoundError(errno.ENOENT, "no such bucket", path) from None
 
@@ -88,7 +83,7 @@ def find(path: str) -> Stat | None:
     if not _can_be(path):
         return None
     with speaking(path):
-        blob = blob_of(path).bucket.get_blob(split(path)[1], retry=retrying(), timeout=TIMEOUT)
+        blob = blob_of(path).bucket.get_blob(split(path)[1], retry=retrying(), timeout=gcs_requests.TIMEOUT)
         return Stat(path, blob.size or 0, blob.generation) if blob else None
 
 
@@ -100,7 +95,7 @@ def stat(path: str) -> Stat:
     """
     if found := find(path):
         return found
-    raise _missing(path)
+    raise missing(path)
 
 
 def objects(folder: str) -> Iterator[Stat]:
@@ -111,7 +106,7 @@ def objects(folder: str) -> Iterator[Stat]:
     bucket, prefix = split(folder)
     prefix = _below(prefix)
     with contextlib.suppress(FileNotFoundError), speaking(folder):
-        for blob in client().list_blobs(bucket, prefix=prefix, retry=retrying(), timeout=TIMEOUT):
+        for blob in client().list_blobs(bucket, prefix=prefix, retry=retrying(), timeout=gcs_requests.TIMEOUT):
             parts = blob.name[len(prefix) :].split("/")
             if not parts[-1] or any(part.startswith(".") for part in parts):
                 continue
@@ -122,7 +117,7 @@ def matching(pattern: str) -> list[str]:
     """The objects that match a glob, sorted."""
     bucket, name = split(pattern)
     with contextlib.suppress(FileNotFoundError), speaking(pattern):
-        listing = client().list_blobs(bucket, match_glob=name, retry=retrying(), timeout=TIMEOUT)
+        listing = client().list_blobs(bucket, match_glob=name, retry=retrying(), timeout=gcs_requests.TIMEOUT)
         return sorted(f"{SCHEME}{bucket}/{blob.name}" for blob in listing)
     return []
 
@@ -132,7 +127,7 @@ def names_in(folder: str) -> list[str]:
     bucket, prefix = split(folder)
     prefix = _below(prefix)
     with contextlib.suppress(FileNotFoundError), speaking(folder):
-        listing = client().list_blobs(bucket, prefix=prefix, delimiter="/", retry=retrying(), timeout=TIMEOUT)
+        listing = client().list_blobs(bucket, prefix=prefix, delimiter="/", retry=retrying(), timeout=gcs_requests.TIMEOUT)
         found = {blob.name for blob in listing} | set(listing.prefixes)  # the folders are known when all pages are read
         return sorted(name[len(prefix) :].rstrip("/") for name in found)
     return []
@@ -151,12 +146,12 @@ def read_version(path: str) -> tuple[bytes, int]:
         AccessError: it may not be read.
     """
     if not _can_be(path):
-        raise _missing(path)
+        raise missing(path)
 
     def attempt() -> tuple[bytes, int]:
         blob = blob_of(path)
         # The library goes on where a connection broke, but checks the CRC of what came in one piece only.
-        content = blob.download_as_bytes(retry=None, timeout=TIMEOUT, checksum="crc32c")
+        content = blob.download_as_bytes(retry=None, timeout=gcs_requests.TIMEOUT, checksum="crc32c")
         return content, blob.generation or 0
 
     with speaking(path):
@@ -188,13 +183,21 @@ def delete(found: Iterable[Stat]) -> None:
     for path, _, version in found:
         with speaking(path, writing=True):
             try:
-                blob_of(path).delete(if_generation_match=version, retry=retrying(), timeout=TIMEOUT)
+                blob_of(path).delete(if_generation_match=version, retry=retrying(), timeout=gcs_requests.TIMEOUT)
             except (NotFound, PreconditionFailed):
                 if find(path):  # else a first attempt was carried out, and its answer lost
                     raise
 
 
 def put(blob: Blob, send: Callable[..., None], if_version: int) -> int:
+    """Uploads an object if its version is still this one, and gives its new version.
+
+    Args:
+        send: one of the blob's upload methods, with its content.
+
+    Raises:
+        google.api_core.exceptions.PreconditionFailed: there is another version.
+    """
     from google.api_core.exceptions import PreconditionFailed
 
     blob.metadata = {WRITER: (blob.metadata or {}).get(WRITER) or uuid.uuid4().hex}
@@ -202,7 +205,7 @@ def put(blob: Blob, send: Callable[..., None], if_version: int) -> int:
     try:
         until_whole(lambda: send(if_generation_match=if_version, **upload_options()))
     except PreconditionFailed:
-        found = blob.bucket.get_blob(blob.name, retry=retrying(), timeout=TIMEOUT)
+        found = blob.bucket.get_blob(blob.name, retry=retrying(), timeout=gcs_requests.TIMEOUT)
         if not found or (found.metadata or {}).get(WRITER) != mine:
             raise
         return found.generation  # an earlier attempt was carried out, and its answer lost
@@ -210,91 +213,8 @@ def put(blob: Blob, send: Callable[..., None], if_version: int) -> int:
 
 
 def upload_options() -> dict[str, Any]:
-    return {"retry": retrying(), "timeout": TIMEOUT, "checksum": "crc32c"}
-
-
-def retrying() -> Retry:
-    """Repeats what failed by passing trouble: 408, 429, 5xx, connections that cannot be made, break off or stall."""
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    return DEFAULT_RETRY.with_delay(FIRST_PAUSE, LONGEST_PAUSE, 2.0).with_timeout(PATIENCE)
-
-
-def until_whole(attempt: Callable[[], _Result]) -> _Result:
-    """Repeats an attempt to move a whole content, also when the content came damaged."""
-    from google.api_core.retry import Retry
-
-    damaged = Retry(predicate=_is_damage, initial=FIRST_PAUSE, maximum=LONGEST_PAUSE, timeout=PATIENCE)
-    return retrying()(damaged(attempt))()
-
-
-def _is_damage(error: Exception) -> bool:
-    from google.api_core.exceptions import BadRequest
-    from google.cloud.storage.exceptions import DataCorruption
-
-    # The service refuses a damaged upload as a bad request, whose only mark is its text.
-    return isinstance(error, DataCorruption) or (isinstance(error, BadRequest) and "match calculated" in str(error))
-
-
-@contextlib.contextmanager
-def speaking(path: str, writing: bool = False) -> Iterator[None]:
-    """Turns what the service or the network refuses for good into the errors that this project knows.
-
-    Raises:
-        FileNotFoundError: there is no such object or, on listing, no such bucket.
-        AccessError: this account may not do that.
-        Conflict: the object has another version than was asked for.
-        UserError: anything else.
-    """
-    import requests
-    from google.api_core import exceptions
-    from google.auth.exceptions import GoogleAuthError
-    from google.cloud.storage.exceptions import DataCorruption, InvalidResponse
-
-    try:
-        yield
-    except exceptions.NotFound:
-        if writing:
-            raise FlagError("The bucket does not exist", received=path, expected="a bucket that is there") from None
-        raise _missing(path) from None
-    except exceptions.Forbidden as error:
-        role = "roles/storage.objectUser" if writing else "roles/storage.objectViewer"
-        doing = "write to" if writing else "read from"
-        raise AccessError(
-            f"This account may not {doing} the bucket", received=f"{path}: {_said(error)}", hint=f"Ask for {role} on it.", path=path
-        ) from None
-    except exceptions.PreconditionFailed:
-        raise changed(path) from None
-    except (exceptions.Unauthorized, GoogleAuthError) as error:
-        raise UserError(
-            "There are no usable Google Cloud credentials",
-            received=f"{path}: {_said(error)}",
-            hint="Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS.",
-        ) from None
-    except (exceptions.GoogleAPIError, DataCorruption, InvalidResponse, requests.RequestException, ConnectionError) as error:
-        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        raise UserError(
-            "Cloud Storage does not do what it is asked for" + (f", after {PATIENCE:.0f} s of trying" if cause is not error else ""),
-            received=f"{path}: {_said(cause)}",
-            hint="Run the same again when the service and the network are well.",
-        ) from None
-
-
-def _said(error: BaseException) -> str:
-    """What the service answered, else the error's text, without addresses: that of an upload is as good as a credential."""
-    response = getattr(error, "response", None)
-    if response is None:
-        return f"{type(error).__name__}: {re.sub(r'[?][^ ]+', '', str(error))}"
-    said = re.search(r'"message": *"([^"]*)"', response.text)
-    return f"{response.status_code} {response.reason}: {said[1] if said else response.text[:200]}"
-
-
-def changed(path: str) -> Conflict:
-    return Conflict("Another process has changed this meanwhile", received=path, hint="Try again when it has ended.")
-
-
-def _missing(path: str) -> FileNotFoundError:
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+    """What every upload is called with."""
+    return {"retry": retrying(), "timeout": gcs_requests.TIMEOUT, "checksum": "crc32c"}
 
 
 def _can_be(path: str) -> bool:
@@ -308,6 +228,7 @@ def _below(prefix: str) -> str:
     return prefix.rstrip("/") + "/" if prefix else ""
 
 
-def blob_of(path: str, version: int | None = None) -> Blob:
+def blob_of(path: str, version: int | None = None, part: int | None = None) -> Blob:
+    """The library's handle of an object: of one version of it, sent or fetched in parts of so many bytes."""
     bucket, name = split(path)
-    return client().bucket(bucket).blob(name, generation=version)
+    return client().bucket(bucket).blob(name, generation=version, chunk_size=part)

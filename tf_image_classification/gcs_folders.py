@@ -12,11 +12,12 @@ import os
 import uuid
 from collections.abc import Sequence
 
-from tf_image_classification import gcs
+from tf_image_classification import gcs, gcs_requests
 from tf_image_classification.errors import Conflict, UserError
 from tf_image_classification.local_files import Stat
 
-_LARGE = 32 * 2**20  # bytes; larger objects come in parts of this size
+_LARGE = 32 * 2**20  # bytes; larger objects are fetched in parts of this size
+_PART = 16 * 2**20  # bytes sent at a time, by each thread: they are in memory
 _THREADS = 8
 
 
@@ -44,7 +45,7 @@ def publish(folder: str, names: Sequence[str], destination: str, marker: str) ->
     upload(folder, [name for name in names if not _is_of(marker, name)], destination)
     now = gcs.find(signed)
     if now is None or now.version != mine:
-        raise gcs.changed(destination)
+        raise gcs_requests.changed(destination)
     upload(folder, [name for name in names if _is_of(marker, name)], destination)
     gcs.delete([now])
 
@@ -60,10 +61,10 @@ def upload(folder: str, names: Sequence[str], destination: str) -> None:
     """
     from google.cloud.storage import transfer_manager
 
-    pairs = [(os.path.join(folder, name), gcs.blob_of(f"{destination}/{name}")) for name in names]
+    pairs = [(os.path.join(folder, name), gcs.blob_of(f"{destination}/{name}", part=_PART)) for name in names]
     for _, blob in pairs:
         blob.metadata = {gcs.WRITER: uuid.uuid4().hex}
-    with gcs.speaking(destination, writing=True):
+    with gcs_requests.speaking(destination, writing=True):
         results = transfer_manager.upload_many(
             pairs,
             upload_kwargs={**gcs.upload_options(), "if_generation_match": 0},
@@ -72,7 +73,7 @@ def upload(folder: str, names: Sequence[str], destination: str) -> None:
         )
     for (file, blob), result in zip(pairs, results, strict=True):
         if isinstance(result, Exception):  # once more, alone: it may be there already, or have arrived damaged
-            with gcs.speaking(f"{gcs.SCHEME}{blob.bucket.name}/{blob.name}", writing=True):
+            with gcs_requests.speaking(f"{gcs.SCHEME}{blob.bucket.name}/{blob.name}", writing=True):
                 gcs.put(blob, functools.partial(blob.upload_from_filename, file), 0)
 
 
@@ -90,18 +91,18 @@ def download(found: Sequence[Stat], files: Sequence[str]) -> None:
     small = [(item, file) for item, file in zip(found, files, strict=True) if item.size <= _LARGE]
     results: list[Exception | None] = transfer_manager.download_many(
         [(gcs.blob_of(item.path, item.version), file) for item, file in small],
-        download_kwargs={"retry": None, "timeout": gcs.TIMEOUT, "checksum": "crc32c"},
+        download_kwargs={"retry": None, "timeout": gcs_requests.TIMEOUT, "checksum": "crc32c"},
         worker_type=transfer_manager.THREAD,
         max_workers=_THREADS,
     )
     # Once more, alone and patiently, whatever did not come in one piece.
     again = [pair for pair, result in zip(small, results, strict=True) if isinstance(result, Exception)]
     for item, file in [*again, *(pair for pair in zip(found, files, strict=True) if pair[0].size > _LARGE)]:
-        with gcs.speaking(item.path):
+        with gcs_requests.speaking(item.path):
             try:
-                gcs.until_whole(functools.partial(_download, item, file))
+                gcs_requests.until_whole(functools.partial(_download, item, file))
             except NotFound:
-                raise gcs.changed(item.path) from None
+                raise gcs_requests.changed(item.path) from None
 
 
 def fetch(path: str, file: str) -> None:
@@ -112,7 +113,7 @@ def fetch(path: str, file: str) -> None:
     """
     from google.api_core.retry import Retry, if_exception_type
 
-    replaced_meanwhile = Retry(predicate=if_exception_type(Conflict), initial=gcs.FIRST_PAUSE, timeout=gcs.PATIENCE)
+    replaced_meanwhile = Retry(predicate=if_exception_type(Conflict), initial=gcs_requests.FIRST_PAUSE, timeout=gcs_requests.PATIENCE)
     replaced_meanwhile(lambda: download([gcs.stat(path)], [file]))()
 
 
@@ -136,15 +137,15 @@ def _download(item: Stat, file: str) -> None:
 
     blob = gcs.blob_of(item.path, item.version)
     if item.size > _LARGE:
-        blob.reload(retry=gcs.retrying(), timeout=gcs.TIMEOUT)
+        blob.reload(retry=gcs_requests.retrying(), timeout=gcs_requests.TIMEOUT)
     if item.size > _LARGE and not blob.content_encoding:  # what is decompressed on its way has no parts
         transfer_manager.download_chunks_concurrently(
             blob,
             file,
             chunk_size=_LARGE,
-            download_kwargs={"retry": gcs.retrying(), "timeout": gcs.TIMEOUT},
+            download_kwargs={"retry": gcs_requests.retrying(), "timeout": gcs_requests.TIMEOUT},
             worker_type=transfer_manager.THREAD,
             max_workers=_THREADS,
         )
     else:
-        blob.download_to_filename(file, retry=None, timeout=gcs.TIMEOUT, checksum="crc32c")
+        blob.download_to_filename(file, retry=None, timeout=gcs_requests.TIMEOUT, checksum="crc32c")

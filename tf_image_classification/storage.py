@@ -8,14 +8,13 @@ nothing can be renamed, are whole when their marker is there.
 from __future__ import annotations
 
 import contextlib
-import errno
 import glob as local_glob
 import os
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tf_image_classification import gcs, gcs_folders, local_files, mounts
+from tf_image_classification import gcs, gcs_folders, gcs_requests, local_files, mounts
 from tf_image_classification.errors import Conflict, FlagError
 from tf_image_classification.local_files import Stat
 
@@ -225,7 +224,7 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     if is_gcs(path):
         target = path
         try:
-            with gcs.speaking(path, writing=True):
+            with gcs_requests.speaking(path, writing=True):
                 gcs.check_bucket(path)
         except FileNotFoundError:
             raise FlagError("The bucket does not exist", received=path, expected="a bucket that is there") from None
@@ -270,7 +269,7 @@ def fetch_dir(folder: str, target: str) -> str:
         return folder
     found = list(gcs.objects(folder))
     if not found:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), folder)
+        raise gcs_requests.missing(folder)
     aside = local_files.aside(target)
     files = [gcs_folders.local_path(aside, item.path[len(_below(folder)) :]) for item in found]
     try:

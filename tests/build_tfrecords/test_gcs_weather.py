@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault, Weather
-from tf_image_classification import build_tfrecords, gcs, manifest, sources, storage, tfrecord
+from tf_image_classification import build_tfrecords, gcs, gcs_requests, manifest, sources, storage, tfrecord
 from tf_image_classification.errors import UserError
 
 IMAGES = 240
@@ -96,8 +96,8 @@ def assert_never_half(service: Buckets, began: int) -> None:
 
 
 def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(service, monkeypatch, tmp_path):
-    monkeypatch.setattr(gcs, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gcs, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
     service.faults = [Fault(path="cat%2F9.png.*alt=media", times=10**6)]
     with pytest.raises(UserError, match=r"Cloud Storage does not do.*gs://bucket/images/cat/9.png.*503"):
         build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "data"), workers=1)
@@ -105,8 +105,8 @@ def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(serv
 
 
 def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_failed(service, monkeypatch):
-    monkeypatch.setattr(gcs, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gcs, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
     service.faults = [Fault("reset", path="cat%2F9.png", times=10**6)]
     with pytest.raises(UserError, match=r"Cloud Storage does not do.*gs://bucket/images/cat/9.png"):
         sources.fingerprint("gs://bucket/images.csv")

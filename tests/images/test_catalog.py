@@ -53,6 +53,7 @@ def tags(checkout: Path) -> dict[str, str]:
         (f"{FRAMEWORK}/evaluate/templates/report.css", {"evaluate", "evaluate-gpu"}),
         (f"{FRAMEWORK}/nets/vgg.py", {"train", "evaluate", "train-gpu", "evaluate-gpu"}),
         (f"{FRAMEWORK}/storage.py", set(catalog.IMAGES)),
+        (f"{FRAMEWORK}/gcs.py", set(catalog.IMAGES)),
         ("images/Dockerfile", set(catalog.IMAGES)),
     ],
 )

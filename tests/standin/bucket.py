@@ -190,6 +190,14 @@ class _Objects(Storage):
         self._meet(bucket, name)
         return super().create_resumable_upload(bucket, name, resource)
 
+    def add_to_resumable_upload(
+        self, file_id: str, content: bytes, total_size: int | None = None, expected_start: int | None = None
+    ) -> bytes | None:
+        arrived = self.get_resumable_byte_count(file_id)
+        if expected_start is not None and expected_start < arrived:  # sent again: what is there already is passed over
+            content, expected_start = content[arrived - expected_start :], arrived
+        return super().add_to_resumable_upload(file_id, content, total_size, expected_start)
+
     def get_file_obj(self, bucket: str, name: str) -> dict[str, Any]:
         self._meet(bucket, name)
         return super().get_file_obj(bucket, name)
