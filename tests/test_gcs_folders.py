@@ -100,21 +100,33 @@ def test_a_writer_killed_while_it_uploads_is_followed_by_the_next(service, tmp_p
     assert read() == {name: f"new {name}" for name in FILES}
 
 
-def test_of_two_writers_at_once_the_first_gives_way(service):
+@pytest.mark.parametrize("ended", [True, False])
+def test_of_two_writers_at_once_the_first_gives_way(service, monkeypatch, ended):
+    find = gcs.find
+
+    def overtaken(path):
+        if path == SIGN and storage.exists("gs://bucket/out/a"):  # the last look at the sign, before the marker
+            monkeypatch.undo()
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+            if ended:
+                write("quick")
+            else:
+                gcs.write(SIGN, b"", find(SIGN).version)
+        return find(path)
+
     with pytest.raises(Conflict, match="Another process"), storage.replacing_dir("gs://bucket/out", "marker") as aside:
         storage.write_text(os.path.join(aside, "marker"), "slow")
         storage.write_text(os.path.join(aside, "a"), "slow")
-        original = gcs.find
+        monkeypatch.setattr(gcs, "find", overtaken)
+    assert read() == ({name: f"quick {name}" for name in FILES} if ended else {"a": "slow"})
 
-        def find(path):  # the last look at the sign, before the marker
-            if path == SIGN and storage.read_version("gs://bucket/out/a")[0] == b"slow":
-                patch.undo()
-                write("quick")
-            return original(path)
 
-        patch = pytest.MonkeyPatch()
-        patch.setattr(gcs, "find", find)
-    assert read() == {name: f"quick {name}" for name in FILES}
+def test_an_object_that_came_meanwhile_is_not_overwritten(service, tmp_path):
+    (tmp_path / "a").write_text("ours")
+    storage.write_text("gs://bucket/out/a", "theirs")
+    with pytest.raises(Conflict, match="gs://bucket/out/a"):
+        gcs_folders.upload(str(tmp_path), ["a"], "gs://bucket/out")
+    assert read() == {"a": "theirs"}
 
 
 def test_what_is_not_ours_is_never_replaced(service):
