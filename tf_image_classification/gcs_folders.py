@@ -1,6 +1,6 @@
 """Folders of objects in a bucket: copied there so that a reader never meets a half, and copied from there.
 
-Stats cannot be renamed as a folder. So a folder's marker, a file that all folders of its kind have, goes first and comes last: where
+Objects cannot be renamed as a folder. So a folder's marker, a file that all folders of its kind have, goes first and comes last: where
 it is, everything else is. While it is away, a hidden sign tells the next writer that what lies there is an unfinished folder
 of this kind, and nobody's photos.
 """

@@ -220,9 +220,9 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     Raises:
         FlagError: it would.
     """
-    path = mounted(path).rstrip("/")
+    path = mounted(path)
     if is_gcs(path):
-        target = path
+        target = path = path.rstrip("/")
         try:
             with gcs_requests.speaking(path, writing=True):
                 gcs.check_bucket(path)
@@ -252,8 +252,13 @@ def fetch(path: str, folder: str) -> str:
         return path
     target = gcs_folders.local_path(folder, path.removeprefix(GCS_SCHEME))
     aside = local_files.aside(target)
-    gcs_folders.fetch(path, aside)
-    os.replace(aside, target)
+    try:
+        gcs_folders.fetch(path, aside)
+        os.replace(aside, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+        raise
     return target
 
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from tests.standin import bucket as standin
 from tf_image_classification import build_tfrecords, manifest, sources, storage, tfrecord
+from tf_image_classification.errors import FlagError
 
 BUCKET = "gs://photos"
 
@@ -63,3 +64,10 @@ def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
     storage.write_bytes(f"{bucket}/images/cat/0.png", image)
     after = sources.fingerprint(f"{bucket}/images"), sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images")
     assert all(old != new for old, new in zip(before, after, strict=True))
+
+
+def test_a_data_set_is_not_written_into_the_images_it_is_made_of_nor_over_something_else(bucket):
+    for place, problem in ((f"{bucket}/images/data", "lies in the data"), (f"{bucket}/images", "would replace|holds something else")):
+        with pytest.raises(FlagError, match=problem):
+            build_tfrecords.build(f"{bucket}/images", place)
+    assert sum(1 for _ in storage.walk(f"{bucket}/images")) == 31

@@ -287,13 +287,16 @@ def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None
     """Refuses to replace anything but a data set, and to write into the data or over it."""
     given = list(itertools.chain(*expanded.values()))
     storage.check_replaceable(output_dir, manifest.FILE_NAME, [source.path for source in given])
-    target = os.path.join(os.path.abspath(storage.mounted(output_dir)), "")
     for source in given:
-        path = storage.mounted(source.path)
-        if source.kind != sources.CSV and not storage.is_gcs(path) and target.startswith(os.path.join(os.path.abspath(path), "")):
+        if source.kind != sources.CSV and _absolute(output_dir).startswith(_absolute(source.path)):
             raise FlagError(
                 "--output_dir lies in the data", received=f"{output_dir} and {source.path}", expected="folders apart from each other"
             )
+
+
+def _absolute(folder: str) -> str:
+    path = storage.mounted(folder)
+    return (path if storage.is_gcs(path) else os.path.abspath(path)).rstrip("/") + "/"
 
 
 def _write_rejected(folder: str, catalog: Catalog) -> None:
