@@ -77,6 +77,18 @@ def upload(folder: str, names: Sequence[str], destination: str) -> None:
                 gcs.put(blob, functools.partial(blob.upload_from_filename, file), 0)
 
 
+def send(file: str, path: str) -> None:
+    """Copies a file to an object, in the place of the one that is there.
+
+    Raises:
+        Conflict: another writer has changed it meanwhile.
+    """
+    found = gcs.find(path)
+    with gcs_requests.speaking(path, writing=True):
+        blob = gcs.blob_of(path, part=_PART)
+        gcs.put(blob, functools.partial(blob.upload_from_filename, file), found.version if found else 0)
+
+
 def download(found: Sequence[Stat], files: Sequence[str]) -> None:
     """Copies objects, in the versions found, to local files, whose folders are made.
 

@@ -324,5 +324,24 @@ def temporary_dir() -> Iterator[str]:
         yield folder
 
 
+def upload(file: str, path: str) -> None:
+    """Copies a local file of any size to gs://, where it appears whole or not at all.
+
+    Raises:
+        Conflict: another process has written there meanwhile.
+    """
+    gcs_folders.send(file, path)
+
+
+def delete(path: str) -> None:
+    """Removes an object of a bucket; one that is gone already is no error.
+
+    Raises:
+        Conflict: another process has written it meanwhile.
+    """
+    if (found := gcs.find(path)) is not None:
+        gcs.delete([found])
+
+
 def _below(folder: str) -> str:
     return folder.rstrip("/") + "/"
