@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import os
-import socket
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import keras
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import checkpoints, nets, storage
+from tests.parity.support import V1, save_by_name
+from tests.standin import bucket as standin
+from tf_image_classification import checkpoints, nets
 from tf_image_classification.errors import CheckpointError
+
+OTHERS = 40  # four pages of a listing
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A bucket that holds a folder of checkpoints and a model folder, served by a local emulator."""
-    from gcp_storage_emulator.server import create_server
-
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    server = create_server("localhost", port, in_memory=True, default_bucket="bucket")
-    server.start()
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[standin.Buckets]:
+    """A bucket that holds a folder of checkpoints, a V1 file and a model folder, and beside each of them many other things."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
-    model, folder = small(), tmp_path_factory.mktemp("uploaded")
-    with storage.replacing_dir("gs://bucket/exported", "export") as aside:
-        os.mkdir(os.path.join(aside, "export"))
-        model.save(os.path.join(aside, "export", "model.keras"))
-    state = tf.train.Checkpoint(model=model)
-    for _ in range(2):
-        state.save(str(folder / "ckpt"))
-    for name in os.listdir(folder):
-        if (folder / name).is_file():
-            storage.write_bytes(f"gs://bucket/saved/{name}", Path(folder, name).read_bytes())
-    yield "gs://bucket"
+    with standin.Buckets("bucket", page_size=10) as service:
+        patch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        model, folder = small(), tmp_path_factory.mktemp("uploaded")
+        (folder / "exported").mkdir()
+        model.save(folder / "exported" / "model.keras")
+        (folder / "saved").mkdir()
+        state = tf.train.Checkpoint(model=model)
+        for _ in range(2):
+            state.save(str(folder / "saved" / "ckpt"))
+        (folder / "slim").mkdir()
+        save_by_name({name: variable.numpy() for name, variable in nets.scoped_names(model).items()}, folder / "slim" / "v1.ckpt", V1)
+        for place in ("exported", "saved", "slim"):
+            for number in range(OTHERS):
+                (folder / place / f"other-{number}.txt").write_text("beside it")
+        standin.fill(service.url, "bucket", "all", folder)
+        yield service
     patch.undo()
-    server.stop()
+
+
+@pytest.fixture
+def bucket(service: standin.Buckets) -> str:
+    service.requests.clear()
+    return "gs://bucket/all"
 
 
 def small() -> keras.Model:
@@ -52,8 +56,10 @@ def small() -> keras.Model:
         ("saved", "saved/ckpt-2"),
         ("saved/ckpt-1", "saved/ckpt-1"),
         ("saved/ckpt-1.index", "saved/ckpt-1"),
-        ("exported", "exported/export/model.keras"),
-        ("exported/export/model.keras", "exported/export/model.keras"),
+        ("exported", "exported/model.keras"),
+        ("exported/model.keras", "exported/model.keras"),
+        ("slim/v1.ckpt", "slim/v1.ckpt"),
+        ("slim", "slim/v1.ckpt"),
     ],
 )
 def test_a_checkpoint_on_gs_is_found_and_loaded(path: str, found: str, bucket: str) -> None:
@@ -62,5 +68,15 @@ def test_a_checkpoint_on_gs_is_found_and_loaded(path: str, found: str, bucket: s
 
 
 def test_a_checkpoint_that_is_not_on_gs_is_an_error_that_names_what_is(bucket: str) -> None:
-    with pytest.raises(CheckpointError, match=r"gs://bucket/saved/ckpt-9\. .*Beside it there is gs://bucket/saved/ckpt-1"):
+    with pytest.raises(CheckpointError, match=r"gs://bucket/all/saved/ckpt-9\. .*Beside it there is gs://bucket/all/saved/ckpt-1"):
         checkpoints.warm_start(small(), f"{bucket}/saved/ckpt-9", None)
+
+
+@pytest.mark.parametrize("path", ["saved", "saved/ckpt-1", "exported", "exported/model.keras", "slim/v1.ckpt"])
+def test_what_lies_beside_a_checkpoint_on_gs_is_not_listed(path: str, bucket: str, service: standin.Buckets) -> None:
+    checkpoints.warm_start(small(), f"{bucket}/{path}", None)
+    assert not [request for request in service.requests if "pageToken" in request]
+    assert len(service.requests) <= 16
+    fetched = [match[1] for request in service.requests if (match := re.search(r"/o/([^?]+)\?.*alt=media", request))]
+    assert not [name for name in fetched if "other" in name]
+    assert len(fetched) == len(set(fetched))

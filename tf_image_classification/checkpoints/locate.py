@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from tf_image_classification import storage
+from tf_image_classification.checkpoints import state
 from tf_image_classification.errors import CheckpointError, MissingCheckpointError
 
 TENSORFLOW, KERAS, H5 = "TensorFlow checkpoint", ".keras file", ".h5 weights"
@@ -51,7 +52,7 @@ def locate(path: str) -> Found:
     if storage.glob(glob.escape(prefix) + ".data-*"):
         raise CheckpointError(f"The checkpoint {prefix} is not complete: its .index file is missing", received=path)
     folder = os.path.dirname(path)
-    beside = sorted({_V2_SUFFIX.sub("", name) for name in _checkpoints_of(folder)}) if folder and storage.is_dir(folder) else []
+    beside = _checkpoints_in(folder) if folder else []
     raise MissingCheckpointError(
         "There is no such checkpoint",
         received=path,
@@ -64,22 +65,15 @@ def fetch(found: Found, folder: str) -> str:
     """The checkpoint's local path: its own, or that of a copy in `folder` when it is on gs://."""
     if not storage.is_gcs(found.path):
         return found.path
-    for file in storage.glob(glob.escape(found.path) + ".*") if found.kind == TENSORFLOW else []:
-        if file.endswith(".index") or ".data-" in file:
-            local = storage.fetch(file, folder)
-    if found.kind != TENSORFLOW or storage.exists(found.path):
-        local = storage.fetch(found.path, folder)
-    return _V2_SUFFIX.sub("", local)
+    if found.kind != TENSORFLOW or not storage.exists(index := f"{found.path}.index"):
+        return storage.fetch(found.path, folder)
+    for file in _data_files(found.path):
+        storage.fetch(file, folder)
+    return storage.fetch(index, folder).removesuffix(".index")
 
 
 def _in_folder(folder: str) -> Found:
-    state = storage.join(folder, "checkpoint")
-    if storage.exists(state):
-        newest = _newest(storage.read_text(state))
-        if newest is None:
-            raise CheckpointError(f"{state} names no checkpoint", expected="a file as TensorFlow writes it")
-        # A folder may have been moved since: its checkpoints are beside the file, wherever that says they are.
-        prefix = storage.join(folder, os.path.basename(newest))
+    if (prefix := state.latest(folder)) is not None:
         if storage.exists(prefix + ".index"):
             _check_complete(prefix)
             return Found(TENSORFLOW, prefix)
@@ -92,7 +86,7 @@ def _in_folder(folder: str) -> Found:
     for name in (MODEL_FILE, storage.join("export", MODEL_FILE)):
         if storage.exists(storage.join(folder, name)):
             return Found(KERAS, storage.join(folder, name))
-    candidates = sorted({_V2_SUFFIX.sub("", name) for name in _checkpoints_of(folder)})
+    candidates = _checkpoints_in(folder)
     if len(candidates) == 1:
         return locate(candidates[0])
     raise CheckpointError(
@@ -102,20 +96,8 @@ def _in_folder(folder: str) -> Found:
     )
 
 
-def _newest(state: str) -> str | None:
-    import google.protobuf.text_format as text_format
-    from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
-
-    parsed = CheckpointState()
-    try:
-        text_format.Parse(state, parsed)
-    except text_format.ParseError:
-        return None
-    return parsed.model_checkpoint_path or None
-
-
 def _check_complete(prefix: str) -> None:
-    shards = [match for file in storage.glob(glob.escape(prefix) + ".data-*") if (match := re.search(r"-(\d{5})-of-(\d{5})$", file))]
+    shards = [match for file in _data_files(prefix) if (match := re.search(r"-(\d{5})-of-(\d{5})$", file))]
     expected = int(shards[0][2]) if shards else 1
     if len(shards) < expected:
         raise CheckpointError(
@@ -125,6 +107,12 @@ def _check_complete(prefix: str) -> None:
         )
 
 
-def _checkpoints_of(folder: str) -> list[str]:
-    patterns = ("*.index", "*.ckpt", "*.keras", "*.h5")
-    return [name for pattern in patterns for name in storage.glob(storage.join(glob.escape(folder), pattern)) if not storage.is_dir(name)]
+def _data_files(prefix: str) -> list[str]:
+    only = f"{prefix}.data-00000-of-00001"  # as nearly all have it; known without a listing
+    return [only] if storage.exists(only) else storage.glob(glob.escape(prefix) + ".data-*")
+
+
+def _checkpoints_in(folder: str) -> list[str]:
+    """The prefixes and files in a folder that look like checkpoints, sorted."""
+    names = [name for name in storage.names_in(folder) if name.endswith((".index", ".ckpt", ".keras", ".h5"))]
+    return sorted({storage.join(folder, _V2_SUFFIX.sub("", name)) for name in names})
