@@ -51,6 +51,18 @@ def test_the_served_model_is_the_keras_model_behind_the_evaluation_preprocessing
     assert answer["classes"].numpy().tolist() == [[b"cat", b"dog", b"eel"]] * 6
 
 
+def test_the_digest_tells_models_apart_by_weights_classes_and_image_size_alone(model, exported):
+    def other_digest(model=model, tasks=TASKS, image_size=24):
+        return export.digest(model, tasks, image_size)
+
+    copy = nets.build("small", image_size=24, outputs={"label": 3}, weight_decay=0.0)
+    assert other_digest(copy) != other_digest()
+    copy.set_weights(model.get_weights())
+    assert other_digest(copy) == other_digest() == json.loads((exported / "model.json").read_text())["digest"]
+    assert other_digest(tasks=[Task("label", ("cat", "eel", "dog"))]) != other_digest()
+    assert other_digest(image_size=32) != other_digest()
+
+
 def test_a_batch_of_any_size_is_answered(exported):
     serve = tf.saved_model.load(str(exported / "saved_model")).signatures["serving_default"]
     for size in (1, 3, 7):

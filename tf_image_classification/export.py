@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import tensorflow as tf
 from tf_image_classification import manifest, preprocessing, storage
 from tf_image_classification.errors import TrainingError
 from tf_image_classification.manifest import Task
+from tf_image_classification.nets import scoped_names
 
 if TYPE_CHECKING:
     import keras
@@ -108,11 +110,26 @@ def export(
                 for task in tasks
             ],
             "image_size": image_size,
+            "digest": digest(model, tasks, image_size),
             **facts,
             "versions": _versions(),
         }
         storage.write_text(os.path.join(aside, FACTS), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     _log.info("Exported the model to %s", folder)
+
+
+def digest(model: keras.Model, tasks: Sequence[Task], image_size: int) -> str:
+    """Identifies what a model computes, whenever and wherever it was trained.
+
+    Returns:
+        Hexadecimal SHA-256 of the image size, the tasks' class names, and each weight's name, dtype, shape and bytes.
+    """
+    made = hashlib.sha256(json.dumps([image_size, [[task.name, task.labels] for task in tasks]]).encode())
+    for name, variable in scoped_names(model).items():
+        value = variable.numpy()
+        made.update(json.dumps([name, value.dtype.name, value.shape]).encode())
+        made.update(value.tobytes())
+    return made.hexdigest()
 
 
 def _versions() -> dict[str, str]:

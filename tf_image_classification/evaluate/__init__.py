@@ -26,6 +26,7 @@ __all__ = ["METRICS", "PREDICTIONS", "REPORT", "by_task", "confusion", "evaluate
 
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.csv"
 _PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "numpy")
+_MODEL_FACTS = ("model_name", "image_size", "data_fingerprint", "digest")
 
 
 def evaluate(
@@ -79,7 +80,7 @@ def _assemble(scored: Scored, data: manifest.Manifest, served: ServedModel) -> d
     return {
         **(only_task or {"num_examples": side.examples, "tasks": scored.tasks}),
         "user_metrics": scored.user_metrics,
-        "model": {"folder": served.folder, **{name: served.facts.get(name) for name in ("model_name", "image_size", "data_fingerprint")}},
+        "model": {"folder": served.folder, **{name: served.facts.get(name) for name in _MODEL_FACTS}},
         "data": {
             "source": data.sources.get(manifest.EVAL, data.sources.get(manifest.TRAIN)),
             "images": side.images,
