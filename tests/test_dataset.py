@@ -47,8 +47,8 @@ def data(request, tmp_path_factory) -> Manifest:
     return Manifest((Task("label", ("a", "b", "c")),), splits, folder=str(folder))
 
 
-def numbers_of(data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True) -> list[list[int]]:
-    batches = dataset.training_batches(
+def batches_of(data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True) -> tf.data.Dataset:
+    return dataset.training_batches(
         data,
         CLASS_DICT,
         decode_fn=preprocessing.decode_whole,
@@ -60,7 +60,10 @@ def numbers_of(data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, 
         steps=steps,
         shuffle=shuffle,
     )
-    return [[int(number) for number in images[:, 0, 0, 0]] for images, _ in batches]
+
+
+def numbers_of(data: Manifest, **options) -> list[list[int]]:
+    return [[int(number) for number in images[:, 0, 0, 0]] for images, _ in batches_of(data, **options)]
 
 
 def test_a_training_sees_exactly_as_many_full_batches_as_it_has_steps(data):

@@ -87,12 +87,13 @@ def score(served: ServedModel, data: manifest.Manifest, predictions_path: str, *
 def _batches(data: manifest.Manifest, batch_size: int) -> Iterator[Batch]:
     import tensorflow as tf
 
-    from tf_image_classification import dataset
+    from tf_image_classification import bucket_shards, dataset
 
     examples = iter(dataset.evaluation_examples(data, manifest.EVAL, batch_size))
     while True:
         try:
-            example = next(examples)
+            with bucket_shards.failures_named():
+                example = next(examples)
         except StopIteration:
             return
         except tf.errors.OpError as error:
