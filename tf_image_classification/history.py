@@ -26,13 +26,15 @@ class History:
 
 
 def read_history(model_dir: str) -> list[dict[str, Any]]:
-    """What `History` wrote, in order. A line that was cut short by a kill ends it."""
+    """What `History` wrote into a local or gs:// folder, in order. A line that was cut short by a kill ends it."""
     entries: list[dict[str, Any]] = []
-    path = os.path.join(model_dir, HISTORY_FILE)
-    if os.path.exists(path):
-        for line in storage.read_text(path).splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                break
+    try:
+        text = storage.read_text(storage.join(model_dir, HISTORY_FILE))
+    except FileNotFoundError:
+        return entries
+    for line in text.splitlines():
+        try:
+            entries.append(json.loads(line))
+        except ValueError:
+            break
     return entries

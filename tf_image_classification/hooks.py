@@ -24,6 +24,7 @@ from tf_image_classification import checkpoints, storage
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
 from tf_image_classification.history import History
+from tf_image_classification.training_folder import WARM_START_FILE, TrainingFolder
 
 if TYPE_CHECKING:
     import keras
@@ -32,16 +33,18 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 SUMMARY_STEPS = 100
-WARM_START_FILE = "warm_start.json"
 _LOG_EVERY_SECS = 10.0
 _HISTORY_POINTS = 200
 
 
-def load_checkpoint(model: keras.Model, manager: tf.train.CheckpointManager, flags: Flags) -> dict[str, Any] | None:
+def load_checkpoint(
+    model: keras.Model, manager: tf.train.CheckpointManager, folder: TrainingFolder, flags: Flags, checkpoint_version: str = ""
+) -> dict[str, Any] | None:
     """Gives a training its first state: its own newest checkpoint, else --checkpoint_path, else the initial values.
 
     Args:
-        manager: of the folder of own checkpoints; its checkpoint holds the model's variables.
+        manager: of the own checkpoints in `folder`; its checkpoint holds the model's variables.
+        checkpoint_version: identifies what lies at --checkpoint_path; goes into the record.
 
     Returns:
         What the training was once warm-started from, also when it now goes on from its own checkpoint; None for scratch.
@@ -49,23 +52,25 @@ def load_checkpoint(model: keras.Model, manager: tf.train.CheckpointManager, fla
     Raises:
         CheckpointError: own checkpoints are there and none can be read or fits, or --checkpoint_path cannot be used.
     """
-    record = os.path.join(manager.directory, WARM_START_FILE)
+    record = os.path.join(folder.local, WARM_START_FILE)
     damaged = []
     # Of a folder that TensorFlow 1 wrote, the manager knows the newest checkpoint alone.
     for path in reversed(manager.checkpoints or [path for path in (manager.latest_checkpoint,) if path]):
+        shown = storage.join(folder.path, os.path.basename(path))
         try:
+            folder.fetch(path)
             checkpoints.restore(manager.checkpoint, path)
         except (tf.errors.OpError, OSError, IndexError) as error:  # IndexError: TensorFlow's word for a file that is too short
-            damaged.append(path)
-            _log.warning("Passing over the damaged checkpoint %s: %s", path, str(error).splitlines()[0])
+            damaged.append(shown)
+            _log.warning("Passing over the damaged checkpoint %s: %s", shown, str(error).splitlines()[0])
             continue
-        _log.info("Continuing from %s", path)
+        _log.info("Continuing from %s", shown)
         if flags.checkpoint_path:
-            _log.info("Ignoring --checkpoint_path because %s has a checkpoint already", manager.directory)
+            _log.info("Ignoring --checkpoint_path because %s has a checkpoint already", folder.path)
         return json.loads(storage.read_text(record)) if os.path.exists(record) else None
     if damaged:
         raise CheckpointError(
-            f"No checkpoint in {manager.directory} can be read",
+            f"No checkpoint in {folder.path} can be read",
             received=", ".join(damaged),
             hint="Remove them to start afresh, or use another --model_dir.",
         )
@@ -74,7 +79,12 @@ def load_checkpoint(model: keras.Model, manager: tf.train.CheckpointManager, fla
         return None
     report = checkpoints.warm_start(model, flags.checkpoint_path, flags.checkpoint_exclude_scopes)
     _log.info("Starting from %s\n%s", flags.checkpoint_path, report.table())
-    made = {"checkpoint": flags.checkpoint_path, "loaded": len(report.loaded), "not_loaded": sorted([*report.excluded, *report.missing])}
+    made = {
+        "checkpoint": flags.checkpoint_path,
+        "version": checkpoint_version,
+        "loaded": len(report.loaded),
+        "not_loaded": sorted([*report.excluded, *report.missing]),
+    }
     storage.write_text(record, json.dumps(made, indent=2) + "\n")
     return made
 
@@ -131,8 +141,8 @@ class NanStop(Hook):
 class CheckpointSaver(Hook):
     """Saves a checkpoint every so many seconds and at the end; others may ask for one in between."""
 
-    def __init__(self, manager: tf.train.CheckpointManager, every_secs: float, nan_stop: NanStop) -> None:
-        self._manager, self._every_secs, self._nan_stop = manager, every_secs, nan_stop
+    def __init__(self, manager: tf.train.CheckpointManager, folder: TrainingFolder, every_secs: float, nan_stop: NanStop) -> None:
+        self._manager, self._folder, self._every_secs, self._nan_stop = manager, folder, every_secs, nan_stop
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -140,10 +150,12 @@ class CheckpointSaver(Hook):
         if self._manager.latest_checkpoint is None:
             self.save(step)
         else:
+            self._folder.take_over()
             self._saved_step = step
         self._saved_at = time.monotonic()
 
     def after_step(self, step: int, loss: tf.Tensor) -> None:
+        self._folder.check()
         if time.monotonic() - self._saved_at >= self._every_secs:
             self.save(step)
 
@@ -151,10 +163,10 @@ class CheckpointSaver(Hook):
         self.save(step)
 
     def save(self, step: int) -> None:
-        """Saves the state at `step`, unless that is done already.
+        """Saves the state at `step`, unless that is done already; the folder hands it on meanwhile.
 
         Raises:
-            TrainingError: the loss is not a number, or the checkpoint cannot be written.
+            TrainingError: the loss is not a number, the checkpoint cannot be written, or one before it could not be handed on.
         """
         if step == self._saved_step:
             return
@@ -169,6 +181,7 @@ class CheckpointSaver(Hook):
             ) from error
         self._saved_step, self._saved_at = step, time.monotonic()
         _log.info("Saved checkpoint %s", path)
+        self._folder.publish(path)
 
 
 class Preemption(Hook):
@@ -176,8 +189,8 @@ class Preemption(Hook):
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self, saver: CheckpointSaver) -> None:
-        self._saver = saver
+    def __init__(self, saver: CheckpointSaver, folder: TrainingFolder) -> None:
+        self._saver, self._folder = saver, folder
         self._asked = 0
         self._previous: dict[int, Any] = {}
         # Signals can only be handled in the main thread; elsewhere training runs without this hook's help.
@@ -192,6 +205,7 @@ class Preemption(Hook):
     def after_step(self, step: int, loss: tf.Tensor) -> None:
         if self._asked:
             self._saver.save(step)
+            self._folder.finish()
             raise Preempted(self._asked, step)
 
     def close(self) -> None:
@@ -246,10 +260,8 @@ class Progress(Hook):
         if step % SUMMARY_STEPS == 0 or time.monotonic() - self._logged_at >= _LOG_EVERY_SECS:
             self._report(step, float(loss), summarise=step % SUMMARY_STEPS == 0)
 
-    def end(self, step: int) -> None:
-        self._writer.flush()
-
     def close(self) -> None:
+        self._writer.flush()
         if self._bar is not None:
             self._bar.close()
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.manifest import Manifest
+    from tf_image_classification.training_folder import TrainingFolder
 
 _log = logging.getLogger(__name__)
 
@@ -71,10 +72,8 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # says what is missing before TensorFlow takes its seconds to load
 
-    import tensorflow as tf
-
     from tf_image_classification import dataset, distribution, estimator_specs
-    from tf_image_classification.checkpoints import locate
+    from tf_image_classification.checkpoints import locate, state
 
     if flags.model_dir is None:
         import tempfile
@@ -85,7 +84,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     spec = estimator_specs.instantiate(spec_class) if spec_class else estimator_specs.load(flags.estimator, flags.packages)
     if isinstance(spec, estimator_specs.BuiltInEstimator):
         flag_table.check_image_size(flags.model_name, flags.image_size)
-    if flags.checkpoint_path and tf.train.latest_checkpoint(flags.model_dir) is None:
+    if flags.checkpoint_path and state.latest(flags.model_dir) is None:
         locate.locate(flags.checkpoint_path)  # says what is missing before images are read
     data = dataset.prepare_training(
         flags.train_metadata,
@@ -110,7 +109,9 @@ def _parse(argv: Sequence[str] | None) -> Flags:
     return parser.parse_flags(table, argv, required=["train_metadata"])
 
 
-def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, export_dir: str | None = None) -> Outcome:
+def train_and_evaluate(
+    spec: EstimatorSpec, data: Manifest, flags: Flags, *, export_dir: str | None = None, checkpoint_version: str = ""
+) -> Outcome:
     """Trains up to --train_steps, evaluates now and then and at the end, and exports the model.
 
     How it starts: from its own checkpoint in --model_dir; else from --checkpoint_path; else from scratch.
@@ -120,6 +121,7 @@ def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, exp
         data: a built data set with a training and an evaluation side.
         flags: those of the training command line; `model_dir` must be set.
         export_dir: where the model folder goes; default `<model_dir>/export`.
+        checkpoint_version: identifies what lies at --checkpoint_path; goes into model.json.
 
     Raises:
         UserError: of the kind that tells what is wrong with flags, data or checkpoint, or that the loss is not a number.
@@ -127,13 +129,9 @@ def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, exp
     import keras
     import tensorflow as tf
 
-    from tf_image_classification import checkpoints, dataset, hooks
+    from tf_image_classification import bucket_shards, checkpoints, dataset, hooks, training_folder
 
     flags.model_dir = storage.mounted(flags.model_dir)
-    if storage.is_gcs(flags.model_dir):
-        raise FlagError(
-            "--model_dir is in a bucket that is not mounted", received=flags.model_dir, expected="a local path or /gcs/BUCKET/..."
-        )
     spec.flags = flags
     spec.take_tasks(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
@@ -141,20 +139,23 @@ def train_and_evaluate(spec: EstimatorSpec, data: Manifest, flags: Flags, *, exp
     keras.utils.clear_session()
     if flags.seed is not None:
         keras.utils.set_random_seed(flags.seed)
-    with storage.exclusive(flags.model_dir):
+    with training_folder.opened(flags.model_dir) as folder, bucket_shards.failures_named():
         made = _make(spec, data, flags)
         state = checkpoints.training_checkpoint(made.model, made.optimizer, made.global_step, {"data_seed": made.data_seed})
-        manager = tf.train.CheckpointManager(state, flags.model_dir, max_to_keep=5, checkpoint_name="model.ckpt")
-        warm_start = hooks.load_checkpoint(made.model, manager, flags)
+        manager = tf.train.CheckpointManager(
+            state, folder.local, max_to_keep=training_folder.CHECKPOINTS_KEPT, checkpoint_name=training_folder.CHECKPOINT_NAME
+        )
+        warm_start = hooks.load_checkpoint(made.model, manager, folder, flags, checkpoint_version)
         start = int(made.global_step)
-        history = History(flags.model_dir, start)
-        evaluate = _evaluation(spec, made.model, data, flags, history)
+        history = History(folder.local, start)
+        evaluate = _evaluation(spec, made.model, data, flags, folder, history)
         if start < flags.train_steps:
-            metrics = _train(spec, made, data, flags, manager, history, evaluate)
+            metrics = _train(spec, made, data, flags, manager, folder, history, evaluate)
         else:
             _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
             metrics = evaluate(start)
-        target = export_dir or os.path.join(flags.model_dir, EXPORT_DIR)
+        folder.finish()  # whoever has been taken over exports nothing
+        target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
         _export(spec, made, data, flags, target, {"warm_start": warm_start, "metrics": metrics})
     return Outcome(flags.model_dir, target, metrics, max(0, flags.train_steps - start))
 
@@ -216,7 +217,7 @@ def _make(spec: EstimatorSpec, data: Manifest, flags: Flags) -> _Made:
 
 
 def _evaluation(
-    spec: EstimatorSpec, model: keras.Model, data: Manifest, flags: Flags, history: History
+    spec: EstimatorSpec, model: keras.Model, data: Manifest, flags: Flags, folder: TrainingFolder, history: History
 ) -> Callable[[int], dict[str, float]]:
     """The function that evaluates the model as it is at a step, and records what it found."""
     import tensorflow as tf
@@ -232,7 +233,7 @@ def _evaluation(
         shuffle=not flags.debug,
     )
     evaluation = steps.Evaluation(spec, model, input_fn)
-    writer = tf.summary.create_file_writer(os.path.join(flags.model_dir, "eval"))
+    writer = tf.summary.create_file_writer(os.path.join(folder.local, "eval"))
 
     def evaluate(step: int) -> dict[str, float]:
         metrics = evaluation(step)
@@ -242,6 +243,7 @@ def _evaluation(
                 tf.summary.scalar(name, value)
         writer.flush()
         history.add("eval", step, values)
+        folder.follow()
         _log.info("Evaluation at step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
         return metrics
 
@@ -254,6 +256,7 @@ def _train(
     data: Manifest,
     flags: Flags,
     manager: tf.train.CheckpointManager,
+    folder: TrainingFolder,
     history: History,
     evaluate: Callable[[int], dict[str, float]],
 ) -> dict[str, float]:
@@ -276,16 +279,16 @@ def _train(
     iterator = iter(made.strategy.experimental_distribute_dataset(batches))
     update = steps.train_step(spec, made.model, made.optimizer, made.variables, made.global_step, made.strategy)
     nan_stop = hooks.NanStop()
-    saver = hooks.CheckpointSaver(manager, flags.save_checkpoints_secs, nan_stop)
+    saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
     rate = made.learning_rate
     progress = hooks.Progress(
-        tf.summary.create_file_writer(flags.model_dir),
+        tf.summary.create_file_writer(folder.local),
         history,
         flags.train_steps,
         flags.batch_size,
         lambda at: float(rate(at)) if callable(rate) else rate,
     )
-    around: list[hooks.Hook] = [nan_stop, saver, hooks.Preemption(saver), progress]
+    around: list[hooks.Hook] = [nan_stop, progress, saver, hooks.Preemption(saver, folder)]
     evaluated_at = time.monotonic()
     try:
         for hook in around:

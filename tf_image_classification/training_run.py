@@ -45,7 +45,7 @@ def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, 
     flags.model_dir = _checkpoint_dir(parent, _key(flags, data.fingerprint, checkpoint_version), flags.train_steps)
     _log.info("Checkpoints: %s", flags.model_dir)
     spec = estimator_specs.load(flags.estimator, flags.packages)
-    outcome = train_estimator.train_and_evaluate(spec, data, flags, export_dir=outputs.model)
+    outcome = train_estimator.train_and_evaluate(spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version)
     with storage.replacing_dir(outputs.logs, "eval") as aside:
         _copy_events(flags.model_dir, aside)
     storage.write_text(outputs.curves, curves.page(flags.model_dir))
@@ -60,17 +60,21 @@ def _key(flags: Flags, fingerprint: str, checkpoint_version: str) -> str:
 
 def _checkpoint_dir(parent: str, key: str, train_steps: int) -> str:
     """The folder of this training. One that is past `train_steps` already would hand on a model of more steps than asked for."""
-    import tensorflow as tf
+    from tf_image_classification.checkpoints import state
 
     folder = storage.join(parent, key)
-    latest = tf.train.latest_checkpoint(folder)
+    latest = state.latest(folder)
     past = latest is not None and int(latest.rpartition("-")[2]) > train_steps
     return f"{folder}-{train_steps}" if past else folder
 
 
 def _copy_events(model_dir: str, target: str) -> None:
-    for file in storage.walk(model_dir):
-        if "tfevents" in os.path.basename(file.path):
-            copy = os.path.join(target, os.path.relpath(file.path, model_dir))
-            os.makedirs(os.path.dirname(copy), exist_ok=True)
-            shutil.copyfile(file.path, copy)
+    from tf_image_classification import training_folder
+
+    model_dir = storage.mounted(model_dir)
+    with storage.temporary_dir() as aside:
+        for file in storage.walk(model_dir):
+            if training_folder.is_summary(os.path.basename(file.path)):
+                copy = os.path.join(target, os.path.relpath(file.path, model_dir))
+                os.makedirs(os.path.dirname(copy), exist_ok=True)
+                shutil.copyfile(storage.fetch(file.path, aside), copy)

@@ -16,6 +16,7 @@ from tf_image_classification import checkpoints, hooks, nets, train_estimator
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.flags import Flags
 from tf_image_classification.manifest import Manifest
+from tf_image_classification.training_folder import TrainingFolder
 
 SLIM_INCEPTION_V3 = json.loads((Path(__file__).parent / "manifests" / "inception_v3.json").read_text())["variables"]
 HEADS = "InceptionV3/Logits,InceptionV3/AuxLogits"
@@ -89,7 +90,7 @@ def initial_state(model_dir: Path, checkpoint_path: str) -> tuple[dict[str, np.n
     state = checkpoints.training_checkpoint(model, optimizer, global_step)
     model_dir.mkdir()
     manager = tf.train.CheckpointManager(state, str(model_dir), max_to_keep=5, checkpoint_name="model.ckpt")
-    hooks.load_checkpoint(model, manager, make_flags(checkpoint_path=checkpoint_path))
+    hooks.load_checkpoint(model, manager, TrainingFolder(str(model_dir), str(model_dir)), make_flags(checkpoint_path=checkpoint_path))
     return values_of(model), int(global_step)
 
 
