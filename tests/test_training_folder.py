@@ -293,6 +293,7 @@ def data(service, built_data) -> str:
     return "gs://models/data"
 
 
+@pytest.mark.slow
 def test_the_command_trains_with_everything_in_a_bucket(data, tmp_path):
     first = subprocess.run(command("gs://models/first", data, 2), capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
