@@ -221,8 +221,7 @@ class Kubeflow:
 
     def _as_run(self, run: Any) -> Run:
         submission = _submission(run, run.display_name)
-        # Besides the tasks there are their drivers, and the whole.
-        own = submission.spec.get("root", {}).get("dag", {}).get("tasks", {})
+        own = template.step_names(submission.spec)  # besides them there are their drivers, and groups of them
         details = [one for one in (run.run_details.task_details or [] if run.run_details else []) if one.display_name in own]
         details.sort(key=lambda one: one.start_time or _NEVER)
         return Run(

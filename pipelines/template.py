@@ -164,6 +164,13 @@ def without_cache(spec: Spec) -> Spec:
     return spec
 
 
+def step_names(spec: Mapping[str, Any]) -> set[str]:
+    """The names of a pipeline's tasks, those in conditions and exit handlers among them, without these groups themselves."""
+    dags = [one["dag"] for one in [spec.get("root", {}), *spec.get("components", {}).values()] if "dag" in one]
+    tasks = {name: task["componentRef"]["name"] for dag in dags for name, task in dag.get("tasks", {}).items()}
+    return {name for name, component in tasks.items() if "dag" not in spec["components"][component]}
+
+
 def name(spec: Spec) -> str:
     """What the pipeline is called."""
     return str(spec["pipelineInfo"]["name"])

@@ -210,6 +210,8 @@ class Vertex:
             return list(self._schedules.list_schedules(request, retry=RETRY))
 
     def _as_run(self, job: vertex.PipelineJob) -> Run:
+        submission = _submission(job)
+        own = template.step_names(submission.spec)  # groups of them, and the run itself, are listed too
         run_id = _id(job.name)
         return Run(
             id=run_id,
@@ -217,8 +219,8 @@ class Vertex:
             pipeline=job.display_name,
             created=_time(job.create_time) or dt.datetime.now(dt.UTC),
             ended=_time(job.end_time),
-            submission=_submission(job),
-            tasks=tuple(_task(one) for one in job.job_detail.task_details if one.task_name != run_id),  # the run itself is listed too
+            submission=submission,
+            tasks=tuple(_task(one) for one in job.job_detail.task_details if one.task_name in own),
             error=job.error.message,
             schedule=job.schedule_name,
             link=f"https://console.cloud.google.com/vertex-ai/locations/{self._location}/pipelines/runs/{run_id}?project={self._project}",

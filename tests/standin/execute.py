@@ -18,11 +18,13 @@ from kfp.local.cache import LocalCache
 from kfp.local.orchestrator import task_executor
 from kfp.local.status import Status
 
+from tests.standin import bucket
+
 
 def main(job_file: str, events_fd: str) -> int:
     job = json.loads(Path(job_file).read_text())
     with os.fdopen(int(events_fd), "w", buffering=1) as events:
-        _report_tasks(lambda event: print(json.dumps(event), file=events))
+        _report_tasks(lambda event: print(json.dumps(event), file=events), Path(job["buckets"]))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about image names, which mean nothing here
             local.init(
@@ -36,8 +38,11 @@ def main(job_file: str, events_fd: str) -> int:
     return 0
 
 
-def _report_tasks(report: Callable[[dict[str, Any]], None]) -> None:
-    """kfp.local tells only its log how tasks fare: this stands between its two orchestrators and the tasks that they execute."""
+def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> None:
+    """kfp.local tells only its log how tasks fare: this stands between its two orchestrators and the tasks that they execute.
+
+    What a task has made is brought to the bucket, as a container's launcher does, and goes by its gs:// address from then on.
+    """
     execute, look_up = task_executor.execute_single_task, LocalCache.get
     hits: list[bool] = []
 
@@ -50,6 +55,9 @@ def _report_tasks(report: Callable[[dict[str, Any]], None]) -> None:
         hits.clear()
         report({"task": task_name, "state": "RUNNING"})
         outputs, status = execute(task_name=task_name, **arguments)
+        for artifact in outputs.values():
+            if isinstance(artifact, dsl.Artifact):
+                _publish(artifact, buckets, upload=not any(hits))
         done = "SKIPPED" if any(hits) else "SUCCEEDED"  # Vertex calls a task that came from its cache skipped
         report(
             {
@@ -62,6 +70,18 @@ def _report_tasks(report: Callable[[dict[str, Any]], None]) -> None:
 
     LocalCache.get = get
     task_executor.execute_single_task = observed
+
+
+def _publish(artifact: dsl.Artifact, buckets: Path, upload: bool) -> None:
+    made = Path(artifact.uri)
+    if not made.is_relative_to(buckets):
+        return
+    artifact.uri = f"gs://{made.relative_to(buckets).as_posix()}"
+    if upload and (storage_url := os.environ.get("STORAGE_EMULATOR_HOST")):
+        client = bucket.client(storage_url)
+        for file in [made] if made.is_file() else sorted(path for path in made.rglob("*") if path.is_file()):
+            name, _, blob = file.relative_to(buckets).as_posix().partition("/")
+            client.bucket(name).blob(blob).upload_from_filename(str(file))
 
 
 def _as_json(value: Any) -> Any:

@@ -14,7 +14,7 @@ import kfp_server_api
 from werkzeug.wrappers import Request, Response
 
 from tests.standin.clock import Clock, next_time
-from tests.standin.runs import Event, Runner
+from tests.standin.runs import Event, Runner, leaf_tasks
 from tests.standin.service import Refused, Service
 
 _API = "/apis/v2beta1"
@@ -75,7 +75,7 @@ class Kubeflow(Service):
         run_id = str(uuid.uuid4())
         details = [
             {"task_id": str(uuid.uuid4()), "display_name": name, "create_time": self._now(), "state": "PENDING"}
-            for name in ["root", *spec["root"]["dag"]["tasks"]]
+            for name in ["root", *leaf_tasks(spec)]
         ]
         run |= {"run_id": run_id, "created_at": self._now(), "state": "RUNNING", "run_details": {"task_details": details}}
         self.runs[run_id] = run

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-
-from tests.standin import bucket
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -23,8 +20,8 @@ Event = dict[str, Any]
 class Runner:
     """Carries pipelines out below a folder.
 
-    gs://BUCKET/... is the folder `buckets/BUCKET/...` for the steps, as /gcs/BUCKET/... is in a container of Vertex; with a storage
-    emulator, what a task has made is also uploaded there, and steps read gs:// paths from it.
+    Artifacts of gs://BUCKET/... lie in the folder `buckets/BUCKET/...` for the steps, as they lie in /gcs/BUCKET/... in a container; what
+    a task has made is uploaded to the storage emulator before the next one starts. All else on gs:// the steps reach through the emulator.
 
     Attributes:
         fail_once: names of tasks that fail in the next run that holds them.
@@ -54,14 +51,15 @@ class Runner:
             report: is told of each change of a task: `task`, `state`, and `outputs` once it has ended.
             finish: is told at the end whether the run succeeded.
         """
-        spec = json.loads(json.dumps(pipeline_spec))
+        spec = _filled_in(pipeline_spec, {"pipeline_root": pipeline_root, "pipeline_job_name": run_id})
         job_file, log = self.folder / "jobs" / f"{run_id}.json", self.folder / "logs" / f"{run_id}.log"
         job_file.write_text(
             json.dumps(
                 {
-                    "pipeline_spec": self._with_failure(spec),
+                    "pipeline_spec": self._as_executed(spec),
                     "parameters": whole_numbers(spec, parameters),
                     "pipeline_root": self.local(pipeline_root),
+                    "buckets": str(self.folder / "buckets"),
                     "cache": str(self.folder / "cache"),
                 }
             )
@@ -87,10 +85,7 @@ class Runner:
         def follow() -> None:
             with os.fdopen(reading) as events:
                 for line in events:
-                    event = json.loads(line)
-                    for artifact in event.get("outputs", {}).values():
-                        self._publish(artifact)
-                    report(event)
+                    report(json.loads(line))
             finish(process.wait() == 0)
 
         thread = threading.Thread(target=follow, daemon=True)
@@ -109,30 +104,41 @@ class Runner:
     def local(self, path: str) -> str:
         return str(self.folder / "buckets" / path.removeprefix("gs://")) if path.startswith("gs://") else path
 
-    def _with_failure(self, spec: dict[str, Any]) -> dict[str, Any]:
-        tasks = spec["root"]["dag"]["tasks"]
-        failing = [name for name in self.fail_once if name in tasks]
-        self.fail_once = [name for name in self.fail_once if name not in failing]
-        spec = copy.deepcopy(spec)
-        for name in failing:
-            label = spec["components"][tasks[name]["componentRef"]["name"]]["executorLabel"]
-            command = spec["deploymentSpec"]["executors"][label]["container"]["command"]
-            command[-1] = 'raise RuntimeError("a failure that was ordered from the stand-in")\n' + command[-1]
+    def _as_executed(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """The pipeline with what a container would bring, artifacts on gs:// under a local folder, and with the failures ordered."""
+        labels = {name: spec["components"][task["componentRef"]["name"]]["executorLabel"] for name, task in leaf_tasks(spec).items()}
+        failing = {label for name, label in labels.items() if name in self.fail_once}
+        self.fail_once = [name for name in self.fail_once if name not in labels]
+        spec = json.loads(json.dumps(spec))
+        for label, executor in spec["deploymentSpec"]["executors"].items():
+            lines = [f"__import__('kfp').dsl.types.artifact_types._GCS_LOCAL_MOUNT_PREFIX = {str(self.folder / 'buckets')!r} + '/'"]
+            lines += ["raise RuntimeError('a failure that was ordered from the stand-in')"] if label in failing else []
+            command = executor["container"]["command"]
+            command[-1] = "\n".join([*lines, command[-1]])
         return spec
 
-    def _publish(self, artifact: dict[str, Any]) -> None:
-        """Uploads an artifact that lies in a bucket's folder, and gives it its gs:// address."""
-        buckets = self.folder / "buckets"
-        if "uri" not in artifact or not Path(artifact["uri"]).is_relative_to(buckets):
-            return
-        made = Path(artifact["uri"])
-        name = made.relative_to(buckets).as_posix()
-        artifact["uri"] = f"gs://{name}"
-        if self.storage_url:
-            client = bucket.client(self.storage_url)
-            for file in [made] if made.is_file() else sorted(path for path in made.rglob("*") if path.is_file()):
-                name, _, blob = file.relative_to(buckets).as_posix().partition("/")
-                client.bucket(name).blob(blob).upload_from_filename(str(file))
+
+def leaf_tasks(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Task name -> task, of a pipeline and what is nested in it, each after those that it depends on; without the groups themselves."""
+
+    def of_dag(dag: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        done: set[str] = set()
+        while waiting := {name: task for name, task in dag["tasks"].items() if name not in done}:
+            for name, task in waiting.items():
+                if set(task.get("dependentTasks", [])) <= done:
+                    component = spec["components"][task["componentRef"]["name"]]
+                    yield from of_dag(component["dag"]) if "dag" in component else [(name, task)]
+                    done.add(name)
+
+    return dict(of_dag(spec["root"]["dag"]))
+
+
+def _filled_in(spec: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """The pipeline with the service's placeholders filled in."""
+    text = json.dumps(spec)
+    for name, value in values.items():
+        text = text.replace(f"{{{{$.{name}}}}}", value)
+    return json.loads(text)
 
 
 def whole_numbers(spec: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from google.cloud.aiplatform_v1 import types
 from werkzeug.wrappers import Request
 
 from tests.standin.clock import Clock
-from tests.standin.runs import Event, Runner, whole_numbers
+from tests.standin.runs import Event, Runner, leaf_tasks, whole_numbers
 from tests.standin.service import Refused
 from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, answer, page, parse
 from tests.standin.vertex_operations import Operations
@@ -65,7 +65,7 @@ class PipelineJobs:
         job.job_detail = types.PipelineJobDetail(
             task_details=[
                 types.PipelineTaskDetail(task_id=number, task_name=task, create_time=now, state=types.PipelineTaskDetail.State.PENDING)
-                for number, task in enumerate(_in_order(spec["root"]["dag"]["tasks"]), start=1)
+                for number, task in enumerate(leaf_tasks(spec), start=1)
             ]
         )
         self.all[name] = job
@@ -81,13 +81,7 @@ class PipelineJobs:
 
     def _report(self, job: types.PipelineJob, event: Event) -> None:
         with self._lock:
-            detail = next((one for one in job.job_detail.task_details if one.task_name == event["task"]), None)
-            if detail is None:  # inside a condition or an exit handler
-                detail = types.PipelineTaskDetail(
-                    task_id=len(job.job_detail.task_details) + 1, task_name=event["task"], create_time=self._clock.now()
-                )
-                job.job_detail.task_details.append(detail)
-                detail = job.job_detail.task_details[-1]
+            detail = next(one for one in job.job_detail.task_details if one.task_name == event["task"])
             detail.state = types.PipelineTaskDetail.State[event["state"]]
             if event["state"] == "RUNNING":
                 detail.start_time = self._clock.now()
@@ -167,11 +161,3 @@ def check_parameters(spec: dict[str, Any], given: dict[str, Any]) -> None:
     missing = [name for name, one in known.items() if name not in given and "defaultValue" not in one and not one.get("isOptional")]
     if missing:
         raise Refused(400, f"Parameters are missing: {', '.join(missing)}.")
-
-
-def _in_order(tasks: dict[str, Any]) -> list[str]:
-    """Each task after those that it depends on."""
-    ordered: list[str] = []
-    while len(ordered) < len(tasks):
-        ordered += [name for name, task in tasks.items() if name not in ordered and set(task.get("dependentTasks", [])) <= set(ordered)]
-    return ordered
