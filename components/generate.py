@@ -89,7 +89,7 @@ def _cell(text: str) -> str:
 
 def generated() -> Iterator[tuple[Path, str, str]]:
     """Each generated file: its path, its content now, its content as it should be."""
-    for step in flag_table.STEPS:
+    for step in (*flag_table.STEPS, "notify"):
         path = ROOT / "components" / step / "component.py"
         now = path.read_text()
         wanted = _replace(now, "    # flags: begin (written by `make generate`)\n", "    # flags: end\n", signature(step))

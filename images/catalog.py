@@ -82,8 +82,14 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 # Also an estimator of the user's own is evaluated, and its module may use anything that training does.
-_NOT_IN_EVALUATE = ("dates.py", "notify.py", "resolve.py", "vertex/*", "evaluate/gate.py")
-_NOT_IN_TRAIN = ("dates.py", "notify.py", "resolve.py", "vertex/*", "evaluate/*")
+_NOT_IN_TRAINING = ("champion.py", "dates.py", "notify.py", "resolve.py", "vertex/*")
+_NOT_IN_EVALUATE = (*_NOT_IN_TRAINING, "evaluate/gate.py")
+_NOT_IN_TRAIN = (*_NOT_IN_TRAINING, "evaluate/*")
+# What every step stands on, and what reads metadata.
+_STORAGE = ("gcs.py", "gcs_folders.py", "gcs_requests.py", "local_files.py", "mounts.py", "storage.py")
+_BASE = ("__init__.py", "command_line.py", "errors.py", "flags.py", "google_errors.py", *_STORAGE)
+_SOURCES = (*_BASE, "manifest.py", "sources.py", "tfrecord.py")
+_GATE = ("evaluate/__init__.py", "evaluate/artifacts.py", "evaluate/gate.py")
 
 IMAGES = {
     image.name: image
@@ -91,52 +97,12 @@ IMAGES = {
         Image(
             "build_tfrecords",
             "build",
-            holds=(
-                *(
-                    "__init__.py",
-                    "command_line.py",
-                    "dates.py",
-                    "errors.py",
-                    "flags.py",
-                    "gcs.py",
-                    "gcs_folders.py",
-                    "google_errors.py",
-                    "gcs_requests.py",
-                    "local_files.py",
-                    "manifest.py",
-                    "mounts.py",
-                    "notify.py",
-                    "progress.py",
-                    "resolve.py",
-                    "sources.py",
-                ),
-                *("storage.py", "tfrecord.py", "build_tfrecords/*", "evaluate/__init__.py", "evaluate/artifacts.py", "evaluate/gate.py"),
-            ),
+            holds=(*_SOURCES, *_GATE, "build_tfrecords/*", "notify.py", "progress.py"),
         ),
         Image("train", "train", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate", "train", leaves_out=_NOT_IN_EVALUATE),
-        # For the steps that talk to Vertex: its SDK, and of the framework what every step stands on.
-        Image(
-            "vertex",
-            "vertex",
-            holds=(
-                "__init__.py",
-                "command_line.py",
-                "errors.py",
-                "evaluate/__init__.py",
-                "evaluate/artifacts.py",
-                "flags.py",
-                "gcs.py",
-                "gcs_folders.py",
-                "google_errors.py",
-                "gcs_requests.py",
-                "local_files.py",
-                "manifest.py",
-                "mounts.py",
-                "storage.py",
-                "vertex/*",
-            ),
-        ),
+        # The steps that may talk to Vertex, with its SDK.
+        Image("vertex", "vertex", holds=(*_SOURCES, *_GATE, "champion.py", "dates.py", "model_folder.py", "resolve.py", "vertex/*")),
         Image("train-gpu", "train-gpu", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate-gpu", "train-gpu", leaves_out=_NOT_IN_EVALUATE),
     )
@@ -144,11 +110,13 @@ IMAGES = {
 
 # The image of each step of the pipeline; a step with an accelerator takes its GPU variant.
 OF_STEP = {
-    "resolve": "build_tfrecords",
+    "resolve": "vertex",
     "build_tfrecords": "build_tfrecords",
     "train": "train",
     "evaluate": "evaluate",
     "gate": "build_tfrecords",
+    "register": "vertex",
+    "notify": "build_tfrecords",
 }
 
 

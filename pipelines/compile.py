@@ -60,7 +60,7 @@ def by_step(option: str, values: Sequence[str]) -> dict[str, str]:
 
 
 def image_references(registry: str = catalog.REGISTRY, tag: str = "", accelerator: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The image of each step; a step with an accelerator takes the GPU variant.
+    """The image of each step, by its name; a step with an accelerator takes the GPU variant.
 
     Args:
         tag: one for all; by default each image has its own, a hash of what it is made from.

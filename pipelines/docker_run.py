@@ -17,10 +17,12 @@ from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
+from tf_image_classification import flags as flag_table
 from tf_image_classification import manifest, resolve, sources, storage
 from tf_image_classification.errors import FlagError
 
-_PATHS = ("train_metadata", "eval_metadata", "labels_file", "image_root", "checkpoint_path", "packages", "model_dir")
+_READ = ("train_metadata", "eval_metadata", "labels_file", "image_root", "checkpoint_path", "packages")
+_WRITTEN = ("model_dir", "champion")
 _RUN_OF = "tf-image-classification.runs"  # label of a container: the folder of runs that it writes to
 _TEMPORARY = "/tmp"  # noqa: S108 - of the container
 _CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS"
@@ -52,8 +54,15 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
             expected="a wheel or a source archive that holds it",
             hint="The modules of this folder are not in the images.",
         )
-    paths = {name: resolve.absolute(str(parameters[name])) for name in _PATHS if parameters.get(name)}
+    paths = {name: resolve.absolute(str(parameters[name])) for name in (*_READ, *_WRITTEN) if _names_a_path(name, parameters)}
     return {**parameters, **paths}
+
+
+def _names_a_path(name: str, parameters: Mapping[str, object]) -> bool:
+    value = str(parameters.get(name, ""))
+    if name == "champion" and value and flag_table.is_registry(value):
+        raise FlagError("--runner docker keeps the model in service in a folder", received=f"--champion {value}", expected="a folder")
+    return value != "" and (name, value) != ("checkpoint_path", flag_table.CHAMPION)
 
 
 @contextlib.contextmanager
@@ -64,17 +73,17 @@ def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRu
     something that a parameter names is on gs://.
 
     Args:
-        root: folder of runs, which alone is writable, besides --model_dir and /tmp.
+        root: folder of runs, which alone is writable, besides --model_dir, --champion and /tmp.
     """
-    read = {path for name in _PATHS if name != "model_dir" and name in parameters for path in _paths(name, parameters)}
-    model_dir = parameters.get("model_dir") or str(root)
-    if not storage.is_gcs(model_dir):
-        os.makedirs(model_dir, exist_ok=True)
-    written = {path for path in (str(root), model_dir) if not storage.is_gcs(path)}
+    read = {path for name in _READ if _names_a_path(name, parameters) for path in _paths(name, parameters)}
+    named = {str(root), *(parameters[name] for name in _WRITTEN if parameters.get(name))}
+    written = {path for path in named if not storage.is_gcs(path)}
+    for path in written:
+        os.makedirs(path, exist_ok=True)
     mounts = [Mount(path, path, "bind", read_only=True) for path in _outermost(read, within=written)]
     mounts += [Mount(path, path, "bind") for path in written - {str(root)}]  # kfp mounts the root
     environment = {}
-    on_gcs = any(storage.is_gcs(path) for path in (*read, model_dir))
+    on_gcs = any(storage.is_gcs(path) for path in read | named)
     credentials = os.environ.get(_CREDENTIALS) or os.path.expanduser(_USERS_CREDENTIALS)
     if on_gcs and os.path.isfile(credentials):
         mounts.append(Mount(credentials, credentials, "bind", read_only=True))

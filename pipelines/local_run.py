@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -18,7 +19,8 @@ from typing import Any
 
 from pipelines import definition
 from pipelines.compile import compile_pipeline, image_references
-from tf_image_classification import storage
+from tf_image_classification import champion, storage
+from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -41,12 +43,14 @@ class Run:
         metrics: metrics.json.
         passed: the gate's judgement.
         reason: why.
+        in_service: folder of the model that is in service now, where --champion names a folder; else ''.
     """
 
     folder: Path
     metrics: dict[str, Any]
     passed: bool
     reason: str
+    in_service: str
 
 
 def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess") -> Run:
@@ -84,7 +88,12 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
             _link(folder / name, Path(outputs[name].path))
         _link(root / LATEST, folder)
     metrics = json.loads((folder / "evaluation" / "metrics.json").read_text())
-    return Run(folder, metrics, bool(outputs["passed"]), str(outputs["reason"]))
+    return Run(folder, metrics, bool(outputs["passed"]), str(outputs["reason"]), _in_service(str(parameters.get("champion", ""))))
+
+
+def _in_service(home: str) -> str:
+    found = champion.in_service(home) if home and not flag_table.is_registry(home) else None
+    return found.folder if found else ""
 
 
 def _execute(template: Path, parameters: Mapping[str, object], runner: Any, root: Path, cache: Path) -> dict[str, Any]:
@@ -98,7 +107,7 @@ def _execute(template: Path, parameters: Mapping[str, object], runner: Any, root
             return dict(pipeline(**parameters).outputs)
         except RuntimeError as error:
             raise RunFailed(
-                str(error),
+                re.sub(r"\x1b\[[0-9;]*m", "", str(error)),  # colours
                 hint="The step's own message stands above. Run the same command again to continue from the last finished step.",
             ) from error
         finally:

@@ -14,6 +14,7 @@ from pipelines.backend import Backend, Submission
 from tf_image_classification import command_line
 from tf_image_classification.errors import FlagError
 
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _LABEL = re.compile(r"([a-z][a-z0-9_-]{0,62})=([a-z0-9_-]{0,63})")
 
 
@@ -77,8 +78,16 @@ def read_parameters(
     on_command_line = template.parse_parameters(parser, words, spec)
     in_file = template.read_parameters(given.params) if given.params else {}
     parameters = template.check(spec, {**(base.parameters if base else {}), **in_file, **on_command_line})
+    parameters |= _in_full(parameters, given.project, given.location)
     template.check_paths(parameters)
     return parameters
+
+
+def _in_full(parameters: Mapping[str, object], project: str | None, location: str | None) -> dict[str, object]:
+    """What Vertex AI keeps by an id alone, with the project and the location that the run is in."""
+    kinds = {"champion": "models", "endpoint": "endpoints"}
+    ids = {name: str(parameters[name]) for name in kinds if _ID.fullmatch(str(parameters.get(name, "")))}
+    return {name: f"projects/{project}/locations/{location}/{kinds[name]}/{value}" for name, value in ids.items()} if project else {}
 
 
 def changed(base: Submission, given: argparse.Namespace, parameters: Mapping[str, object]) -> Submission:

@@ -21,13 +21,11 @@ def table(run: Run) -> str:
         lines += [name] if name else []
         lines += [f"  {label:<{width}}  {value:>10}" for label, value in rows]
     lines += ["", f"  gate: {'passed' if run.passed else 'NOT passed'} ({run.reason})", ""]
-    for label, path in (
-        ("report", run.folder / "evaluation" / "report.html"),
-        ("model", run.folder / "model"),
-        ("run", run.folder),
-    ):
-        lines.append(f"  {label:<7} {_short(path)}")
-    return "\n".join(lines)
+    places = {"report": run.folder / "evaluation" / "report.html", "model": run.folder / "model", "run": run.folder}
+    if run.in_service:
+        places["in service"] = Path(run.in_service)
+    width = max(map(len, places))
+    return "\n".join([*lines, *(f"  {label:<{width}}  {_short(path)}" for label, path in places.items())])
 
 
 def _short(path: Path) -> str:

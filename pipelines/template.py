@@ -137,13 +137,18 @@ def check(spec: Spec | None, given: Mapping[str, object]) -> dict[str, Any]:
 
 
 def check_paths(parameters: Mapping[str, Any]) -> None:
-    """Makes sure that nothing of this machine is named.
+    """Makes sure that nothing of this machine is named, and that what asks for the model in service says where that is kept.
 
     Raises:
-        FlagError: a flag names a local file or folder.
+        FlagError: a flag names a local file or folder, or --champion is missing.
     """
+    champion = parameters.get("champion")
+    flag_table.check_champion(parameters.get("checkpoint_path"), champion, parameters.get("endpoint"))
+    elsewhere = {("checkpoint_path", flag_table.CHAMPION)}
+    if champion and flag_table.is_registry(champion):
+        elsewhere.add(("champion", champion))
     for name in _PATHS:
-        for part in str(parameters.get(name, "")).split(","):
+        for part in str(parameters.get(name, "")).split(",") if (name, parameters.get(name)) not in elsewhere else ():
             if part and not part.strip().startswith((storage.GCS_SCHEME, storage.GCS_MOUNT)):
                 raise FlagError(
                     f"--{name} names a place that the pipeline's machines cannot see",
@@ -202,6 +207,12 @@ def add_compile_options(parser: argparse._ActionsContainer) -> None:
         text = f"{what} of the training step, or of STEP; may be given several times"
         parser.add_argument(f"--{name}", action="append", default=[], metavar=f"[STEP=]{value}", help=text)
     parser.add_argument("--retries", type=int, default=0, metavar="N", help="how often a failed step is tried again (default: %(default)s)")
+    parser.add_argument(
+        "--notify",
+        default="",
+        metavar="WHERE",
+        help="tell of a run that fails: a web address that takes JSON, or projects/P/topics/T of Pub/Sub; it can be read in the pipeline",
+    )
 
 
 def chosen(given: argparse.Namespace) -> Spec | None:
@@ -210,7 +221,7 @@ def chosen(given: argparse.Namespace) -> Spec | None:
     Raises:
         FlagError: it cannot be read, or an option of the compilation is given with it.
     """
-    fixed = [name for name in ("image_tag", "cpu", "memory", "accelerator", "retries") if getattr(given, name)]
+    fixed = [name for name in ("image_tag", "cpu", "memory", "accelerator", "retries", "notify") if getattr(given, name)]
     if given.template and fixed:
         raise FlagError(
             f"--{fixed[0]} cannot be given with --template", hint="It is fixed in the template: give it to `python -m pipelines compile`."
@@ -230,9 +241,13 @@ def compile_to(output: str, given: argparse.Namespace) -> None:
     from pipelines.compile import by_step, compile_pipeline, image_references
     from pipelines.definition import Options
 
+    if given.notify:
+        from tf_image_classification import notify
+
+        notify.check(given.notify)
     cpu, memory, accelerator = by_step("cpu", given.cpu), by_step("memory", given.memory), by_step("accelerator", given.accelerator)
     chosen = image_references(given.image_registry, given.image_tag, accelerator)
-    compile_pipeline(output, Options(chosen, cpu, memory, accelerator, given.retries))
+    compile_pipeline(output, Options(chosen, cpu, memory, accelerator, given.retries, given.notify))
 
 
 def compiled(given: argparse.Namespace) -> Spec:

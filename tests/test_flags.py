@@ -80,8 +80,28 @@ def test_every_pipeline_default_is_itself_a_valid_value():
 
 
 def test_a_step_gets_its_own_flags_out_of_all_arguments():
-    parsed = flag_table.for_step("gate", {"min_accuracy": 0.9, "max_loss": -1.0, "evaluation": object()})
-    assert vars(parsed) == {"min_accuracy": 0.9, "min_macro_f1": 0.0, "min_class_recall": 0.0, "max_loss": None}
+    parsed = vars(flag_table.for_step("gate", {"min_accuracy": 0.9, "max_loss": -1.0, "evaluation": object()}))
+    assert set(parsed) == {flag.name for flag in flag_table.of_step("gate")}
+    assert (parsed["min_accuracy"], parsed["min_macro_f1"], parsed["max_loss"]) == (0.9, 0.0, None)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"checkpoint_path": "champion", "champion": None}, "--checkpoint_path needs a --champion"),
+        ({"checkpoint_path": None, "champion": None, "endpoint": "projects/p/locations/l/endpoints/1"}, "--endpoint needs a --champion"),
+        ({"checkpoint_path": None, "champion": "gs://b/c", "endpoint": "projects/p/locations/l/endpoints/1"}, "Vertex AI's registry"),
+        ({"checkpoint_path": None, "champion": "projects/p/models/m", "endpoint": "e"}, "--champion names no model"),
+    ],
+)
+def test_what_asks_for_the_model_in_service_must_say_where_it_is(given, said):
+    with pytest.raises(FlagError, match=said):
+        flag_table.check_champion(**given)
+
+
+def test_everything_that_decides_a_training_is_told_to_resolve():
+    names = {step: {flag.name for flag in flag_table.of_step(step)} for step in ("resolve", "train")}
+    assert names["train"] - names["resolve"] == {"model_dir"}
 
 
 def test_asking_for_a_flag_that_was_not_parsed_names_those_that_were():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -7,12 +8,13 @@ import sys
 import pytest
 
 from tf_image_classification import flags as flag_table
+from tf_image_classification.champion import InService
 from tf_image_classification.errors import CheckpointError, FlagError
 from tf_image_classification.resolve import Resolved, resolve
 
 
-def resolved(**values) -> Resolved:
-    return resolve(flag_table.for_step("resolve", values))
+def resolved(in_service: InService | None = None, **values) -> Resolved:
+    return resolve(flag_table.for_step("resolve", values), in_service)
 
 
 def test_relative_paths_become_absolute(image_folder, monkeypatch):
@@ -66,6 +68,63 @@ def test_a_checkpoint_prefix_is_found_by_its_files(image_folder, tmp_path, name)
 def test_a_checkpoint_that_is_not_there_is_an_error(image_folder, tmp_path):
     with pytest.raises(CheckpointError, match="There is no checkpoint"):
         resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / "none.ckpt"))
+
+
+@pytest.fixture
+def champion(tmp_path):
+    """Makes the model folder of a champion, with this content of model.json."""
+
+    def make(**facts) -> InService:
+        folder = tmp_path / "champion" / "models" / "1"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text(json.dumps(facts))
+        (folder / "model.keras").write_text("weights")
+        return InService("models/1", str(folder))
+
+    return make
+
+
+def _train_flags(**values) -> dict:
+    return vars(flag_table.for_step("train", values)) | {"model_dir": "/elsewhere", "checkpoint_path": None}
+
+
+def test_a_training_starts_from_the_champion_when_told(image_folder, champion):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    assert resolved(**warm).checkpoint == ""
+    made = champion(data_fingerprint="of other data", flags=_train_flags(), warm_start=None)
+    found = resolved(made, **warm)
+    assert found.checkpoint == found.champion_folder == made.folder
+    assert found.checkpoint_version == found.champion_version != ""
+    assert found.in_service == "models/1"
+    without = resolved(made, **warm | {"checkpoint_path": ""})
+    assert (without.checkpoint, without.champion_folder) == ("", made.folder)
+
+
+def test_a_champion_that_was_made_of_this_data_with_these_flags_starts_where_it_started_itself(image_folder, champion, tmp_path):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    (tmp_path / "pretrained.keras").write_text("weights")
+    before = resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / "pretrained.keras"))
+    start = {"checkpoint": before.checkpoint, "version": before.checkpoint_version, "loaded": 3}
+    made = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    again = resolved(made, **warm)
+    assert (again.checkpoint, again.checkpoint_version) == (before.checkpoint, before.checkpoint_version)
+    assert resolved(made, **warm, train_steps=21).checkpoint == made.folder
+    assert resolved(made, **warm, eval_fraction=0.3).checkpoint == made.folder
+    scratch = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=None)
+    assert resolved(scratch, **warm).checkpoint == ""
+
+
+def test_what_the_champion_started_from_counts_only_as_long_as_it_is_there_unchanged(image_folder, champion, tmp_path):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    pretrained = tmp_path / "pretrained.keras"
+    pretrained.write_text("weights")
+    before = resolved(train_metadata=str(image_folder), checkpoint_path=str(pretrained))
+    start = {"checkpoint": before.checkpoint, "version": before.checkpoint_version}
+    made = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    pretrained.write_text("other weights")
+    assert resolved(made, **warm).checkpoint == made.folder
+    pretrained.unlink()
+    assert resolved(made, **warm).checkpoint == made.folder
 
 
 def test_metadata_that_is_not_given_or_not_there_is_an_error(tmp_path):

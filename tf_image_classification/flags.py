@@ -16,18 +16,23 @@ from typing import Any
 from tf_image_classification.errors import FlagError
 
 _GLOB_CHARACTERS = frozenset("*?[")
+REGISTRY_FORM = "projects/P/locations/L/models/ID"
+_REGISTRY = re.compile(r"projects/[^/]+/locations/[^/]+/models/[a-z0-9_-]+")
 _LARGEST = 2**31 - 1  # of a whole number: what TensorFlow's shapes and seeds hold
 
 Value = str | int | float | bool | None
 
 BUILD, TRAIN, EVALUATE = "build_tfrecords", "train_estimator", "evaluate"  # command lines
-RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP = STEPS = (
+RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP, REGISTER_STEP = STEPS = (
     "resolve",
     "build_tfrecords",
     "train",
     "evaluate",
     "gate",
+    "register",
 )
+# --checkpoint_path: the model in service.
+CHAMPION = "champion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +67,8 @@ class Flag:
     above: float = -math.inf
     below: float = math.inf
     commands: tuple[str, ...] = (TRAIN,)
-    steps: tuple[str, ...] = (TRAIN_STEP,)
+    # What decides a training, resolve is told too: it says whether the model in service has been made by just that training.
+    steps: tuple[str, ...] = (RESOLVE_STEP, TRAIN_STEP)
     several: bool = False
     ours: bool = False
     literal: bool = False
@@ -180,6 +186,35 @@ def check_image_size(model_name: str, image_size: int) -> None:
         raise FlagError(f"--image_size is too small for {model_name}", received=image_size, expected=f"{least} pixels or more")
 
 
+def check_champion(checkpoint_path: str | None, champion: str | None, endpoint: str | None = None) -> None:
+    """Checks that what asks for the model in service comes with the place where it is kept.
+
+    Raises:
+        FlagError: it does not.
+    """
+    if not champion:
+        for name, given in (("checkpoint_path", checkpoint_path if checkpoint_path == CHAMPION else None), ("endpoint", endpoint)):
+            if given:
+                raise FlagError(
+                    f"--{name} needs a --champion", received=f"--{name} {given}", expected="the place where the model in service is kept"
+                )
+    elif endpoint and not is_registry(champion):
+        raise FlagError("--endpoint serves a model of Vertex AI's registry", received=f"--champion {champion}", expected=REGISTRY_FORM)
+
+
+def is_registry(champion: str) -> bool:
+    """Whether --champion is a model of Vertex AI's registry, and not a folder.
+
+    Raises:
+        FlagError: it begins like one, and is none.
+    """
+    if not champion.startswith("projects/"):
+        return False
+    if not _REGISTRY.fullmatch(champion):
+        raise FlagError("--champion names no model", received=champion, expected=REGISTRY_FORM)
+    return True
+
+
 def for_step(step: str, arguments: Mapping[str, object]) -> Flags:
     """The flags of a pipeline step, checked, out of all its arguments; '' and -1 become "not set".
 
@@ -259,18 +294,18 @@ LEAST_IMAGE_SIZE = {
 }
 
 COMMON, DATA, MODEL = "Common", "Data", "Model"
-OPTIMIZERS, LEARNING_RATE, FINE_TUNING, GATE = "Optimizers", "Learning rate", "Fine tuning", "Gate"
+OPTIMIZERS, LEARNING_RATE, FINE_TUNING, GATE, SERVICE = "Optimizers", "Learning rate", "Fine tuning", "Gate", "In service"
 
 FLAGS: tuple[Flag, ...] = (
     # Common
     Flag("model_dir", str, None, COMMON,
          "Folder for checkpoints, TensorBoard summaries and, under export/, the finished model. A checkpoint found there is resumed. "
          "In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline root).",
-         literal=True),
+         steps=(TRAIN_STEP,), literal=True),
     Flag("checkpoint_path", str, None, COMMON,
          "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, .keras, .weights.h5, "
-         "or a model folder of this project. Not set: train from scratch.",
-         steps=(RESOLVE_STEP, TRAIN_STEP), literal=True),
+         "or a model folder of this project; in the pipeline, champion is the model in service. Not set: train from scratch.",
+         literal=True),
     Flag("train_metadata", str, None, COMMON,
          "Training images: a CSV of path,label (or with header URIs,labels), a folder with one sub-folder per class, or TFRecord files "
          "or globs; several are separated by commas.",
@@ -281,8 +316,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", least=1),
     Flag("train_steps", int, 20, COMMON,
          "Global step at which training ends. It is absolute: a resumed training counts the steps it has already made.", least=1),
-    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1, most=8192,
-         steps=(RESOLVE_STEP, TRAIN_STEP)),
+    Flag("image_size", int, 299, COMMON, "Height and width in pixels to which preprocessing resizes every image.", least=1, most=8192),
     Flag("eval_freq", int, 5, COMMON, "Evaluation batches in each evaluation during training.", least=1),
     Flag("eval_throttle_secs", int, 120, COMMON, "Seconds between evaluations during training; there is always one at the end.", least=0),
     Flag("debug", bool, False, COMMON, "Debug mode: the data set is not shuffled."),
@@ -303,14 +337,13 @@ FLAGS: tuple[Flag, ...] = (
          commands=(BUILD, EVALUATE), steps=(), ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.",
-         choices=tuple(LEAST_IMAGE_SIZE),
-         steps=(RESOLVE_STEP, TRAIN_STEP), ours=True),
+         choices=tuple(LEAST_IMAGE_SIZE), ours=True),
     Flag("estimator", str, None, MODEL,
          "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), ours=True),
     Flag("packages", str, None, MODEL,
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a folder of their own.",
-         commands=(TRAIN, EVALUATE), steps=(TRAIN_STEP, EVALUATE_STEP), several=True, ours=True),
+         commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), several=True, ours=True),
     Flag("model", str, None, MODEL, "Model folder to evaluate, as training exported it.",
          commands=(EVALUATE,), steps=(), ours=True, literal=True),
     Flag("eval_batch_size", int, 32, MODEL, "Images per batch when a finished model is evaluated.",
@@ -364,6 +397,26 @@ FLAGS: tuple[Flag, ...] = (
          least=0, most=1, commands=(), steps=(GATE_STEP,), ours=True),
     Flag("max_loss", float, None, GATE, "The model passes only with at most this loss. Not set: any loss passes.",
          least=0, commands=(), steps=(GATE_STEP,), ours=True),
+    # In service
+    Flag("champion", str, None, SERVICE,
+         "Where the model in service is kept: a folder, or a model of Vertex AI's registry, projects/P/locations/L/models/ID. The new "
+         "model passes only if it beats that one on the evaluation set, and then takes its place. Not set: nothing is put in service.",
+         commands=(), steps=(RESOLVE_STEP, REGISTER_STEP), ours=True, literal=True),
+    Flag("champion_metric", str, "accuracy", SERVICE,
+         "What the new model and the one in service are compared by; of several tasks, its mean.",
+         choices=("accuracy", "macro_f1", "loss"), commands=(), steps=(GATE_STEP,), ours=True),
+    Flag("min_improvement", float, 0.0, SERVICE,
+         "How much better --champion_metric has to be than that of the model in service. 0: better at all; below 0: so much worse at most.",
+         commands=(), steps=(GATE_STEP,), ours=True),
+    Flag("endpoint", str, None, SERVICE,
+         "Endpoint of Vertex AI, projects/P/locations/L/endpoints/ID, that a model which passes is deployed to, with all its traffic; for "
+         "a --champion in Vertex AI's registry. Not set: nothing is deployed.",
+         commands=(), steps=(REGISTER_STEP,), ours=True),
+    Flag("serving_machine_type", str, "e2-standard-4", SERVICE, "Machine type of Vertex AI on which --endpoint serves the model.",
+         commands=(), steps=(REGISTER_STEP,), ours=True),
+    Flag("serving_image", str, "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", SERVICE,
+         "Container that Vertex AI serves the model with: one of its prebuilt ones for TensorFlow 2.",
+         commands=(), steps=(REGISTER_STEP,), ours=True),
 )  # fmt: skip
 
 BY_NAME: dict[str, Flag] = {flag.name: flag for flag in FLAGS}

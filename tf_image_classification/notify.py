@@ -36,13 +36,13 @@ def check(destination: str) -> None:
         return
     address = _address(destination)
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise FlagError("Nobody can be told at this address", received=_shown(destination), expected=_EXPECTED)
+        raise FlagError("--notify has a value that it does not take", received=_shown(destination), expected=_EXPECTED)
     if address.username is not None or address.password is not None:
         raise FlagError(
-            "An address to tell of failed runs holds a user or password, which would stand in the compiled pipeline",
+            "--notify holds a user or password, which would stand in the compiled pipeline",
             received=_shown(destination),
             expected=_EXPECTED,
-            hint="Use a webhook that has a secret path, or a Pub/Sub topic, which the run's own account may publish to.",
+            hint="Use a Pub/Sub topic, which the run's own account may publish to.",
         )
 
 

@@ -1,4 +1,4 @@
-"""What a pipeline's paths mean now: concrete sources, a fingerprint of the data, the warm start. It imports no TensorFlow."""
+"""What a pipeline's paths mean now: concrete sources, a fingerprint of the data, the warm start, the champion. It imports no TensorFlow."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ import datetime as dt
 import hashlib
 import logging
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
-from tf_image_classification import build_tfrecords, dates, storage
+from tf_image_classification import dates, model_folder, sources, storage
 from tf_image_classification import flags as flag_table
+from tf_image_classification.champion import InService
 from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
+from tf_image_classification.local_files import Stat
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +27,9 @@ class Resolved(NamedTuple):
         fingerprint: changes whenever the data does.
         checkpoint: what training starts from, with links followed; '' for none.
         checkpoint_version: changes whenever the content at `checkpoint` does; '' for none.
+        champion_folder: folder of the model in service; '' for none.
+        champion_version: changes whenever the content at `champion_folder` does; '' for none.
+        in_service: name of the model in service, where it is kept; '' for none.
     """
 
     train_sources: str
@@ -31,10 +37,16 @@ class Resolved(NamedTuple):
     fingerprint: str
     checkpoint: str
     checkpoint_version: str
+    champion_folder: str
+    champion_version: str
+    in_service: str
 
 
-def resolve(flags: Flags) -> Resolved:
+def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
     """Looks at what the flags of the resolve step name.
+
+    Args:
+        in_service: the model in service.
 
     Raises:
         FlagError: something that is named is not there, or images are too small for the network.
@@ -44,18 +56,54 @@ def resolve(flags: Flags) -> Resolved:
         raise FlagError("--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords")
     if flags.estimator is None:
         flag_table.check_image_size(flags.model_name, flags.image_size)
+    flag_table.check_champion(flags.checkpoint_path, flags.champion)
     train_metadata, eval_metadata = (_of_today(metadata) for metadata in (flags.train_metadata, flags.eval_metadata or ""))
-    fingerprint = build_tfrecords.fingerprint(
+    fingerprint = sources.fingerprint(
         train_metadata,
         eval_metadata or None,
         labels_file=flags.labels_file,
         image_root=flags.image_root,
         eval_fraction=flags.eval_fraction,
     )
-    checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
-    version = _version(checkpoint) if checkpoint else ""
-    _log.info("Data %s; starting from %s", fingerprint[:12], checkpoint or "scratch")
-    return Resolved(absolute(train_metadata), absolute(eval_metadata), fingerprint, checkpoint, version)
+    champion = _follow(in_service.folder) if in_service else ""
+    if flags.checkpoint_path == flag_table.CHAMPION:
+        checkpoint, version = _warm_start(champion, fingerprint, flags)
+    else:
+        checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
+        version = _version(checkpoint) if checkpoint else ""
+    _log.info("Data %s; starting from %s; in service: %s", fingerprint[:12], checkpoint or "scratch", champion or "none")
+    return Resolved(
+        absolute(train_metadata),
+        absolute(eval_metadata),
+        fingerprint,
+        checkpoint,
+        version,
+        champion,
+        _version(champion) if champion else "",
+        in_service.name if in_service else "",
+    )
+
+
+def _warm_start(champion: str, fingerprint: str, flags: Flags) -> tuple[str, str]:
+    """The checkpoint that `--checkpoint_path champion` means, and its version.
+
+    It is the champion; but if that was made of this data with these flags, it is what the champion was made from. The training then has
+    the inputs that it had when it made the champion, and comes from the cache: data that does not change trains nothing.
+    """
+    if not champion:
+        return "", ""
+    facts = model_folder.read_facts(champion)
+    if facts.get("data_fingerprint") == fingerprint and _deciding(facts.get("flags", {})) == _deciding(vars(flags)):
+        start = facts.get("warm_start") or {"checkpoint": "", "version": ""}
+        if not start["checkpoint"] or (_files(start["checkpoint"]) and _version(start["checkpoint"]) == start["version"]):
+            return start["checkpoint"], start["version"]
+    return champion, _version(champion)
+
+
+def _deciding(flags: Mapping[str, object]) -> dict[str, object]:
+    """The flags that decide a training, besides what it starts from."""
+    names = [flag.name for flag in flag_table.of_step(flag_table.TRAIN_STEP) if flag.name not in ("model_dir", "checkpoint_path")]
+    return {name: flags.get(name) for name in names}
 
 
 def _of_today(metadata: str) -> str:
@@ -77,11 +125,7 @@ def _follow(path: str) -> str:
 
 def _version(path: str) -> str:
     """A hash over names, sizes and versions of the files of a checkpoint: a folder, or all files that begin with its name."""
-    files = (
-        list(storage.walk(path))
-        if storage.is_dir(path)
-        else [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]
-    )
+    files = _files(path)
     if not files:
         raise MissingCheckpointError(
             "There is no checkpoint here",
@@ -92,3 +136,9 @@ def _version(path: str) -> str:
     for file in sorted(files):
         digest.update(f"{os.path.basename(file.path)}\0{file.size}\0{file.version}\n".encode())
     return digest.hexdigest()
+
+
+def _files(path: str) -> list[Stat]:
+    if storage.is_dir(path):
+        return list(storage.walk(path))
+    return [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]

@@ -11,15 +11,59 @@ def resolve(
     checkpoint_path: str = "",
     train_metadata: str = "",
     eval_metadata: str = "",
+    batch_size: int = 1,
+    train_steps: int = 20,
     image_size: int = 299,
+    eval_freq: int = 5,
+    eval_throttle_secs: int = 120,
+    debug: bool = False,
     labels_file: str = "",
     image_root: str = "",
     eval_fraction: float = 0.2,
     model_name: str = "small",
     estimator: str = "",
+    packages: str = "",
+    seed: int = -1,
+    save_checkpoints_secs: float = 600.0,
+    mixed_precision: bool = False,
+    weight_decay: float = 4e-05,
+    optimizer: str = "rmsprop",
+    adadelta_rho: float = 0.95,
+    adagrad_initial_accumulator_value: float = 0.1,
+    adam_beta1: float = 0.9,
+    adam_beta2: float = 0.999,
+    opt_epsilon: float = 1.0,
+    ftrl_learning_rate_power: float = -0.5,
+    ftrl_initial_accumulator_value: float = 0.1,
+    ftrl_l1: float = 0.0,
+    ftrl_l2: float = 0.0,
+    momentum: float = 0.9,
+    rmsprop_momentum: float = 0.9,
+    rmsprop_decay: float = 0.9,
+    learning_rate_decay_type: str = "exponential",
+    learning_rate: float = 0.01,
+    end_learning_rate: float = 0.0001,
+    learning_rate_decay_factor: float = 0.94,
+    label_smoothing: float = 0.0,
+    num_epochs_per_decay: float = 2.0,
+    sync_replicas: bool = False,
+    replicas_to_aggregate: int = 1,
+    trainable_scopes: str = "",
+    checkpoint_exclude_scopes: str = "",
+    champion: str = "",
     # flags: end
-) -> NamedTuple("Outputs", train_sources=str, eval_sources=str, fingerprint=str, checkpoint=str, checkpoint_version=str):
-    """Turns the paths that the pipeline was given into concrete ones, and fingerprints what lies there now.
+) -> NamedTuple(
+    "Outputs",
+    train_sources=str,
+    eval_sources=str,
+    fingerprint=str,
+    checkpoint=str,
+    checkpoint_version=str,
+    champion_folder=str,
+    champion_version=str,
+    in_service=str,
+):
+    """Turns the paths that the pipeline was given into concrete ones, fingerprints what lies there now, and finds the model in service.
 
     It is never cached: it is cheap, and the cache keys of the later steps hold its outputs.
 
@@ -27,11 +71,23 @@ def resolve(
         train_sources: train_metadata with absolute paths.
         eval_sources: eval_metadata with absolute paths; '' when not set.
         fingerprint: changes whenever the data does.
-        checkpoint: checkpoint_path with links followed; '' when not set.
+        checkpoint: what training starts from, with links followed; '' for none.
         checkpoint_version: changes whenever what lies at checkpoint does.
+        champion_folder: model folder of the model in service; '' for none.
+        champion_version: changes whenever what lies at champion_folder does.
+        in_service: name of the model in service, where it is kept; '' for none.
     """
     arguments = dict(locals())
+    from tf_image_classification import champion as folder
     from tf_image_classification import command_line, flags, resolve
 
     with command_line.reporting_errors():
-        return resolve.resolve(flags.for_step("resolve", arguments))
+        values = flags.for_step("resolve", arguments)
+        found = None
+        if values.champion and flags.is_registry(values.champion):
+            from tf_image_classification.vertex import registry
+
+            found = registry.in_service(values.champion)
+        elif values.champion:
+            found = folder.in_service(values.champion)
+        return resolve.resolve(values, found)

@@ -38,31 +38,41 @@ def test_the_parameters_are_the_flag_tables_and_no_others(spec):
     assert set(spec["root"]["inputDefinitions"]["parameters"]) == {flag.name for flag in flag_table.of_pipeline()}
 
 
-def test_the_chain_is_resolve_build_train_evaluate_gate(spec):
+def test_the_chain_is_resolve_build_train_evaluate_gate_and_then_register(spec):
     tasks = spec["root"]["dag"]["tasks"]
     assert {name: sorted(task.get("dependentTasks", [])) for name, task in tasks.items()} == {
         "resolve": [],
         "build-tfrecords": ["resolve"],
         "train": ["build-tfrecords", "resolve"],
-        "evaluate": ["build-tfrecords", "train"],
+        "evaluate": ["build-tfrecords", "resolve", "train"],
         "gate": ["evaluate"],
+        "condition-1": ["evaluate", "gate", "resolve", "train"],
     }
+    assert "champion" in tasks["condition-1"]["triggerPolicy"]["condition"]
+    (inner,) = spec["components"]["comp-condition-1"]["dag"]["tasks"].values()
+    assert "gate-passed" in inner["triggerPolicy"]["condition"]
+    assert list(spec["components"]["comp-condition-2"]["dag"]["tasks"]) == ["register"]
+
+
+def _all_tasks(spec: dict) -> dict[str, dict]:
+    dags = [one["dag"]["tasks"] for one in (spec["root"], *spec["components"].values()) if "dag" in one]
+    return {name: task for tasks in dags for name, task in tasks.items()}
 
 
 def test_only_the_cheap_steps_that_look_outside_are_never_cached(spec):
-    tasks = spec["root"]["dag"]["tasks"]
-    cached = {name for name, task in tasks.items() if task["cachingOptions"].get("enableCache")}
+    tasks = _all_tasks(spec)
+    cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached == {"build-tfrecords", "train", "evaluate"}
 
 
 def test_every_flag_of_a_step_reaches_it(spec):
-    tasks = spec["root"]["dag"]["tasks"]
+    tasks = _all_tasks(spec)
     for step in flag_table.STEPS:
         given = tasks[step.replace("_", "-")]["inputs"]["parameters"]
         for flag in flag_table.of_step(step):
             source = given[flag.name]
             if "componentInputParameter" in source:
-                assert source["componentInputParameter"] == flag.name
+                assert source["componentInputParameter"].removeprefix("pipelinechannel--") == flag.name
             else:
                 assert source["taskOutputParameter"]["producerTask"] == "resolve"
 
@@ -76,11 +86,12 @@ def images_of(document: dict) -> dict[str, str]:
 def test_every_step_has_its_image_under_a_tag_made_from_what_the_image_holds(spec):
     tag = {name: image.tag() for name, image in catalog.IMAGES.items()}
     assert images_of(spec) == {
-        "resolve": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
+        "resolve": f"registry.test/team/vertex:{tag['vertex']}",
         "build-tfrecords": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
         "train": f"registry.test/team/train:{tag['train']}",
         "evaluate": f"registry.test/team/evaluate:{tag['evaluate']}",
         "gate": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
+        "register": f"registry.test/team/vertex:{tag['vertex']}",
     }
 
 
@@ -128,6 +139,15 @@ def test_resources_retries_and_accelerators_are_fixed_at_compile_time(tmp_path):
     assert not resources["exec-resolve"]
     assert not resources["exec-gate"]
     assert document["root"]["dag"]["tasks"]["evaluate"]["retryPolicy"]["maxRetryCount"] == 3
+
+
+def test_a_failed_run_is_told_of_where_the_compilation_says(tmp_path):
+    document = compiled(tmp_path, notify="projects/p/topics/failures")
+    tasks = document["root"]["dag"]["tasks"]
+    assert tasks["notify"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
+    assert tasks["notify"]["inputs"]["parameters"]["destination"]["runtimeValue"]["constant"] == "projects/p/topics/failures"
+    assert {"resolve", "train", "register"} <= set(_all_tasks(document))
+    assert images_of(document)["notify"] == image_references("registry.test/team")["notify"]
 
 
 def test_an_accelerator_selects_the_gpu_image_of_its_step_alone():

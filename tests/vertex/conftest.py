@@ -58,6 +58,7 @@ def arguments() -> Callable[..., dict[str, Any]]:
         return {
             "name": MODEL,
             "folder": f"gs://bucket/models/{model}",
+            "machine_type": "n1-standard-2",
             "facts": {"digest": digest, "data_fingerprint": digest[::-1], "model_name": "small", "flags": {}, "warm_start": ""},
             "metrics": {
                 "num_examples": 10,

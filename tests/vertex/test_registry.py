@@ -6,13 +6,14 @@ import pytest
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import MODEL
+from tf_image_classification.champion import InService
 from tf_image_classification.errors import FlagError
 from tf_image_classification.google_errors import ServiceError
-from tf_image_classification.vertex.registry import Registered, ReplacedError, in_service, register
+from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 
 @pytest.fixture
-def first(vertex, arguments) -> Registered:
+def first(vertex, arguments) -> InService:
     """A model in service, which is not deployed."""
     return register(**arguments("one"))
 
@@ -31,7 +32,7 @@ def test_nothing_is_in_service_before_the_first_model(vertex):
 
 def test_the_first_model_is_in_service(vertex, arguments):
     registered = register(**arguments("one"))
-    assert registered == Registered(f"{MODEL}@1", "gs://bucket/models/one") == in_service(MODEL)
+    assert registered == InService(f"{MODEL}@1", "gs://bucket/models/one") == in_service(MODEL)
 
 
 def test_a_version_says_what_it_was_made_from(vertex, arguments):

@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import flags, manifest, storage
 from tf_image_classification.errors import UserError
-from tf_image_classification.evaluate.artifacts import by_task, confusion, kfp_metrics
+from tf_image_classification.evaluate.artifacts import CHAMPION, METRICS, PREDICTIONS, REPORT, by_task, confusion, kfp_metrics
 
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.evaluate.model import ServedModel
     from tf_image_classification.evaluate.scoring import Scored
 
-__all__ = ["METRICS", "PREDICTIONS", "REPORT", "by_task", "confusion", "evaluate", "kfp_metrics"]
+__all__ = ["CHAMPION", "METRICS", "PREDICTIONS", "REPORT", "by_task", "confusion", "evaluate", "kfp_metrics"]
 
-METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.csv"
 _PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "numpy")
 _MODEL_FACTS = ("model_name", "image_size", "data_fingerprint", "digest")
 

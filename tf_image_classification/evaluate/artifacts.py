@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
+METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.csv"
+CHAMPION = "champion"  # sub-folder with the same files for the model in service
+
 MOST_CLASSES = 40
 OTHERS = "(other classes)"
 

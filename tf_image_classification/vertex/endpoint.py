@@ -14,8 +14,6 @@ from tf_image_classification.errors import FlagError
 from tf_image_classification.google_errors import RETRY, ServiceError, spoken
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
 
-MACHINE_TYPE = "n1-standard-2"
-
 _log = logging.getLogger(__name__)
 
 
@@ -54,7 +52,7 @@ class Endpoint:
                 return
             _log.info("Deploying %s to %s", version, self._name)
             resources = vertex.DedicatedResources(
-                machine_spec=vertex.MachineSpec(machine_type=machine_type or MACHINE_TYPE), min_replica_count=1, max_replica_count=1
+                machine_spec=vertex.MachineSpec(machine_type=machine_type), min_replica_count=1, max_replica_count=1
             )
             wanted = vertex.DeployedModel(model=version, dedicated_resources=resources)
             split = {} if self._now().traffic_split else {"0": 100}  # "0" is the one that is being deployed

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 
 from tf_image_classification import storage
+from tf_image_classification.champion import InService
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.google_errors import RETRY, retrying, spoken
 from tf_image_classification.vertex import evaluations
@@ -30,24 +31,12 @@ _DEFAULT = "default"
 _SAVED_MODEL = "/saved_model"
 
 
-class Registered(NamedTuple):
-    """A version of a model.
-
-    Attributes:
-        name: projects/P/locations/L/models/ID@VERSION.
-        folder: gs:// address of its model folder.
-    """
-
-    name: str
-    folder: str
-
-
 class ReplacedError(UserError):
     """Another model was put in service meanwhile."""
 
 
-def in_service(name: str) -> Registered | None:
-    """The version in service of the model projects/P/locations/L/models/ID; None when there is no such model yet.
+def in_service(name: str) -> InService | None:
+    """The version in service, projects/P/locations/L/models/ID@VERSION, of a model of that name; None when there is no such model yet.
 
     Raises:
         FlagError: it is no such name, or the version was not made by this project.
@@ -69,9 +58,9 @@ def register(
     run: str,
     serving_image: str,
     instead_of: str,
+    machine_type: str,
     endpoint: str = "",
-    machine_type: str = "",
-) -> Registered:
+) -> InService:
     """Puts a model in service as a version of projects/P/locations/L/models/ID. Called again, it goes on where it stopped.
 
     Traffic and the alias are moved last, one right after the other: uploading and deploying take minutes and may fail, and until then
@@ -154,7 +143,7 @@ class _Model:
         except exceptions.NotFound:
             return None
 
-    def registered(self, version: vertex.Model) -> Registered:
+    def registered(self, version: vertex.Model) -> InService:
         name = f"{self.name}@{version.version_id}"
         if not version.artifact_uri.endswith(_SAVED_MODEL):
             raise FlagError(
@@ -163,7 +152,7 @@ class _Model:
                 expected=f"a folder whose name ends in {_SAVED_MODEL}",
                 hint="Name another model, or one that is not there yet.",
             )
-        return Registered(name, version.artifact_uri.removesuffix(_SAVED_MODEL))
+        return InService(name, version.artifact_uri.removesuffix(_SAVED_MODEL))
 
     def check_in_service(self, expected: str, digest: str) -> None:
         """Makes sure that the version in service is the expected one, or has this digest."""
@@ -179,7 +168,7 @@ class _Model:
                 hint="This run's model was left out. Start the run again: it compares with the version that is in service now.",
             )
 
-    def version(self, wanted: vertex.Model, digest: str, allowed: Callable[[], None]) -> Registered:
+    def version(self, wanted: vertex.Model, digest: str, allowed: Callable[[], None]) -> InService:
         """The version with this digest, uploaded unless it is there."""
 
         def find_or_upload() -> vertex.Model:
