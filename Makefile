@@ -34,6 +34,9 @@ test-all: $(READY)  ## run all tests, the long ones too
 lint: $(READY)  ## ruff, mypy, and whether generated parts are current
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m components.generate --check
 
+weeks: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
+	$(BIN)/python -m tests.standin.four_weeks
+
 bench: $(READY)  ## measure speed, as ratios against yardsticks measured side by side
 	$(BIN)/python -m benchmarks
 
@@ -61,4 +64,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove what was made here, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint bench compile images submit schedule generate lock clean
+.PHONY: help setup run test test-all lint weeks bench compile images submit schedule generate lock clean

@@ -46,10 +46,13 @@ def test_the_recipes_work_as_written(tmp_path, image_folder):
             vertex.stop()
             kubeflow.stop()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert list(vertex.jobs) == ["first", "second"]
+    assert list(vertex.jobs) == ["first", "second", "third"]
     assert {job.state.name for job in vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
     (weekly,) = vertex.schedules.values()
-    assert weekly.create_pipeline_job_request.pipeline_job.runtime_config.parameter_values["train_steps"] == 4000
+    scheduled = dict(weekly.create_pipeline_job_request.pipeline_job.runtime_config.parameter_values)
+    pets = "projects/my-project/locations/europe-west4/models/pets"
+    assert (scheduled["train_steps"], scheduled["champion"], scheduled["checkpoint_path"]) == (4000, pets, "champion")
+    assert [list(version.version_aliases) for version in vertex.models.versions["pets"].values()] == [["default"]]
     assert weekly.state.name == "ACTIVE"
     assert [run["state"] for run in kubeflow.runs.values()] == ["SUCCEEDED"]
     assert [recurring["display_name"] for recurring in kubeflow.recurring.values()] == ["nightly"]
