@@ -15,6 +15,7 @@ import tensorflow as tf
 from tf_image_classification import manifest, preprocessing, storage
 from tf_image_classification.errors import TrainingError
 from tf_image_classification.manifest import Task
+from tf_image_classification.model_folder import FACTS, KERAS_MODEL, SAVED_MODEL
 from tf_image_classification.nets import scoped_names
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SAVED_MODEL, KERAS_MODEL, FACTS = "saved_model", "model.keras", "model.json"
 _PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 

@@ -10,13 +10,13 @@ from typing import NamedTuple
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import state
 from tf_image_classification.errors import CheckpointError, MissingCheckpointError
+from tf_image_classification.model_folder import KERAS_MODEL
 
 TENSORFLOW, KERAS, H5 = "TensorFlow checkpoint", ".keras file", ".h5 weights"
 EXPECTED = (
     "a slim .ckpt (V1 file or V2 prefix), a TF2 checkpoint prefix, a .keras or .weights.h5 file, or a folder that holds checkpoints or a "
     "model of this project"
 )
-MODEL_FILE = "model.keras"
 _V2_SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 
 
@@ -83,7 +83,7 @@ def _in_folder(folder: str) -> Found:
             f"The newest checkpoint of {folder} is not complete: {os.path.basename(prefix)} is listed, but its files are missing",
             hint="Copy the folder again, or name an older checkpoint in it.",
         )
-    for name in (MODEL_FILE, storage.join("export", MODEL_FILE)):
+    for name in (KERAS_MODEL, storage.join("export", KERAS_MODEL)):
         if storage.exists(storage.join(folder, name)):
             return Found(KERAS, storage.join(folder, name))
     candidates = _checkpoints_in(folder)

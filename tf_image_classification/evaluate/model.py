@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import manifest, storage
+from tf_image_classification import manifest, model_folder, storage
 from tf_image_classification.errors import DataError, FlagError
 from tf_image_classification.manifest import Task
+from tf_image_classification.model_folder import EXPECTED, FACTS, SAVED_MODEL
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-SAVED_MODEL, FACTS = "saved_model", "model.json"
 SIGNATURE, INPUT = "serving_default", "image_bytes"
-_EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training exports it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +45,12 @@ def read_tasks(folder: str) -> tuple[dict[str, Any], tuple[Task, ...]]:
         DataError: it is no model folder of this project.
     """
     if not storage.is_dir(folder):
-        raise FlagError("The model folder does not exist", received=folder, expected=_EXPECTED)
+        raise FlagError("The model folder does not exist", received=folder, expected=EXPECTED)
+    facts = model_folder.read_facts(folder)
     path = storage.join(folder, FACTS)
     try:
-        facts = json.loads(storage.read_text(path))
         entries = [(str(task["name"]), task["labels_file"]) for task in facts["tasks"]]
-    except FileNotFoundError:
-        raise DataError(f"This is no model folder: it has no {FACTS}", received=folder, expected=_EXPECTED) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (KeyError, TypeError) as error:
         raise DataError(
             f"{path} cannot be read", received=repr(error), expected="what training wrote", hint="Export the model again."
         ) from error
@@ -86,7 +82,7 @@ def load(folder: str) -> Iterator[ServedModel]:
         try:
             loaded = tf.saved_model.load(path)
         except (OSError, ValueError, tf.errors.OpError) as error:
-            raise DataError("The SavedModel cannot be loaded", received=f"{folder}: {error}", expected=_EXPECTED) from error
+            raise DataError("The SavedModel cannot be loaded", received=f"{folder}: {error}", expected=EXPECTED) from error
         signature = loaded.signatures.get(SIGNATURE)
         wanted = {
             output_prefix(task, tasks) + output for task in tasks for output in ("scores", "classes") if output == "scores" or task.labels
@@ -112,5 +108,5 @@ def _local(folder: str) -> Iterator[str]:
         try:
             copy = storage.fetch_dir(folder, os.path.join(aside, SAVED_MODEL))
         except FileNotFoundError:
-            raise DataError("The model folder has no SavedModel", received=folder, expected=_EXPECTED) from None
+            raise DataError("The model folder has no SavedModel", received=folder, expected=EXPECTED) from None
         yield copy

@@ -14,7 +14,7 @@ from typing import Any
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 
-from tf_image_classification import storage
+from tf_image_classification import model_folder, storage
 from tf_image_classification.champion import InService
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.google_errors import RETRY, retrying, spoken
@@ -28,7 +28,7 @@ _NAME = re.compile(r"projects/[^/]+/locations/([^/]+)/models/[^/@]+")
 _JOB = re.compile(r"projects/[^/]+/locations/[^/]+/pipelineJobs/[^/]+")
 _DEFAULT = "default"
 # The prebuilt TensorFlow containers want the folder that holds saved_model.pb.
-_SAVED_MODEL = "/saved_model"
+_SAVED_MODEL = f"/{model_folder.SAVED_MODEL}"
 
 
 class ReplacedError(UserError):
