@@ -82,12 +82,12 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
 
 
 # Also an estimator of the user's own is evaluated, and its module may use anything that training does.
-_NOT_IN_TRAINING = ("champion.py", "dates.py", "notify.py", "resolve.py", "vertex/*")
+_NOT_IN_TRAINING = ("champion.py", "dates.py", "google_errors.py", "notify.py", "resolve.py", "vertex/*")
 _NOT_IN_EVALUATE = (*_NOT_IN_TRAINING, "evaluate/gate.py")
 _NOT_IN_TRAIN = (*_NOT_IN_TRAINING, "evaluate/*")
 # What every step stands on, and what reads metadata.
 _STORAGE = ("gcs.py", "gcs_folders.py", "gcs_requests.py", "local_files.py", "mounts.py", "storage.py")
-_BASE = ("__init__.py", "command_line.py", "errors.py", "flags.py", "google_errors.py", *_STORAGE)
+_BASE = ("__init__.py", "command_line.py", "errors.py", "flags.py", *_STORAGE)
 _SOURCES = (*_BASE, "manifest.py", "sources.py", "tfrecord.py")
 _GATE = ("evaluate/__init__.py", "evaluate/artifacts.py", "evaluate/gate.py")
 
@@ -97,12 +97,26 @@ IMAGES = {
         Image(
             "build_tfrecords",
             "build",
-            holds=(*_SOURCES, *_GATE, "build_tfrecords/*", "notify.py", "progress.py"),
+            holds=(*_SOURCES, "build_tfrecords/*", "progress.py"),
         ),
         Image("train", "train", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate", "train", leaves_out=_NOT_IN_EVALUATE),
-        # The steps that may talk to Vertex, with its SDK.
-        Image("vertex", "vertex", holds=(*_SOURCES, *_GATE, "champion.py", "dates.py", "model_folder.py", "resolve.py", "vertex/*")),
+        # The steps that are never cached, with Vertex's SDK. A tag is part of a cached step's key: what they hold must not change it.
+        Image(
+            "vertex",
+            "vertex",
+            holds=(
+                *_SOURCES,
+                *_GATE,
+                "champion.py",
+                "dates.py",
+                "google_errors.py",
+                "model_folder.py",
+                "notify.py",
+                "resolve.py",
+                "vertex/*",
+            ),
+        ),
         Image("train-gpu", "train-gpu", leaves_out=_NOT_IN_TRAIN),
         Image("evaluate-gpu", "train-gpu", leaves_out=_NOT_IN_EVALUATE),
     )
@@ -114,9 +128,9 @@ OF_STEP = {
     "build_tfrecords": "build_tfrecords",
     "train": "train",
     "evaluate": "evaluate",
-    "gate": "build_tfrecords",
+    "gate": "vertex",
     "register": "vertex",
-    "notify": "build_tfrecords",
+    "notify": "vertex",
 }
 
 

@@ -110,7 +110,7 @@ def _steps(given: Mapping[str, Any], options: Options) -> Outputs:
             evaluation=evaluated.outputs["evaluation"],
             in_service=resolved.outputs["in_service"],
             reason=judged.outputs["reason"],
-            run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER,
+            run=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
         )
     tasks = (resolved, built, trained, evaluated, judged, registered)
     for step, task in zip(flag_table.STEPS, tasks, strict=True):

@@ -78,7 +78,7 @@ class Kubeflow:
                     self._experiment,
                     submission.run_id,
                     package,
-                    dict(submission.parameters),
+                    _parameters(submission),
                     pipeline_root=submission.pipeline_root or None,
                     service_account=submission.service_account or None,
                 )
@@ -86,7 +86,7 @@ class Kubeflow:
         with _spoken("submit a run"):
             before = self._named(submission.run_id)
             made = before or _retried(create)
-        if before and (_plain(before.runtime_config).get("parameters") or {}) != dict(submission.parameters):
+        if before and (_plain(before.runtime_config).get("parameters") or {}) != _parameters(submission):
             raise FlagError(
                 "This --run_id is that of another run, with other parameters", received=submission.run_id, hint="Choose another --run_id."
             )
@@ -152,7 +152,7 @@ class Kubeflow:
                     cron_expression=f"0 {plan.cron}",  # the first field is the second
                     max_concurrency=plan.max_concurrent_runs,
                     no_catchup=True,
-                    params=dict(submission.parameters),
+                    params=_parameters(submission),
                     pipeline_package_path=package,
                     pipeline_root=submission.pipeline_root or None,
                     service_account=submission.service_account or None,
@@ -257,6 +257,14 @@ class Kubeflow:
             started_runs=None,
             link=f"{self._host}/#/recurringrun/details/{found.recurring_run_id}",
         )
+
+
+def _parameters(submission: Submission) -> dict[str, Any]:
+    """The run's parameters. Kubeflow does not tell its steps the pipeline root, so it is said here where checkpoints live."""
+    known = submission.spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
+    if submission.pipeline_root and "model_dir" in known and not submission.parameters.get("model_dir"):
+        return {**submission.parameters, "model_dir": storage.join(submission.pipeline_root, "checkpoints")}
+    return dict(submission.parameters)
 
 
 def _check(submission: Submission) -> None:

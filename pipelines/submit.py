@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pipelines import backend, following, template
 from pipelines.backend import Backend, Submission
 from tf_image_classification import command_line
+from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
 _ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -78,7 +79,9 @@ def read_parameters(
     on_command_line = template.parse_parameters(parser, words, spec)
     in_file = template.read_parameters(given.params) if given.params else {}
     parameters = template.check(spec, {**(base.parameters if base else {}), **in_file, **on_command_line})
-    parameters |= _in_full(parameters, given.project, given.location)
+    if flag_table.BY_NAME["champion"] in template.signature(spec):
+        parameters |= _in_full(parameters, given.project, given.location)
+        flag_table.check_champion(parameters.get("checkpoint_path"), parameters.get("champion"), parameters.get("endpoint"))
     template.check_paths(parameters)
     return parameters
 

@@ -15,7 +15,7 @@ Spec = dict[str, Any]
 
 _TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool}
 # Flags that name files or folders: a step in the cloud sees none of this machine's.
-_PATHS = ("model_dir", "checkpoint_path", "train_metadata", "eval_metadata", "labels_file", "image_root", "packages")
+_PATHS = ("model_dir", "checkpoint_path", "train_metadata", "eval_metadata", "labels_file", "image_root", "packages", "champion")
 
 
 def load(path: str) -> Spec:
@@ -137,19 +137,19 @@ def check(spec: Spec | None, given: Mapping[str, object]) -> dict[str, Any]:
 
 
 def check_paths(parameters: Mapping[str, Any]) -> None:
-    """Makes sure that nothing of this machine is named, and that what asks for the model in service says where that is kept.
+    """Makes sure that nothing of this machine is named.
 
     Raises:
-        FlagError: a flag names a local file or folder, or --champion is missing.
+        FlagError: a flag names a local file or folder.
     """
-    champion = parameters.get("champion")
-    flag_table.check_champion(parameters.get("checkpoint_path"), champion, parameters.get("endpoint"))
-    elsewhere = {("checkpoint_path", flag_table.CHAMPION)}
-    if champion and flag_table.is_registry(champion):
-        elsewhere.add(("champion", champion))
     for name in _PATHS:
-        for part in str(parameters.get(name, "")).split(",") if (name, parameters.get(name)) not in elsewhere else ():
-            if part and not part.strip().startswith((storage.GCS_SCHEME, storage.GCS_MOUNT)):
+        value = str(parameters.get(name, ""))
+        if (name, value) == ("checkpoint_path", flag_table.CHAMPION) or (name == "champion" and flag_table.is_registry(value)):
+            continue
+        # What is in service is written on a condition, which a mount does not know.
+        places = (storage.GCS_SCHEME,) if name == "champion" else (storage.GCS_SCHEME, storage.GCS_MOUNT)
+        for part in value.split(","):
+            if part and not part.strip().startswith(places):
                 raise FlagError(
                     f"--{name} names a place that the pipeline's machines cannot see",
                     received=part,

@@ -92,6 +92,13 @@ def test_a_step_gets_its_own_flags_out_of_all_arguments():
         ({"checkpoint_path": None, "champion": None, "endpoint": "projects/p/locations/l/endpoints/1"}, "--endpoint needs a --champion"),
         ({"checkpoint_path": None, "champion": "gs://b/c", "endpoint": "projects/p/locations/l/endpoints/1"}, "Vertex AI's registry"),
         ({"checkpoint_path": None, "champion": "projects/p/models/m", "endpoint": "e"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": f"projects/p/locations/l/models/{'m' * 64}"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/1m"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/m", "endpoint": "e"}, "--endpoint names no endpoint"),
+        (
+            {"checkpoint_path": None, "champion": "projects/p/locations/l/models/m", "endpoint": "projects/p/locations/k/endpoints/1"},
+            "different places",
+        ),
     ],
 )
 def test_what_asks_for_the_model_in_service_must_say_where_it_is(given, said):

@@ -84,13 +84,15 @@ def test_a_run_of_another_service_has_no_link(listener):
     assert listener.told[0]["text"] == "The run nightly ended as FAILED."
 
 
-def test_nobody_is_told_of_a_run_that_succeeded(listener):
-    assert not notify(listener.url + HOOK, FAILED | {"state": "SUCCEEDED"}, "weekly-1")
+@pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE", "CACHED", "RUNNING"])
+def test_nobody_is_told_of_a_run_that_succeeded_in_the_words_of_any_service(listener, state):
+    assert not notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1")
     assert not listener.requests
 
 
-def test_a_cancelled_run_is_told_of(listener):
-    assert notify(listener.url + HOOK, FAILED | {"state": "CANCELLED"}, "weekly-1")
+@pytest.mark.parametrize("state", ["CANCELLED", "CANCELED"])
+def test_a_cancelled_run_is_told_of(listener, state):
+    assert notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1")
 
 
 @pytest.mark.parametrize("code", [503, 500, 429])

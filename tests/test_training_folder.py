@@ -1,4 +1,4 @@
-"""A training whose --model_dir is in a bucket that is not mounted."""
+"""A training whose --model_dir is in a bucket."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import tensorflow as tf
 from tests.standin import bucket as standin
 from tests.standin.faults import Fault
 from tests.test_train_estimator import equal, train, weights_at
-from tf_image_classification import history, storage, training_folder, training_run
+from tf_image_classification import history, mounts, storage, training_folder, training_run
 from tf_image_classification.checkpoints import state
 from tf_image_classification.errors import CheckpointError, FlagError, TrainingError
 
@@ -81,6 +81,29 @@ class Publisher:
     def save(self, step: int) -> None:
         self.value.assign(step)
         self.folder.publish(self.manager.save(checkpoint_number=step))
+
+
+def test_a_bucket_that_is_mounted_is_followed_in_the_same_way_and_keeps_its_checkpoints(
+    service, built_data, training_flags, tmp_path, monkeypatch
+):
+    """As in a container of Vertex AI: a mount can be read, but knows no conditions, so that nothing is written through it."""
+    train(built_data, training_flags(model_dir=RUN, train_steps=3))
+    before = listed(RUN)
+    mount = tmp_path / "gcs"
+    for file in storage.walk("gs://models"):
+        copy = mount / file.path.removeprefix("gs://")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(storage.read_bytes(file.path))
+    (tmp_path / "mounts").write_text(f"gcsfuse {mount} fuse.gcsfuse rw 0 0\n")
+    monkeypatch.setattr(storage, "GCS_MOUNT", f"{mount}/")
+    monkeypatch.setattr(mounts, "TABLE", str(tmp_path / "mounts"))
+    there = sorted(path for path in mount.rglob("*") if path.is_file())
+    service.requests.clear()
+    resumed = train(built_data, training_flags(model_dir=RUN, train_steps=5))
+    assert resumed.steps_made == 2
+    assert sorted(path for path in mount.rglob("*") if path.is_file()) == there
+    assert not [name for name in downloads(service) if ".data-" in name]  # read through the mount
+    assert listed(RUN) == [*before, "model.ckpt-5"]
 
 
 def test_a_training_in_a_bucket_equals_one_on_disk_and_leaves_the_same_files(service, built_data, training_flags, tmp_path):

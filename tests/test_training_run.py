@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tf_image_classification import training_run
+from tf_image_classification.errors import FlagError
 from tf_image_classification.training_run import Outputs
 
 
@@ -27,6 +28,12 @@ def test_checkpoints_live_under_the_pipeline_root_and_equal_inputs_share_them(st
     _, first = step()
     assert first.parent == tmp_path / "root" / "checkpoints"
     assert step()[1] == first
+
+
+def test_a_root_that_the_service_has_not_filled_in_is_no_place_for_checkpoints(step, tmp_path, monkeypatch):
+    with pytest.raises(FlagError, match="--model_dir is required here"):
+        step(root="{{$.pipeline_root}}")
+    step(root="{{$.pipeline_root}}", model_dir=str(tmp_path / "elsewhere"))
 
 
 def test_model_dir_names_the_parent_of_the_checkpoints(step, tmp_path):

@@ -75,7 +75,7 @@ def put_in_service(home: str, folder: str, *, instead_of: str, reason: str, run:
         folder: the new model's, local.
         instead_of: name of the one that it was compared with; '' for none.
         reason: why, for whoever looks.
-        run: the run that made it.
+        run: the run that made it, a name or a resource name.
 
     Raises:
         UserError: another model has come into service meanwhile.
@@ -92,7 +92,12 @@ def put_in_service(home: str, folder: str, *, instead_of: str, reason: str, run:
     if not storage.exists(storage.join(new.folder, model_folder.FACTS)):
         with storage.replacing_dir(new.folder, model_folder.FACTS) as aside:
             shutil.copytree(folder, aside, dirs_exist_ok=True)
-    content = {"model": new.name, "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"), "run": run, "reason": reason}
+    content = {
+        "model": new.name,
+        "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "run": run.rpartition("/")[2],
+        "reason": reason,
+    }
     try:
         storage.write_text(pointer, json.dumps(content, indent=2) + "\n", if_version=version)
     except Conflict:

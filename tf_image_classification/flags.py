@@ -17,7 +17,10 @@ from tf_image_classification.errors import FlagError
 
 _GLOB_CHARACTERS = frozenset("*?[")
 REGISTRY_FORM = "projects/P/locations/L/models/ID"
-_REGISTRY = re.compile(r"projects/[^/]+/locations/[^/]+/models/[a-z0-9_-]+")
+ENDPOINT_FORM = "projects/P/locations/L/endpoints/ID"
+# A model's id is chosen, or a number that the service chose.
+_REGISTRY = re.compile(r"(projects/[^/]+/locations/[^/]+)/models/([a-z_][a-z0-9_-]{0,62}|[0-9]+)")
+_ENDPOINT = re.compile(r"(projects/[^/]+/locations/[^/]+)/endpoints/[a-z0-9][a-z0-9-]*")
 _LARGEST = 2**31 - 1  # of a whole number: what TensorFlow's shapes and seeds hold
 
 Value = str | int | float | bool | None
@@ -190,7 +193,7 @@ def check_champion(checkpoint_path: str | None, champion: str | None, endpoint: 
     """Checks that what asks for the model in service comes with the place where it is kept.
 
     Raises:
-        FlagError: it does not.
+        FlagError: it does not, or a name has another form.
     """
     if not champion:
         for name, given in (("checkpoint_path", checkpoint_path if checkpoint_path == CHAMPION else None), ("endpoint", endpoint)):
@@ -198,8 +201,16 @@ def check_champion(checkpoint_path: str | None, champion: str | None, endpoint: 
                 raise FlagError(
                     f"--{name} needs a --champion", received=f"--{name} {given}", expected="the place where the model in service is kept"
                 )
-    elif endpoint and not is_registry(champion):
-        raise FlagError("--endpoint serves a model of Vertex AI's registry", received=f"--champion {champion}", expected=REGISTRY_FORM)
+        return
+    if not is_registry(champion):
+        if endpoint:
+            raise FlagError("--endpoint serves a model of Vertex AI's registry", received=f"--champion {champion}", expected=REGISTRY_FORM)
+        return
+    found = _ENDPOINT.fullmatch(endpoint) if endpoint else None
+    if endpoint and not found:
+        raise FlagError("--endpoint names no endpoint", received=endpoint, expected=ENDPOINT_FORM)
+    if found and found[1] != champion.partition("/models/")[0]:
+        raise FlagError("--endpoint and --champion are in different places", received=f"{endpoint} and {champion}", expected="one location")
 
 
 def is_registry(champion: str) -> bool:

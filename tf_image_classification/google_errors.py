@@ -93,6 +93,8 @@ def spoken(service: str, doing: str, role: str = "", again: str = "It is safe to
                 hint="Check the location, the service's address and the network. Nothing was sent.",
             ) from None
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+        if isinstance(cause, exceptions.BadRequest):  # it was asked again because it said that this might help
+            raise ServiceError(f"{service} cannot {doing}", received=_message(cause), hint="Try again later.") from None
         raise ServiceError(
             f"{service} did not answer; cannot {doing}",
             received=_message(cause),

@@ -21,7 +21,8 @@ _log = logging.getLogger(__name__)
 
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
 _JOB = re.compile(r"projects/([^/]+)/locations/([^/]+)/pipelineJobs/([^/]+)")
-_SUCCEEDED = "SUCCEEDED"
+# Vertex AI's words, and those of Kubeflow, which calls a success COMPLETE, and in between tells whatever state it is in.
+_FAILED = ("FAILED", "ERROR", "CANCELLED", "CANCELED", "CANCELLING", "CANCELING")
 _EXPECTED = "https://HOST/PATH or projects/PROJECT/topics/TOPIC"
 _SECONDS = 30
 
@@ -66,7 +67,8 @@ def notify(destination: str, status: Mapping[str, Any], run: str) -> bool:
         ServiceError: it did not take the message.
     """
     check(destination)
-    if status["state"] == _SUCCEEDED:
+    if status["state"] not in _FAILED:
+        _log.info("The run %s ended as %s: nobody is told", run, status["state"])
         return False
     message = _message(status, run)
     if _TOPIC.fullmatch(destination):

@@ -143,7 +143,7 @@ class _File(NamedTuple):
 
 
 def _walk(folder: str) -> Iterator[_File]:
-    root = storage.mounted(folder).rstrip("/") or "/"
+    root = folder.rstrip("/") or "/"
     skip = len(root.rstrip("/")) + 1
     try:
         for path, size, version in storage.walk(root):
@@ -243,7 +243,6 @@ def _checked(entry: Entry) -> Entry | Rejected:
 
 def _normal(path: str) -> str:
     """An absolute path without `.` and `..`. It follows no links: an image may be a link to anywhere."""
-    path = storage.mounted(path)
     if storage.is_gcs(path):
         bucket, name = storage.split_gcs(path)
         return storage.GCS_SCHEME + posixpath.normpath(f"{bucket}/{name}")

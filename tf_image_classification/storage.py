@@ -1,6 +1,9 @@
 """One view of local paths, /gcs/ mounts and gs:// objects.
 
-A gs:// path is read through its /gcs/ mount where there is one (Vertex containers have it), else through google-cloud-storage.
+The content of gs:// paths is read through their /gcs/ mount where there is one (Vertex containers have it), else through
+google-cloud-storage. What is there, in which version, and what is written goes through google-cloud-storage in any case: a mount knows no
+generations, cannot write on a condition, and may show for a while what was there before.
+
 Everything that is written appears whole or not at all: files and folders are written aside and renamed; folders in a bucket, where
 nothing can be renamed, are whole when their marker is there.
 """
@@ -45,7 +48,6 @@ def split_gcs(path: str) -> tuple[str, str]:
 
 def exists(path: str) -> bool:
     """Whether a file or folder is there."""
-    path = mounted(path)
     if is_gcs(path):
         return gcs.find(path) is not None or is_dir(path)
     return os.path.exists(path)
@@ -53,7 +55,6 @@ def exists(path: str) -> bool:
 
 def is_dir(path: str) -> bool:
     """Whether `path` is a folder (on gs://: whether an object lies under it)."""
-    path = mounted(path)
     if is_gcs(path):
         return next(walk(path), None) is not None
     return os.path.isdir(path)
@@ -71,7 +72,6 @@ def check_bucket(path: str) -> None:
 
 def glob(pattern: str) -> list[str]:
     """The files and folders that match a path or glob, sorted. A path that does not exist gives an empty list."""
-    pattern = mounted(pattern)
     if is_gcs(pattern):
         if _GLOB_CHARACTERS.isdisjoint(pattern):
             return [pattern] if exists(pattern) else []
@@ -83,7 +83,6 @@ def glob(pattern: str) -> list[str]:
 
 def names_in(folder: str) -> list[str]:
     """The names of the files and folders directly in a folder, sorted; none when it does not exist."""
-    folder = mounted(folder)
     if is_gcs(folder):
         return gcs.names_in(folder)
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
@@ -95,7 +94,6 @@ def stat(path: str) -> Stat:
     Raises:
         FileNotFoundError: there is no such file.
     """
-    path = mounted(path)
     if is_gcs(path):
         return gcs.stat(path)
     return local_files.stat(path)
@@ -109,7 +107,6 @@ def walk(folder: str) -> Iterator[Stat]:
     Raises:
         PermissionError: a folder may not be listed.
     """
-    folder = mounted(folder)
     return gcs.objects(folder) if is_gcs(folder) else local_files.walk(folder)
 
 
@@ -137,10 +134,7 @@ def read_text(path: str) -> str:
 
 
 def read_version(path: str) -> tuple[bytes | None, int]:
-    """The content of a file and its version, for `write_bytes(if_version=)`; None and 0 where there is no file.
-
-    A bucket is asked itself even if it is mounted: a mount may show for a while what was there before.
-    """
+    """The content of a file and its version, for `write_bytes(if_version=)`; None and 0 where there is no file."""
     with contextlib.suppress(FileNotFoundError):
         if is_gcs(path):
             return gcs.read_version(path)
@@ -164,7 +158,7 @@ def write_bytes(path: str, content: bytes, if_version: int | None = None) -> Non
             gcs.write(path, content, if_version)
         else:
             local_files.write_if_version(path, content, if_version)
-    elif is_gcs(path := mounted(path)):
+    elif is_gcs(path):
         found = gcs.find(path)
         with contextlib.suppress(Conflict):  # another writer was at it too: that its content stays is as good as that ours came first
             gcs.write(path, content, found.version if found else 0)
@@ -195,7 +189,7 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
         UserError: the disk is full.
     """
     check_replaceable(path, marker)
-    path = mounted(path.rstrip("/"))
+    path = path.rstrip("/")
     if is_gcs(path) or path.startswith(GCS_MOUNT):
         # Folders in a bucket cannot be renamed, mounted or not: the marker comes last instead, and says that the rest is there.
         with temporary_dir() as aside:
@@ -236,7 +230,7 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
         )
     if occupied and not exists(join(target, gcs_folders.sign(marker))):
         raise FlagError(f"{path} holds something else", expected=f"a new or empty folder, or one with {marker}, which is replaced")
-    for other in map(mounted, keep):
+    for other in keep:
         if is_gcs(other) == is_gcs(target) and _below(other if is_gcs(other) else os.path.abspath(other)).startswith(_below(target)):
             raise FlagError(f"Writing {path} would replace {other}, which is read", expected="folders apart from each other")
 

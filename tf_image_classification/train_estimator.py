@@ -131,7 +131,6 @@ def train_and_evaluate(
 
     from tf_image_classification import bucket_shards, checkpoints, dataset, hooks, training_folder
 
-    flags.model_dir = storage.mounted(flags.model_dir)
     spec.flags = flags
     spec.take_tasks(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)

@@ -86,7 +86,6 @@ def opened(path: str) -> Iterator[TrainingFolder]:
         FlagError: it cannot be written to, or another process of this machine is at work in it.
         TrainingError: as `TrainingFolder.check`.
     """
-    path = storage.mounted(path)
     if not storage.is_gcs(path):
         with storage.exclusive(path):
             yield TrainingFolder(path, path)
@@ -146,7 +145,8 @@ class _BucketFolder(TrainingFolder):
             raise FileNotFoundError(f"{storage.join(self.path, name)}.index is missing")
         with tempfile.TemporaryDirectory(dir=self.local, prefix=".fetched-") as aside:
             for file in files:
-                os.replace(storage.fetch(storage.join(self.path, file), aside), os.path.join(self.local, file))
+                # Copied, not moved: where the bucket is mounted, what is fetched is the object itself.
+                shutil.copyfile(storage.fetch(storage.join(self.path, file), aside), os.path.join(self.local, file))
 
     def take_over(self) -> None:
         # Of two trainings that go on from one checkpoint, the older one learns by this that it is no longer alone.

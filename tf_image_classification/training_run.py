@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tf_image_classification import manifest as manifests
 from tf_image_classification import storage
+from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
     from tf_image_classification.train_estimator import Outcome
 
 _log = logging.getLogger(__name__)
+
+_PLACEHOLDER = "{{$"  # begins what Vertex AI and kfp.local fill in, and Kubeflow leaves as it is
 
 
 class Outputs(NamedTuple):
@@ -40,6 +43,11 @@ def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, 
     """
     from tf_image_classification import curves, estimator_specs, train_estimator
 
+    if not flags.model_dir and _PLACEHOLDER in pipeline_root:
+        raise FlagError(
+            "--model_dir is required here: this service does not tell its steps the pipeline root",
+            expected="gs://BUCKET/FOLDER, where checkpoints live",
+        )
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     flags.model_dir = _checkpoint_dir(parent, _key(flags, data.fingerprint, checkpoint_version), flags.train_steps)
@@ -71,7 +79,6 @@ def _checkpoint_dir(parent: str, key: str, train_steps: int) -> str:
 def _copy_events(model_dir: str, target: str) -> None:
     from tf_image_classification import training_folder
 
-    model_dir = storage.mounted(model_dir)
     with storage.temporary_dir() as aside:
         for file in storage.walk(model_dir):
             if training_folder.is_summary(os.path.basename(file.path)):

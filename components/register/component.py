@@ -27,10 +27,10 @@ def register(
     Args:
         model: what train wrote.
         evaluation: what evaluate wrote.
-        registered: the model in service from now on; in Vertex AI's registry its address and resource name.
+        registered: the model in service from now on; its metadata names it.
         in_service: name of the model that this one was compared with; '' for none.
         reason: why it passed.
-        run: name of the run that made it.
+        run: resource name of the run that made it.
 
     Returns:
         version: name of the model in service from now on, where it is kept.

@@ -50,6 +50,7 @@ def tags(checkout: Path) -> dict[str, str]:
         ("requirements/train.txt", {"train", "evaluate"}),
         ("requirements/train-gpu.txt", {"train-gpu", "evaluate-gpu"}),
         (f"{FRAMEWORK}/resolve.py", {"vertex"}),
+        (f"{FRAMEWORK}/notify.py", {"vertex"}),
         (f"{FRAMEWORK}/evaluate/report.py", {"evaluate", "evaluate-gpu"}),
         (f"{FRAMEWORK}/evaluate/templates/report.css", {"evaluate", "evaluate-gpu"}),
         (f"{FRAMEWORK}/nets/vgg.py", {"train", "evaluate", "train-gpu", "evaluate-gpu"}),

@@ -59,6 +59,14 @@ def _all_tasks(spec: dict) -> dict[str, dict]:
     return {name: task for tasks in dags for name, task in tasks.items()}
 
 
+def test_no_cached_step_has_the_image_of_one_that_is_not(tmp_path):
+    """A tag is part of a cached step's key: a change of the gate must not train anew."""
+    document = compiled(tmp_path, notify="projects/p/topics/failures")
+    image = images_of(document)
+    cached = {name for name, task in _all_tasks(document).items() if task.get("cachingOptions", {}).get("enableCache")}
+    assert {image[name] for name in cached}.isdisjoint(image[name] for name in set(image) - cached)
+
+
 def test_only_the_cheap_steps_that_look_outside_are_never_cached(spec):
     tasks = _all_tasks(spec)
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
@@ -90,7 +98,7 @@ def test_every_step_has_its_image_under_a_tag_made_from_what_the_image_holds(spe
         "build-tfrecords": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
         "train": f"registry.test/team/train:{tag['train']}",
         "evaluate": f"registry.test/team/evaluate:{tag['evaluate']}",
-        "gate": f"registry.test/team/build_tfrecords:{tag['build_tfrecords']}",
+        "gate": f"registry.test/team/vertex:{tag['vertex']}",
         "register": f"registry.test/team/vertex:{tag['vertex']}",
     }
 

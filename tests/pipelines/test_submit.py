@@ -126,6 +126,24 @@ def test_a_wrong_value_is_named_before_anything_is_sent(pipelines, submit_tiny, 
     assert not vertex.requests
 
 
+@pytest.mark.parametrize("champion", ["service/pets", "Pets", "/gcs/bucket/service"])
+def test_a_model_in_service_where_no_run_would_find_it_again_is_refused(pipelines, vertex, champion):
+    done = pipelines("submit", "--train_metadata", "gs://bucket/photos", "--pipeline_root", "gs://bucket/root", "--champion", champion)
+    assert done.returncode == 2
+    assert "--champion" in done.stderr
+    assert not vertex.requests
+
+
+def test_a_model_and_an_endpoint_may_be_named_by_their_ids(pipelines, vertex):
+    vertex.runner.fail_once = ["resolve"]
+    words = ["--train_metadata", "gs://bucket/photos", "--pipeline_root", "gs://bucket/root", "--champion", "pets", "--endpoint", "42"]
+    done = pipelines("submit", "--run_id", "first", *words)
+    assert done.returncode == 0, done.stderr
+    given = dict(vertex.jobs["first"].runtime_config.parameter_values)
+    assert given["champion"] == "projects/my-project/locations/europe-west4/models/pets"
+    assert given["endpoint"] == "projects/my-project/locations/europe-west4/endpoints/42"
+
+
 def test_parameters_come_from_a_file_and_the_command_line_wins(submit_tiny, vertex, tmp_path):
     parameters = tmp_path / "parameters.yaml"
     parameters.write_text("steps: 4\nrate: 1e-3\nverbose: true\n")

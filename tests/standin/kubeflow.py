@@ -79,10 +79,18 @@ class Kubeflow(Service):
         ]
         run |= {"run_id": run_id, "created_at": self._now(), "state": "RUNNING", "run_details": {"task_details": details}}
         self.runs[run_id] = run
-        root = config.get("pipeline_root") or "gs://default/v2/artifacts"
+        root, name = config.get("pipeline_root") or "gs://default/v2/artifacts", run["display_name"]
+        # The service leaves this one as it is; kfp.local, which runs the tasks here, would fill it in.
+        placeholders = {"pipeline_root": "{{$pipeline_root}}", "pipeline_job_name": name, "pipeline_job_resource_name": name}
         self._threads.append(
             self.runner.start(
-                run_id, spec, parameters, root, lambda event: self._report(run, event), lambda succeeded: self._finish(run, succeeded)
+                run_id,
+                spec,
+                parameters,
+                root,
+                placeholders,
+                lambda event: self._report(run, event),
+                lambda succeeded: self._finish(run, succeeded),
             )
         )
         return run

@@ -42,16 +42,18 @@ class Runner:
         pipeline_spec: Mapping[str, Any],
         parameters: Mapping[str, Any],
         pipeline_root: str,
+        placeholders: Mapping[str, str],
         report: Callable[[Event], None],
         finish: Callable[[bool], None],
     ) -> threading.Thread:
         """Runs a pipeline in the background.
 
         Args:
+            placeholders: name -> what the service puts in its place.
             report: is told of each change of a task: `task`, `state`, and `outputs` once it has ended.
             finish: is told at the end whether the run succeeded.
         """
-        spec = _filled_in(pipeline_spec, {"pipeline_root": pipeline_root, "pipeline_job_name": run_id})
+        spec = _filled_in(pipeline_spec, placeholders)
         job_file, log = self.folder / "jobs" / f"{run_id}.json", self.folder / "logs" / f"{run_id}.log"
         job_file.write_text(
             json.dumps(

@@ -74,6 +74,7 @@ class PipelineJobs:
             spec,
             dict(config.parameter_values),
             config.gcs_output_directory,
+            {"pipeline_root": config.gcs_output_directory, "pipeline_job_name": name, "pipeline_job_resource_name": job.name},
             lambda event: self._report(job, event),
             lambda succeeded: self._finish(job, succeeded),
         )

@@ -295,8 +295,7 @@ def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None
 
 
 def _absolute(folder: str) -> str:
-    path = storage.mounted(folder)
-    return (path if storage.is_gcs(path) else os.path.abspath(path)).rstrip("/") + "/"
+    return (folder if storage.is_gcs(folder) else os.path.abspath(folder)).rstrip("/") + "/"
 
 
 def _write_rejected(folder: str, catalog: Catalog) -> None:

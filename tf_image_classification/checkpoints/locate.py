@@ -38,7 +38,7 @@ def locate(path: str) -> Found:
     Raises:
         CheckpointError: there is none, or the newest one of a folder is not complete.
     """
-    path = storage.mounted(path.rstrip("/") if len(path) > 1 else path)
+    path = path.rstrip("/") if len(path) > 1 else path
     prefix = _V2_SUFFIX.sub("", path)
     if storage.exists(prefix + ".index"):
         _check_complete(prefix)

@@ -84,24 +84,23 @@ def register(
     """
     model, folder = _Model(name), _on_gcs(folder)
     serving = Endpoint(endpoint) if endpoint else None
-    digest = _label(facts["digest"])
     uploaded = vertex.Model(
         display_name=name.rpartition("/")[2],
         artifact_uri=folder + _SAVED_MODEL,
         container_spec=vertex.ModelContainerSpec(image_uri=serving_image),
         version_description=reason,
-        labels={"digest": digest, "data": _label(facts["data_fingerprint"]), "run": _label(run.rpartition("/")[2])},
+        labels={"digest": _label(facts["digest"]), "data": _label(facts["data_fingerprint"]), "run": _label(run.rpartition("/")[2])},
         pipeline_job=run if _JOB.fullmatch(run) else "",
     )
 
     def allowed() -> None:
-        model.check_in_service(instead_of, digest)
+        model.check_in_service(instead_of, uploaded)
 
     def ours() -> None:
-        model.check_in_service(version.name, digest)
+        model.check_in_service(version.name, uploaded)
 
     with spoken(SERVICE, f"upload a version of {name}", ROLE):
-        version = model.version(uploaded, digest, allowed)
+        version = model.version(uploaded, allowed)
     with spoken(SERVICE, f"import the evaluation of {version.name}", ROLE):
         evaluations.attach(model.client, version.name, metrics, run)
     try:
@@ -154,10 +153,10 @@ class _Model:
             )
         return InService(name, version.artifact_uri.removesuffix(_SAVED_MODEL))
 
-    def check_in_service(self, expected: str, digest: str) -> None:
-        """Makes sure that the version in service is the expected one, or has this digest."""
+    def check_in_service(self, expected: str, wanted: vertex.Model) -> None:
+        """Makes sure that the version in service is the expected one, or the wanted one itself."""
         found = self.default()
-        if found and found.labels.get("digest") == digest:
+        if found and _is_same(found, wanted):
             return
         version = found.version_id if found else ""
         if version != expected.rpartition("/")[2].partition("@")[2]:
@@ -168,12 +167,12 @@ class _Model:
                 hint="This run's model was left out. Start the run again: it compares with the version that is in service now.",
             )
 
-    def version(self, wanted: vertex.Model, digest: str, allowed: Callable[[], None]) -> InService:
-        """The version with this digest, uploaded unless it is there."""
+    def version(self, wanted: vertex.Model, allowed: Callable[[], None]) -> InService:
+        """The version that is the wanted one, uploaded unless it is there."""
 
         def find_or_upload() -> vertex.Model:
             allowed()
-            found = self._with_digest(digest)
+            found = self._same_as(wanted)
             if found:
                 return found[0]
             request = vertex.UploadModelRequest(parent=self.name.rpartition("/models/")[0], model=wanted)
@@ -187,20 +186,37 @@ class _Model:
 
         # A name that has just been taken is another run's, or ours, from a try whose answer was lost: the next look tells.
         made = retrying(also=(exceptions.Conflict,))(find_or_upload)()
-        first, *again = self._with_digest(digest) or [made]
+        first, *again = self._same_as(wanted) or [made]
         for repeated in again:  # a try whose answer was lost was carried out after all
-            if not repeated.version_aliases and not repeated.deployed_models:
+            if repeated.artifact_uri == wanted.artifact_uri and not repeated.version_aliases and not repeated.deployed_models:
                 name = f"{self.name}@{repeated.version_id}"
                 result_of(self.client.delete_model_version(name=name, timeout=60), f"delete {name}")
         return self.registered(first)
 
-    def _with_digest(self, digest: str) -> list[vertex.Model]:
-        """The versions with this digest, the oldest first."""
-        request = vertex.ListModelVersionsRequest(name=self.name, filter=f'labels.digest="{digest}"')
+    def _same_as(self, wanted: vertex.Model) -> list[vertex.Model]:
+        """The versions that are the wanted one, the oldest first."""
+        request = vertex.ListModelVersionsRequest(name=self.name, filter=f'labels.digest="{wanted.labels["digest"]}"')
         try:
-            return sorted(self.client.list_model_versions(request, retry=RETRY), key=lambda version: int(version.version_id))
+            found = [version for version in self.client.list_model_versions(request, retry=RETRY) if _is_same(version, wanted)]
         except exceptions.NotFound:
             return []
+        return sorted(found, key=lambda version: int(version.version_id))
+
+
+def _is_same(version: vertex.Model, wanted: vertex.Model) -> bool:
+    """Whether a version is the wanted one: made from its folder, or from another whose model.json has the same digest.
+
+    The label alone does not tell: a version may show labels of the model that it belongs to.
+    """
+    if version.labels.get("digest") != wanted.labels["digest"]:
+        return False
+    if version.artifact_uri == wanted.artifact_uri:
+        return True
+    try:
+        facts = model_folder.read_facts(version.artifact_uri.removesuffix(_SAVED_MODEL))
+    except (UserError, OSError):
+        return False
+    return _label(str(facts.get("digest"))) == wanted.labels["digest"]
 
 
 def _on_gcs(folder: str) -> str:
