@@ -26,10 +26,10 @@ run: $(READY)  ## run the whole pipeline on the sample data set, on this machine
 	$(BIN)/python -m pipelines run
 
 test: $(READY)  ## run the test suite (under 10 minutes)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-all: $(READY)  ## run all tests, the long ones too
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(READY)  ## ruff, mypy, and whether generated parts are current
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m components.generate --check
