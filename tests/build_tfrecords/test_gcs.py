@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Iterator
 
 import pytest
 from PIL import Image
 
 from tests.standin import bucket as standin
+from tests.standin.faults import Fault
 from tf_image_classification import build_tfrecords, manifest, sources, storage, tfrecord
 from tf_image_classification.errors import FlagError
 
@@ -43,6 +45,33 @@ def test_a_folder_in_a_bucket_becomes_a_data_set_in_a_bucket(bucket, tmp_path):
     names = [tfrecord.parse_example(record)["image/filename"][0].decode() for record in tfrecord.read(shard)]
     assert all(sources.split_of(name, 0.2) == "eval" for name in names)
     assert all(storage.exists(f"{bucket}/images/{name}") for name in names)
+
+
+def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
+    """Waiting for the network takes longer than checking an image."""
+    together = threading.Event()
+
+    class Slow(standin.Buckets):
+        reading = 0
+        patience = 10.0
+
+        def meet(self, method: str, path: str) -> Fault | None:
+            if method == "GET" and "alt=media" in path:
+                with self.lock:
+                    self.reading += 1
+                    if self.reading > 1:
+                        together.set()
+                if not together.wait(self.patience):  # the first answer comes when a second one is asked for
+                    self.patience = 0.0
+                with self.lock:
+                    self.reading -= 1
+            return super().meet(method, path)
+
+    with Slow("photos") as service:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        fill()
+        build_tfrecords.build(f"{BUCKET}/images", str(tmp_path / "data"), workers=1)
+    assert together.is_set()
 
 
 def test_a_csv_in_a_bucket_names_images_below_a_root_in_it(bucket, tmp_path):

@@ -6,18 +6,23 @@ A job and its answer are JSON objects. The same function runs them in this proce
 from __future__ import annotations
 
 import base64
+import collections
+import functools
 import json
 import os
 import signal
 import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from tf_image_classification import tfrecord
+from tf_image_classification import storage, tfrecord
 from tf_image_classification.build_tfrecords import images, records
 from tf_image_classification.errors import UserError
 
 Job = dict[str, Any]
 Answer = dict[str, Any]
+
+_READ_AHEAD = 8  # images that come over a network, where waiting takes longer than checking
 
 
 def run(job: Job) -> Answer:
@@ -51,9 +56,10 @@ def _write_part(job: Job) -> list[str | list[Any]]:
     results: list[str | list[Any]] = []
     try:
         with open(job["part"], "wb") as part:
-            for path, filename, labels, look in job["entries"]:
+            contents = _contents([entry[0] for entry in job["entries"]])
+            for (_, filename, labels, look), content in zip(job["entries"], contents, strict=True):
                 try:
-                    image = images.prepare(_read(path))
+                    image = images.prepare(content())
                 except images.RejectedImage as rejection:
                     results.append(str(rejection))
                     continue
@@ -66,6 +72,23 @@ def _write_part(job: Job) -> list[str | list[Any]]:
             "The shards cannot be written", received=f"{job['part']}: {error.strerror or error}", hint="Free some space and build again."
         ) from error
     return results
+
+
+def _contents(paths: list[str]) -> Iterator[Callable[[], bytes]]:
+    """What gives the content of each path, in their order; of those on gs:// some are read before they are asked for."""
+    if not any(map(storage.is_gcs, paths)):
+        yield from (functools.partial(_read, path) for path in paths)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    ahead: collections.deque[Future[bytes]] = collections.deque()
+    with ThreadPoolExecutor(_READ_AHEAD) as pool:
+        for path in paths:
+            ahead.append(pool.submit(_read, path))
+            if len(ahead) == _READ_AHEAD:
+                yield ahead.popleft().result
+        while ahead:
+            yield ahead.popleft().result
 
 
 def _read(path: str) -> bytes:
