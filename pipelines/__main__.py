@@ -59,6 +59,10 @@ def _run(argv: Sequence[str]) -> int:
     from pipelines import local_run, sample, summary
 
     flag_table.check_champion(checked.checkpoint_path, checked.champion, checked.endpoint)
+    if checked.champion and flag_table.is_registry(checked.champion):
+        raise FlagError(
+            "A run on this machine keeps the model in service in a folder", received=f"--champion {checked.champion}", expected="a folder"
+        )
     if not frozenset("*?[").isdisjoint(options.runs_dir):
         raise FlagError("--runs_dir names one place", received=options.runs_dir, expected="a path without the characters * ? [")
     if checked.train_metadata is None:

@@ -60,8 +60,6 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
 
 def _names_a_path(name: str, parameters: Mapping[str, object]) -> bool:
     value = str(parameters.get(name, ""))
-    if name == "champion" and value and flag_table.is_registry(value):
-        raise FlagError("--runner docker keeps the model in service in a folder", received=f"--champion {value}", expected="a folder")
     return value != "" and (name, value) != ("checkpoint_path", flag_table.CHAMPION)
 
 

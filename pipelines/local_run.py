@@ -20,7 +20,6 @@ from typing import Any
 from pipelines import definition
 from pipelines.compile import compile_pipeline, image_references
 from tf_image_classification import champion, storage
-from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -43,7 +42,7 @@ class Run:
         metrics: metrics.json.
         passed: the gate's judgement.
         reason: why.
-        in_service: folder of the model that is in service now, where --champion names a folder; else ''.
+        in_service: folder of the model that is in service now; '' without --champion.
     """
 
     folder: Path
@@ -92,7 +91,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
 
 
 def _in_service(home: str) -> str:
-    found = champion.in_service(home) if home and not flag_table.is_registry(home) else None
+    found = champion.in_service(home) if home else None
     return found.folder if found else ""
 
 

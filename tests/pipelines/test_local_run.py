@@ -73,12 +73,32 @@ def test_more_steps_train_on_from_the_checkpoint_without_building_again(first, i
     assert re.search(r"Continuing from .*model\.ckpt-4", answer.stdout)
 
 
+def test_the_model_in_service_stays_until_it_is_beaten(first, image_folder, tmp_path):
+    runs, _ = first
+    data, service = ["--train_metadata", str(image_folder)], ["--champion", str(tmp_path / "service")]
+    answer = run(runs, *data, *TINY, *service)
+    assert executed(answer.stdout) == ["resolve", "gate", "register"]
+    pointer = (tmp_path / "service" / "champion.json").read_text()
+    assert re.search(r"in service +\S*service/models/", answer.stdout)
+    answer = run(runs, *data, *TINY, *service, "--min_improvement", "1", "--train_steps", "5")
+    assert answer.returncode == 0
+    assert executed(answer.stdout) == ["resolve", "train", "evaluate", "gate"]
+    assert "that of the model in service" in answer.stdout and "FAILED" in answer.stdout
+    assert (tmp_path / "service" / "champion.json").read_text() == pointer
+
+
 def test_a_failed_step_says_why_in_one_paragraph_and_the_run_exits_with_1(tmp_path, image_folder):
     answer = run(tmp_path / "runs", "--train_metadata", str(image_folder), *TINY, "--trainable_scopes", "Nothing")
     assert answer.returncode == 1
     assert "No variables to optimize" in answer.stdout
     assert "Run the same command again" in " ".join(answer.stdout.split())
     assert not (tmp_path / "runs" / "latest").exists()
+
+
+def test_a_model_of_vertex_is_not_put_in_service_from_here(tmp_path):
+    answer = run(tmp_path, "--champion", "projects/p/locations/l/models/m")
+    assert answer.returncode == 2 and "keeps the model in service in a folder" in answer.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_bad_flag_is_refused_before_anything_starts(tmp_path):
