@@ -83,6 +83,12 @@ def test_the_order_is_the_seeds(data):
     assert numbers_of(data, seed=1) != numbers_of(data, seed=2)
 
 
+def test_0_is_a_seed_like_others(data):
+    tf.random.set_seed(0)
+    assert numbers_of(data, seed=0) == numbers_of(data, seed=0)
+    assert numbers_of(data, seed=0) != numbers_of(data, seed=1)
+
+
 @pytest.mark.parametrize("first_step", [1, 6, 7, 12, 20])
 def test_an_interrupted_training_goes_on_with_the_example_it_would_have_seen(data, first_step):
     whole = numbers_of(data, steps=25)

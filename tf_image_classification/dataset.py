@@ -59,6 +59,9 @@ def training_batches(
     seeded = _takes_seed(preproc_fn)
 
     def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
+        # tf.data compares its pair of seeds, the global one and this, with (0, 0), and an epoch's seed is a tensor.
+        if tf.compat.v1.get_default_graph().seed == 0:
+            tf.random.set_seed(1)  # of this function's graph, not of the process
         seeds = [number * 1_000_003 + seed if shuffle else None for number in (epoch, epoch + 1)]
         return _records(data, manifests.TRAIN, batch_size, seed=seeds[0], next_seed=seeds[1])
 

@@ -172,12 +172,15 @@ def test_everything_that_containers_leave_is_the_callers(in_containers):
     assert {path.lstat().st_uid for path in runs.rglob("*")} == {os.getuid()}
 
 
-def test_a_second_run_in_containers_does_only_the_cheap_steps(in_containers, image_folder):
+def test_a_second_run_in_containers_does_only_the_cheap_steps_and_puts_the_model_in_service(in_containers, image_folder, tmp_path):
     runs, _ = in_containers
-    answer = pipeline("--runner", "docker", "--runs_dir", str(runs), "--train_metadata", str(image_folder), *TINY)
+    words = ["--train_metadata", str(image_folder), *TINY, "--champion", str(tmp_path / "service")]
+    answer = pipeline("--runner", "docker", "--runs_dir", str(runs), *words)
     assert answer.returncode == 0, answer.stdout
-    assert len(re.findall("Found image 'tf-image-classification/build_tfrecords", answer.stdout)) == 2
-    assert "Found image 'tf-image-classification/train" not in answer.stdout
+    assert re.findall("Found image 'tf-image-classification/([a-z_]+)", answer.stdout) == ["vertex"] * 3  # resolve, gate, register
+    pointer = json.loads((tmp_path / "service" / "champion.json").read_text())
+    assert (tmp_path / "service" / pointer["model"] / "saved_model" / "saved_model.pb").is_file()
+    assert {path.lstat().st_uid for path in tmp_path.rglob("*")} == {os.getuid()}
 
 
 def test_paths_mean_in_a_container_what_they_mean_outside(built, image_folder, tmp_path):
