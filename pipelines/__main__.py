@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from pipelines import backend, template
-from tf_image_classification import command_line
+from tf_image_classification import champion, command_line
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
@@ -58,8 +58,8 @@ def _run(argv: Sequence[str]) -> int:
 
     from pipelines import local_run, sample, summary
 
-    flag_table.check_champion(checked.checkpoint_path, checked.champion, checked.endpoint)
-    if checked.champion and flag_table.is_registry(checked.champion):
+    champion.check(checked.checkpoint_path, checked.champion, checked.endpoint)
+    if checked.champion and champion.is_registry(checked.champion):
         raise FlagError(
             "A run on this machine keeps the model in service in a folder", received=f"--champion {checked.champion}", expected="a folder"
         )

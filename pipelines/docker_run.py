@@ -17,8 +17,7 @@ from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
-from tf_image_classification import flags as flag_table
-from tf_image_classification import manifest, resolve, sources, storage
+from tf_image_classification import champion, manifest, resolve, sources, storage
 from tf_image_classification.errors import FlagError
 
 _READ = ("train_metadata", "eval_metadata", "labels_file", "image_root", "checkpoint_path", "packages")
@@ -60,7 +59,7 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
 
 def _names_a_path(name: str, parameters: Mapping[str, object]) -> bool:
     value = str(parameters.get(name, ""))
-    return value != "" and (name, value) != ("checkpoint_path", flag_table.CHAMPION)
+    return value != "" and (name, value) != ("checkpoint_path", champion.WARM_START)
 
 
 @contextlib.contextmanager

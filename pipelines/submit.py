@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from pipelines import backend, following, template
 from pipelines.backend import Backend, Submission
-from tf_image_classification import command_line
+from tf_image_classification import champion, command_line
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
@@ -81,7 +81,7 @@ def read_parameters(
     parameters = template.check(spec, {**(base.parameters if base else {}), **in_file, **on_command_line})
     if flag_table.BY_NAME["champion"] in template.signature(spec):
         parameters |= _in_full(parameters, given.project, given.location)
-        flag_table.check_champion(parameters.get("checkpoint_path"), parameters.get("champion"), parameters.get("endpoint"))
+        champion.check(parameters.get("checkpoint_path"), parameters.get("champion"), parameters.get("endpoint"))
     template.check_paths(parameters)
     return parameters
 

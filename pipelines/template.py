@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tf_image_classification import command_line, storage
+from tf_image_classification import champion, command_line, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
@@ -144,7 +144,7 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
     """
     for name in _PATHS:
         value = str(parameters.get(name, ""))
-        if (name, value) == ("checkpoint_path", flag_table.CHAMPION) or (name == "champion" and flag_table.is_registry(value)):
+        if (name, value) == ("checkpoint_path", champion.WARM_START) or (name == "champion" and champion.is_registry(value)):
             continue
         # What is in service is written on a condition, which a mount does not know.
         places = (storage.GCS_SCHEME,) if name == "champion" else (storage.GCS_SCHEME, storage.GCS_MOUNT)

@@ -103,3 +103,24 @@ def test_a_pointer_to_nothing_is_an_error_that_names_the_place(home, model):
     storage.write_text(storage.join(home, "champion.json"), "{")
     with pytest.raises(DataError, match="cannot be read"):
         champion.in_service(home)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"checkpoint_path": "champion", "champion": None}, "--checkpoint_path needs a --champion"),
+        ({"checkpoint_path": None, "champion": None, "endpoint": "projects/p/locations/l/endpoints/1"}, "--endpoint needs a --champion"),
+        ({"checkpoint_path": None, "champion": "gs://b/c", "endpoint": "projects/p/locations/l/endpoints/1"}, "Vertex AI's registry"),
+        ({"checkpoint_path": None, "champion": "projects/p/models/m", "endpoint": "e"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": f"projects/p/locations/l/models/{'m' * 64}"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/1m"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/m", "endpoint": "e"}, "--endpoint names no endpoint"),
+        (
+            {"checkpoint_path": None, "champion": "projects/p/locations/l/models/m", "endpoint": "projects/p/locations/k/endpoints/1"},
+            "different places",
+        ),
+    ],
+)
+def test_what_asks_for_the_model_in_service_must_say_where_it_is(given, said):
+    with pytest.raises(FlagError, match=said):
+        champion.check(**given)

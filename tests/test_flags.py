@@ -85,27 +85,6 @@ def test_a_step_gets_its_own_flags_out_of_all_arguments():
     assert (parsed["min_accuracy"], parsed["min_macro_f1"], parsed["max_loss"]) == (0.9, 0.0, None)
 
 
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"checkpoint_path": "champion", "champion": None}, "--checkpoint_path needs a --champion"),
-        ({"checkpoint_path": None, "champion": None, "endpoint": "projects/p/locations/l/endpoints/1"}, "--endpoint needs a --champion"),
-        ({"checkpoint_path": None, "champion": "gs://b/c", "endpoint": "projects/p/locations/l/endpoints/1"}, "Vertex AI's registry"),
-        ({"checkpoint_path": None, "champion": "projects/p/models/m", "endpoint": "e"}, "--champion names no model"),
-        ({"checkpoint_path": None, "champion": f"projects/p/locations/l/models/{'m' * 64}"}, "--champion names no model"),
-        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/1m"}, "--champion names no model"),
-        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/m", "endpoint": "e"}, "--endpoint names no endpoint"),
-        (
-            {"checkpoint_path": None, "champion": "projects/p/locations/l/models/m", "endpoint": "projects/p/locations/k/endpoints/1"},
-            "different places",
-        ),
-    ],
-)
-def test_what_asks_for_the_model_in_service_must_say_where_it_is(given, said):
-    with pytest.raises(FlagError, match=said):
-        flag_table.check_champion(**given)
-
-
 def test_everything_that_decides_a_training_is_told_to_resolve():
     names = {step: {flag.name for flag in flag_table.of_step(step)} for step in ("resolve", "train")}
     assert names["train"] - names["resolve"] == {"model_dir"}

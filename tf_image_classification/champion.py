@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import logging
+import re
 import shutil
 from typing import NamedTuple
 
@@ -19,6 +20,12 @@ from tf_image_classification import model_folder, storage
 from tf_image_classification.errors import Conflict, DataError, FlagError, UserError
 
 POINTER, MODELS = "champion.json", "models"
+WARM_START = "champion"  # of --checkpoint_path: the model in service
+REGISTRY_FORM = "projects/P/locations/L/models/ID"
+ENDPOINT_FORM = "projects/P/locations/L/endpoints/ID"
+# A model's id is chosen, or a number that the service chose.
+_REGISTRY = re.compile(r"(projects/[^/]+/locations/[^/]+)/models/([a-z_][a-z0-9_-]{0,62}|[0-9]+)")
+_ENDPOINT = re.compile(r"(projects/[^/]+/locations/[^/]+)/endpoints/[a-z0-9][a-z0-9-]*")
 _NAME_DIGITS = 16
 
 _log = logging.getLogger(__name__)
@@ -34,6 +41,43 @@ class InService(NamedTuple):
 
     name: str
     folder: str
+
+
+def check(checkpoint_path: str | None, champion: str | None, endpoint: str | None = None) -> None:
+    """Checks that what asks for the model in service comes with the place where it is kept.
+
+    Raises:
+        FlagError: it does not, or a name has another form.
+    """
+    if not champion:
+        for name, given in (("checkpoint_path", checkpoint_path if checkpoint_path == WARM_START else None), ("endpoint", endpoint)):
+            if given:
+                raise FlagError(
+                    f"--{name} needs a --champion", received=f"--{name} {given}", expected="the place where the model in service is kept"
+                )
+        return
+    if not is_registry(champion):
+        if endpoint:
+            raise FlagError("--endpoint serves a model of Vertex AI's registry", received=f"--champion {champion}", expected=REGISTRY_FORM)
+        return
+    found = _ENDPOINT.fullmatch(endpoint) if endpoint else None
+    if endpoint and not found:
+        raise FlagError("--endpoint names no endpoint", received=endpoint, expected=ENDPOINT_FORM)
+    if found and found[1] != champion.partition("/models/")[0]:
+        raise FlagError("--endpoint and --champion are in different places", received=f"{endpoint} and {champion}", expected="one location")
+
+
+def is_registry(champion: str) -> bool:
+    """Whether --champion is a model of Vertex AI's registry, and not a folder.
+
+    Raises:
+        FlagError: it begins like one, and is none.
+    """
+    if not champion.startswith("projects/"):
+        return False
+    if not _REGISTRY.fullmatch(champion):
+        raise FlagError("--champion names no model", received=champion, expected=REGISTRY_FORM)
+    return True
 
 
 def in_service(home: str) -> InService | None:

@@ -16,11 +16,6 @@ from typing import Any
 from tf_image_classification.errors import FlagError
 
 _GLOB_CHARACTERS = frozenset("*?[")
-REGISTRY_FORM = "projects/P/locations/L/models/ID"
-ENDPOINT_FORM = "projects/P/locations/L/endpoints/ID"
-# A model's id is chosen, or a number that the service chose.
-_REGISTRY = re.compile(r"(projects/[^/]+/locations/[^/]+)/models/([a-z_][a-z0-9_-]{0,62}|[0-9]+)")
-_ENDPOINT = re.compile(r"(projects/[^/]+/locations/[^/]+)/endpoints/[a-z0-9][a-z0-9-]*")
 _LARGEST = 2**31 - 1  # of a whole number: what TensorFlow's shapes and seeds hold
 
 Value = str | int | float | bool | None
@@ -34,8 +29,6 @@ RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP, REGISTER_STEP = 
     "gate",
     "register",
 )
-# --checkpoint_path: the model in service.
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,43 +180,6 @@ def check_image_size(model_name: str, image_size: int) -> None:
     least = LEAST_IMAGE_SIZE[model_name]
     if image_size < least:
         raise FlagError(f"--image_size is too small for {model_name}", received=image_size, expected=f"{least} pixels or more")
-
-
-def check_champion(checkpoint_path: str | None, champion: str | None, endpoint: str | None = None) -> None:
-    """Checks that what asks for the model in service comes with the place where it is kept.
-
-    Raises:
-        FlagError: it does not, or a name has another form.
-    """
-    if not champion:
-        for name, given in (("checkpoint_path", checkpoint_path if checkpoint_path == CHAMPION else None), ("endpoint", endpoint)):
-            if given:
-                raise FlagError(
-                    f"--{name} needs a --champion", received=f"--{name} {given}", expected="the place where the model in service is kept"
-                )
-        return
-    if not is_registry(champion):
-        if endpoint:
-            raise FlagError("--endpoint serves a model of Vertex AI's registry", received=f"--champion {champion}", expected=REGISTRY_FORM)
-        return
-    found = _ENDPOINT.fullmatch(endpoint) if endpoint else None
-    if endpoint and not found:
-        raise FlagError("--endpoint names no endpoint", received=endpoint, expected=ENDPOINT_FORM)
-    if found and found[1] != champion.partition("/models/")[0]:
-        raise FlagError("--endpoint and --champion are in different places", received=f"{endpoint} and {champion}", expected="one location")
-
-
-def is_registry(champion: str) -> bool:
-    """Whether --champion is a model of Vertex AI's registry, and not a folder.
-
-    Raises:
-        FlagError: it begins like one, and is none.
-    """
-    if not champion.startswith("projects/"):
-        return False
-    if not _REGISTRY.fullmatch(champion):
-        raise FlagError("--champion names no model", received=champion, expected=REGISTRY_FORM)
-    return True
 
 
 def for_step(step: str, arguments: Mapping[str, object]) -> Flags:

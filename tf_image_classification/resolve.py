@@ -9,7 +9,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tf_image_classification import dates, model_folder, sources, storage
+from tf_image_classification import champion, dates, model_folder, sources, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.champion import InService
 from tf_image_classification.errors import FlagError, MissingCheckpointError
@@ -56,7 +56,7 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         raise FlagError("--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords")
     if flags.estimator is None:
         flag_table.check_image_size(flags.model_name, flags.image_size)
-    flag_table.check_champion(flags.checkpoint_path, flags.champion)
+    champion.check(flags.checkpoint_path, flags.champion)
     train_metadata, eval_metadata = (_of_today(metadata) for metadata in (flags.train_metadata, flags.eval_metadata or ""))
     fingerprint = sources.fingerprint(
         train_metadata,
@@ -65,39 +65,39 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         image_root=flags.image_root,
         eval_fraction=flags.eval_fraction,
     )
-    champion = _follow(in_service.folder) if in_service else ""
-    if flags.checkpoint_path == flag_table.CHAMPION:
-        checkpoint, version = _warm_start(champion, fingerprint, flags)
+    folder = _follow(in_service.folder) if in_service else ""
+    if flags.checkpoint_path == champion.WARM_START:
+        checkpoint, version = _warm_start(folder, fingerprint, flags)
     else:
         checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
         version = _version(checkpoint) if checkpoint else ""
-    _log.info("Data %s; starting from %s; in service: %s", fingerprint[:12], checkpoint or "scratch", champion or "none")
+    _log.info("Data %s; starting from %s; in service: %s", fingerprint[:12], checkpoint or "scratch", folder or "none")
     return Resolved(
         absolute(train_metadata),
         absolute(eval_metadata),
         fingerprint,
         checkpoint,
         version,
-        champion,
-        _version(champion) if champion else "",
+        folder,
+        _version(folder) if folder else "",
         in_service.name if in_service else "",
     )
 
 
-def _warm_start(champion: str, fingerprint: str, flags: Flags) -> tuple[str, str]:
+def _warm_start(folder: str, fingerprint: str, flags: Flags) -> tuple[str, str]:
     """The checkpoint that `--checkpoint_path champion` means, and its version.
 
     It is the champion; but if that was made of this data with these flags, it is what the champion was made from. The training then has
     the inputs that it had when it made the champion, and comes from the cache: data that does not change trains nothing.
     """
-    if not champion:
+    if not folder:
         return "", ""
-    facts = model_folder.read_facts(champion)
+    facts = model_folder.read_facts(folder)
     if facts.get("data_fingerprint") == fingerprint and _deciding(facts.get("flags", {})) == _deciding(vars(flags)):
         start = facts.get("warm_start") or {"checkpoint": "", "version": ""}
-        if not start["checkpoint"] or (_files(start["checkpoint"]) and _version(start["checkpoint"]) == start["version"]):
-            return start["checkpoint"], start["version"]
-    return champion, _version(champion)
+        if not start["checkpoint"] or (_files(start["checkpoint"]) and _version(start["checkpoint"]) == start.get("version")):
+            return start["checkpoint"], start.get("version", "")
+    return folder, _version(folder)
 
 
 def _deciding(flags: Mapping[str, object]) -> dict[str, object]:

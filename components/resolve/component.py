@@ -78,16 +78,16 @@ def resolve(
         in_service: name of the model in service, where it is kept; '' for none.
     """
     arguments = dict(locals())
-    from tf_image_classification import champion as folder
+    from tf_image_classification import champion as home
     from tf_image_classification import command_line, flags, resolve
 
     with command_line.reporting_errors():
         values = flags.for_step("resolve", arguments)
         found = None
-        if values.champion and flags.is_registry(values.champion):
+        if values.champion and home.is_registry(values.champion):
             from tf_image_classification.vertex import registry
 
             found = registry.in_service(values.champion)
         elif values.champion:
-            found = folder.in_service(values.champion)
+            found = home.in_service(values.champion)
         return resolve.resolve(values, found)
