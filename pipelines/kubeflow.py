@@ -262,9 +262,16 @@ class Kubeflow:
 def _parameters(submission: Submission) -> dict[str, Any]:
     """The run's parameters. Kubeflow does not tell its steps the pipeline root, so it is said here where checkpoints live."""
     known = submission.spec.get("root", {}).get("inputDefinitions", {}).get("parameters", {})
-    if submission.pipeline_root and "model_dir" in known and not submission.parameters.get("model_dir"):
-        return {**submission.parameters, "model_dir": storage.join(submission.pipeline_root, "checkpoints")}
-    return dict(submission.parameters)
+    parameters = dict(submission.parameters)
+    if {"model_dir", "champion"} <= set(known) and not parameters.get("model_dir"):
+        if not submission.pipeline_root:
+            raise FlagError("--pipeline_root or --model_dir is required", expected="gs://BUCKET/FOLDER, where checkpoints live")
+        parameters["model_dir"] = _checkpoints(submission.pipeline_root)
+    return parameters
+
+
+def _checkpoints(pipeline_root: str) -> str:
+    return storage.join(pipeline_root, "checkpoints")
 
 
 def _check(submission: Submission) -> None:
@@ -276,11 +283,14 @@ def _check(submission: Submission) -> None:
 def _submission(found: Any, run_id: str) -> Submission:
     spec = found.pipeline_spec or {}
     config = _plain(found.runtime_config)
+    parameters, root = dict(config.get("parameters") or {}), config.get("pipeline_root") or ""
+    if root and parameters.get("model_dir") == _checkpoints(root):  # it was said with the root, and goes with it
+        del parameters["model_dir"]
     return Submission(
         run_id=run_id,
         spec=spec.get("pipeline_spec", spec),
-        parameters=config.get("parameters") or {},
-        pipeline_root=config.get("pipeline_root") or "",
+        parameters=parameters,
+        pipeline_root=root,
         service_account=found.service_account or "",
     )
 

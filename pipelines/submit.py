@@ -68,7 +68,9 @@ def add_shared_options(group: argparse._ActionsContainer) -> None:
     group.add_argument("--encryption_key", metavar="KEY", help="Cloud KMS key that encrypts what Vertex AI stores")
     group.add_argument("--failure_policy", choices=("slow", "fast"), help="after a failed task, start what can be started, or nothing")
     group.add_argument(
-        "--caching", choices=("true", "false"), help="false: every task runs anew; true: as compiled, only resolve and gate do (default)"
+        "--caching",
+        choices=("true", "false"),
+        help="false: every task runs anew; true: as compiled, only those do that are never cached (default)",
     )
 
 

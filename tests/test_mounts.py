@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from tf_image_classification import mounts, storage
+from tests.standin import bucket as standin
+from tf_image_classification import mounts, sources, storage
+from tf_image_classification.build_tfrecords import images
+from tf_image_classification.errors import FlagError
 
 VERTEX = """overlay / overlay rw,relatime 0 0
 proc /proc proc rw 0 0
@@ -58,3 +63,46 @@ def test_the_empty_volume_that_takes_a_steps_outputs_is_no_mount(volume):
 
 def test_where_mounts_are_not_listed_there_are_none(volume):
     assert storage.mounted("gs://photos/cat/1.png") == "gs://photos/cat/1.png"
+
+
+@pytest.fixture
+def mounted(volume, monkeypatch):
+    """The bucket `photos` and its mount, with a data set in each."""
+    (volume / "mounts").write_text(f"gcsfuse {volume}/gcs fuse.gcsfuse rw 0 0\n")
+    with standin.serving("photos") as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        storage.write_text("gs://photos/data/manifest.json", "{}")
+        (volume / "gcs" / "photos" / "data").mkdir()
+        (volume / "gcs" / "photos" / "data" / "manifest.json").write_text("{}")
+        yield volume
+
+
+def test_a_bucket_and_its_mount_are_one_place(mounted):
+    path = f"{mounted}/gcs/photos/cat/../cat/1.png"
+    assert storage.canonical(path) == storage.canonical("gs://photos/cat/1.png") == "gs://photos/cat/1.png"
+    assert storage.canonical(other := f"{mounted}/gcs/other/1.png") == other
+    assert storage.canonical("relative") == os.path.abspath("relative")
+
+
+@pytest.mark.parametrize("output", ["gs://photos/data", "{gcs}/photos/data"])
+@pytest.mark.parametrize("read", ["gs://photos/data/train-0.tfrecord", "{gcs}/photos/data/train-0.tfrecord"])
+def test_what_is_read_is_not_replaced_by_whichever_of_its_names(mounted, output, read):
+    output, read = (path.format(gcs=f"{mounted}/gcs") for path in (output, read))
+    with pytest.raises(FlagError, match="would replace"):
+        storage.check_replaceable(output, "manifest.json", [read])
+
+
+def test_an_image_may_be_named_by_either_of_its_names_whatever_the_root_is_named_by(mounted):
+    csv = mounted / "images.csv"
+    csv.write_text(f"gs://photos/cat/1.png,cat\n{mounted}/gcs/photos/cat/2.png,cat\n")
+    for root in ("gs://photos", f"{mounted}/gcs/photos"):
+        found = list(sources.read_entries(sources.expand(str(csv)), root))
+        assert [(entry.path, entry.filename) for entry in found] == [
+            ("gs://photos/cat/1.png", "cat/1.png"),
+            ("gs://photos/cat/2.png", "cat/2.png"),
+        ]
+
+
+def test_a_folder_in_a_mounted_bucket_is_no_image(mounted):
+    with pytest.raises(images.RejectedImage, match="not a file"):
+        images.read("gs://photos/data")

@@ -28,11 +28,8 @@ class History:
 def read_history(model_dir: str) -> list[dict[str, Any]]:
     """What `History` wrote into a local or gs:// folder, in order. A line that was cut short by a kill ends it."""
     entries: list[dict[str, Any]] = []
-    try:
-        text = storage.read_text(storage.join(model_dir, HISTORY_FILE))
-    except FileNotFoundError:
-        return entries
-    for line in text.splitlines():
+    content, _ = storage.read_version(storage.join(model_dir, HISTORY_FILE))  # as it is now: a mount may show an older one
+    for line in (content or b"").decode().splitlines():
         try:
             entries.append(json.loads(line))
         except ValueError:

@@ -243,10 +243,11 @@ def _checked(entry: Entry) -> Entry | Rejected:
 
 def _normal(path: str) -> str:
     """An absolute path without `.` and `..`. It follows no links: an image may be a link to anywhere."""
+    path = storage.canonical(path)
     if storage.is_gcs(path):
         bucket, name = storage.split_gcs(path)
         return storage.GCS_SCHEME + posixpath.normpath(f"{bucket}/{name}")
-    return os.path.abspath(path)
+    return path
 
 
 def _is_below(path: str, root: str) -> bool:

@@ -35,10 +35,23 @@ def mounted(path: str) -> str:
     """The /gcs/ path of a gs:// path where its bucket is mounted; any other path unchanged."""
     if is_gcs(path):
         bucket, name = gcs.split(path)
-        folder = GCS_MOUNT + bucket
-        if os.path.isdir(folder) and os.path.exists(mounts.TABLE) and mounts.is_fuse(folder, Path(mounts.TABLE).read_text()):
-            return f"{folder}/{name}"
+        if _is_mounted(bucket):
+            return f"{GCS_MOUNT}{bucket}/{name}"
     return path
+
+
+def canonical(path: str) -> str:
+    """One form for one place: the gs:// path of what lies in a mounted bucket, any other gs:// path unchanged, else an absolute path."""
+    if is_gcs(path):
+        return path
+    path = os.path.abspath(path)
+    inside = path.removeprefix(GCS_MOUNT)
+    return GCS_SCHEME + inside if inside != path and _is_mounted(inside.partition("/")[0]) else path
+
+
+def _is_mounted(bucket: str) -> bool:
+    folder = GCS_MOUNT + bucket
+    return os.path.isdir(folder) and os.path.exists(mounts.TABLE) and mounts.is_fuse(folder, Path(mounts.TABLE).read_text())
 
 
 def split_gcs(path: str) -> tuple[str, str]:
@@ -214,7 +227,6 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     Raises:
         FlagError: it would.
     """
-    path = mounted(path)
     if is_gcs(path):
         target = path = path.rstrip("/")
         try:
@@ -231,7 +243,7 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     if occupied and not exists(join(target, gcs_folders.sign(marker))):
         raise FlagError(f"{path} holds something else", expected=f"a new or empty folder, or one with {marker}, which is replaced")
     for other in keep:
-        if is_gcs(other) == is_gcs(target) and _below(other if is_gcs(other) else os.path.abspath(other)).startswith(_below(target)):
+        if _below(canonical(other)).startswith(_below(canonical(target))):
             raise FlagError(f"Writing {path} would replace {other}, which is read", expected="folders apart from each other")
 
 

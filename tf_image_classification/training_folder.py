@@ -209,7 +209,8 @@ class _BucketFolder(TrainingFolder):
             storage.write_text(os.path.join(self.local, state.FILE), state.render(self._listed))
         for name in (HISTORY_FILE, WARM_START_FILE):
             if name in names:
-                storage.write_bytes(os.path.join(self.local, name), storage.read_bytes(storage.join(self.path, name)))
+                content, _ = storage.read_version(storage.join(self.path, name))
+                storage.write_bytes(os.path.join(self.local, name), content or b"")
         return names
 
     def _upload(self) -> None:

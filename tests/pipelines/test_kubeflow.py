@@ -138,6 +138,22 @@ def test_a_schedule_lives_and_is_replaced_when_it_is_updated(create, call, kubef
     assert not kubeflow.recurring
 
 
+def test_checkpoints_go_where_the_pipeline_root_goes(call, kubeflow):
+    """Kubeflow does not tell its steps the pipeline root."""
+    kubeflow.runner.fail_once = ["resolve", "resolve"]
+    data = ["--train_metadata", "gs://bucket/photos"]
+    refused = call("submit", "--run_id", "first", *data)
+    assert refused.returncode == 2 and "--pipeline_root or --model_dir is required" in refused.stderr
+    assert not kubeflow.runs
+    assert call("submit", "--run_id", "first", *data, "--pipeline_root", "gs://bucket/one").returncode == 0
+    kubeflow.join()
+    assert call("runs", "rerun", "first", "--run_id", "second", "--pipeline_root", "gs://bucket/two").returncode == 0
+    kubeflow.join()
+    assert call("runs", "rerun", "second", "--run_id", "third", "--model_dir", "gs://bucket/three").returncode == 0
+    folders = [run["runtime_config"]["parameters"]["model_dir"] for run in kubeflow.runs.values()]
+    assert folders == ["gs://bucket/one/checkpoints", "gs://bucket/two/checkpoints", "gs://bucket/three"]
+
+
 def test_a_lost_answer_makes_one_schedule(create, kubeflow):
     kubeflow.faults.append(Fault(503, path="/recurringruns$", carried_out=True))
     done = create()

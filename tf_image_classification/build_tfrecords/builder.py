@@ -295,7 +295,7 @@ def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None
 
 
 def _absolute(folder: str) -> str:
-    return (folder if storage.is_gcs(folder) else os.path.abspath(folder)).rstrip("/") + "/"
+    return storage.canonical(folder).rstrip("/") + "/"
 
 
 def _write_rejected(folder: str, catalog: Catalog) -> None:

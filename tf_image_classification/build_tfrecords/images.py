@@ -105,7 +105,8 @@ def read(path: str) -> bytes:
         OSError: the disk or the network fails, which is not the image's fault.
     """
     try:
-        data = storage.read_bytes(path) if storage.is_gcs(path) else _read_local(path)
+        local = storage.mounted(path)
+        data = storage.read_bytes(path) if storage.is_gcs(local) else _read_local(local)
     except PermissionError:
         raise RejectedImage(PERMISSION_DENIED) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name

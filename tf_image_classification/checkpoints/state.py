@@ -13,11 +13,8 @@ FILE = "checkpoint"
 
 def latest(folder: str) -> str | None:
     """The path of the newest checkpoint that a local or gs:// folder lists; None when it lists none."""
-    try:
-        listed = parse(storage.read_text(storage.join(folder, FILE)), folder)
-    except FileNotFoundError:
-        return None
-    return storage.join(folder, list(listed)[-1])
+    content, _ = storage.read_version(storage.join(folder, FILE))  # as it is now: a mount may show an older one
+    return None if content is None else storage.join(folder, list(parse(content.decode(), folder))[-1])
 
 
 def parse(text: str, folder: str) -> dict[str, float]:

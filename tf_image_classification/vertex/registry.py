@@ -161,7 +161,7 @@ class _Model:
         version = found.version_id if found else ""
         if version != expected.rpartition("/")[2].partition("@")[2]:
             raise ReplacedError(
-                f"Another version of {self.name} was put in service while this run went on, so this run's model was not compared with it",
+                f"Another version of the model was put in service while this run went on: its model was not compared with {self.name}",
                 received=f"{self.name}@{version}" if found else "no model",
                 expected=expected or "no model",
                 hint="This run's model was left out. Start the run again: it compares with the version that is in service now.",
