@@ -132,6 +132,7 @@ def test_epochs_that_fit_into_the_cache_download_each_shard_once(service, remote
     assert downloads(service) == {shard.path: 1 for shard in remote.splits["train"].shards}
 
 
+@pytest.mark.slow
 def test_the_cache_keeps_to_its_bound_but_for_the_shards_that_are_read(remote, cache):
     largest = max(shard.bytes for shard in remote.splits["train"].shards)
     tiny = cache(3 * largest)

@@ -136,6 +136,7 @@ def test_a_training_goes_on_elsewhere_and_fetches_the_newest_checkpoint_alone(se
     assert [entry["step"] for entry in history.read_history(RUN) if entry["kind"] == "train"] == list(range(1, 10))
 
 
+@pytest.mark.slow
 def test_a_resumed_training_still_records_its_warm_start_with_its_version(service, built_data, training_flags, tmp_path):
     first = train(built_data, training_flags(model_dir=str(tmp_path / "first"), train_steps=1))
     for steps in (2, 4):
@@ -146,6 +147,7 @@ def test_a_resumed_training_still_records_its_warm_start_with_its_version(servic
     assert (warm_start["checkpoint"], warm_start["version"]) == (first.export_dir, "v1")
 
 
+@pytest.mark.slow
 def test_the_pipeline_step_keeps_its_checkpoints_in_the_bucket_and_hands_on_curves_and_summaries(
     service, built_data, training_flags, tmp_path
 ):
@@ -282,6 +284,7 @@ def refuse_uploads_later(service: standin.Buckets, changes: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+@pytest.mark.slow
 def test_an_upload_that_fails_for_good_ends_the_training_and_the_local_folder_goes_on(service, built_data, training_flags, tmp_path):
     refuse_uploads_later(service, 3)
     with pytest.raises(TrainingError, match=rf"cannot be uploaded to {RUN}") as caught:
@@ -360,6 +363,7 @@ def test_a_training_that_is_killed_at_any_moment_goes_on_elsewhere_bit_identical
     assert len([name for name in names(RUN) if name.startswith("model.ckpt") and name.endswith(".index")]) <= 5
 
 
+@pytest.mark.slow
 def test_sigterm_uploads_a_checkpoint_before_the_process_ends(service, data):
     process = subprocess.Popen(command(RUN, data, 1_000_000), stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
@@ -374,6 +378,7 @@ def test_sigterm_uploads_a_checkpoint_before_the_process_ends(service, data):
     assert f"Stopped by SIGTERM at step {step}" in errors
 
 
+@pytest.mark.slow
 def test_the_command_says_in_a_paragraph_that_the_bucket_can_no_longer_be_written(service, data):
     refuse_uploads_later(service, 1)
     more = ["--save_checkpoints_secs", "1e-6"]
