@@ -113,6 +113,7 @@ def bucket(monkeypatch):
     server.stop()
 
 
+@pytest.mark.slow
 def test_an_estimator_in_a_package_on_gs_is_trained_and_its_metrics_reach_the_report(bucket, image_folder, tmp_path):
     package = f"{bucket}/packages/mean_colour-1.tar.gz"
     storage.write_bytes(package, source_archive(tmp_path, "mean_colour", TRAINABLE).read_bytes())

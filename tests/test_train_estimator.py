@@ -339,6 +339,7 @@ def test_head_scopes_of_the_small_network_are_what_the_readme_says():
 # The commands
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_signal_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_path, number):
     def command(steps: int) -> list[str]:
@@ -363,6 +364,7 @@ def test_a_signal_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp
     assert answer.stdout.strip() == str(tmp_path / "model" / "export")
 
 
+@pytest.mark.slow
 def test_csv_files_train_with_an_image_root_and_are_built_once(mini_mnist, tmp_path):
     command = [
         *(sys.executable, "-m", "tf_image_classification.train_estimator"),

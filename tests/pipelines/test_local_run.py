@@ -73,6 +73,7 @@ def test_more_steps_train_on_from_the_checkpoint_without_building_again(first, i
     assert re.search(r"Continuing from .*model\.ckpt-4", answer.stdout)
 
 
+@pytest.mark.slow
 def test_the_model_in_service_stays_until_it_is_beaten(first, image_folder, tmp_path):
     runs, _ = first
     data, service = ["--train_metadata", str(image_folder)], ["--champion", str(tmp_path / "service")]

@@ -15,6 +15,8 @@ from PIL import Image
 
 from tests.conftest import REPOSITORY
 
+pytestmark = pytest.mark.slow
+
 AGES, GENDERS = {"young": 30, "adult": 120, "old": 220}, {"f": 40, "m": 210}
 
 
