@@ -211,3 +211,15 @@ def test_an_address_that_cannot_be_reached_is_said_at_once(capsys):
     assert ended.value.code == 1
     said = " ".join(capsys.readouterr().err.split())
     assert "Vertex AI cannot be reached" in said and "http://127.0.0.1:1/" in said
+
+
+def test_a_person_orders_faults_and_failures_with_curl_as_the_stand_in_says(submit_tiny, vertex):
+    """curl -d calls what it sends a form."""
+    import urllib.request
+
+    for place, order in (("faults", b'{"code": 403, "path": "pipelineJobs", "message": "denied"}'), ("fail_once", b'["train"]')):
+        urllib.request.urlopen(f"{vertex.url}/standin/{place}", order).close()  # noqa: S310
+    denied = submit_tiny("--run_id", "first")
+    assert denied.returncode == 1 and "denied" in denied.stderr
+    failed = submit_tiny("--run_id", "first", "--wait")
+    assert failed.returncode == 1 and "train:" in failed.stderr

@@ -125,7 +125,7 @@ class Service(abc.ABC):
         return Response(json.dumps(body), status=code, mimetype="application/json")
 
     def _order_fault(self, request: Request) -> dict[str, Any]:
-        self.faults.append(Fault(**json.loads(request.data)))
+        self.faults.append(Fault(**json.loads(request.get_data())))
         return {}
 
 

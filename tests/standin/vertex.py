@@ -84,9 +84,9 @@ class Vertex(Service):
         self._pipeline_jobs.join()
 
     def _move_clock(self, request: Request) -> dict[str, Any]:
-        threading.Thread(target=self.advance, args=[dt.timedelta(**json.loads(request.data))], daemon=True).start()
+        threading.Thread(target=self.advance, args=[dt.timedelta(**json.loads(request.get_data()))], daemon=True).start()
         return {}
 
     def _fail_once(self, request: Request) -> dict[str, Any]:
-        self.runner.fail_once += json.loads(request.data)
+        self.runner.fail_once += json.loads(request.get_data())
         return {}
