@@ -31,11 +31,12 @@ test: $(READY)  ## run the test suite (under 10 minutes)
 test-all: $(READY)  ## run all tests, the long ones too
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(READY)  ## ruff, mypy, and whether generated parts are current
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/python -m components.generate --check
+lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated parts are current
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && \
+	  $(BIN)/python -m components.generate --check
 
-weeks: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
-	$(BIN)/python -m tests.standin.four_weeks
+demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
+	$(BIN)/python -m tests.standin.demo_schedule
 
 bench: $(READY)  ## measure speed, as ratios against yardsticks measured side by side
 	$(BIN)/python -m benchmarks
@@ -64,4 +65,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove what was made here, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint weeks bench compile images submit schedule generate lock clean
+.PHONY: help setup run test test-all lint demo-schedule bench compile images submit schedule generate lock clean

@@ -16,7 +16,9 @@ Pair = tuple[str, str, float, Callable[[], object], Callable[[], object]]
 def main() -> None:
     """Measures and prints the table."""
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument("--images", help="folder of JPEG photographs, one sub-folder per class (default: crops of scikit-learn's two)")
+    parser.add_argument(
+        "--images", help="folder of JPEG photographs, one sub-folder per class (default: crops of scikit-learn's two)"
+    )
     parser.add_argument("--pairs", type=int, default=10, help="interleaved pairs per row (default: %(default)s)")
     parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)} (default: all)")
     given = parser.parse_args()
@@ -30,7 +32,10 @@ def main() -> None:
         for name in given.rows or ROWS:
             for what, against, goal, ours, yardstick in ROWS[name](images, folder):
                 ratio = timing.compare(ours, yardstick, given.pairs)
-                print(f"{what:<18} {against:<40} {ratio.median:>6.2f} {ratio.low:>6.2f}-{ratio.high:<6.2f} {goal:>9.2f}", flush=True)
+                print(
+                    f"{what:<18} {against:<40} {ratio.median:>6.2f} {ratio.low:>6.2f}-{ratio.high:<6.2f} {goal:>9.2f}",
+                    flush=True,
+                )
 
 
 def _build(images: str, folder: str) -> Iterator[Pair]:

@@ -1,4 +1,5 @@
-"""build_tfrecords against slim's converter loop, and against decoding the same bytes on all cores with nothing written."""
+"""build_tfrecords against slim's converter loop, and against decoding the same bytes on all cores with nothing
+written."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from tf_image_classification import dataset, estimator_specs, export, nets
 from tf_image_classification import flags as flag_table
+from tf_image_classification.data.manifest import EVAL, Manifest
 from tf_image_classification.evaluate import model, scoring
-from tf_image_classification.manifest import EVAL, Manifest
 
 SIZE, BATCH, NET = 96, 32, "mobilenet_v1"
 

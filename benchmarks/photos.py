@@ -12,7 +12,8 @@ COUNT = 1200
 
 
 def folder_of(images: str | None, cache: str) -> str:
-    """`images`, or a folder of two classes with `COUNT` JPEGs of about 400 x 370 pixels, made in `cache` unless they are there."""
+    """`images`, or a folder of two classes with `COUNT` JPEGs of about 400 x 370 pixels, made in `cache` unless they
+    are there."""
     if images:
         return images
     target = os.path.join(cache, "photos")

@@ -39,7 +39,11 @@ def compare(ours: Callable[[], object], yardstick: Callable[[], object], pairs: 
     ratios = sorted(other / own for own, other in seconds)
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
     return Ratio(
-        statistics.median(ratios), low, high, statistics.median(own for own, _ in seconds), statistics.median(other for _, other in seconds)
+        statistics.median(ratios),
+        low,
+        high,
+        statistics.median(own for own, _ in seconds),
+        statistics.median(other for _, other in seconds),
     )
 
 

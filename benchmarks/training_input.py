@@ -1,4 +1,5 @@
-"""Training input of an Inception net (random crop, resize to 299, flip, colour) against slim's, and against bare decoding."""
+"""Training input of an Inception net (random crop, resize to 299, flip, colour) against slim's, and against bare
+decoding."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tf_image_classification import dataset, preprocessing
-from tf_image_classification.manifest import TRAIN, Manifest
+from tf_image_classification.data.manifest import TRAIN, Manifest
 
 SIZE, BATCH = 299, 32
 
@@ -33,7 +34,8 @@ def ours(data: Manifest) -> Callable[[], None]:
 
 
 def slim(data: Manifest) -> Callable[[], None]:
-    """One epoch of slim's preprocessing for Inception in tf.data: decode all, random box, resize, flip, fast colour distortion."""
+    """One epoch of slim's preprocessing for Inception in tf.data: decode all, random box, resize, flip, fast colour
+    distortion."""
 
     def prepare(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded, label = _parse(record)
@@ -52,7 +54,9 @@ def slim(data: Manifest) -> Callable[[], None]:
         image = tf.image.random_saturation(tf.image.random_brightness(image, 32.0 / 255.0), 0.5, 1.5)
         return (tf.clip_by_value(image, 0.0, 1.0) - 0.5) * 2.0, label
 
-    return _consume(_records(data).shuffle(5 * BATCH).map(prepare, tf.data.AUTOTUNE).batch(BATCH, True).prefetch(tf.data.AUTOTUNE))
+    return _consume(
+        _records(data).shuffle(5 * BATCH).map(prepare, tf.data.AUTOTUNE).batch(BATCH, True).prefetch(tf.data.AUTOTUNE)
+    )
 
 
 def bare_decoding(data: Manifest) -> Callable[[], None]:
@@ -69,7 +73,10 @@ def _records(data: Manifest) -> tf.data.Dataset:
 
 
 def _parse(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    features = {"image/encoded": tf.io.FixedLenFeature([], tf.string), "image/class/label": tf.io.FixedLenFeature([], tf.int64)}
+    features = {
+        "image/encoded": tf.io.FixedLenFeature([], tf.string),
+        "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+    }
     parsed = tf.io.parse_single_example(record, features)
     return parsed["image/encoded"], parsed["image/class/label"]
 

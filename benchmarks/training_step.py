@@ -1,4 +1,5 @@
-"""A training step of the loop, its hooks included, against a bare tf.function loop over the same network and batches."""
+"""A training step of the loop, its hooks included, against a bare tf.function loop over the same network and
+batches."""
 
 from __future__ import annotations
 
@@ -7,8 +8,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from tf_image_classification import estimator_specs, history, hooks, nets, optimizers, steps
+from tf_image_classification import estimator_specs, hooks, nets, optimizers
 from tf_image_classification import flags as flag_table
+from tf_image_classification.training import history, steps
 
 SIZE, BATCH, CLASSES, STEPS = 32, 32, 10, 150
 
@@ -32,11 +34,16 @@ def both(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
 
     model, optimizer = fresh()
     global_step = tf.Variable(0, dtype=tf.int64)
-    step = steps.train_step(spec, model, optimizer, model.trainable_variables, global_step, tf.distribute.get_strategy())
+    step = steps.train_step(
+        spec, model, optimizer, model.trainable_variables, global_step, tf.distribute.get_strategy()
+    )
 
     def ours() -> None:
         writer = tf.summary.create_file_writer(folder)
-        around = [hooks.NanStop(), hooks.Progress(writer, history.History(folder, 0), STEPS, BATCH, lambda at: flags.learning_rate)]
+        around = [
+            hooks.NanStop(),
+            hooks.Progress(writer, history.History(folder, 0), STEPS, BATCH, lambda at: flags.learning_rate),
+        ]
         iterator = iter(batches)
         for hook in around:
             hook.begin(0)

@@ -1,6 +1,7 @@
 """`make generate`: writes what the flag table decides into sources, component signatures and the README's table.
 
-A lightweight KFP component ships the source of its function, so its signature has to be spelled out there; this keeps it the table's.
+A lightweight KFP component ships the source of its function, so its signature has to be spelled out there; this keeps
+it the table's.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[1]
 def signature(step: str) -> str:
     """The parameters of a component that are flags, as source lines."""
     return "".join(
-        f"    {flag.name}: {flag.type.__name__} = {flag.pipeline_default!r},\n".replace("'", '"') for flag in flag_table.of_step(step)
+        f"    {flag.name}: {flag.type.__name__} = {flag.pipeline_default!r},\n".replace("'", '"')
+        for flag in flag_table.of_step(step)
     )
 
 
@@ -52,7 +54,8 @@ def nets_table() -> str:
         for net in nets.NETS.values()
     )
     return (
-        "| `--model_name` | best size | least size | parameters | preprocessing | exclude to fine-tune on other classes |\n"
+        "| `--model_name` | best size | least size | parameters | preprocessing | exclude to "
+        "fine-tune on other classes |\n"
         f"|---|---|---|---|---|---|\n{rows}"
     )
 
@@ -64,10 +67,13 @@ def component_page(step: str) -> str:
     described = {flag.name: flag.help for flag in flag_table.of_step(step)} | _arguments(docstring)
     summary = re.split(r"^(Args|Returns):$", docstring, maxsplit=1, flags=re.MULTILINE)[0].strip()
     inputs = "\n".join(
-        f"| `{name}` | {_type(given)} | {'' if given.default is None else f'`{given.default!r}`'} | {_cell(described[name])} |"
+        f"| `{name}` | {_type(given)} | {'' if given.default is None else f'`{given.default!r}`'} | "
+        f"{_cell(described[name])} |"
         for name, given in (spec.inputs or {}).items()
     )
-    outputs = "\n".join(f"| `{name}` | {_type(given)} | {_cell(described[name])} |" for name, given in (spec.outputs or {}).items())
+    outputs = "\n".join(
+        f"| `{name}` | {_type(given)} | {_cell(described[name])} |" for name, given in (spec.outputs or {}).items()
+    )
     return (
         f"# {step}\n\n{summary}\n\n## Inputs\n\n| name | type | default | what it is |\n|---|---|---|---|\n{inputs}\n\n"
         f"## Outputs\n\n| name | type | what it is |\n|---|---|---|\n{outputs}\n\n(written by `make generate`)\n"
@@ -92,7 +98,9 @@ def generated() -> Iterator[tuple[Path, str, str]]:
     for step in (*flag_table.STEPS, "notify"):
         path = ROOT / "components" / step / "component.py"
         now = path.read_text()
-        wanted = _replace(now, "    # flags: begin (written by `make generate`)\n", "    # flags: end\n", signature(step))
+        wanted = _replace(
+            now, "    # flags: begin (written by `make generate`)\n", "    # flags: end\n", signature(step)
+        )
         yield path, now, wanted
         page = path.with_name("README.md")
         yield page, page.read_text() if page.exists() else "", component_page(step)

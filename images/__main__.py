@@ -18,22 +18,35 @@ def _main(argv: Sequence[str] | None) -> int:
     parser = command_line.Parser(
         "python -m images",
         "Builds the pipeline's container images with Docker. Each is REGISTRY/IMAGE:TAG.",
-        "train-gpu and evaluate-gpu are several GB large: what `compile --accelerator` selects is built only when it is named.",
+        "train-gpu and evaluate-gpu are several GB large: what `compile --accelerator` selects is "
+        "built only when it is named.",
     )
     parser.add_argument("command", choices=("build", "tags"), help="build them, or only print what they are called")
-    parser.add_argument("images", nargs="*", metavar="IMAGE", help=f"of {', '.join(catalog.IMAGES)} (default: those without a GPU)")
-    parser.add_argument("--registry", default=catalog.REGISTRY, help="(default: %(default)s)")
-    parser.add_argument("--tag", default="", help="one tag for all (default: for each image a hash of what it is made from)")
-    parser.add_argument("--base", default=catalog.BASE, help="image to build on (default: %(default)s; another one needs a --tag)")
     parser.add_argument(
-        "--revision", default="", help="commit to write on the images (default: the last that changed what they are made from)"
+        "images", nargs="*", metavar="IMAGE", help=f"of {', '.join(catalog.IMAGES)} (default: those without a GPU)"
     )
-    parser.add_argument("--source", default="", metavar="URL", help="address of the code to write on the images (default: git's origin)")
+    parser.add_argument("--registry", default=catalog.REGISTRY, help="(default: %(default)s)")
+    parser.add_argument(
+        "--tag", default="", help="one tag for all (default: for each image a hash of what it is made from)"
+    )
+    parser.add_argument(
+        "--base", default=catalog.BASE, help="image to build on (default: %(default)s; another one needs a --tag)"
+    )
+    parser.add_argument(
+        "--revision",
+        default="",
+        help="commit to write on the images (default: the last that changed what they are made from)",
+    )
+    parser.add_argument(
+        "--source", default="", metavar="URL", help="address of the code to write on the images (default: git's origin)"
+    )
     parser.add_argument("--push", action="store_true", help="push what was built")
     given = parser.parse_args(argv)
     catalog.check_tag("tag", given.tag)
     if given.base != catalog.BASE and not given.tag:
-        raise FlagError("--base needs a --tag", received=given.base, hint=f"The default tags stand for images on {catalog.BASE}.")
+        raise FlagError(
+            "--base needs a --tag", received=given.base, hint=f"The default tags stand for images on {catalog.BASE}."
+        )
     for name in given.images:
         if name not in catalog.IMAGES:
             raise FlagError("There is no such image", received=name, expected=", ".join(catalog.IMAGES))
@@ -50,16 +63,26 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _build(image: Image, reference: str, base: str, labels: dict[str, str]) -> None:
-    written = [word for name, value in labels.items() for word in ("--label", f"org.opencontainers.image.{name}={value}")]
+    written = [
+        word for name, value in labels.items() for word in ("--label", f"org.opencontainers.image.{name}={value}")
+    ]
     _docker("build", "--tag", reference, "--build-arg", f"BASE={base}", *written, "-", context=image.context())
 
 
 def _labels(image: Image, revision: str, source: str) -> dict[str, str]:
     """Docker writes them as the last layer, so that they keep nothing from the cache."""
-    source = source or re.sub(r"//[^/@]*@", "//", _git("remote", "get-url", "origin"))  # an address may carry a password
+    source = source or re.sub(
+        r"//[^/@]*@", "//", _git("remote", "get-url", "origin")
+    )  # an address may carry a password
     if os.path.isabs(source):  # a clone of a folder: that is nobody else's address
         source = ""
-    labels = {"title": image.name, "version": __version__, "revision": revision or _revision(image), "source": source, "licenses": "MIT"}
+    labels = {
+        "title": image.name,
+        "version": __version__,
+        "revision": revision or _revision(image),
+        "source": source,
+        "licenses": "MIT",
+    }
     return {name: value for name, value in labels.items() if value}
 
 
@@ -74,7 +97,9 @@ def _git(*words: str) -> str:
     """What git answers; '' outside of a clone, or without git."""
     if not shutil.which("git"):
         return ""
-    return subprocess.run(["git", "-C", str(catalog.ROOT), *words], capture_output=True, text=True, check=False).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(catalog.ROOT), *words], capture_output=True, text=True, check=False
+    ).stdout.strip()
 
 
 def _docker(*words: str, context: bytes | None = None) -> None:
@@ -82,7 +107,11 @@ def _docker(*words: str, context: bytes | None = None) -> None:
         raise FlagError("Docker is not installed", hint="images/cloudbuild.yaml builds the images without it.")
     done = subprocess.run(["docker", *words], input=context, check=False)
     if done.returncode:
-        raise UserError(f"`docker {words[0]}` failed", received=f"exit code {done.returncode}", hint="Docker's own message stands above.")
+        raise UserError(
+            f"`docker {words[0]}` failed",
+            received=f"exit code {done.returncode}",
+            hint="Docker's own message stands above.",
+        )
 
 
 if __name__ == "__main__":

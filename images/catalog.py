@@ -1,6 +1,7 @@
 """What each image holds. Its build context and its default tag are made from that, so one line decides both.
 
-The context holds nothing but the image's own inputs, and the tag is a hash of the context: an image changes exactly when its tag does.
+The context holds nothing but the image's own inputs, and the tag is a hash of the context: an image changes exactly
+when its tag does.
 """
 
 from __future__ import annotations
@@ -32,14 +33,14 @@ class Image:
     Attributes:
         name: the last part of its repository.
         environment: requirements/<environment>.txt is installed in it.
-        holds: patterns of the framework's files that are in it; `*` matches folders too.
-        leaves_out: patterns of those among them that are not.
+        include: patterns of the framework's files that are in it; `*` matches folders too.
+        exclude: patterns of those among them that are not.
     """
 
     name: str
     environment: str
-    holds: tuple[str, ...] = ("*",)
-    leaves_out: tuple[str, ...] = ()
+    include: tuple[str, ...] = ("*",)
+    exclude: tuple[str, ...] = ()
 
     def sources(self) -> list[Path]:
         """The framework's files that are in it, sorted."""
@@ -48,13 +49,16 @@ class Image:
             path
             for path in folder.rglob("*")
             if path.suffix in _SUFFIXES
-            and _matches(path.relative_to(folder).as_posix(), self.holds)
-            and not _matches(path.relative_to(folder).as_posix(), self.leaves_out)
+            and _matches(path.relative_to(folder).as_posix(), self.include)
+            and not _matches(path.relative_to(folder).as_posix(), self.exclude)
         )
 
     def inputs(self) -> dict[str, Path]:
         """Everything it is made from: name in the build context -> file."""
-        inputs = {"Dockerfile": ROOT / "images" / "Dockerfile", "requirements.txt": ROOT / "requirements" / f"{self.environment}.txt"}
+        inputs = {
+            "Dockerfile": ROOT / "images" / "Dockerfile",
+            "requirements.txt": ROOT / "requirements" / f"{self.environment}.txt",
+        }
         return inputs | {path.relative_to(ROOT).as_posix(): path for path in self.sources()}
 
     def context(self) -> bytes:
@@ -81,44 +85,27 @@ def _matches(path: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatch(path, pattern) for pattern in patterns)
 
 
-# Also an estimator of the user's own is evaluated, and its module may use anything that training does.
-_NOT_IN_TRAINING = ("champion.py", "dates.py", "google_errors.py", "notify.py", "resolve.py", "vertex/*")
-_NOT_IN_EVALUATE = (*_NOT_IN_TRAINING, "evaluate/gate.py")
+# An estimator of the user's own is evaluated too, and its module may use anything that training does.
+_NOT_IN_TRAINING = ("promotion/*", "vertex/*")
 _NOT_IN_TRAIN = (*_NOT_IN_TRAINING, "evaluate/*")
 # What every step stands on, and what reads metadata.
-_STORAGE = ("gcs.py", "gcs_folders.py", "gcs_requests.py", "local_files.py", "mounts.py", "storage.py")
-_BASE = ("__init__.py", "command_line.py", "errors.py", "flags.py", *_STORAGE)
-_SOURCES = (*_BASE, "manifest.py", "sources.py", "tfrecord.py")
-_GATE = ("evaluate/__init__.py", "evaluate/artifacts.py", "evaluate/gate.py")
+_BASE = ("__init__.py", "command_line.py", "errors.py", "flag.py", "flags.py", "versions.py", "storage/*", "data/*")
 
 IMAGES = {
     image.name: image
     for image in (
-        Image(
-            "build_tfrecords",
-            "build",
-            holds=(*_SOURCES, "build_tfrecords/*", "progress.py"),
-        ),
-        Image("train", "train", leaves_out=_NOT_IN_TRAIN),
-        Image("evaluate", "train", leaves_out=_NOT_IN_EVALUATE),
-        # The steps that are never cached, with Vertex's SDK. A tag is part of a cached step's key: what they hold must not change it.
+        Image("build_tfrecords", "build", include=(*_BASE, "build_tfrecords/*", "pages.py", "progress.py")),
+        Image("train", "train", exclude=_NOT_IN_TRAIN),
+        Image("evaluate", "train", exclude=_NOT_IN_TRAINING),
+        # The steps that are never cached, with Vertex's SDK. A tag is part of a cached step's key: what they hold must
+        # not change it.
         Image(
             "vertex",
             "vertex",
-            holds=(
-                *_SOURCES,
-                *_GATE,
-                "champion.py",
-                "dates.py",
-                "google_errors.py",
-                "model_folder.py",
-                "notify.py",
-                "resolve.py",
-                "vertex/*",
-            ),
+            include=(*_BASE, "evaluation_folder.py", "model_folder.py", "promotion/*", "vertex/*"),
         ),
-        Image("train-gpu", "train-gpu", leaves_out=_NOT_IN_TRAIN),
-        Image("evaluate-gpu", "train-gpu", leaves_out=_NOT_IN_EVALUATE),
+        Image("train-gpu", "train-gpu", exclude=_NOT_IN_TRAIN),
+        Image("evaluate-gpu", "train-gpu", exclude=_NOT_IN_TRAINING),
     )
 }
 
@@ -142,7 +129,7 @@ def check_tag(option: str, tag: str) -> None:
     """
     if tag == "latest" or (tag and not _TAG.fullmatch(tag)):
         raise FlagError(
-            f"--{option} has a value that it does not take",
+            f"Invalid value for --{option}",
             received=tag,
             expected="a tag that is never moved to another image",
             hint="Leave it out: by default each image's tag is a hash of what the image is made from.",

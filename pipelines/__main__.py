@@ -1,14 +1,17 @@
-"""python -m pipelines: compile the pipeline, run it here, submit it to Vertex AI or Kubeflow, look after its runs, schedule them."""
+"""python -m pipelines: compile the pipeline, run it here, submit it to Vertex AI or Kubeflow, look after its runs,
+schedule them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
 
-from pipelines import backend, template
-from tf_image_classification import champion, command_line
+from pipelines import template
+from pipelines.backends import base as backend
+from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
+from tf_image_classification.promotion import champion
 
 _HELP = """usage: python -m pipelines COMMAND [options]
 
@@ -24,7 +27,9 @@ Commands:
 
 
 def _compile(argv: Sequence[str]) -> int:
-    parser = command_line.Parser("python -m pipelines compile", "Writes the pipeline as one YAML document for Kubeflow and Vertex.")
+    parser = command_line.Parser(
+        "python -m pipelines compile", "Writes the pipeline as one YAML document for Kubeflow and Vertex."
+    )
     parser.add_argument("--output", required=True, metavar="FILE.yaml", help="where to write it")
     template.add_compile_options(parser)
     given = parser.parse_args(argv)
@@ -37,11 +42,15 @@ def _run(argv: Sequence[str]) -> int:
     table = flag_table.of_pipeline()
     parser = command_line.Parser(
         "python -m pipelines run",
-        "Runs the pipeline on this machine. Without --train_metadata it runs on the sample data set, with flags that train well on it.",
+        "Runs the pipeline on this machine. Without --train_metadata it runs on the sample data set, "
+        "with flags that train well on it.",
         "Run the same command again after an interruption: finished steps are not done again, training goes on.",
     )
     parser.add_argument(
-        "--runs_dir", default="runs", metavar="DIR", help="where runs, checkpoints and the cache live (default: %(default)s)"
+        "--runs_dir",
+        default="runs",
+        metavar="DIR",
+        help="where runs, checkpoints and the cache live (default: %(default)s)",
     )
     parser.add_argument(
         "--runner",
@@ -56,15 +65,20 @@ def _run(argv: Sequence[str]) -> int:
     checked = flag_table.validate(given, names)
     parameters = {name: getattr(checked, name) for name in given if getattr(checked, name) is not None}
 
-    from pipelines import local_run, sample, summary
+    from pipelines.local import run as local_run
+    from pipelines.local import sample, summary
 
     champion.check(checked.checkpoint_path, checked.champion, checked.endpoint)
     if checked.champion and champion.is_registry(checked.champion):
         raise FlagError(
-            "A run on this machine keeps the model in service in a folder", received=f"--champion {checked.champion}", expected="a folder"
+            "A run on this machine keeps the model in service in a folder",
+            received=f"--champion {checked.champion}",
+            expected="a folder",
         )
     if not frozenset("*?[").isdisjoint(options.runs_dir):
-        raise FlagError("--runs_dir names one place", received=options.runs_dir, expected="a path without the characters * ? [")
+        raise FlagError(
+            "--runs_dir names one place", received=options.runs_dir, expected="a path without the characters * ? ["
+        )
     if checked.train_metadata is None:
         parameters = sample.FLAGS | {"train_metadata": sample.write(f"{options.runs_dir}/sample/digits")} | parameters
     finished = local_run.run(parameters, options.runs_dir, options.runner)
@@ -73,19 +87,19 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _submit(argv: Sequence[str]) -> int:
-    from pipelines import submit
+    from pipelines.commands import submit
 
     return submit.main(argv)
 
 
 def _runs(argv: Sequence[str]) -> int:
-    from pipelines import runs
+    from pipelines.commands import runs
 
     return runs.main(argv)
 
 
 def _schedule(argv: Sequence[str]) -> int:
-    from pipelines import schedule
+    from pipelines.commands import schedule
 
     return schedule.main(argv)
 

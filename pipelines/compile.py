@@ -29,7 +29,7 @@ def compile_pipeline(output: str, options: Options) -> None:
     from kfp import compiler
 
     if not output.endswith((".yaml", ".yml")):
-        raise FlagError("--output has a value that it does not take", received=output, expected="a file name that ends in .yaml")
+        raise FlagError("Invalid value for --output", received=output, expected="a file name that ends in .yaml")
     with storage.temporary_dir() as folder:
         made = os.path.join(folder, "pipeline.yaml")
         compiler.Compiler().compile(make_pipeline(options), made)
@@ -37,7 +37,9 @@ def compile_pipeline(output: str, options: Options) -> None:
             os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
             storage.write_bytes(output, Path(made).read_bytes())
         except OSError as error:
-            raise FlagError(f"Cannot write {output}", received=error.strerror, expected="a file that can be written") from error
+            raise FlagError(
+                f"Cannot write {output}", received=error.strerror, expected="a file that can be written"
+            ) from error
 
 
 def by_step(option: str, values: Sequence[str]) -> dict[str, str]:
@@ -52,21 +54,26 @@ def by_step(option: str, values: Sequence[str]) -> dict[str, str]:
         step, _, value = text.rpartition("=")
         step = step or flag_table.TRAIN_STEP
         if step not in flag_table.STEPS:
-            raise FlagError(f"--{option} names a step that there is not", received=step, expected=", ".join(flag_table.STEPS))
+            raise FlagError(
+                f"--{option} names a step that there is not", received=step, expected=", ".join(flag_table.STEPS)
+            )
         if not form.fullmatch(value):
-            raise FlagError(f"--{option} has a value that it does not take", received=value, expected=expected)
+            raise FlagError(f"Invalid value for --{option}", received=value, expected=expected)
         chosen[step] = value
     return chosen
 
 
-def image_references(registry: str = catalog.REGISTRY, tag: str = "", accelerator: Mapping[str, str] | None = None) -> dict[str, str]:
+def image_references(
+    registry: str = catalog.REGISTRY, tag: str = "", accelerator: Mapping[str, str] | None = None
+) -> dict[str, str]:
     """The image of each step, by its name; a step with an accelerator takes the GPU variant.
 
     Args:
         tag: one for all; by default each image has its own, a hash of what it is made from.
 
     Raises:
-        FlagError: the tag is none, or one that moves; or the image of a step that is to have an accelerator has no GPU variant.
+        FlagError: the tag is none, or one that moves; or the image of a step that is to have an accelerator has no GPU
+            variant.
     """
     catalog.check_tag("image_tag", tag)
     names = dict(catalog.OF_STEP)

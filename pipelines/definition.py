@@ -53,7 +53,7 @@ class Options:
         memory: limits, as KFP writes them ('32G').
         accelerator: type and count ('NVIDIA_TESLA_T4:1').
         retries: how often a failed step is tried again.
-        notify: who is told of a run that fails, see tf_image_classification.notify; '' for nobody.
+        notify: who is told of a run that fails, see tf_image_classification.promotion.notify; '' for nobody.
     """
 
     images: Mapping[str, str]
@@ -102,7 +102,8 @@ def _steps(given: Mapping[str, Any], options: Options) -> Outputs:
         champion_version=resolved.outputs["champion_version"],
     )
     judged = gate(**flags_of("gate"), evaluation=evaluated.outputs["evaluation"])
-    # Two conditions, one in the other: joined by `and`, KFP drops the first, and kfp.local knows outputs in inner conditions only.
+    # Two conditions, one in the other: joined by `and`, KFP drops the first, and kfp.local knows outputs in inner
+    # conditions only.
     with dsl.If(given["champion"] != "", name="champion"), dsl.If(judged.outputs["passed"] == True, name="passed"):  # noqa: E712
         registered = register(
             **flags_of("register"),
@@ -148,12 +149,16 @@ def _place(task: Any, step: str, options: Options) -> None:
         task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2)
 
 
-def _with_signature(function: Callable[..., Any], parameters: list[flag_table.Flag], outputs: type | None) -> Callable[..., Any]:
+def _with_signature(
+    function: Callable[..., Any], parameters: list[flag_table.Flag], outputs: type | None
+) -> Callable[..., Any]:
     """KFP reads a pipeline's parameters and outputs off its function's signature."""
     function.__name__ = NAME.replace("-", "_")
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
         [
-            inspect.Parameter(flag.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=flag.pipeline_default, annotation=flag.type)
+            inspect.Parameter(
+                flag.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=flag.pipeline_default, annotation=flag.type
+            )
             for flag in parameters
         ],
         return_annotation=outputs or inspect.Signature.empty,

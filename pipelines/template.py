@@ -6,16 +6,26 @@ import argparse
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tf_image_classification import champion, command_line, storage
+from tf_image_classification import command_line, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
+from tf_image_classification.promotion import champion
 
 Spec = dict[str, Any]
 
 _TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool}
 # Flags that name files or folders: a step in the cloud sees none of this machine's.
-_PATHS = ("model_dir", "checkpoint_path", "train_metadata", "eval_metadata", "labels_file", "image_root", "packages", "champion")
+_PATHS = (
+    "model_dir",
+    "checkpoint_path",
+    "train_metadata",
+    "eval_metadata",
+    "labels_file",
+    "image_root",
+    "packages",
+    "champion",
+)
 
 
 def load(path: str) -> Spec:
@@ -30,7 +40,9 @@ def load(path: str) -> Spec:
     try:
         documents = list(yaml.safe_load_all(storage.read_text(path)))
     except OSError as error:
-        raise FlagError("Cannot read --template", received=f"{path} ({error.strerror or 'not there'})", expected=expected) from None
+        raise FlagError(
+            "Cannot read --template", received=f"{path} ({error.strerror or 'not there'})", expected=expected
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         raise FlagError("--template is not YAML", received=path, expected=expected) from None
     found = documents[0] if len(documents) == 1 else None
@@ -44,7 +56,8 @@ def load(path: str) -> Spec:
 def signature(spec: Spec | None) -> list[Flag]:
     """The parameters of a pipeline as flags; of this project's own, when `spec` is None.
 
-    A parameter that is called as a flag of the table takes what that flag takes. Parameters that are lists or structs are not
+    A parameter that is called as a flag of the table takes what that flag takes. Parameters that are lists or structs
+    are not
     among them: only a file of parameters gives those.
     """
     if spec is None:
@@ -65,7 +78,8 @@ def signature(spec: Spec | None) -> list[Flag]:
 
 
 def parse_options(parser: command_line.Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
-    """A command's own options, and the words left over, which `parse_parameters` takes; or its help, with the table's flags."""
+    """A command's own options, and the words left over, which `parse_parameters` takes; or its help, with the table's
+    flags."""
     if {"-h", "--help"} & set(argv):
         parser.add_flags(_free(parser, flag_table.of_pipeline()))
         parser.print_help()
@@ -103,11 +117,13 @@ def read_parameters(path: str) -> dict[str, object]:
     try:
         found = yaml.safe_load(storage.read_text(path)) or {}
     except OSError as error:
-        raise FlagError("Cannot read --params", received=f"{path} ({error.strerror or 'not there'})", expected=expected) from None
+        raise FlagError(
+            "Cannot read --params", received=f"{path} ({error.strerror or 'not there'})", expected=expected
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise FlagError("--params has a content that it does not take", received=path, expected=expected)
+        raise FlagError("--params is not a mapping of flags to values", received=path, expected=expected)
     return found
 
 
@@ -132,7 +148,9 @@ def check(spec: Spec | None, given: Mapping[str, object]) -> dict[str, Any]:
     missing += ["train_metadata"] if flags.get("train_metadata") is flag_table.BY_NAME["train_metadata"] else []
     for name in missing:
         if name not in values:
-            raise FlagError(f"--{name} is required", hint=flags[name].help if name in flags else "Give it in a file, with --params.")
+            raise FlagError(
+                f"--{name} is required", hint=flags[name].help if name in flags else "Give it in a file, with --params."
+            )
     return values
 
 
@@ -144,7 +162,9 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
     """
     for name in _PATHS:
         value = str(parameters.get(name, ""))
-        if (name, value) == ("checkpoint_path", champion.WARM_START) or (name == "champion" and champion.is_registry(value)):
+        if (name, value) == ("checkpoint_path", champion.WARM_START) or (
+            name == "champion" and champion.is_registry(value)
+        ):
             continue
         # What is in service is written on a condition, which a mount does not know.
         places = (storage.GCS_SCHEME,) if name == "champion" else (storage.GCS_SCHEME, storage.GCS_MOUNT)
@@ -170,7 +190,8 @@ def without_cache(spec: Spec) -> Spec:
 
 
 def step_names(spec: Mapping[str, Any]) -> set[str]:
-    """The names of a pipeline's tasks, those in conditions and exit handlers among them, without these groups themselves."""
+    """The names of a pipeline's tasks, those in conditions and exit handlers among them, without these groups
+    themselves."""
     dags = [one["dag"] for one in [spec.get("root", {}), *spec.get("components", {}).values()] if "dag" in one]
     tasks = {name: task["componentRef"]["name"] for dag in dags for name, task in dag.get("tasks", {}).items()}
     return {name for name, component in tasks.items() if "dag" not in spec["components"][component]}
@@ -183,21 +204,33 @@ def name(spec: Spec) -> str:
 
 def add_params_option(parser: argparse.ArgumentParser) -> None:
     """--params."""
-    parser.add_argument("--params", metavar="FILE.yaml", help="pipeline parameters, as `flag: value` lines; flags on the command line win")
+    parser.add_argument(
+        "--params",
+        metavar="FILE.yaml",
+        help="pipeline parameters, as `flag: value` lines; flags on the command line win",
+    )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Options that say which pipeline."""
     group = parser.add_argument_group("Pipeline")
-    group.add_argument("--template", metavar="FILE", help="a compiled pipeline, local or gs:// (default: compiles this checkout's)")
+    group.add_argument(
+        "--template", metavar="FILE", help="a compiled pipeline, local or gs:// (default: compiles this checkout's)"
+    )
     add_compile_options(parser.add_argument_group("Compilation, without --template"))
 
 
 def add_compile_options(parser: argparse._ActionsContainer) -> None:
     """Options that are fixed when the pipeline is compiled."""
-    parser.add_argument("--image_registry", default="tf-image-classification", help="images are REGISTRY/IMAGE:TAG (default: %(default)s)")
     parser.add_argument(
-        "--image_tag", default="", help="never one that moves, such as latest (default: for each image a hash of what it is made from)"
+        "--image_registry",
+        default="tf-image-classification",
+        help="images are REGISTRY/IMAGE:TAG (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--image_tag",
+        default="",
+        help="never one that moves, such as latest (default: for each image a hash of what it is made from)",
     )
     for name, value, what in (
         ("cpu", "N", "cores"),
@@ -206,12 +239,21 @@ def add_compile_options(parser: argparse._ActionsContainer) -> None:
     ):
         text = f"{what} of the training step, or of STEP; may be given several times"
         parser.add_argument(f"--{name}", action="append", default=[], metavar=f"[STEP=]{value}", help=text)
-    parser.add_argument("--retries", type=int, default=0, metavar="N", help="how often a failed step is tried again (default: %(default)s)")
+    parser.add_argument(
+        "--retries",
+        type=int,
+        default=0,
+        metavar="N",
+        help="how often a failed step is tried again (default: %(default)s)",
+    )
     parser.add_argument(
         "--notify",
         default="",
         metavar="WHERE",
-        help="tell of a run that fails: a web address that takes JSON, or projects/P/topics/T of Pub/Sub; it can be read in the pipeline",
+        help=(
+            "tell of a run that fails: a web address that takes JSON, or projects/P/topics/T of "
+            "Pub/Sub; it can be read in the pipeline"
+        ),
     )
 
 
@@ -221,10 +263,13 @@ def chosen(given: argparse.Namespace) -> Spec | None:
     Raises:
         FlagError: it cannot be read, or an option of the compilation is given with it.
     """
-    fixed = [name for name in ("image_tag", "cpu", "memory", "accelerator", "retries", "notify") if getattr(given, name)]
+    fixed = [
+        name for name in ("image_tag", "cpu", "memory", "accelerator", "retries", "notify") if getattr(given, name)
+    ]
     if given.template and fixed:
         raise FlagError(
-            f"--{fixed[0]} cannot be given with --template", hint="It is fixed in the template: give it to `python -m pipelines compile`."
+            f"--{fixed[0]} cannot be given with --template",
+            hint="It is fixed in the template: give it to `python -m pipelines compile`.",
         )
     return load(given.template) if given.template else None
 
@@ -233,19 +278,23 @@ def compile_to(output: str, given: argparse.Namespace) -> None:
     """Compiles this checkout's pipeline as the options say.
 
     Raises:
-        FlagError: an option has a value that it does not take, or `output` cannot be written.
+        FlagError: an option has an invalid value, or `output` cannot be written.
     """
     if given.retries < 0:
-        raise FlagError("--retries has a value that it does not take", received=given.retries, expected="a whole number >= 0")
+        raise FlagError("Invalid value for --retries", received=given.retries, expected="a whole number >= 0")
 
     from pipelines.compile import by_step, compile_pipeline, image_references
     from pipelines.definition import Options
 
     if given.notify:
-        from tf_image_classification import notify
+        from tf_image_classification.promotion import notify
 
         notify.check(given.notify)
-    cpu, memory, accelerator = by_step("cpu", given.cpu), by_step("memory", given.memory), by_step("accelerator", given.accelerator)
+    cpu, memory, accelerator = (
+        by_step("cpu", given.cpu),
+        by_step("memory", given.memory),
+        by_step("accelerator", given.accelerator),
+    )
     chosen = image_references(given.image_registry, given.image_tag, accelerator)
     compile_pipeline(output, Options(chosen, cpu, memory, accelerator, given.retries, given.notify))
 
@@ -276,6 +325,8 @@ def _check_compound(name: str, kind: str, value: object) -> object:
     wanted: type = list if kind == "LIST" else dict
     if not isinstance(value, wanted):
         raise FlagError(
-            f"{name} has a value that it does not take", received=repr(value), expected="a list" if wanted is list else "a mapping"
+            f"Invalid value for {name}",
+            received=repr(value),
+            expected="a list" if wanted is list else "a mapping",
         )
     return value

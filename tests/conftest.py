@@ -41,7 +41,9 @@ def built_data(image_folder, tmp_path_factory):
     """The manifest of a data set built from `image_folder`."""
     from tf_image_classification import build_tfrecords
 
-    return build_tfrecords.build(str(image_folder), str(tmp_path_factory.mktemp("built") / "data"), eval_fraction=0.25, workers=1)
+    return build_tfrecords.build(
+        str(image_folder), str(tmp_path_factory.mktemp("built") / "data"), eval_fraction=0.25, workers=1
+    )
 
 
 @pytest.fixture

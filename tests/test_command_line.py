@@ -33,7 +33,9 @@ def parse(*arguments: str, command: str = flag_table.TRAIN):
 
 
 def test_a_glob_that_the_shell_expanded_keeps_every_file():
-    parsed = parse("--train_metadata", "train-0", "train-1", "train-2", "--eval_metadata", "eval-0", "--batch_size", "4")
+    parsed = parse(
+        "--train_metadata", "train-0", "train-1", "train-2", "--eval_metadata", "eval-0", "--batch_size", "4"
+    )
     assert parsed.train_metadata == "train-0,train-1,train-2"
     assert parsed.eval_metadata == "eval-0"
     assert parsed.batch_size == 4
@@ -134,7 +136,12 @@ def test_an_output_that_cannot_be_written_gives_one_clear_paragraph(tmp_path, im
     blocked = tmp_path / "file"
     blocked.write_text("")
     answer = call(
-        "-m", "tf_image_classification.build_tfrecords", "--train_metadata", str(image_folder), "--output_dir", str(blocked / "out")
+        "-m",
+        "tf_image_classification.build_tfrecords",
+        "--train_metadata",
+        str(image_folder),
+        "--output_dir",
+        str(blocked / "out"),
     )
     assert answer.returncode == 2, answer.stderr
     assert "Traceback" not in answer.stderr
@@ -143,6 +150,11 @@ def test_an_output_that_cannot_be_written_gives_one_clear_paragraph(tmp_path, im
 
 def test_a_closed_pipe_is_not_an_error_message():
     answer = subprocess.run(
-        f"{sys.executable} -m pipelines --help | head -1", shell=True, capture_output=True, text=True, check=False, env=os.environ
+        f"{sys.executable} -m pipelines --help | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ,
     )
     assert "Traceback" not in answer.stderr

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import dataset, manifest, preprocessing
+from tf_image_classification import dataset, preprocessing
+from tf_image_classification.data import manifest
+from tf_image_classification.data.manifest import Manifest, Shard, Split, Task
 from tf_image_classification.errors import DataError
-from tf_image_classification.manifest import Manifest, Shard, Split, Task
 
 CLASS_DICT = [{"name": "label", "depth": 3, "one-hot": True}]
 SIZE = 4
@@ -155,7 +156,11 @@ def test_an_evaluation_sees_the_same_examples_each_time_and_ends_with_the_set(da
 
 
 def test_evaluation_examples_come_undecoded_with_their_names_and_ids(data):
-    rows = [row for batch in dataset.evaluation_examples(data, manifest.EVAL, 4) for row in zip(*flatten(batch), strict=True)]
+    rows = [
+        row
+        for batch in dataset.evaluation_examples(data, manifest.EVAL, 4)
+        for row in zip(*flatten(batch), strict=True)
+    ]
     assert [name.decode() for _, name, _ in rows] == [f"{number}.png" for number in range(100, 110)]
     assert [label for _, _, label in rows] == [number % 3 for number in range(100, 110)]
     assert all(image.startswith(b"\x89PNG") for image, _, _ in rows)
@@ -188,7 +193,10 @@ def test_the_only_task_of_a_spec_is_the_only_task_of_the_data_whatever_their_nam
 
 def test_several_tasks_go_by_their_names_in_the_specs_order():
     data = Manifest((Task("age", ("young", "old")), Task("gender", ("f", "m")), Task("mood", ("sad", "glad"))), {})
-    assert [task.name for task in dataset.with_tasks(data, [spec_task("gender", 2), spec_task("age", 2)]).tasks] == ["gender", "age"]
+    assert [task.name for task in dataset.with_tasks(data, [spec_task("gender", 2), spec_task("age", 2)]).tasks] == [
+        "gender",
+        "age",
+    ]
     with pytest.raises(DataError, match=r"predicts name.*age, gender, mood"):
         dataset.with_tasks(data, [spec_task("name", 2)])
 

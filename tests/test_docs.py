@@ -23,9 +23,17 @@ def test_the_table_of_slims_checkpoints_says_what_the_networks_are() -> None:
         if line.startswith("| `")
     ]
     told = {row[0]: (int(row[3]), int(row[4]), int(row[5]), row[6]) for row in rows if row[0] in nets.NETS}
-    manifests = {path.stem: json.loads(path.read_text()) for path in (REPOSITORY / "tests" / "parity" / "manifests").glob("*.json")}
+    manifests = {
+        path.stem: json.loads(path.read_text())
+        for path in (REPOSITORY / "tests" / "parity" / "manifests").glob("*.json")
+    }
     assert told == {
-        name: (nets.NETS[name].default_size, manifest["classes"], manifest["classes"] - 1000, nets.NETS[name].preprocessing)
+        name: (
+            nets.NETS[name].default_size,
+            manifest["classes"],
+            manifest["classes"] - 1000,
+            nets.NETS[name].preprocessing,
+        )
         for name, manifest in manifests.items()
     }
 
@@ -37,7 +45,10 @@ def test_links_lead_somewhere(page: str) -> None:
         linked = (REPOSITORY / page).parent / target if target else REPOSITORY / page
         assert linked.exists(), target
         if anchor:
-            headings = {re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-") for line in linked.read_text().splitlines()}
+            headings = {
+                re.sub(r"[^\w -]", "", line.lstrip("# ").lower()).replace(" ", "-")
+                for line in linked.read_text().splitlines()
+            }
             assert anchor in headings, anchor
 
 
@@ -46,7 +57,8 @@ def test_the_migrated_estimator_trains_on_the_originals_records_by_its_scopes(mi
     (tmp_path / "myEstimator.py").write_text(script)
     records = mini_mnist / "dataset" / "tf_records"
     command = (
-        f"{sys.executable} myEstimator.py --train_metadata {records}/train* --eval_metadata {records}/eval* --model_dir ./models "
+        f"{sys.executable} myEstimator.py --train_metadata {records}/train* --eval_metadata "
+        f"{records}/eval* --model_dir ./models "
         "--batch_size 32 --train_steps 5 --image_size 28 --trainable_scopes MiniMNIST/logits"
     )
     answer = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)

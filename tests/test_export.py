@@ -13,9 +13,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_image_classification import estimator_specs, evaluate, export, manifest, nets, preprocessing
+from tf_image_classification import estimator_specs, evaluate, export, nets, preprocessing
 from tf_image_classification import flags as flag_table
-from tf_image_classification.manifest import Task
+from tf_image_classification.data import manifest
+from tf_image_classification.data.manifest import Task
 
 TASKS = [Task("label", ("cat", "dog", "eel"))]
 
@@ -44,7 +45,9 @@ def exported(model, tmp_path_factory):
 
 def test_the_served_model_is_the_keras_model_behind_the_evaluation_preprocessing(exported, model):
     images = [picture(number, "PNG" if number % 2 else "JPEG") for number in range(6)]
-    answer = tf.saved_model.load(str(exported / "saved_model")).signatures["serving_default"](image_bytes=tf.constant(images))
+    answer = tf.saved_model.load(str(exported / "saved_model")).signatures["serving_default"](
+        image_bytes=tf.constant(images)
+    )
     batch = tf.stack([preprocessing.unit(preprocessing.decode(image), 24, 24) for image in images])
     expected = tf.nn.softmax(model(batch, training=False))
     np.testing.assert_allclose(answer["scores"], expected, atol=1e-6)  # the graph fuses what runs apart here
@@ -105,7 +108,9 @@ def test_several_tasks_are_served_under_their_names(tmp_path):
     spec.flags = flag_table.validate({}, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)])
     tasks = [Task("age", ("old", "young")), Task("kind", ("a", "b", "c"))]
     export.export(model, spec, tasks, str(tmp_path / "model"), {}, 16)
-    answer = tf.saved_model.load(str(tmp_path / "model" / "saved_model")).signatures["serving_default"](image_bytes=[picture(0, "PNG")])
+    answer = tf.saved_model.load(str(tmp_path / "model" / "saved_model")).signatures["serving_default"](
+        image_bytes=[picture(0, "PNG")]
+    )
     assert set(answer) == {"age_scores", "age_classes", "kind_scores", "kind_classes"}
     assert answer["kind_classes"].numpy().tolist() == [[b"a", b"b", b"c"]]
     assert {file.name for file in (tmp_path / "model").glob("labels*")} == {"labels.age.txt", "labels.kind.txt"}
@@ -114,7 +119,9 @@ def test_several_tasks_are_served_under_their_names(tmp_path):
 def test_the_served_scores_are_evaluates_own_bit_for_bit_at_equal_batches(built_data, training_flags, tmp_path):
     from tf_image_classification import train_estimator
 
-    trained = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), built_data, training_flags(train_steps=20))
+    trained = train_estimator.train_and_evaluate(
+        estimator_specs.BuiltInEstimator(), built_data, training_flags(train_steps=20)
+    )
     evaluate.evaluate(trained.export_dir, built_data, str(tmp_path / "evaluation"), batch_size=4)
     with open(tmp_path / "evaluation" / "predictions.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -123,7 +130,9 @@ def test_the_served_scores_are_evaluates_own_bit_for_bit_at_equal_batches(built_
     source = built_data.sources[manifest.TRAIN]
     for begin in range(0, len(rows), 4):
         part = rows[begin : begin + 4]
-        answer = serve(image_bytes=tf.constant([tf.io.read_file(os.path.join(source, row["filename"])).numpy() for row in part]))
+        answer = serve(
+            image_bytes=tf.constant([tf.io.read_file(os.path.join(source, row["filename"])).numpy() for row in part])
+        )
         best = tf.argmax(answer["scores"], 1).numpy()
         for index, row in enumerate(part):
             assert answer["classes"].numpy()[index, best[index]].decode() == row["predicted"]

@@ -47,12 +47,12 @@ def test_a_bad_value_is_refused_with_the_flag_what_was_received_and_what_is_allo
 
 @pytest.mark.parametrize("name", ["model_dir", "checkpoint_path", "model"])
 def test_a_path_that_tensorflow_would_take_for_a_pattern_is_refused(name):
-    with pytest.raises(FlagError, match=f"--{name} names one place"):
+    with pytest.raises(FlagError, match=f"--{name} takes a single path"):
         flag_table.validate({name: "models[1]"}, [name])
 
 
 def test_scopes_that_are_no_regular_expressions_are_refused():
-    with pytest.raises(FlagError, match="--trainable_scopes holds something else"):
+    with pytest.raises(FlagError, match="--trainable_scopes is not a regular expression"):
         flag_table.validate({"trainable_scopes": "Net/a, Net/(b"}, ["trainable_scopes"])
 
 

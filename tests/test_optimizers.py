@@ -30,12 +30,16 @@ def test_replicas_that_divide_the_decay_below_one_step_are_named() -> None:
 
 @pytest.mark.parametrize("optimizer", ["ftrl", "momentum", "sgd"])
 def test_opt_epsilon_does_not_touch_optimizers_without_an_epsilon(optimizer: str) -> None:
-    assert after_one_step(make_flags(optimizer=optimizer)) == after_one_step(make_flags(optimizer=optimizer, opt_epsilon=1e-8))
+    assert after_one_step(make_flags(optimizer=optimizer)) == after_one_step(
+        make_flags(optimizer=optimizer, opt_epsilon=1e-8)
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adadelta", "rmsprop"])
 def test_opt_epsilon_reaches_the_optimizers_that_have_one(optimizer: str) -> None:
-    assert after_one_step(make_flags(optimizer=optimizer)) != after_one_step(make_flags(optimizer=optimizer, opt_epsilon=1e-8))
+    assert after_one_step(make_flags(optimizer=optimizer)) != after_one_step(
+        make_flags(optimizer=optimizer, opt_epsilon=1e-8)
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adadelta", "adagrad", "adam", "ftrl", "momentum", "rmsprop", "sgd"])

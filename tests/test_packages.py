@@ -91,7 +91,8 @@ class MeanColour(EstimatorSpec):
     def get_model_fn(self, checkpoint_path):
         def model_fn(params):
             images = keras.Input((params.image_size, params.image_size, 3))
-            return keras.Model(images, keras.layers.Dense(params.num_classes)(keras.layers.GlobalAveragePooling2D()(images)))
+            features = keras.layers.GlobalAveragePooling2D()(images)
+            return keras.Model(images, keras.layers.Dense(params.num_classes)(features))
         return model_fn
     def metric_ops(self, labels, predictions):
         return {"surely right": tf.reduce_max(labels["label"] * predictions["label"]["probabilities"], -1) > 0.5}
@@ -126,8 +127,26 @@ def test_an_estimator_in_a_package_on_gs_is_trained_and_its_metrics_reach_the_re
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
 
-    call("train_estimator", "--train_metadata", image_folder, "--model_dir", tmp_path / "model", "--image_size", 8, "--batch_size", 8)
-    call("evaluate", "--model", tmp_path / "model" / "export", "--eval_metadata", image_folder, "--output_dir", tmp_path / "evaluation")
+    call(
+        "train_estimator",
+        "--train_metadata",
+        image_folder,
+        "--model_dir",
+        tmp_path / "model",
+        "--image_size",
+        8,
+        "--batch_size",
+        8,
+    )
+    call(
+        "evaluate",
+        "--model",
+        tmp_path / "model" / "export",
+        "--eval_metadata",
+        image_folder,
+        "--output_dir",
+        tmp_path / "evaluation",
+    )
     metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
     assert 0 <= metrics["user_metrics"]["surely right"] <= 1
     assert "surely right" in (tmp_path / "evaluation" / "report.html").read_text()

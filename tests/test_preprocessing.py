@@ -10,14 +10,18 @@ from tf_image_classification import preprocessing
 def gradient(height: int, width: int) -> np.ndarray:
     """A picture whose red tells the row, whose green tells the column, and whose blue is constant."""
     rows, columns = np.mgrid[0:height, 0:width]
-    return np.stack([rows * 255 / max(height - 1, 1), columns * 255 / max(width - 1, 1), np.full((height, width), 90)], -1).astype("uint8")
+    return np.stack(
+        [rows * 255 / max(height - 1, 1), columns * 255 / max(width - 1, 1), np.full((height, width), 90)], -1
+    ).astype("uint8")
 
 
 def seed(number: int = 0) -> tf.Tensor:
     return tf.constant([7, number], tf.int64)
 
 
-@pytest.mark.parametrize("encode", [tf.io.encode_png, lambda image: tf.io.encode_jpeg(image, quality=100)], ids=["png", "jpeg"])
+@pytest.mark.parametrize(
+    "encode", [tf.io.encode_png, lambda image: tf.io.encode_jpeg(image, quality=100)], ids=["png", "jpeg"]
+)
 def test_a_random_crop_is_a_part_of_the_image_that_its_seed_decides(encode):
     encoded = encode(gradient(120, 160))
     parts = [preprocessing.decode_random_crop(encoded, 64, 64, seed(number)).numpy() for number in range(20)]

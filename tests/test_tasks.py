@@ -48,14 +48,19 @@ class Brightness(OneTask):
     class_dict = [{"name": "brightness", "depth": 1, "one-hot": False}]
 
 
-def test_a_spec_that_names_the_only_task_otherwise_trains_exports_and_is_evaluated(built_data, image_folder, training_flags, tmp_path):
+def test_a_spec_that_names_the_only_task_otherwise_trains_exports_and_is_evaluated(
+    built_data, image_folder, training_flags, tmp_path
+):
     flags = training_flags(optimizer="adam", opt_epsilon=1e-7, train_steps=60)
     outcome = train_estimator.train_and_evaluate(ClassId(), built_data, flags)
     assert outcome.metrics["right"] == 1.0
     assert sorted(os.listdir(outcome.export_dir)) == ["labels.txt", "model.json", "model.keras", "saved_model"]
     _, tasks = read_tasks(outcome.export_dir)
     assert [(task.name, task.labels) for task in tasks] == [("class_id", ("bright", "dark"))]
-    for data in (built_data, dataset.prepare_evaluation(str(image_folder), tasks, cache_dir=str(tmp_path / "cache"), workers=1)):
+    for data in (
+        built_data,
+        dataset.prepare_evaluation(str(image_folder), tasks, cache_dir=str(tmp_path / "cache"), workers=1),
+    ):
         found = evaluate.evaluate(outcome.export_dir, data, str(tmp_path / "evaluation"), batch_size=8, spec=ClassId())
         assert (found["accuracy"], found["user_metrics"]["right"]) == (1.0, 1.0)
 
@@ -80,7 +85,9 @@ def bright_records(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 def test_a_number_is_learnt_served_and_measured(bright_records, training_flags, tmp_path):
-    data = build_tfrecords.build(bright_records["train"], str(tmp_path / "data"), eval_metadata=bright_records["eval"], workers=1)
+    data = build_tfrecords.build(
+        bright_records["train"], str(tmp_path / "data"), eval_metadata=bright_records["eval"], workers=1
+    )
     flags = training_flags(optimizer="adam", opt_epsilon=1e-7, train_steps=300, eval_freq=50)
     outcome = train_estimator.train_and_evaluate(Brightness(), data, flags)
     assert outcome.metrics["error"] < 0.1
@@ -91,7 +98,9 @@ def test_a_number_is_learnt_served_and_measured(bright_records, training_flags, 
     _, tasks = read_tasks(outcome.export_dir)
     prepared = dataset.prepare_evaluation(bright_records["eval"], tasks, cache_dir=str(tmp_path / "cache"), workers=1)
     for given in (data, prepared):
-        found = evaluate.evaluate(outcome.export_dir, given, str(tmp_path / "evaluation"), batch_size=4, spec=Brightness())
+        found = evaluate.evaluate(
+            outcome.export_dir, given, str(tmp_path / "evaluation"), batch_size=4, spec=Brightness()
+        )
         assert found["mean_absolute_error"] == pytest.approx(found["user_metrics"]["error"], rel=1e-5)
         assert found["mean_absolute_error"] < 0.1
     assert json.loads(Path(outcome.export_dir, "model.json").read_text())["tasks"][0]["labels_file"] is None

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import checkpoints, estimator_specs, evaluate, history, nets, storage, train_estimator
+from tf_image_classification import checkpoints, estimator_specs, evaluate, nets, storage, train_estimator
 from tf_image_classification.errors import CheckpointError, DataError, EstimatorError, FlagError, TrainingError
+from tf_image_classification.training import history
 
 HEAD = "Small/Logits"
 
@@ -62,7 +63,12 @@ def test_a_training_ends_at_train_steps_with_a_checkpoint_an_evaluation_and_a_mo
     assert trained.metrics["accuracy"] == 1.0
     assert trained.metrics["global_step"] == 60
     assert evaluations(trained.model_dir) == [60]
-    assert {path.name for path in Path(trained.export_dir).iterdir()} == {"saved_model", "model.keras", "labels.txt", "model.json"}
+    assert {path.name for path in Path(trained.export_dir).iterdir()} == {
+        "saved_model",
+        "model.keras",
+        "labels.txt",
+        "model.json",
+    }
     facts = json.loads(Path(trained.export_dir, "model.json").read_text())
     assert facts["flags"]["train_steps"] == 60
     assert facts["metrics"]["accuracy"] == 1.0
@@ -116,9 +122,15 @@ def test_a_loss_that_is_not_a_number_stops_training_before_bad_weights_are_saved
     assert not os.path.exists(os.path.join(flags.model_dir, "export"))
 
 
-def test_fine_tuning_the_head_starts_far_above_chance_and_says_what_was_loaded(built_data, training_flags, trained, caplog):
+def test_fine_tuning_the_head_starts_far_above_chance_and_says_what_was_loaded(
+    built_data, training_flags, trained, caplog
+):
     flags = training_flags(
-        checkpoint_path=trained.export_dir, checkpoint_exclude_scopes=HEAD, trainable_scopes=HEAD, train_steps=10, eval_freq=50
+        checkpoint_path=trained.export_dir,
+        checkpoint_exclude_scopes=HEAD,
+        trainable_scopes=HEAD,
+        train_steps=10,
+        eval_freq=50,
     )
     with caplog.at_level(logging.INFO):
         outcome = train(built_data, flags)
@@ -127,13 +139,17 @@ def test_fine_tuning_the_head_starts_far_above_chance_and_says_what_was_loaded(b
     assert HEAD in caplog.text
     facts = json.loads(Path(outcome.export_dir, "model.json").read_text())
     assert facts["warm_start"]["checkpoint"] == trained.export_dir
-    assert sorted(facts["warm_start"]["not_loaded"]) == sorted(name for name in weights_at(flags.model_dir) if name.startswith(HEAD))
+    assert sorted(facts["warm_start"]["not_loaded"]) == sorted(
+        name for name in weights_at(flags.model_dir) if name.startswith(HEAD)
+    )
 
 
 def test_a_resumed_training_still_records_what_it_was_warm_started_from(built_data, training_flags, trained):
     for steps in (2, 4):
         outcome = train(
-            built_data, training_flags(train_steps=steps, checkpoint_path=trained.export_dir), checkpoint_version="of the first"
+            built_data,
+            training_flags(train_steps=steps, checkpoint_path=trained.export_dir),
+            checkpoint_version="of the first",
         )
     facts = json.loads(Path(outcome.export_dir, "model.json").read_text())
     assert facts["warm_start"]["checkpoint"] == trained.export_dir
@@ -189,7 +205,9 @@ def test_mixed_precision_trains_in_float16_and_exports_float32(built_data, train
 def test_the_total_loss_of_an_evaluation_has_the_regularisation_in_it(built_data, training_flags, tmp_path):
     losses = {}
     for decay in (0.0, 0.1):
-        flags = training_flags(model_dir=str(tmp_path / str(decay)), weight_decay=decay, train_steps=1, learning_rate=1e-6, eval_freq=50)
+        flags = training_flags(
+            model_dir=str(tmp_path / str(decay)), weight_decay=decay, train_steps=1, learning_rate=1e-6, eval_freq=50
+        )
         losses[decay] = train(built_data, flags).metrics["loss"]
     kernels = [value for name, value in weights_at(flags.model_dir).items() if name.endswith("/weights")]
     assert losses[0.1] - losses[0.0] == pytest.approx(0.1 * sum((kernel**2).sum() for kernel in kernels) / 2, rel=0.02)
@@ -232,7 +250,9 @@ def test_unnamed_layers_have_the_same_names_in_every_training_of_a_process(built
         def get_model_fn(self, checkpoint_path):
             def model_fn(params):
                 images = keras.Input((params.image_size, params.image_size, 3))
-                return keras.Model(images, keras.layers.Dense(params.num_classes)(keras.layers.GlobalAveragePooling2D()(images)))
+                return keras.Model(
+                    images, keras.layers.Dense(params.num_classes)(keras.layers.GlobalAveragePooling2D()(images))
+                )
 
             return model_fn
 
@@ -241,7 +261,9 @@ def test_unnamed_layers_have_the_same_names_in_every_training_of_a_process(built
     assert outcome.steps_made == 2
 
 
-def test_a_metric_of_several_numbers_is_left_to_the_evaluation_of_the_finished_model(built_data, training_flags, tmp_path):
+def test_a_metric_of_several_numbers_is_left_to_the_evaluation_of_the_finished_model(
+    built_data, training_flags, tmp_path
+):
     class PerClass(Counting):
         def __init__(self):
             super().__init__()
@@ -253,7 +275,9 @@ def test_a_metric_of_several_numbers_is_left_to_the_evaluation_of_the_finished_m
 
     outcome = train(built_data, training_flags(train_steps=1), PerClass())
     assert set(outcome.metrics) == {"loss", "global_step", "examples", "right"}
-    found = evaluate.evaluate(outcome.export_dir, built_data, str(tmp_path / "evaluation"), batch_size=8, spec=PerClass())
+    found = evaluate.evaluate(
+        outcome.export_dir, built_data, str(tmp_path / "evaluation"), batch_size=8, spec=PerClass()
+    )
     assert found["model"]["digest"] == json.loads(Path(outcome.export_dir, "model.json").read_text())["digest"]
     assert len(found["user_metrics"]["f1"]) == 2
 
@@ -261,7 +285,10 @@ def test_a_metric_of_several_numbers_is_left_to_the_evaluation_of_the_finished_m
 def test_an_own_input_fn_is_what_training_and_its_evaluations_read(built_data, training_flags):
     class OwnInput(Counting):
         def input_fn(self, data, *, is_training, batch_size, image_size, steps, **options):
-            images, labels = tf.ones([batch_size, image_size, image_size, 3]), {"label": tf.one_hot([0] * batch_size, 2)}
+            images, labels = (
+                tf.ones([batch_size, image_size, image_size, 3]),
+                {"label": tf.one_hot([0] * batch_size, 2)},
+            )
             return lambda: tf.data.Dataset.from_tensors((images, labels)).repeat(steps if is_training else 3)
 
     outcome = train(built_data, training_flags(train_steps=5), OwnInput())
@@ -302,7 +329,10 @@ def wrong_name(self, checkpoint_path):
         ({"metric_ops": lambda self, labels, predictions: None}, "metric_ops returns something else"),
         ({"metric_ops": lambda self, labels, predictions: {"a": (1, 2)}}, "value, update_op"),
         ({"metric_ops": lambda self, labels, predictions: {"a": 1.0}}, "metric_ops returns something else for a"),
-        ({"metric_ops": lambda self, labels, predictions: {"a": keras.metrics.Mean()(labels["label"])}}, "makes a Keras metric"),
+        (
+            {"metric_ops": lambda self, labels, predictions: {"a": keras.metrics.Mean()(labels["label"])}},
+            "makes a Keras metric",
+        ),
     ],
 )
 def test_a_method_that_breaks_its_contract_is_named_before_training(built_data, training_flags, methods, message):
@@ -345,7 +375,16 @@ def test_a_signal_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp
     def command(steps: int) -> list[str]:
         return [
             *(sys.executable, "-m", "tf_image_classification.train_estimator", "--train_metadata", str(image_folder)),
-            *("--model_dir", str(tmp_path / "model"), "--image_size", "16", "--batch_size", "4", "--train_steps", str(steps)),
+            *(
+                "--model_dir",
+                str(tmp_path / "model"),
+                "--image_size",
+                "16",
+                "--batch_size",
+                "4",
+                "--train_steps",
+                str(steps),
+            ),
         ]
 
     process = subprocess.Popen(command(1_000_000), stderr=subprocess.PIPE, text=True)

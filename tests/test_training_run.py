@@ -13,12 +13,19 @@ from tf_image_classification.training_run import Outputs
 
 @pytest.fixture
 def step(built_data, training_flags, tmp_path):
-    """Runs the training step with changed flags; returns what its model.json says, and the folder of its checkpoints."""
+    """Runs the training step with changed flags; returns what its model.json says, and the folder of its
+    checkpoints."""
 
     def run(root="root", version="", data_dir=None, **changes):
         outputs = Outputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
         flags = training_flags(**{"model_dir": None, "train_steps": 3, **changes})
-        training_run.train(data_dir or built_data.folder, flags, outputs, pipeline_root=str(tmp_path / root), checkpoint_version=version)
+        training_run.train(
+            data_dir or built_data.folder,
+            flags,
+            outputs,
+            pipeline_root=str(tmp_path / root),
+            checkpoint_version=version,
+        )
         return json.loads(Path(outputs.model, "model.json").read_text()), Path(flags.model_dir)
 
     return run
@@ -57,7 +64,11 @@ def test_another_flag_or_checkpoint_starts_afresh(step, change):
 
 def test_the_step_hands_on_summaries_and_a_page_of_curves(step, tmp_path):
     step(train_steps=5)
-    names = [path.relative_to(tmp_path / "logs").as_posix() for path in sorted((tmp_path / "logs").rglob("*")) if path.is_file()]
+    names = [
+        path.relative_to(tmp_path / "logs").as_posix()
+        for path in sorted((tmp_path / "logs").rglob("*"))
+        if path.is_file()
+    ]
     assert [re.sub(r"events.*", "events", name) for name in names] == ["eval/events", "events"]
     page = (tmp_path / "curves.html").read_text()
     assert page.count("<svg") == 3  # loss, learning rate, accuracy

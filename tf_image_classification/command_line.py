@@ -19,7 +19,8 @@ from tf_image_classification.flags import Flag, Flags
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with full flag names only, unknown flags answered by the nearest known one, and wrong calls as exit code 2."""
+    """argparse with full flag names only, unknown flags answered by the nearest known one, and wrong calls as exit code
+    2."""
 
     def __init__(self, prog: str, description: str, epilog: str = "") -> None:
         super().__init__(
@@ -40,16 +41,24 @@ class Parser(argparse.ArgumentParser):
             default = "" if flag.default is None or flag.name in required else f" (default: {flag.default})"
             text = flag.help.replace("%", "%%") + default
             if flag.type is bool:
-                group.add_argument(f"--{flag.name}", nargs="?", const=True, default=argparse.SUPPRESS, metavar="true|false", help=text)
                 group.add_argument(
-                    f"--no{flag.name}", dest=flag.name, action="store_false", default=argparse.SUPPRESS, help=argparse.SUPPRESS
+                    f"--{flag.name}", nargs="?", const=True, default=argparse.SUPPRESS, metavar="true|false", help=text
+                )
+                group.add_argument(
+                    f"--no{flag.name}",
+                    dest=flag.name,
+                    action="store_false",
+                    default=argparse.SUPPRESS,
+                    help=argparse.SUPPRESS,
                 )
             else:
-                metavar = "|".join(flag.choices) if flag.choices and len(flag.choices) < 5 else flag.type.__name__.upper()
+                metavar = (
+                    "|".join(flag.choices) if flag.choices and len(flag.choices) < 5 else flag.type.__name__.upper()
+                )
                 group.add_argument(
                     f"--{flag.name}",
-                    nargs="+" if flag.several else None,
-                    action="extend" if flag.several else "store",
+                    nargs="+" if flag.is_list else None,
+                    action="extend" if flag.is_list else "store",
                     default=argparse.SUPPRESS,
                     metavar=metavar,
                     help=text + (f" One of: {', '.join(flag.choices)}." if len(flag.choices) >= 5 else ""),
@@ -67,12 +76,19 @@ class Parser(argparse.ArgumentParser):
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, strays = self.parse_known_args(args, namespace)
         if strays:
-            known = [option.removeprefix("--") for action in self._actions for option in action.option_strings if option.startswith("--")]
+            known = [
+                option.removeprefix("--")
+                for action in self._actions
+                for option in action.option_strings
+                if option.startswith("--")
+            ]
             for stray in strays:
                 if stray.startswith("--"):
                     raise flag_table.unknown_flag(stray.removeprefix("--").partition("=")[0], known)
             raise FlagError(
-                "A value stands where no flag takes it", received=" ".join(strays), hint="Put it behind the flag that it belongs to."
+                "A value stands where no flag takes it",
+                received=" ".join(strays),
+                hint="Put it behind the flag that it belongs to.",
             )
         return parsed
 
@@ -81,7 +97,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def given_flags(parsed: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
-    """The table flags that stand on the command line, also those that say what the default says anyway; not yet checked."""
+    """The table flags that stand on the command line, also those that say what the default says anyway; not yet
+    checked."""
     given = {name: value for name, value in vars(parsed).items() if name in names}
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
 
@@ -108,11 +125,14 @@ def reporting_errors() -> Iterator[None]:
     Raises:
         SystemExit: with the error's exit code.
     """
-    # TensorFlow's C++ part otherwise begins every command with a page about itself; who wants to read it sets the variable.
+    # TensorFlow's C++ part otherwise begins every command with a page about itself; who wants to read it sets the
+    # variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     for chatty in ("absl", "tensorflow", "matplotlib"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
     try:
         yield
     except UserError as error:
@@ -121,9 +141,16 @@ def reporting_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             raise
-        _print_error(f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. Make room, and run again.")
+        _print_error(
+            f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. "
+            "Make room, and run again."
+        )
         raise SystemExit(1) from None
 
 
 def _print_error(text: str) -> None:
-    print(textwrap.fill(f"error: {text}", width=110, break_long_words=False, break_on_hyphens=False), file=sys.stderr, flush=True)
+    print(
+        textwrap.fill(f"error: {text}", width=110, break_long_words=False, break_on_hyphens=False),
+        file=sys.stderr,
+        flush=True,
+    )

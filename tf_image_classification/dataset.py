@@ -1,8 +1,8 @@
 """Metadata (TFRecords, CSV, folders) -> batches, with tf.data.
 
-Images that do not come as TFRecords are built into shards first, so that every image goes through the same rules whichever way it came.
-The order of training examples is a function of the seed and the epoch alone: a training that was interrupted goes on with the very
-example it would have seen.
+Images that do not come as TFRecords are built into shards first, so that every image goes through the same rules
+whichever way it came. The order of training examples is a function of the seed and the epoch alone: a training that was
+interrupted goes on with the very example it would have seen.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_image_classification import bucket_shards, preprocessing, storage
-from tf_image_classification import manifest as manifests
+from tf_image_classification import preprocessing, storage
+from tf_image_classification.data import bucket_shards
+from tf_image_classification.data import manifest as manifests
+from tf_image_classification.data.manifest import Manifest, Split, Task
 from tf_image_classification.errors import DataError
-from tf_image_classification.manifest import Manifest, Split, Task
 
 Features = dict[str, tf.Tensor]
 Batch = tuple[tf.Tensor, Features]
 
-# Shards are shuffled when they are built; the buffer adds variety between epochs and, for shards that others built, mixes classes.
+# Shards are shuffled when they are built; the buffer adds variety between epochs and, for shards that others built,
+# mixes classes.
 _SHUFFLE_BYTES = 64 * 2**20
 _SHUFFLE_MOST = 16384
 _SHARDS_AT_ONCE = 8
@@ -110,15 +112,17 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
     """Undecoded examples in the order of the shards, each once.
 
     Returns:
-        Dicts of `image_bytes` string [B], `filename` string [B] and `labels`, a dict of task name -> int64 [B] class ids
-        (float32 [B] for a regression).
+        Dicts of `image_bytes` string [B], `filename` string [B] and `labels`, a dict of task name -> int64 [B] class
+        ids (float32 [B] for a regression).
     """
     side = data.splits[split]
 
     def prepare(records: tf.Tensor) -> dict[str, Any]:
         features = _parse(records, side, data.tasks)
         labels = {
-            task.name: tf.cast(features[task.name], tf.int64) if task.labels else tf.cast(features[task.name], tf.float32)
+            task.name: tf.cast(features[task.name], tf.int64)
+            if task.labels
+            else tf.cast(features[task.name], tf.float32)
             for task in data.tasks
         }
         return {"image_bytes": features["image_bytes"], "filename": features["filename"], "labels": labels}
@@ -191,7 +195,9 @@ def prepare_evaluation(
 def _cached(cache_dir: str, fingerprint: str, build: Callable[[str], Manifest]) -> Manifest:
     if storage.exists(storage.join(cache_dir, manifests.FILE_NAME)):
         found = manifests.read(cache_dir)
-        if found.fingerprint == fingerprint and all(storage.exists(path) for split in found.splits for path in found.shard_paths(split)):
+        if found.fingerprint == fingerprint and all(
+            storage.exists(path) for split in found.splits for path in found.shard_paths(split)
+        ):
             return found
     return build(fingerprint)
 
@@ -200,7 +206,8 @@ def _cached(cache_dir: str, fingerprint: str, build: Callable[[str], Manifest]) 
 def _records(
     data: Manifest, split: str, batch_size: int, *, seed: int | tf.Tensor | None, next_seed: tf.Tensor | None = None
 ) -> tf.data.Dataset:
-    """Serialised examples of one epoch: in the shards' order, or shuffled by `seed`. `next_seed` is that of an epoch to come."""
+    """Serialised examples of one epoch: in the shards' order, or shuffled by `seed`. `next_seed` is that of an epoch to
+    come."""
     side = data.splits[split]
     paths = [storage.mounted(path) for path in data.shard_paths(split)]
     in_bucket = bucket_shards.BucketShards(data, split) if any(map(storage.is_gcs, paths)) else None
@@ -212,17 +219,22 @@ def _records(
 
     def order(seed: int | tf.Tensor | None) -> tf.data.Dataset:
         files = tf.data.Dataset.from_tensor_slices(paths)
-        return files if seed is None or len(paths) == 1 else files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=False)
+        return (
+            files
+            if seed is None or len(paths) == 1
+            else files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=False)
+        )
 
     if seed is None and not in_bucket:
         return read(paths)
     files = order(seed)
     if in_bucket:
-        files = in_bucket.fetched_ahead(files, None if next_seed is None else order(next_seed), _SHARDS_AT_ONCE)
+        files = in_bucket.prefetch_shards(files, None if next_seed is None else order(next_seed), _SHARDS_AT_ONCE)
     if seed is None:
         return files.flat_map(read)
     if len(paths) > 1:
-        # In a bucket one at a time, which gives the same order: in parallel, tf.data opens three times as many, and each has to be there.
+        # In a bucket one at a time, which gives the same order: in parallel, tf.data opens three times as many, and
+        # each has to be there.
         parallel = {} if in_bucket else {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
         records = files.interleave(read, cycle_length=min(len(paths), _SHARDS_AT_ONCE), **parallel)
     else:
@@ -237,7 +249,8 @@ def _shuffle_buffer(split: Split, batch_size: int) -> int:
 
 
 def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Features:
-    """Serialised tf.train.Example, string [] or [B] -> `image_bytes`, `filename` and one entry per task, with the same leading shape."""
+    """Serialised tf.train.Example, string [] or [B] -> `image_bytes`, `filename` and one entry per task, with the same
+    leading shape."""
     original = split.schema == manifests.ORIGINAL
     image = "image_bytes" if original else "image/encoded"
     spec: dict[str, Any] = {image: tf.io.FixedLenFeature([], tf.string)}
@@ -275,8 +288,8 @@ def with_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> Manifest
     Tasks go by their names; of a spec and data with one task each the names do not matter.
 
     Raises:
-        DataError: a task has no label in the data, its depth differs from the number of classes, or the data has classes where the
-            spec wants numbers, or the other way round.
+        DataError: a task has no label in the data, its depth differs from the number of classes, or the data has
+            classes where the spec wants numbers, or the other way round.
     """
     by_name = {task.name: task for task in data.tasks}
     if len(class_dict) == len(data.tasks) == 1:
@@ -287,7 +300,11 @@ def with_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> Manifest
 def _fitting_task(by_name: Mapping[str, Task], entry: dict[str, Any]) -> Task:
     name, task = entry["name"], by_name.get(entry["name"])
     if task is None:
-        raise DataError(f"The estimator predicts {name}, for which the data has no labels", received=", ".join(by_name), expected=name)
+        raise DataError(
+            f"The estimator predicts {name}, for which the data has no labels",
+            received=", ".join(by_name),
+            expected=name,
+        )
     if not entry["one-hot"]:
         if not task.holds_numbers:
             raise DataError(
@@ -299,7 +316,9 @@ def _fitting_task(by_name: Mapping[str, Task], entry: dict[str, Any]) -> Task:
     if len(task.labels) != entry["depth"]:
         raise DataError(
             f"The estimator and the data disagree about the number of classes of {name}",
-            received=f"{len(task.labels)} classes in the data" if task.labels else "numbers in the data that are no class ids",
+            received=f"{len(task.labels)} classes in the data"
+            if task.labels
+            else "numbers in the data that are no class ids",
             expected=f"{entry['depth']}, the depth in class_dict",
             hint="A --labels_file names classes of which the data has no image, too.",
         )

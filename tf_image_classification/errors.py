@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class UserError(Exception):
     """Something the user gave cannot be worked with. Command lines print it as one paragraph.
@@ -66,11 +69,24 @@ class AccessError(UserError, PermissionError):
         strerror: a few words.
     """
 
-    def __init__(self, problem: str, *, received: object = None, expected: object = None, hint: str = "", path: str = "") -> None:
+    def __init__(
+        self, problem: str, *, received: object = None, expected: object = None, hint: str = "", path: str = ""
+    ) -> None:
         super().__init__(problem, received=received, expected=expected, hint=hint)
         self.filename, self.strerror = path, "permission denied"
 
     __str__ = Exception.__str__  # OSError's puts errno and file name together instead
+
+
+def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.6) -> str:
+    """The hint that names the nearest known name, or ''.
+
+    Args:
+        prefix: stands before the name in the hint.
+        cutoff: similarity that a name has to have, 0 to 1, see difflib.get_close_matches.
+    """
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"Did you mean {prefix}{near[0]}?" if near else ""
 
 
 def _sentence(text: str) -> str:

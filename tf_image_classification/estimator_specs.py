@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from tf_image_classification.manifest import Manifest, Task
+    from tf_image_classification.data.manifest import Manifest, Task
     from tf_image_classification.preprocessing import DecodeFn, PreprocFn
 
 ModelFn = Callable[[Flags], "keras.Model"]
@@ -37,8 +37,9 @@ class EstimatorSpec(abc.ABC):
     """What is trained: preprocessing, network, loss and metrics of a classifier.
 
     Attributes:
-        class_dict: one entry {'name': str, 'depth': int, 'one-hot': bool} per task. A spec that leaves it empty takes the tasks of
-            the data it is trained on. 'one-hot': True is a classification into `depth` classes, False a regression of one number.
+        class_dict: one entry {'name': str, 'depth': int, 'one-hot': bool} per task. A spec that leaves it empty takes
+            the tasks of the data it is trained on. 'one-hot': True is a classification into `depth` classes, False a
+            regression of one number.
         flags: the validated flags; set before any method is called.
     """
 
@@ -50,9 +51,9 @@ class EstimatorSpec(abc.ABC):
         """The preprocessing of one image.
 
         Returns:
-            fn(image, width, height): uint8 [h, w, 3] -> float32 [height, width, 3]. A function that has a fourth parameter `seed`
-            gets an int64 [2] there when training, different for each example and epoch: with TensorFlow's stateless random ops
-            it makes augmentation repeatable.
+            fn(image, width, height): uint8 [h, w, 3] -> float32 [height, width, 3]. A function that has a fourth
+            parameter `seed` gets an int64 [2] there when training, different for each example and epoch: with
+            TensorFlow's stateless random ops it makes augmentation repeatable.
         """
 
     @abc.abstractmethod
@@ -63,9 +64,9 @@ class EstimatorSpec(abc.ABC):
             checkpoint_path: what training will start from, for information: the training loop loads it.
 
         Returns:
-            model_fn(params) -> keras.Model from float32 [B, image_size, image_size, 3] to logits float32 [B, depth], or to a dict of
-            task name -> logits. `params` has every training flag by name, and `num_classes` (of the first task), `outputs` (dict of
-            task name -> depth) and `num_samples_per_epoch`.
+            model_fn(params) -> keras.Model from float32 [B, image_size, image_size, 3] to logits float32 [B, depth], or
+            to a dict of task name -> logits. `params` has every training flag by name, and `num_classes` (of the first
+            task), `outputs` (dict of task name -> depth) and `num_samples_per_epoch`.
         """
 
     @abc.abstractmethod
@@ -74,11 +75,12 @@ class EstimatorSpec(abc.ABC):
 
         Args:
             labels: task name -> float32 [B, depth] (one-hot) or float32 [B].
-            predictions: task name -> {`logits` float32 [B, depth], `probabilities` float32 [B, depth], `class_id` int64 [B]}.
+            predictions: task name -> {`logits` float32 [B, depth], `probabilities` float32 [B, depth], `class_id` int64
+                [B]}.
 
         Returns:
-            Metric name -> a tensor [B] with a value per example, which is averaged over the set, or a Keras metric that the spec
-            holds and has just updated.
+            Metric name -> a tensor [B] with a value per example, which is averaged over the set, or a Keras metric that
+            the spec holds and has just updated.
         """
 
     def get_decode_fn(self, is_training: bool) -> DecodeFn:
@@ -128,7 +130,8 @@ class EstimatorSpec(abc.ABC):
         seed: int = 0,
         shuffle: bool = True,
     ) -> Callable[[], tf.data.Dataset]:
-        """The batches that training or its evaluations see, from TFRecords; CSVs and folders were built into TFRecords before.
+        """The batches that training or its evaluations see, from TFRecords; CSVs and folders were built into TFRecords
+        before.
 
         Args:
             data: the data set; the training side is read when `is_training`, else the evaluation side.
@@ -137,8 +140,8 @@ class EstimatorSpec(abc.ABC):
             seed: decides order and augmentation of training.
 
         Returns:
-            A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size, image_size, 3] and a
-            dict of task name -> labels, float32 [B, depth] (one-hot) or float32 [B].
+            A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size,
+            image_size, 3] and a dict of task name -> labels, float32 [B, depth] (one-hot) or float32 [B].
         """
         from tf_image_classification import dataset
 
@@ -177,7 +180,9 @@ class EstimatorSpec(abc.ABC):
     def take_tasks(self, tasks: Sequence[Task]) -> None:
         """Sets `class_dict` from the data's tasks, for a spec that does not declare its own."""
         if not self.class_dict:
-            self.class_dict = [{"name": task.name, "depth": len(task.labels) or 1, "one-hot": bool(task.labels)} for task in tasks]
+            self.class_dict = [
+                {"name": task.name, "depth": len(task.labels) or 1, "one-hot": bool(task.labels)} for task in tasks
+            ]
 
 
 class BuiltInEstimator(EstimatorSpec):
@@ -213,7 +218,9 @@ class BuiltInEstimator(EstimatorSpec):
                 right = tf.equal(tf.argmax(labels[name], axis=-1), predictions[name]["class_id"])
                 metrics[f"accuracy{suffix}"] = tf.cast(right, tf.float32)
             else:
-                metrics[f"mean_absolute_error{suffix}"] = tf.abs(tf.reshape(predictions[name]["logits"], [-1]) - labels[name])
+                metrics[f"mean_absolute_error{suffix}"] = tf.abs(
+                    tf.reshape(predictions[name]["logits"], [-1]) - labels[name]
+                )
         return metrics
 
     @property
@@ -241,13 +248,15 @@ def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
     expected = "package.module:Class, a class that inherits from EstimatorSpec"
     module_name, _, class_name = estimator.partition(":")
     if not module_name or not class_name:
-        raise FlagError("--estimator has a value that it does not take", received=estimator, expected=expected)
+        raise FlagError("Invalid value for --estimator", received=estimator, expected=expected)
     if os.getcwd() not in sys.path:  # an installed command does not look where it is called; `python -m` does
         sys.path.insert(0, os.getcwd())
     try:
         found = getattr(importlib.import_module(module_name), class_name, None)
     except ModuleNotFoundError as error:
-        raise FlagError(f"--estimator names a module that cannot be imported ({error})", received=estimator, expected=expected) from error
+        raise FlagError(
+            f"--estimator names a module that cannot be imported ({error})", received=estimator, expected=expected
+        ) from error
     if not (isinstance(found, type) and issubclass(found, EstimatorSpec)):
         raise FlagError("--estimator does not name an EstimatorSpec", received=estimator, expected=expected)
     return instantiate(found)
@@ -261,7 +270,9 @@ def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
         EstimatorError: its class_dict is not of the form that `EstimatorSpec` tells.
     """
     if missing := sorted(getattr(spec_class, "__abstractmethods__", ())):
-        raise FlagError(f"{spec_class.__name__} does not implement {', '.join(missing)}", expected="the methods of EstimatorSpec")
+        raise FlagError(
+            f"{spec_class.__name__} does not implement {', '.join(missing)}", expected="the methods of EstimatorSpec"
+        )
     try:
         inspect.signature(spec_class).bind()
     except TypeError as error:

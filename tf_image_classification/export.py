@@ -7,14 +7,14 @@ import json
 import logging
 import os
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_image_classification import manifest, preprocessing, storage
+from tf_image_classification import preprocessing, storage, versions
+from tf_image_classification.data import manifest
+from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import TrainingError
-from tf_image_classification.manifest import Task
 from tf_image_classification.model_folder import FACTS, KERAS_MODEL, SAVED_MODEL
 from tf_image_classification.nets import scoped_names
 
@@ -31,12 +31,14 @@ _PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "keras",
 class Serving(tf.Module):
     """Encoded images in, scores and class names out.
 
-    The signature `image_bytes` string [B] -> `scores` float32 [B, K], `classes` string [B, K] in label order (with several tasks
-    `<task>_scores`, `<task>_classes`) is what TensorFlow Serving and Vertex prediction call; an input whose name ends in `_bytes` is
-    decoded from base64 by both.
+    The signature `image_bytes` string [B] -> `scores` float32 [B, K], `classes` string [B, K] in label order (with
+    several tasks `<task>_scores`, `<task>_classes`) is what TensorFlow Serving and Vertex prediction call; an input
+    whose name ends in `_bytes` is decoded from base64 by both.
     """
 
-    def __init__(self, model: keras.Model, preproc_fn: preprocessing.PreprocFn, image_size: int, tasks: Sequence[Task]) -> None:
+    def __init__(
+        self, model: keras.Model, preproc_fn: preprocessing.PreprocFn, image_size: int, tasks: Sequence[Task]
+    ) -> None:
         super().__init__()
         # Holding the variables, not the Keras model, writes each of them once and keeps Keras out of the SavedModel.
         self.model_variables = [variable.value for variable in model.variables]
@@ -52,7 +54,9 @@ class Serving(tf.Module):
             image = self._preproc_fn(preprocessing.decode(encoded), size, size)
             return tf.cast(tf.ensure_shape(image, [size, size, 3]), tf.float32)
 
-        images = tf.map_fn(prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32), parallel_iterations=32)
+        images = tf.map_fn(
+            prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32), parallel_iterations=32
+        )
         outputs = self._predict(images)
         by_task = outputs if isinstance(outputs, dict) else {self._tasks[0].name: outputs}
         answer = {}
@@ -83,11 +87,15 @@ def export(
         folder: replaced as a whole.
         facts: what model.json says besides the tasks and versions.
     """
-    labels_files = {task.name: manifest.LABELS_FILE if len(tasks) == 1 else task.labels_file for task in tasks if task.labels}
+    labels_files = {
+        task.name: manifest.LABELS_FILE if len(tasks) == 1 else task.labels_file for task in tasks if task.labels
+    }
     with storage.replacing_dir(folder, FACTS) as aside:
         serving = Serving(model, spec.get_preproc_fn(False), image_size, tasks)
         try:
-            tf.saved_model.save(serving, os.path.join(aside, SAVED_MODEL), signatures={"serving_default": serving.serve})
+            tf.saved_model.save(
+                serving, os.path.join(aside, SAVED_MODEL), signatures={"serving_default": serving.serve}
+            )
         except tf.errors.OpError as error:
             raise TrainingError(
                 f"The model cannot be written to {folder}",
@@ -112,7 +120,7 @@ def export(
             "image_size": image_size,
             "digest": digest(model, tasks, image_size),
             **facts,
-            "versions": _versions(),
+            "versions": versions.installed(*_PACKAGES),
         }
         storage.write_text(os.path.join(aside, FACTS), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     _log.info("Exported the model to %s", folder)
@@ -130,13 +138,3 @@ def digest(model: keras.Model, tasks: Sequence[Task], image_size: int) -> str:
         made.update(json.dumps([name, value.dtype.name, value.shape]).encode())
         made.update(value.tobytes())
     return made.hexdigest()
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:  # only one of tensorflow and tensorflow-cpu is installed
-            continue
-    return found

@@ -1,7 +1,8 @@
-"""What runs around the training loop: loading and saving checkpoints, progress and summaries, the stop at NaN, preemption.
+"""What runs around the training loop: loading and saving checkpoints, progress and summaries, the stop at NaN,
+preemption.
 
-The loop calls every hook after each step. Losses stay on the device until a hook needs their numbers, so that a hook does not make
-the device wait for Python.
+The loop calls every hook after each step. Losses stay on the device until a hook needs their numbers, so that a hook
+does not make the device wait for Python.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ import tensorflow as tf
 from tf_image_classification import checkpoints, storage
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
-from tf_image_classification.history import History
-from tf_image_classification.training_folder import WARM_START_FILE, TrainingFolder
+from tf_image_classification.training.folder import WARM_START_FILE, TrainingFolder
+from tf_image_classification.training.history import History
 
 if TYPE_CHECKING:
     import keras
@@ -38,7 +39,11 @@ _HISTORY_POINTS = 200
 
 
 def load_checkpoint(
-    model: keras.Model, manager: tf.train.CheckpointManager, folder: TrainingFolder, flags: Flags, checkpoint_version: str = ""
+    model: keras.Model,
+    manager: tf.train.CheckpointManager,
+    folder: TrainingFolder,
+    flags: Flags,
+    checkpoint_version: str = "",
 ) -> dict[str, Any] | None:
     """Gives a training its first state: its own newest checkpoint, else --checkpoint_path, else the initial values.
 
@@ -47,7 +52,8 @@ def load_checkpoint(
         checkpoint_version: identifies what lies at --checkpoint_path; goes into the record.
 
     Returns:
-        What the training was once warm-started from, also when it now goes on from its own checkpoint; None for scratch.
+        What the training was once warm-started from, also when it now goes on from its own checkpoint; None for
+        scratch.
 
     Raises:
         CheckpointError: own checkpoints are there and none can be read or fits, or --checkpoint_path cannot be used.
@@ -60,7 +66,11 @@ def load_checkpoint(
         try:
             folder.fetch(path)
             checkpoints.restore(manager.checkpoint, path)
-        except (tf.errors.OpError, OSError, IndexError) as error:  # IndexError: TensorFlow's word for a file that is too short
+        except (
+            tf.errors.OpError,
+            OSError,
+            IndexError,
+        ) as error:  # IndexError: TensorFlow's word for a file that is too short
             damaged.append(shown)
             _log.warning("Passing over the damaged checkpoint %s: %s", shown, str(error).splitlines()[0])
             continue
@@ -106,7 +116,8 @@ class Hook:
 
 
 class NanStop(Hook):
-    """Stops training when the loss is not a finite number; asked by whoever saves weights, so that none are saved after that."""
+    """Stops training when the loss is not a finite number; asked by whoever saves weights, so that none are saved after
+    that."""
 
     def __init__(self, check_steps: int = SUMMARY_STEPS) -> None:
         self._check_steps = check_steps
@@ -133,7 +144,10 @@ class NanStop(Hook):
                 raise TrainingError(
                     f"The loss is not a finite number at step {self._first + offset}",
                     received=f"loss {loss}",
-                    hint="The last checkpoint is from before it. Lower --learning_rate, or raise --opt_epsilon, and run again.",
+                    hint=(
+                        "The last checkpoint is from before it. Lower --learning_rate, or raise "
+                        "--opt_epsilon, and run again."
+                    ),
                 )
         self._first += len(losses)
 
@@ -141,7 +155,9 @@ class NanStop(Hook):
 class CheckpointSaver(Hook):
     """Saves a checkpoint every so many seconds and at the end; others may ask for one in between."""
 
-    def __init__(self, manager: tf.train.CheckpointManager, folder: TrainingFolder, every_secs: float, nan_stop: NanStop) -> None:
+    def __init__(
+        self, manager: tf.train.CheckpointManager, folder: TrainingFolder, every_secs: float, nan_stop: NanStop
+    ) -> None:
         self._manager, self._folder, self._every_secs, self._nan_stop = manager, folder, every_secs, nan_stop
         self._saved_step = -1
         self._saved_at = time.monotonic()
@@ -166,7 +182,8 @@ class CheckpointSaver(Hook):
         """Saves the state at `step`, unless that is done already; the folder hands it on meanwhile.
 
         Raises:
-            TrainingError: the loss is not a number, the checkpoint cannot be written, or one before it could not be handed on.
+            TrainingError: the loss is not a number, the checkpoint cannot be written, or one before it could not be
+                handed on.
         """
         if step == self._saved_step:
             return
@@ -177,7 +194,10 @@ class CheckpointSaver(Hook):
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self._manager.directory}",
                 received=str(error).splitlines()[0],
-                hint="Make room or choose another --model_dir, and run again: training continues from the checkpoint before.",
+                hint=(
+                    "Make room or choose another --model_dir, and run again: training continues "
+                    "from the checkpoint before."
+                ),
             ) from error
         self._saved_step, self._saved_at = step, time.monotonic()
         _log.info("Saved checkpoint %s", path)
@@ -185,7 +205,8 @@ class CheckpointSaver(Hook):
 
 
 class Preemption(Hook):
-    """Saves a checkpoint and stops when the machine is about to go (SIGTERM) or the user wants it (Ctrl-C; a second one stops at once)."""
+    """Saves a checkpoint and stops when the machine is about to go (SIGTERM) or the user wants it (Ctrl-C; a second one
+    stops at once)."""
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -223,7 +244,11 @@ class Preempted(SystemExit):
     """Training was asked to stop and has saved its state; the exit code is that of a process ended by the signal."""
 
     def __init__(self, number: int, step: int) -> None:
-        _log.warning("Stopped by %s at step %d, after saving a checkpoint: run again to continue", signal.Signals(number).name, step)
+        _log.warning(
+            "Stopped by %s at step %d, after saving a checkpoint: run again to continue",
+            signal.Signals(number).name,
+            step,
+        )
         super().__init__(128 + number)
 
 
@@ -274,7 +299,12 @@ class Progress(Hook):
             self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         else:
             _log.info(
-                "Step %d of %d: loss %.4f, learning rate %.3g, %.1f steps per second", step, self._total_steps, loss, rate, steps_per_sec
+                "Step %d of %d: loss %.4f, learning rate %.3g, %.1f steps per second",
+                step,
+                self._total_steps,
+                loss,
+                rate,
+                steps_per_sec,
             )
         if summarise:
             self._summary_step, self._summary_time = step, now

@@ -29,7 +29,10 @@ def read_facts(folder: str) -> dict[str, Any]:
         raise DataError(f"This is no model folder: it has no {FACTS}", received=folder, expected=EXPECTED) from None
     except ValueError as error:
         raise DataError(
-            f"{path} cannot be read", received=repr(error), expected="what training wrote", hint="Export the model again."
+            f"{path} cannot be read",
+            received=repr(error),
+            expected="what training wrote",
+            hint="Export the model again.",
         ) from error
     if not isinstance(facts, dict):
         raise DataError(f"{path} cannot be read", received=type(facts).__name__, expected="what training wrote")

@@ -1,8 +1,8 @@
 """Flags -> Keras optimizer and learning-rate schedule, with the numerics of `tf.compat.v1.train`.
 
-Keras and TensorFlow 1 differ in two optimizers, which are written out here: Keras's momentum has the learning rate inside its
-accumulator, so that a decaying rate gives other weights, and Keras's RMSProp starts its mean square at zero instead of one.
-The other five agree as they are.
+Keras and TensorFlow 1 differ in two optimizers, which are written out here: Keras's momentum has the learning rate
+inside its accumulator, so that a decaying rate gives other weights, and Keras's RMSProp starts its mean square at zero
+instead of one. The other five agree as they are.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedul
 def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
     """The learning rate as a function of the optimizer's iterations: that of the first update is at iteration 0.
 
-    Exponential decay takes a step every `decay_steps`; polynomial decay is a straight line to `end_learning_rate`, which stays.
-    decay_steps = int(num_examples / batch_size * num_epochs_per_decay), divided (and not rounded) by `replicas_to_aggregate` when
-    `sync_replicas` is set, as in slim's train_image_classifier.py.
+    Exponential decay takes a step every `decay_steps`; polynomial decay is a straight line to `end_learning_rate`,
+    which stays. decay_steps = int(num_examples / batch_size * num_epochs_per_decay), divided (and not rounded) by
+    `replicas_to_aggregate` when `sync_replicas` is set, as in slim's train_image_classifier.py.
 
     Args:
         flags: the learning-rate flags and `batch_size`.
@@ -53,7 +53,8 @@ def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
 def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizers.Optimizer:
     """The optimizer that `flags.optimizer` names, with the flags that it uses.
 
-    `opt_epsilon` is used by adadelta, adam and rmsprop alone; `weight_decay` by none of them: it is the network's regularisation.
+    `opt_epsilon` is used by adadelta, adam and rmsprop alone; `weight_decay` by none of them: it is the network's
+    regularisation.
 
     Raises:
         FlagError: there is no such optimizer.
@@ -63,7 +64,9 @@ def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizer
         "adagrad": lambda: keras.optimizers.Adagrad(
             learning_rate, initial_accumulator_value=flags.adagrad_initial_accumulator_value, epsilon=0.0
         ),
-        "adam": lambda: keras.optimizers.Adam(learning_rate, beta_1=flags.adam_beta1, beta_2=flags.adam_beta2, epsilon=flags.opt_epsilon),
+        "adam": lambda: keras.optimizers.Adam(
+            learning_rate, beta_1=flags.adam_beta1, beta_2=flags.adam_beta2, epsilon=flags.opt_epsilon
+        ),
         "ftrl": lambda: keras.optimizers.Ftrl(
             learning_rate,
             learning_rate_power=flags.ftrl_learning_rate_power,
@@ -72,7 +75,9 @@ def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizer
             l2_regularization_strength=flags.ftrl_l2,
         ),
         "momentum": lambda: Momentum(learning_rate, momentum=flags.momentum),
-        "rmsprop": lambda: RMSProp(learning_rate, decay=flags.rmsprop_decay, momentum=flags.rmsprop_momentum, epsilon=flags.opt_epsilon),
+        "rmsprop": lambda: RMSProp(
+            learning_rate, decay=flags.rmsprop_decay, momentum=flags.rmsprop_momentum, epsilon=flags.opt_epsilon
+        ),
         "sgd": lambda: keras.optimizers.SGD(learning_rate),
     }
     if flags.optimizer not in makers:
@@ -82,9 +87,12 @@ def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizer
 
 @keras.saving.register_keras_serializable(package="tf_image_classification")
 class Momentum(keras.optimizers.Optimizer):
-    """accumulator = momentum * accumulator + gradient; variable -= learning_rate * accumulator (tf.compat.v1.train.MomentumOptimizer)."""
+    """accumulator = momentum * accumulator + gradient; variable -= learning_rate * accumulator
+    (tf.compat.v1.train.MomentumOptimizer)."""
 
-    def __init__(self, learning_rate: LearningRate = 0.01, momentum: float = 0.9, name: str = "momentum", **kwargs: Any) -> None:
+    def __init__(
+        self, learning_rate: LearningRate = 0.01, momentum: float = 0.9, name: str = "momentum", **kwargs: Any
+    ) -> None:
         super().__init__(learning_rate=learning_rate, name=name, **kwargs)
         self.momentum = momentum
 
@@ -106,7 +114,8 @@ class Momentum(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable(package="tf_image_classification")
 class RMSProp(keras.optimizers.Optimizer):
-    """RMSProp whose mean square starts at one and has epsilon added under the root (tf.compat.v1.train.RMSPropOptimizer)."""
+    """RMSProp whose mean square starts at one and has epsilon added under the root
+    (tf.compat.v1.train.RMSPropOptimizer)."""
 
     def __init__(
         self,
@@ -148,7 +157,8 @@ def _decay_steps(flags: Flags, num_examples: int) -> float:
         divided = f" / --replicas_to_aggregate {flags.replicas_to_aggregate}"
     if decay_steps < 1:
         raise FlagError(
-            f"The learning rate cannot decay {flags.learning_rate_decay_type}ly: the decay would take less than one step",
+            f"The learning rate cannot decay {flags.learning_rate_decay_type}ly: the decay would take "
+            "less than one step",
             received=f"{num_examples} training examples / --batch_size {flags.batch_size}"
             f" * --num_epochs_per_decay {flags.num_epochs_per_decay:g}{divided} = {decay_steps:g} steps",
             expected="at least 1 step",
@@ -158,4 +168,4 @@ def _decay_steps(flags: Flags, num_examples: int) -> float:
 
 
 def _not_a_choice(name: str, value: object) -> FlagError:
-    return FlagError(f"--{name} has a value that it does not take", received=repr(value), expected=BY_NAME[name].allowed)
+    return FlagError(f"Invalid value for --{name}", received=repr(value), expected=BY_NAME[name].allowed)

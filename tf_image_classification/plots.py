@@ -1,4 +1,5 @@
-"""The style of every plot: SVG that takes its text colour from the page around it, so that it fits a light and a dark scheme.
+"""The style of every plot: SVG that takes its text colour from the page around it, so that it fits a light and a dark
+scheme.
 
 Figures are made without pyplot, so nothing is global and no display is needed.
 """
@@ -31,7 +32,8 @@ def figure(width: float, height: float, *, title: str = "", xlabel: str = "", yl
     """A figure with one styled set of axes.
 
     Args:
-        width, height: in inches; on a page only their proportion and the size of text (9 points) relative to them count.
+        width, height: in inches; on a page only their proportion and the size of text (9 points) relative to them
+            count.
         title, xlabel, ylabel: texts.
     """
     from matplotlib import rc_context
@@ -70,7 +72,8 @@ def to_svg(figure: Figure, alt: str) -> str:
     from matplotlib import rc_context
 
     file = io.StringIO()
-    # Ids are hashes of their element and this salt: equal figures give equal bytes, and two figures on a page have no id in common.
+    # Ids are hashes of their element and this salt: equal figures give equal bytes, and two figures on a page have no
+    # id in common.
     with rc_context(_STYLE | {"svg.hashsalt": alt}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing")  # the browser will have a font for it
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})

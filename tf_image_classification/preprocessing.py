@@ -1,11 +1,12 @@
 """Encoded image -> network input, for training and for serving, as the pretrained networks expect it.
 
-Three kinds, named by a network's `preprocessing`: `inception` (random crop of 5-100 % of the image, values in [-1, 1]), `vgg` (short side
-scaled, random crop, mean colour subtracted) and `unit` (resized only, values in [-1, 1]). Source of the first two: the preprocessing
-with which slim's weights were trained. Resizing is TensorFlow 1's bilinear (corners not aligned, no half-pixel centres), as those
-weights saw it.
+Three kinds, named by a network's `preprocessing`: `inception` (random crop of 5-100 % of the image, values in [-1, 1]),
+`vgg` (short side scaled, random crop, mean colour subtracted) and `unit` (resized only, values in [-1, 1]). Source of
+the first two: the preprocessing with which slim's weights were trained. Resizing is TensorFlow 1's bilinear (corners
+not aligned, no half-pixel centres), as those weights saw it.
 
-Random choices come from stateless ops on a seed per image, so that a training can be repeated and continued bit for bit.
+Random choices come from stateless ops on a seed per image, so that a training can be repeated and continued bit for
+bit.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ PreprocFn = Callable[..., tf.Tensor]
 VGG_MEAN_RGB = (123.68, 116.78, 103.94)
 _VGG_SIDE, _VGG_SIDE_MAX, _VGG_CROP = 256, 512, 224
 _INCEPTION_EVAL_CROP = 0.875
-# A crop that is at least twice, four or eight times as large as the network's input is decoded at that fraction of its size.
+# A crop that is at least twice, four or eight times as large as the network's input is decoded at that fraction of its
+# size.
 _JPEG_RATIOS = (1, 2, 4, 8)
 
 
@@ -47,8 +49,8 @@ def decode_whole(encoded: tf.Tensor, width: int, height: int, seed: tf.Tensor) -
 def decode_random_crop(encoded: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
     """Decodes only a random part of the image: 5-100 % of its area, aspect ratio 3/4 to 4/3.
 
-    Of a JPEG, only the blocks under the part are transformed, at 1/2, 1/4 or 1/8 of the size where the part is that much larger
-    than what the network takes.
+    Of a JPEG, only the blocks under the part are transformed, at 1/2, 1/4 or 1/8 of the size where the part is that
+    much larger than what the network takes.
 
     Args:
         encoded: string [], JPEG or PNG.
@@ -107,7 +109,9 @@ def resize(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     Returns:
         float32 [height, width, 3], in the units of `image`.
     """
-    resized = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=[height, width], align_corners=False, half_pixel_centers=False)
+    resized = tf.raw_ops.ResizeBilinear(
+        images=image[tf.newaxis], size=[height, width], align_corners=False, half_pixel_centers=False
+    )
     return tf.ensure_shape(resized[0], [height, width, 3])
 
 
@@ -117,7 +121,8 @@ def unit(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
 
 
 def inception_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
-    """Random flip, brightness (by up to 32/255) and saturation (0.5 to 1.5 times) of what `decode_random_crop` returned.
+    """Random flip, brightness (by up to 32/255) and saturation (0.5 to 1.5 times) of what `decode_random_crop`
+    returned.
 
     Args:
         image: uint8 [h, w, 3].
@@ -176,12 +181,17 @@ def vgg_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     return _crop_after_scaling(image, width, height, tf.constant(_VGG_SIDE), half, half) - tf.constant(VGG_MEAN_RGB)
 
 
-def _crop_after_scaling(image: tf.Tensor, width: int, height: int, side: tf.Tensor, x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-    """The window at (x, y), each 0 to 1, of the image scaled to a short side of `side` (given for a 224-pixel input)."""
+def _crop_after_scaling(
+    image: tf.Tensor, width: int, height: int, side: tf.Tensor, x: tf.Tensor, y: tf.Tensor
+) -> tf.Tensor:
+    """The window at (x, y), each 0 to 1, of the image scaled to a short side of `side` (given for a 224-pixel
+    input)."""
     shape = tf.cast(tf.shape(image)[:2], tf.float32)
     short = tf.cast(side, tf.float32) * (max(width, height) / _VGG_CROP)
     scaled = tf.maximum(tf.cast(tf.round(shape * short / tf.reduce_min(shape)), tf.int32), [height, width])
-    image = tf.raw_ops.ResizeBilinear(images=image[tf.newaxis], size=scaled, align_corners=False, half_pixel_centers=False)[0]
+    image = tf.raw_ops.ResizeBilinear(
+        images=image[tf.newaxis], size=scaled, align_corners=False, half_pixel_centers=False
+    )[0]
     room = tf.cast(scaled - [height, width] + 1, tf.float32)
     begin = tf.minimum(tf.cast(tf.stack([y, x]) * room, tf.int32), scaled - [height, width])
     return tf.ensure_shape(tf.slice(image, [begin[0], begin[1], 0], [height, width, 3]), [height, width, 3])
@@ -190,7 +200,8 @@ def _crop_after_scaling(image: tf.Tensor, width: int, height: int, side: tf.Tens
 def _saturate(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     """Multiplies HSV saturation, like tf.image.adjust_saturation, without going through hue.
 
-    With hue and value v kept, a channel c becomes v - f * (v - c); f is limited to what makes the smallest channel zero.
+    With hue and value v kept, a channel c becomes v - f * (v - c); f is limited to what makes the smallest channel
+    zero.
     """
     red, green, blue = tf.unstack(image, axis=-1)
     value = tf.maximum(tf.maximum(red, green), blue)

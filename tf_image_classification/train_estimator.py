@@ -1,6 +1,7 @@
 """Step 2, the core of the framework: train_and_evaluate, the main training flow.
 
-    python -m tf_image_classification.train_estimator --train_metadata 'data/train*' --eval_metadata 'data/eval*' --model_dir models ...
+    python -m tf_image_classification.train_estimator --train_metadata 'data/train*' --eval_metadata 'data/eval*'
+    --model_dir models ...
 
 or, for an EstimatorSpec of your own, `train_estimator.run(MyEstimator)` in its script, which then takes the same flags.
 """
@@ -18,18 +19,18 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tf_image_classification import command_line, storage
 from tf_image_classification import flags as flag_table
+from tf_image_classification.data.manifest import EVAL, TRAIN
 from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.flags import Flags
-from tf_image_classification.history import History
-from tf_image_classification.manifest import EVAL, TRAIN
+from tf_image_classification.training.history import History
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from tf_image_classification.data.manifest import Manifest
     from tf_image_classification.estimator_specs import EstimatorSpec
-    from tf_image_classification.manifest import Manifest
-    from tf_image_classification.training_folder import TrainingFolder
+    from tf_image_classification.training.folder import TrainingFolder
 
 _log = logging.getLogger(__name__)
 
@@ -66,14 +67,15 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None = None) -> None:
     flags = _parse(argv)
 
-    from tf_image_classification import sources
+    from tf_image_classification.data import sources
 
     for metadata in (flags.train_metadata, flags.eval_metadata):
         if metadata:
             sources.expand(metadata)  # says what is missing before TensorFlow takes its seconds to load
 
-    from tf_image_classification import dataset, distribution, estimator_specs
+    from tf_image_classification import dataset, estimator_specs
     from tf_image_classification.checkpoints import locate, state
+    from tf_image_classification.training import distribution
 
     if flags.model_dir is None:
         import tempfile
@@ -81,7 +83,9 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         flags.model_dir = tempfile.mkdtemp(prefix="model-")
         _log.warning("--model_dir is not set: using the temporary folder %s", flags.model_dir)
     flags.model_dir = distribution.trial_dir(flags.model_dir)
-    spec = estimator_specs.instantiate(spec_class) if spec_class else estimator_specs.load(flags.estimator, flags.packages)
+    spec = (
+        estimator_specs.instantiate(spec_class) if spec_class else estimator_specs.load(flags.estimator, flags.packages)
+    )
     if isinstance(spec, estimator_specs.BuiltInEstimator):
         flag_table.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and state.latest(flags.model_dir) is None:
@@ -102,7 +106,8 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
 def _parse(argv: Sequence[str] | None) -> Flags:
     parser = command_line.Parser(
-        "train_estimator", "Trains an image classifier, from scratch, from a pretrained checkpoint, or from where it was interrupted."
+        "train_estimator",
+        "Trains an image classifier, from scratch, from a pretrained checkpoint, or from where it was interrupted.",
     )
     table = flag_table.of_command(flag_table.TRAIN)
     parser.add_flags(table, required=["train_metadata"])
@@ -124,25 +129,34 @@ def train_and_evaluate(
         checkpoint_version: identifies what lies at --checkpoint_path; goes into model.json.
 
     Raises:
-        UserError: of the kind that tells what is wrong with flags, data or checkpoint, or that the loss is not a number.
+        UserError: of the kind that tells what is wrong with flags, data or checkpoint, or that the loss is not a
+            number.
     """
     import keras
     import tensorflow as tf
 
-    from tf_image_classification import bucket_shards, checkpoints, dataset, hooks, training_folder
+    from tf_image_classification import checkpoints, dataset, hooks
+    from tf_image_classification.data import bucket_shards
+    from tf_image_classification.training import folder as training_folder
 
     spec.flags = flags
     spec.take_tasks(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
-    # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from one.
+    # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
+    # one.
     keras.utils.clear_session()
     if flags.seed is not None:
         keras.utils.set_random_seed(flags.seed)
     with training_folder.opened(flags.model_dir) as folder, bucket_shards.failures_named():
         made = _make(spec, data, flags)
-        state = checkpoints.training_checkpoint(made.model, made.optimizer, made.global_step, {"data_seed": made.data_seed})
+        state = checkpoints.training_checkpoint(
+            made.model, made.optimizer, made.global_step, {"data_seed": made.data_seed}
+        )
         manager = tf.train.CheckpointManager(
-            state, folder.local, max_to_keep=training_folder.CHECKPOINTS_KEPT, checkpoint_name=training_folder.CHECKPOINT_NAME
+            state,
+            folder.local,
+            max_to_keep=training_folder.CHECKPOINTS_KEPT,
+            checkpoint_name=training_folder.CHECKPOINT_NAME,
         )
         warm_start = hooks.load_checkpoint(made.model, manager, folder, flags, checkpoint_version)
         start = int(made.global_step)
@@ -178,7 +192,8 @@ def _make(spec: EstimatorSpec, data: Manifest, flags: Flags) -> _Made:
     import keras
     import tensorflow as tf
 
-    from tf_image_classification import checkpoints, distribution, optimizers
+    from tf_image_classification import checkpoints, optimizers
+    from tf_image_classification.training import distribution
 
     strategy = distribution.strategy()
     if flags.batch_size % strategy.num_replicas_in_sync:
@@ -189,12 +204,16 @@ def _make(spec: EstimatorSpec, data: Manifest, flags: Flags) -> _Made:
         )
     outputs = {entry["name"]: entry["depth"] for entry in spec.class_dict}
     examples = data.splits[TRAIN].examples
-    params = Flags(**vars(flags), outputs=outputs, num_classes=next(iter(outputs.values())), num_samples_per_epoch=examples)
+    params = Flags(
+        **vars(flags), outputs=outputs, num_classes=next(iter(outputs.values())), num_samples_per_epoch=examples
+    )
     learning_rate = optimizers.make_schedule(flags, examples)
     with strategy.scope(), _precision(flags.mixed_precision):
         model = spec.get_model_fn(flags.checkpoint_path)(params)
         if not isinstance(model, keras.Model):
-            raise EstimatorError("model_fn returns something else than a model", received=type(model).__name__, expected="a keras.Model")
+            raise EstimatorError(
+                "model_fn returns something else than a model", received=type(model).__name__, expected="a keras.Model"
+            )
         variables = checkpoints.trainable_variables(model, flags.trainable_scopes)
         optimizer = optimizers.make_optimizer(flags, learning_rate)
         if flags.mixed_precision:
@@ -221,7 +240,7 @@ def _evaluation(
     """The function that evaluates the model as it is at a step, and records what it found."""
     import tensorflow as tf
 
-    from tf_image_classification import steps
+    from tf_image_classification.training import steps
 
     input_fn = spec.input_fn(
         data,
@@ -262,7 +281,8 @@ def _train(
     """Makes the steps up to --train_steps; evaluates, on a checkpoint, every --eval_throttle_secs and at the end."""
     import tensorflow as tf
 
-    from tf_image_classification import hooks, steps
+    from tf_image_classification import hooks
+    from tf_image_classification.training import steps
 
     step = start = int(made.global_step)
     batches = spec.input_fn(

@@ -9,8 +9,8 @@ import os
 import shutil
 from typing import TYPE_CHECKING, NamedTuple
 
-from tf_image_classification import manifest as manifests
 from tf_image_classification import storage
+from tf_image_classification.data import manifest as manifests
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
@@ -23,7 +23,8 @@ _PLACEHOLDER = "{{$"  # begins what Vertex AI and kfp.local fill in, and Kubeflo
 
 
 class Outputs(NamedTuple):
-    """Where a training step's results go: the model folder, the folder of TensorBoard event files, the page of curves."""
+    """Where a training step's results go: the model folder, the folder of TensorBoard event files, the page of
+    curves."""
 
     model: str
     logs: str
@@ -33,15 +34,17 @@ class Outputs(NamedTuple):
 def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, checkpoint_version: str) -> Outcome:
     """Trains on a built data set, with checkpoints that outlive the step.
 
-    Checkpoints live in a folder named by a hash of everything that decides the training except --train_steps: equal inputs resume,
-    also with more steps; new data or new flags start afresh.
+    Checkpoints live in a folder named by a hash of everything that decides the training except --train_steps: equal
+    inputs resume, also with more steps; new data or new flags start afresh.
 
     Args:
         data_dir: what build_tfrecords wrote.
-        flags: of the train step; `model_dir` names the parent of the checkpoint folders, default `<pipeline_root>/checkpoints`.
+        flags: of the train step; `model_dir` names the parent of the checkpoint folders, default
+            `<pipeline_root>/checkpoints`.
         checkpoint_version: identifies the content at `checkpoint_path`.
     """
-    from tf_image_classification import curves, estimator_specs, train_estimator
+    from tf_image_classification import estimator_specs, train_estimator
+    from tf_image_classification.training import curves
 
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
         raise FlagError(
@@ -53,7 +56,9 @@ def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, 
     flags.model_dir = _checkpoint_dir(parent, _key(flags, data.fingerprint, checkpoint_version), flags.train_steps)
     _log.info("Checkpoints: %s", flags.model_dir)
     spec = estimator_specs.load(flags.estimator, flags.packages)
-    outcome = train_estimator.train_and_evaluate(spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version)
+    outcome = train_estimator.train_and_evaluate(
+        spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version
+    )
     with storage.replacing_dir(outputs.logs, "eval") as aside:
         _copy_events(flags.model_dir, aside)
     storage.write_text(outputs.curves, curves.page(flags.model_dir))
@@ -67,7 +72,8 @@ def _key(flags: Flags, fingerprint: str, checkpoint_version: str) -> str:
 
 
 def _checkpoint_dir(parent: str, key: str, train_steps: int) -> str:
-    """The folder of this training. One that is past `train_steps` already would hand on a model of more steps than asked for."""
+    """The folder of this training. One that is past `train_steps` already would hand on a model of more steps than
+    asked for."""
     from tf_image_classification.checkpoints import state
 
     folder = storage.join(parent, key)
@@ -77,7 +83,7 @@ def _checkpoint_dir(parent: str, key: str, train_steps: int) -> str:
 
 
 def _copy_events(model_dir: str, target: str) -> None:
-    from tf_image_classification import training_folder
+    from tf_image_classification.training import folder as training_folder
 
     with storage.temporary_dir() as aside:
         for file in storage.walk(model_dir):

@@ -33,4 +33,6 @@ def build_tfrecords(
         manifest = build_tfrecords.build(output_dir=data.path, fingerprint=fingerprint, **values)
     shutil.copyfile(f"{data.path}/statistics.html", statistics.path)
     data.metadata.update({f"{name}_examples": split.examples for name, split in manifest.splits.items()})
-    data.metadata.update({"fingerprint": fingerprint, "rejected": sum(split.rejected for split in manifest.splits.values())})
+    data.metadata.update(
+        {"fingerprint": fingerprint, "rejected": sum(split.rejected for split in manifest.splits.values())}
+    )

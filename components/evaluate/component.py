@@ -34,7 +34,8 @@ def evaluate(
     arguments = dict(locals())
     import shutil
 
-    from tf_image_classification import command_line, estimator_specs, evaluate, flags, manifest
+    from tf_image_classification import command_line, estimator_specs, evaluate, flags
+    from tf_image_classification.data import manifest
 
     with command_line.reporting_errors():
         values = flags.for_step("evaluate", arguments)
@@ -46,7 +47,11 @@ def evaluate(
             place = f"{evaluation.path}/{evaluate.CHAMPION}"
             in_service = evaluate.evaluate(champion_folder, built, place, batch_size=values.eval_batch_size)
             compared = ("accuracy", "macro_f1", "loss")
-            shown |= {f"champion_{name}": value for name, value in evaluate.kfp_metrics(in_service).items() if name in compared}
+            shown |= {
+                f"champion_{name}": value
+                for name, value in evaluate.kfp_metrics(in_service).items()
+                if name in compared
+            }
     shutil.copyfile(f"{evaluation.path}/report.html", report.path)
     # These two live in metadata; kfp's local cache still wants a file where they say they are.
     for artifact in (metrics, confusion):

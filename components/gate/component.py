@@ -28,7 +28,7 @@ def gate(
     """
     arguments = dict(locals())
     from tf_image_classification import command_line, flags
-    from tf_image_classification.evaluate import gate
+    from tf_image_classification.promotion import gate
 
     with command_line.reporting_errors():
         metrics, in_service = gate.read(evaluation.path)

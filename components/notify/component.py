@@ -12,7 +12,8 @@ def notify(status: dsl.PipelineTaskFinalStatus, destination: str, run: str):
         destination: a web address that takes JSON, or projects/P/topics/T of Pub/Sub.
         run: name of the run.
     """
-    from tf_image_classification import command_line, notify
+    from tf_image_classification import command_line
+    from tf_image_classification.promotion import notify
 
     with command_line.reporting_errors():
         notify.notify(destination, vars(status), run)

@@ -36,9 +36,9 @@ def register(
         version: name of the model in service from now on, where it is kept.
     """
     arguments = dict(locals())
-    from tf_image_classification import champion as home
     from tf_image_classification import command_line, flags, model_folder
-    from tf_image_classification.evaluate import gate
+    from tf_image_classification.promotion import champion as home
+    from tf_image_classification.promotion import gate
 
     with command_line.reporting_errors():
         values = flags.for_step("register", arguments)
@@ -60,7 +60,7 @@ def register(
                 machine_type=values.serving_machine_type,
             )
         else:
-            found = home.put_in_service(values.champion, model.path, instead_of=in_service, reason=reason, run=run)
+            found = home.promote(values.champion, model.path, instead_of=in_service, reason=reason, run=run)
     with open(registered.path, "w") as file:
         file.write(found.name)
     registered.metadata.update({"resourceName": found.name, "reason": reason})

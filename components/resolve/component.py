@@ -63,7 +63,8 @@ def resolve(
     champion_version=str,
     in_service=str,
 ):
-    """Turns the paths that the pipeline was given into concrete ones, fingerprints what lies there now, and finds the model in service.
+    """Turns the paths that the pipeline was given into concrete ones, fingerprints what lies there now, and finds the
+    model in service.
 
     It is never cached: it is cheap, and the cache keys of the later steps hold its outputs.
 
@@ -78,8 +79,9 @@ def resolve(
         in_service: name of the model in service, where it is kept; '' for none.
     """
     arguments = dict(locals())
-    from tf_image_classification import champion as home
-    from tf_image_classification import command_line, flags, resolve
+    from tf_image_classification import command_line, flags
+    from tf_image_classification.promotion import champion as home
+    from tf_image_classification.promotion import resolve
 
     with command_line.reporting_errors():
         values = flags.for_step("resolve", arguments)

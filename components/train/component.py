@@ -52,7 +52,8 @@ def train(
     checkpoint_exclude_scopes: str = "",
     # flags: end
 ):
-    """Trains from scratch, from a pretrained checkpoint, or from where an earlier attempt with the same inputs was interrupted.
+    """Trains from scratch, from a pretrained checkpoint, or from where an earlier attempt with the same inputs was
+    interrupted.
 
     Args:
         data: what build_tfrecords wrote.

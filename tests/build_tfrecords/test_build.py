@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tf_image_classification import build_tfrecords, manifest, sources, tfrecord
+from tf_image_classification import build_tfrecords
+from tf_image_classification.data import manifest, sources, tfrecord
+from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError, FlagError, UserError
-from tf_image_classification.manifest import Task
 
 
 def pictures(root: Path, classes: dict[str, int], size: int = 8) -> Path:
@@ -76,7 +77,11 @@ def test_tensorflow_reads_the_shards_by_slims_feature_names(many, tmp_path):
         for batch in records.map(lambda serialised: tf.io.parse_example(serialised, features)).as_numpy_iterator():
             for index, name in enumerate(batch["image/filename"]):
                 assert batch["image/encoded"][index] == (many / name.decode()).read_bytes()
-                assert batch["image/class/text"][index] == [b"cat", b"dog"][batch["image/class/label"][index]] == name.split(b"/")[0]
+                assert (
+                    batch["image/class/text"][index]
+                    == [b"cat", b"dog"][batch["image/class/label"][index]]
+                    == name.split(b"/")[0]
+                )
                 assert (batch["image/height"][index], batch["image/width"][index]) == (8, 8)
                 assert batch["image/format"][index] == b"png"
                 seen.append(name.decode())
@@ -88,7 +93,9 @@ def test_tensorflow_reads_the_shards_by_slims_feature_names(many, tmp_path):
 def test_shards_are_named_counted_and_within_their_sizes(many, tmp_path):
     data = build_tfrecords.build(str(many), str(tmp_path / "data"), shard_bytes=20_000)
     shards = data.splits["train"].shards
-    assert [shard.path for shard in shards] == [f"train-{index:05}-of-{len(shards):05}.tfrecord" for index in range(len(shards))]
+    assert [shard.path for shard in shards] == [
+        f"train-{index:05}-of-{len(shards):05}.tfrecord" for index in range(len(shards))
+    ]
     for shard in shards:
         path = str(tmp_path / "data" / shard.path)
         assert 20_000 <= shard.bytes == os.path.getsize(path) < 40_000
@@ -128,7 +135,10 @@ def test_adding_images_moves_none_to_the_other_side(tmp_path):
 
 
 def test_eval_metadata_leaves_all_training_images_to_training(tmp_path):
-    train, held_out = pictures(tmp_path / "train", {"cat": 10, "dog": 10}), pictures(tmp_path / "eval", {"dog": 3, "owl": 2})
+    train, held_out = (
+        pictures(tmp_path / "train", {"cat": 10, "dog": 10}),
+        pictures(tmp_path / "eval", {"dog": 3, "owl": 2}),
+    )
     data = build_tfrecords.build(str(train), str(tmp_path / "data"), eval_metadata=str(held_out))
     assert (data.splits["train"].examples, data.splits["eval"].examples) == (20, 3)
     assert data.rejected_reasons == {"label owl is not in labels": 2}
@@ -201,8 +211,16 @@ def test_pipes_folders_and_dangling_links_are_rejected_not_waited_for(tmp_path):
     ("classes", "options", "problem"),
     [
         ({"cat": 40}, {}, "single class"),
-        ({"cat": 3, "dog": 3}, {"eval_fraction": 0.001}, "No image falls on the evaluation side.*Raise --eval_fraction"),
-        ({"cat": 40, "dog": 40, "owl": 1}, {"eval_fraction": 0.9999}, "classes have no training image.*owl|No training image"),
+        (
+            {"cat": 3, "dog": 3},
+            {"eval_fraction": 0.001},
+            "No image falls on the evaluation side.*Raise --eval_fraction",
+        ),
+        (
+            {"cat": 40, "dog": 40, "owl": 1},
+            {"eval_fraction": 0.9999},
+            "classes have no training image.*owl|No training image",
+        ),
     ],
 )
 def test_data_that_nothing_can_be_learned_from_is_an_error_that_says_why(tmp_path, classes, options, problem):
@@ -217,14 +235,18 @@ def test_a_class_that_loses_its_last_training_image_to_damage_is_an_error(tmp_pa
     for path in (root / "dog").iterdir():
         path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(DataError, match=r"1 of 2 classes have no training image\. Received: dog"):
-        build_tfrecords.build(str(root), str(tmp_path / "data"), eval_metadata=str(pictures(tmp_path / "eval", {"cat": 2, "dog": 2})))
+        build_tfrecords.build(
+            str(root), str(tmp_path / "data"), eval_metadata=str(pictures(tmp_path / "eval", {"cat": 2, "dog": 2}))
+        )
     assert not (tmp_path / "data").exists()
 
 
 def test_when_nothing_is_left_the_most_frequent_reasons_are_told(tmp_path):
     (tmp_path / "images.csv").write_text("a.jpg,cat\nb.jpg,dog\n../c.jpg,dog\n")
     with pytest.raises(DataError, match="2 x file not found; 1 x outside image_root"):
-        build_tfrecords.build(str(tmp_path / "images.csv"), str(tmp_path / "data"), eval_metadata=str(tmp_path / "images.csv"))
+        build_tfrecords.build(
+            str(tmp_path / "images.csv"), str(tmp_path / "data"), eval_metadata=str(tmp_path / "images.csv")
+        )
 
 
 def test_an_evaluation_side_alone_takes_the_models_labels(tmp_path):
@@ -349,7 +371,9 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
             f"build({str(root)!r}, {str(tmp_path / 'data')!r}, workers=2)\n"
             "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
         )
-        peaks.append(int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout))
+        peaks.append(
+            int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
+        )
     assert peaks[1] < 1.1 * peaks[0]
 
 
@@ -368,9 +392,17 @@ def test_the_command_prints_its_folder_and_exits_with_0(tmp_path):
     [
         (["--output_dir", "out"], 2, "--train_metadata is required"),
         (["--train_metadata", "nothing*", "--output_dir", "out"], 2, "nothing*"),
-        (["--train_metadata", "nothing.csv", "--output_dir", "out"], 2, "The CSV does not exist. Received: nothing.csv"),
+        (
+            ["--train_metadata", "nothing.csv", "--output_dir", "out"],
+            2,
+            "The CSV does not exist. Received: nothing.csv",
+        ),
         (["--train_metadata", "photos", "--output_dir", "/proc/out"], 2, "Cannot write to /proc/out"),
-        (["--train_metadata", "photos", "--output_dir", "out", "--labels_file", "none.txt"], 2, "The labels file does not exist"),
+        (
+            ["--train_metadata", "photos", "--output_dir", "out", "--labels_file", "none.txt"],
+            2,
+            "The labels file does not exist",
+        ),
         (["--train_metadata", "photos", "--output_dir", "out", "--eval_fraction", "1"], 2, "--eval_fraction"),
         (["--train_metadata", "one-class", "--output_dir", "out"], 1, "single class"),
     ],

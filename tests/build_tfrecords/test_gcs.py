@@ -11,7 +11,8 @@ from PIL import Image
 
 from tests.standin import bucket as standin
 from tests.standin.faults import Fault
-from tf_image_classification import build_tfrecords, manifest, sources, storage, tfrecord
+from tf_image_classification import build_tfrecords, storage
+from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.errors import FlagError
 
 BUCKET = "gs://photos"
@@ -33,7 +34,9 @@ def fill() -> None:
             storage.write_bytes(f"{BUCKET}/images/{label}/{number}.png", file.getvalue())
     storage.write_text(f"{BUCKET}/images/cat/notes.txt", "no image")
     lines = [f"{label}/{number}.png,{label}" for label in ("cat", "dog") for number in range(15)]
-    storage.write_text(f"{BUCKET}/images.csv", "\n".join([*lines, "gs://photos/images/dog/none.png,dog", "gs://other/dog.png,dog"]))
+    storage.write_text(
+        f"{BUCKET}/images.csv", "\n".join([*lines, "gs://photos/images/dog/none.png,dog", "gs://other/dog.png,dog"])
+    )
 
 
 def test_a_folder_in_a_bucket_becomes_a_data_set_in_a_bucket(bucket, tmp_path):
@@ -88,15 +91,24 @@ def test_shards_in_a_bucket_are_checked_and_listed(bucket, tmp_path):
 
 
 def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
-    before = sources.fingerprint(f"{bucket}/images"), sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images")
+    before = (
+        sources.fingerprint(f"{bucket}/images"),
+        sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+    )
     image = storage.read_bytes(f"{bucket}/images/dog/1.png")
     storage.write_bytes(f"{bucket}/images/cat/0.png", image)
-    after = sources.fingerprint(f"{bucket}/images"), sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images")
+    after = (
+        sources.fingerprint(f"{bucket}/images"),
+        sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+    )
     assert all(old != new for old, new in zip(before, after, strict=True))
 
 
 def test_a_data_set_is_not_written_into_the_images_it_is_made_of_nor_over_something_else(bucket):
-    for place, problem in ((f"{bucket}/images/data", "lies in the data"), (f"{bucket}/images", "would replace|holds something else")):
+    for place, problem in (
+        (f"{bucket}/images/data", "lies in the data"),
+        (f"{bucket}/images", "would replace|holds something else"),
+    ):
         with pytest.raises(FlagError, match=problem):
             build_tfrecords.build(f"{bucket}/images", place)
     assert sum(1 for _ in storage.walk(f"{bucket}/images")) == 31

@@ -12,8 +12,10 @@ from PIL import Image
 
 from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault, Weather
-from tf_image_classification import build_tfrecords, gcs, gcs_requests, manifest, sources, storage, tfrecord
+from tf_image_classification import build_tfrecords, storage
+from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.errors import UserError
+from tf_image_classification.storage import gcs, gcs_requests
 
 IMAGES = 240
 OUTPUT = "gs://bucket/data"
@@ -72,14 +74,17 @@ def test_a_data_set_is_replaced_in_bad_weather_without_a_half_being_seen(service
 
 
 def assert_never_half(service: Buckets, began: int) -> None:
-    """Replays everything that was visible: each file came whole, and a manifest was there only with all the files of its data set."""
+    """Replays everything that was visible: each file came whole, and a manifest was there only with all the files of
+    its data set."""
     marker = f"{OUTPUT}/manifest.json"
     whole: dict[str, str] = {}  # what lay around the manifest when it came
     visible: dict[str, str] = {}
     for change in service.changes[began:]:
         if not change.path.startswith(OUTPUT) or change.path.endswith(".unfinished"):
             continue
-        assert change.path == marker or marker not in visible, "a file came or went while the manifest said that all were there"
+        assert change.path == marker or marker not in visible, (
+            "a file came or went while the manifest said that all were there"
+        )
         if change.crc32c:
             assert change.path not in visible, "a file was written twice"
             visible[change.path] = change.crc32c
@@ -89,7 +94,11 @@ def assert_never_half(service: Buckets, began: int) -> None:
             whole = dict(visible)
     assert visible == whole
     data = manifest.read(OUTPUT)
-    shards = {path: shard for split in data.splits for path, shard in zip(data.shard_paths(split), data.splits[split].shards, strict=True)}
+    shards = {
+        path: shard
+        for split in data.splits
+        for path, shard in zip(data.shard_paths(split), data.splits[split].shards, strict=True)
+    }
     assert shards.keys() == {path for path in visible if ".tfrecord" in path}
     for path, shard in shards.items():
         assert base64.b64decode(visible[path]).hex() == shard.crc32c

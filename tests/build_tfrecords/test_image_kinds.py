@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tf_image_classification import build_tfrecords, manifest, tfrecord
+from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords import images
+from tf_image_classification.data import manifest, tfrecord
 
 AS_IT_IS = "goes in byte for byte"
 TO_JPEG = "re-encoded as JPEG"
@@ -69,9 +70,14 @@ def encode(picture: Image.Image, image_format: str, **options: object) -> bytes:
 def png_of_16_bit_colour() -> bytes:
     """Pillow does not write it."""
     rows = b"".join(
-        b"\0" + b"".join(struct.pack(">H", band * 257) for x in range(WIDTH) for band in colour().getpixel((x, y))) for y in range(HEIGHT)
+        b"\0" + b"".join(struct.pack(">H", band * 257) for x in range(WIDTH) for band in colour().getpixel((x, y)))
+        for y in range(HEIGHT)
     )
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows)),
+        (b"IEND", b""),
+    ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
@@ -96,7 +102,8 @@ def animation(image_format: str, **options: object) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table: what an image is, what becomes of it; and, for the test, a file, its name and what it should look like."""
+    """A row of the table: what an image is, what becomes of it; and, for the test, a file, its name and what it should
+    look like."""
 
     name: str
     outcome: str
@@ -114,9 +121,21 @@ KINDS = (
     Kind("baseline JPEG", AS_IT_IS, jpeg, "baseline.jpg", colour),
     Kind("progressive JPEG", AS_IT_IS, lambda: jpeg(progressive=True), "progressive.jpg", colour),
     Kind("grey JPEG", AS_IT_IS, lambda: encode(grey(), "JPEG", quality=95), "grey.jpg", grey),
-    Kind("CMYK JPEG", TO_JPEG, lambda: encode(colour().convert("CMYK"), "JPEG", quality=95, subsampling=0), "cmyk.jpg", colour),
+    Kind(
+        "CMYK JPEG",
+        TO_JPEG,
+        lambda: encode(colour().convert("CMYK"), "JPEG", quality=95, subsampling=0),
+        "cmyk.jpg",
+        colour,
+    ),
     Kind("JPEG turned by EXIF", TO_JPEG + ", upright", lambda: turned_jpeg(6), "turned.jpg", colour),
-    Kind("JPEG with further pictures (MPO)", AS_IT_IS, lambda: animation("MPO", quality=95, subsampling=0), "several.jpg", colour),
+    Kind(
+        "JPEG with further pictures (MPO)",
+        AS_IT_IS,
+        lambda: animation("MPO", quality=95, subsampling=0),
+        "several.jpg",
+        colour,
+    ),
     Kind("JPEG named .png", AS_IT_IS, jpeg, "jpeg.png", colour),
     Kind("PNG named .jpg", AS_IT_IS, lambda: encode(colour(), "PNG"), "png.jpg", colour),
     Kind("8-bit RGB PNG", AS_IT_IS, lambda: encode(colour(), "PNG"), "rgb.png", colour),
@@ -125,33 +144,78 @@ KINDS = (
     Kind("16-bit grey PNG", TO_PNG + ", scaled to 8 bits", lambda: encode(deep_grey(), "PNG"), "deep-grey.png", grey),
     Kind("16-bit RGB PNG", TO_PNG + ", scaled to 8 bits", png_of_16_bit_colour, "deep.png", colour),
     Kind("palette PNG", TO_PNG, lambda: encode(colour().quantize(16), "PNG"), "palette.png", colour),
-    Kind("PNG with alpha", TO_PNG + ", on white", lambda: encode(half_transparent("RGBA"), "PNG"), "alpha.png", on_white),
-    Kind("palette PNG with transparency", TO_PNG + ", on white", palette_with_transparency, "transparent.png", on_white),
+    Kind(
+        "PNG with alpha", TO_PNG + ", on white", lambda: encode(half_transparent("RGBA"), "PNG"), "alpha.png", on_white
+    ),
+    Kind(
+        "palette PNG with transparency", TO_PNG + ", on white", palette_with_transparency, "transparent.png", on_white
+    ),
     Kind("animated GIF", TO_PNG + ", first frame", lambda: animation("GIF"), "animated.gif", colour),
     Kind("lossy WebP", TO_JPEG, lambda: encode(colour(), "WEBP", quality=95), "lossy.webp", colour),
     Kind("lossless WebP", TO_PNG, lambda: encode(colour(), "WEBP", lossless=True), "lossless.webp", colour),
     Kind(
-        "animated WebP", TO_JPEG + " or PNG, like a still one, first frame", lambda: animation("WEBP", quality=95), "animated.webp", colour
+        "animated WebP",
+        TO_JPEG + " or PNG, like a still one, first frame",
+        lambda: animation("WEBP", quality=95),
+        "animated.webp",
+        colour,
     ),
     Kind("BMP", TO_PNG, lambda: encode(colour(), "BMP"), "picture.bmp", colour),
     Kind("TIFF", TO_PNG, lambda: encode(colour(), "TIFF", compression="tiff_lzw"), "picture.tif", colour),
-    Kind("TIFF that holds a JPEG", TO_JPEG, lambda: encode(colour(), "TIFF", compression="jpeg", quality=95), "jpeg.tif", colour),
+    Kind(
+        "TIFF that holds a JPEG",
+        TO_JPEG,
+        lambda: encode(colour(), "TIFF", compression="jpeg", quality=95),
+        "jpeg.tif",
+        colour,
+    ),
     Kind("AVIF", TO_JPEG, lambda: encode(colour(), "AVIF", quality=95), "picture.avif", colour),
     Kind("PPM", TO_PNG, lambda: encode(colour(), "PPM"), "picture.ppm", colour),
     Kind(
-        "1x1 pixel", AS_IT_IS, lambda: encode(Image.new("RGB", (1, 1), "teal"), "PNG"), "tiny.png", lambda: Image.new("RGB", (1, 1), "teal")
+        "1x1 pixel",
+        AS_IT_IS,
+        lambda: encode(Image.new("RGB", (1, 1), "teal"), "PNG"),
+        "tiny.png",
+        lambda: Image.new("RGB", (1, 1), "teal"),
     ),
-    Kind("20 megapixels", AS_IT_IS, lambda: encode(colour(5480, 3650), "JPEG", quality=95), "large.jpg", lambda: colour(5480, 3650)),
-    Kind("TIFF of floating-point numbers", "rejected: floating-point pixels", lambda: encode(grey().convert("F"), "TIFF"), "float.tif"),
+    Kind(
+        "20 megapixels",
+        AS_IT_IS,
+        lambda: encode(colour(5480, 3650), "JPEG", quality=95),
+        "large.jpg",
+        lambda: colour(5480, 3650),
+    ),
+    Kind(
+        "TIFF of floating-point numbers",
+        "rejected: floating-point pixels",
+        lambda: encode(grey().convert("F"), "TIFF"),
+        "float.tif",
+    ),
     Kind("truncated", "rejected: truncated image", lambda: jpeg()[:-40], "truncated.jpg"),
     Kind("without its end marker", "rejected: truncated image", lambda: jpeg()[:-2], "endless.jpg"),
-    Kind("damaged", "rejected: corrupt image", lambda: encode(colour(), "PNG").replace(b"IDAT", b"IDAT\0", 1), "damaged.png"),
+    Kind(
+        "damaged",
+        "rejected: corrupt image",
+        lambda: encode(colour(), "PNG").replace(b"IDAT", b"IDAT\0", 1),
+        "damaged.png",
+    ),
     Kind("empty", "rejected: empty file", lambda: b"", "empty.jpg"),
     Kind("not an image", "rejected: not an image", lambda: b"Dear reader, this is text.\n", "text.jpg"),
     Kind("a CSV line whose file is missing", "rejected: file not found", None, "missing.jpg"),
-    Kind("a CSV line whose label is not in labels.txt", "rejected: label seven is not in labels", jpeg, "seven.jpg", label="seven"),
+    Kind(
+        "a CSV line whose label is not in labels.txt",
+        "rejected: label seven is not in labels",
+        jpeg,
+        "seven.jpg",
+        label="seven",
+    ),
     Kind("a CSV line outside --image_root", "rejected: outside image_root", jpeg, "../outside.jpg"),
-    Kind("a CSV line that says the same as an earlier one", "rejected: duplicate of an earlier entry", None, "baseline.jpg"),
+    Kind(
+        "a CSV line that says the same as an earlier one",
+        "rejected: duplicate of an earlier entry",
+        None,
+        "baseline.jpg",
+    ),
 )
 
 NAMES = [kind.name for kind in KINDS]
@@ -222,14 +286,19 @@ def test_is_rejected_with_its_reason(kind: Kind, built: Built) -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [kind for kind in KINDS if kind.outcome == AS_IT_IS and kind.file != "large.jpg"], ids=lambda kind: kind.name
+    "kind",
+    [kind for kind in KINDS if kind.outcome == AS_IT_IS and kind.file != "large.jpg"],
+    ids=lambda kind: kind.name,
 )
 def test_a_damaged_image_is_rejected_or_tensorflow_reads_it(kind: Kind) -> None:
     import tensorflow as tf
 
     whole = kind.make()
     dice = random.Random(kind.name)
-    cut = [whole[:length] for length in (*range(len(whole) - 12, len(whole)), *dice.sample(range(len(whole)), min(len(whole), 40)))]
+    cut = [
+        whole[:length]
+        for length in (*range(len(whole) - 12, len(whole)), *dice.sample(range(len(whole)), min(len(whole), 40)))
+    ]
     flipped = []
     for _ in range(150):
         damaged = bytearray(whole)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tf_image_classification import build_tfrecords, manifest, tfrecord
+from tf_image_classification import build_tfrecords
+from tf_image_classification.data import manifest, tfrecord
+from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError
-from tf_image_classification.manifest import Task
 
 CAT_DOG = ("cat", "dog")
 
@@ -38,7 +39,9 @@ def write(path: Path, examples: Sequence[dict[str, tfrecord.FeatureValue]], *, z
     return str(path)
 
 
-def build(tmp_path: Path, train: Sequence[dict], evaluation: Sequence[dict] | None = None, **options: object) -> manifest.Manifest:
+def build(
+    tmp_path: Path, train: Sequence[dict], evaluation: Sequence[dict] | None = None, **options: object
+) -> manifest.Manifest:
     paths = [write(tmp_path / name, examples) for name, examples in (("train", train), ("eval", evaluation or train))]
     return build_tfrecords.build(paths[0], str(tmp_path / "data"), eval_metadata=paths[1], **options)
 
@@ -82,11 +85,23 @@ def test_several_floats_are_several_tasks_and_fractions_a_regression(tmp_path):
 
 
 def test_tasks_of_built_shards_are_told_by_their_feature_names(tmp_path):
-    example = {"image/encoded": picture(), "image/class/age/label": 0, "image/class/gender/label": 1, "image/class/gender/text": b"m"}
+    example = {
+        "image/encoded": picture(),
+        "image/class/age/label": 0,
+        "image/class/gender/label": 1,
+        "image/class/gender/text": b"m",
+    }
     data = build(
-        tmp_path, [example, {**example, "image/class/age/label": 1, "image/class/gender/label": 0, "image/class/gender/text": b"f"}]
+        tmp_path,
+        [
+            example,
+            {**example, "image/class/age/label": 1, "image/class/gender/label": 0, "image/class/gender/text": b"f"},
+        ],
     )
-    assert data.tasks == (Task("age", ("0", "1"), "image/class/age/label"), Task("gender", ("f", "m"), "image/class/gender/label"))
+    assert data.tasks == (
+        Task("age", ("0", "1"), "image/class/age/label"),
+        Task("gender", ("f", "m"), "image/class/gender/label"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -97,7 +112,10 @@ def test_tasks_of_built_shards_are_told_by_their_feature_names(tmp_path):
         ([slim(0), slim(1) | {"image/encoded": picture()[:-20]}], "truncated image.*record 1"),
         ([slim(0), {"something": 1}], "its features are something.*record 1"),
         ([slim(0, "cat"), slim(0, "dog")], "it calls class 0 dog, an earlier one cat"),
-        ([original(age=1.0), original(age=1.0, gender=1.0)], "its labels are age, gender, those of the first record age"),
+        (
+            [original(age=1.0), original(age=1.0, gender=1.0)],
+            "its labels are age, gender, those of the first record age",
+        ),
         ([original(age=-1.0), original(age=1.0)], "without a label"),
         ([], "no examples"),
         ([slim(0), slim(0)], "single class"),
@@ -175,7 +193,10 @@ def test_images_and_built_shards_are_the_two_sides_if_their_labels_agree(tmp_pat
 
 
 def test_images_and_the_originals_schema_are_not_mixed(tmp_path):
-    photos, shards = folder_of_images(tmp_path / "photos"), write(tmp_path / "old.gz", [original(x=0.0), original(x=1.0)], zipped=True)
+    photos, shards = (
+        folder_of_images(tmp_path / "photos"),
+        write(tmp_path / "old.gz", [original(x=0.0), original(x=1.0)], zipped=True),
+    )
     for train, evaluation in ((photos, shards), (shards, photos)):
         with pytest.raises(DataError, match="One side is images, the other TFRecords with other features"):
             build_tfrecords.build(train, str(tmp_path / "data"), eval_metadata=evaluation)

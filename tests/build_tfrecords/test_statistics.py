@@ -19,7 +19,9 @@ def page(tmp_path_factory) -> str:
     for value, name in enumerate(names):
         (root / name).mkdir()
         for number in range(12):
-            Image.new("RGB", (40 + value, 20), (value, number, 0)).save(root / name / f"{number}.{'bmp' if number == 0 else 'jpg'}")
+            Image.new("RGB", (40 + value, 20), (value, number, 0)).save(
+                root / name / f"{number}.{'bmp' if number == 0 else 'jpg'}"
+            )
         for number in range(3):
             (root / name / f"damaged {number}").write_text("no image")
     build_tfrecords.build(str(root), str(root.parent / "data"), eval_metadata=str(root))

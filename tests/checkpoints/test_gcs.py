@@ -19,7 +19,8 @@ OTHERS = 40  # four pages of a listing
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[standin.Buckets]:
-    """A bucket that holds a folder of checkpoints, a V1 file and a model folder, and beside each of them many other things."""
+    """A bucket that holds a folder of checkpoints, a V1 file and a model folder, and beside each of them many other
+    things."""
     patch = pytest.MonkeyPatch()
     with standin.Buckets("bucket", page_size=10) as service:
         patch.setenv("STORAGE_EMULATOR_HOST", service.url)
@@ -31,7 +32,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[standin.Bucket
         for _ in range(2):
             state.save(str(folder / "saved" / "ckpt"))
         (folder / "slim").mkdir()
-        save_by_name({name: variable.numpy() for name, variable in nets.scoped_names(model).items()}, folder / "slim" / "v1.ckpt", V1)
+        save_by_name(
+            {name: variable.numpy() for name, variable in nets.scoped_names(model).items()},
+            folder / "slim" / "v1.ckpt",
+            V1,
+        )
         for place in ("exported", "saved", "slim"):
             for number in range(OTHERS):
                 (folder / place / f"other-{number}.txt").write_text("beside it")
@@ -68,7 +73,9 @@ def test_a_checkpoint_on_gs_is_found_and_loaded(path: str, found: str, bucket: s
 
 
 def test_a_checkpoint_that_is_not_on_gs_is_an_error_that_names_what_is(bucket: str) -> None:
-    with pytest.raises(CheckpointError, match=r"gs://bucket/all/saved/ckpt-9\. .*Beside it there is gs://bucket/all/saved/ckpt-1"):
+    with pytest.raises(
+        CheckpointError, match=r"gs://bucket/all/saved/ckpt-9\. .*Beside it there is gs://bucket/all/saved/ckpt-1"
+    ):
         checkpoints.warm_start(small(), f"{bucket}/saved/ckpt-9", None)
 
 

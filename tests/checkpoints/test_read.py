@@ -29,7 +29,8 @@ def values(model: keras.Model) -> dict[str, np.ndarray]:
 
 
 def save_slim(values: dict[str, np.ndarray], prefix: Path, version: int) -> str:
-    """Saves a slim checkpoint, as TensorFlow 1 wrote them: variables by name, and what else training left in the file."""
+    """Saves a slim checkpoint, as TensorFlow 1 wrote them: variables by name, and what else training left in the
+    file."""
     extras = {
         "global_step": np.int64(7),
         "Small/mean_rgb": np.zeros(3, np.float32),
@@ -47,7 +48,9 @@ def save_slim(values: dict[str, np.ndarray], prefix: Path, version: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory, model: keras.Model, values: dict[str, np.ndarray]) -> dict[str, str]:
+def saved(
+    tmp_path_factory: pytest.TempPathFactory, model: keras.Model, values: dict[str, np.ndarray]
+) -> dict[str, str]:
     """The same weights in every kind of checkpoint."""
     folder = tmp_path_factory.mktemp("checkpoints")
     for name in ("v1", "v2", "training", "exported", "whole", "alone"):
@@ -55,7 +58,9 @@ def saved(tmp_path_factory: pytest.TempPathFactory, model: keras.Model, values: 
     optimizer = keras.optimizers.Adam(0.1)
     optimizer.build(model.trainable_variables)
     state = checkpoints.training_checkpoint(model, optimizer, tf.Variable(3, dtype=tf.int64))
-    tf.train.CheckpointManager(state, str(folder / "training"), 5, checkpoint_name="model.ckpt").save(checkpoint_number=3)
+    tf.train.CheckpointManager(state, str(folder / "training"), 5, checkpoint_name="model.ckpt").save(
+        checkpoint_number=3
+    )
     model.save(folder / "exported" / "model.keras")
     shutil.copytree(folder / "exported", folder / "whole" / "export")
     model.save_weights(folder / "small.weights.h5")
@@ -82,14 +87,17 @@ def saved(tmp_path_factory: pytest.TempPathFactory, model: keras.Model, values: 
 
 
 KINDS = [
-    "V1 file", "V2 prefix", "V2 index file", "V2 data file", "V2 meta file", "folder of V2 checkpoints", "folder with a slash",
-    "folder with one V1 file", "training prefix", "training folder", "TF2 object checkpoint", ".keras", ".weights.h5", "model folder",
+    "V1 file", "V2 prefix", "V2 index file", "V2 data file", "V2 meta file", "folder of V2 checkpoints",
+    "folder with a slash", "folder with one V1 file", "training prefix", "training folder", "TF2 object checkpoint",
+    ".keras", ".weights.h5", "model folder",
     "training folder with only an export",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_checkpoint_gives_the_same_weights(kind: str, saved: dict[str, str], values: dict[str, np.ndarray]) -> None:
+def test_every_kind_of_checkpoint_gives_the_same_weights(
+    kind: str, saved: dict[str, str], values: dict[str, np.ndarray]
+) -> None:
     fresh = nets.build("small", image_size=8, outputs={"label": 3})
     report = checkpoints.warm_start(fresh, saved[kind], None)
     assert report.loaded == list(values)
@@ -109,7 +117,9 @@ def test_what_training_left_in_a_slim_checkpoint_is_ignored(kind: str, saved: di
     ]
 
 
-def test_training_checkpoints_list_their_weights_by_slim_name(saved: dict[str, str], values: dict[str, np.ndarray]) -> None:
+def test_training_checkpoints_list_their_weights_by_slim_name(
+    saved: dict[str, str], values: dict[str, np.ndarray]
+) -> None:
     with checkpoints.read(saved["training folder"]) as weights:
         assert weights.kind == "training checkpoint"
         assert set(weights) == set(values)
@@ -144,7 +154,9 @@ def test_the_newest_checkpoint_of_a_folder_is_taken_also_after_it_was_moved(tmp_
 
 def test_a_path_that_does_not_exist_is_an_error_that_names_what_lies_beside_it(saved: dict[str, str]) -> None:
     with (
-        pytest.raises(CheckpointError, match=r"no such checkpoint.*inception.ckpt.*Beside it there is .*v2/small\.ckpt"),
+        pytest.raises(
+            CheckpointError, match=r"no such checkpoint.*inception.ckpt.*Beside it there is .*v2/small\.ckpt"
+        ),
         checkpoints.read(str(Path(saved["V2 prefix"]).with_name("inception.ckpt"))),
     ):
         pass
@@ -159,7 +171,9 @@ def test_a_folder_without_a_checkpoint_is_an_error(tmp_path: Path) -> None:
     fails(tmp_path, "has no checkpoint")
 
 
-def test_a_folder_with_several_checkpoints_and_no_newest_is_an_error_that_lists_them(tmp_path: Path, saved: dict[str, str]) -> None:
+def test_a_folder_with_several_checkpoints_and_no_newest_is_an_error_that_lists_them(
+    tmp_path: Path, saved: dict[str, str]
+) -> None:
     for name in ("one.ckpt", "two.ckpt"):
         shutil.copy(saved["V1 file"], tmp_path / name)
     fails(tmp_path, r"several checkpoints.*one\.ckpt, two\.ckpt")

@@ -27,7 +27,9 @@ class Training:
         self.optimizer.build(self.variables)
         self.global_step = tf.Variable(0, dtype=tf.int64)
         self.data_seed = tf.Variable(1, dtype=tf.int64)
-        self.state = checkpoints.training_checkpoint(self.model, self.optimizer, self.global_step, {"data_seed": self.data_seed})
+        self.state = checkpoints.training_checkpoint(
+            self.model, self.optimizer, self.global_step, {"data_seed": self.data_seed}
+        )
 
     def steps(self, count: int) -> None:
         for _ in range(count):

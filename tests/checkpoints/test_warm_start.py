@@ -36,7 +36,9 @@ def test_the_error_names_the_auxiliary_head_of_a_slim_net_too(tmp_path: Path) ->
 
 def test_a_checkpoint_of_another_network_is_an_error_that_names_the_network(tmp_path: Path) -> None:
     path = save(tmp_path / "x.ckpt", {"InceptionV3/Conv2d_1a_3x3/weights": np.zeros((3, 3, 3, 32), np.float32)})
-    with pytest.raises(CheckpointError, match=r"scopes InceptionV3/Conv2d_1a_3x3.*under Small.*--model_name inception_v3"):
+    with pytest.raises(
+        CheckpointError, match=r"scopes InceptionV3/Conv2d_1a_3x3.*under Small.*--model_name inception_v3"
+    ):
         checkpoints.warm_start(small(), path, None)
 
 
@@ -78,7 +80,9 @@ def test_a_model_with_automatic_names_is_matched_by_its_structure(kind: str, tmp
     else:
         source.save_weights(path := str(tmp_path / "mine.weights.h5"))
     assert len(checkpoints.warm_start(target, path, None).loaded) == 6
-    assert all(np.array_equal(one, other) for one, other in zip(source.get_weights(), target.get_weights(), strict=True))
+    assert all(
+        np.array_equal(one, other) for one, other in zip(source.get_weights(), target.get_weights(), strict=True)
+    )
 
 
 def test_a_built_in_backbone_inside_a_model_of_ones_own_loads_by_its_slim_names(tmp_path: Path) -> None:

@@ -12,13 +12,14 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from tf_image_classification.manifest import EVAL, Manifest, Shard, Split, Task, write_labels
+from tf_image_classification.data.manifest import EVAL, Manifest, Shard, Split, Task, write_labels
 
 SHARPNESS = 8.0
 
 
 class Brightness(tf.Module):
-    """Serves each task as softmax(-SHARPNESS * (brightness * (classes - 1) - class)^2); a task without labels as the brightness itself."""
+    """Serves each task as softmax(-SHARPNESS * (brightness * (classes - 1) - class)^2); a task without labels as the
+    brightness itself."""
 
     def __init__(self, tasks: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
@@ -27,7 +28,10 @@ class Brightness(tf.Module):
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         def brightness(encoded: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_mean(tf.cast(tf.io.decode_image(encoded, channels=3, expand_animations=False), tf.float32)) / 255
+            return (
+                tf.reduce_mean(tf.cast(tf.io.decode_image(encoded, channels=3, expand_animations=False), tf.float32))
+                / 255
+            )
 
         values = tf.map_fn(brightness, image_bytes, fn_output_signature=tf.float32)[:, tf.newaxis]
         answer = {}
@@ -53,7 +57,9 @@ def save_model(folder: Path, tasks: Mapping[str, Sequence[str]], **facts: Any) -
             write_labels(str(folder / task.labels_file), labels)
         labels_file = task.labels_file if labels else None
         entries.append({"name": name, "labels_file": labels_file, "num_classes": len(labels), "one_hot": bool(labels)})
-    (folder / "model.json").write_text(json.dumps({"tasks": entries, "image_size": 8, "model_name": "brightness", **facts}))
+    (folder / "model.json").write_text(
+        json.dumps({"tasks": entries, "image_size": 8, "model_name": "brightness", **facts})
+    )
     return str(folder)
 
 
@@ -64,7 +70,9 @@ def grey_png(level: float, size: int = 4) -> bytes:
     return file.getvalue()
 
 
-def save_shard(folder: Path, examples: Sequence[tuple[str, bytes, Any]], tasks: Mapping[str, Sequence[str]], **split: Any) -> Manifest:
+def save_shard(
+    folder: Path, examples: Sequence[tuple[str, bytes, Any]], tasks: Mapping[str, Sequence[str]], **split: Any
+) -> Manifest:
     """Writes one shard and its manifest; an example is (filename, image, class id, or dict of task -> class id)."""
     folder.mkdir(parents=True, exist_ok=True)
     several = len(tasks) > 1
@@ -74,8 +82,13 @@ def save_shard(folder: Path, examples: Sequence[tuple[str, bytes, Any]], tasks: 
         for filename, image, label in examples:
             ids = label if isinstance(label, dict) else {next(iter(tasks)): label}
             values = {"image/encoded": image, "image/filename": filename.encode()}
-            feature = {name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in values.items()}
-            feature |= {features[task]: tf.train.Feature(int64_list=tf.train.Int64List(value=[index])) for task, index in ids.items()}
+            feature = {
+                name: tf.train.Feature(bytes_list=tf.train.BytesList(value=[value])) for name, value in values.items()
+            }
+            feature |= {
+                features[task]: tf.train.Feature(int64_list=tf.train.Int64List(value=[index]))
+                for task, index in ids.items()
+            }
             writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
     shard = Shard(path.name, len(examples), path.stat().st_size, "00000000")
     manifest = Manifest(
@@ -94,4 +107,7 @@ def grey_examples(labels: Sequence[str], count: int, seed: int = 0, noise: float
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, len(labels), count)
     levels = np.clip((ids + rng.normal(0, noise, count)) / (len(labels) - 1), 0, 1)
-    return [(f"folder/image{index}.png", grey_png(level), int(label)) for index, (label, level) in enumerate(zip(ids, levels, strict=True))]
+    return [
+        (f"folder/image{index}.png", grey_png(level), int(label))
+        for index, (label, level) in enumerate(zip(ids, levels, strict=True))
+    ]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from tests.evaluate.brightness import save_model
-from tf_image_classification.manifest import DEFAULT_TASK
+from tf_image_classification.data.manifest import DEFAULT_TASK
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.evaluate.brightness import grey_png, save_shard
-from tf_image_classification.manifest import DEFAULT_TASK
+from tf_image_classification.data.manifest import DEFAULT_TASK
 
 
 def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,9 @@ def images(tmp_path_factory) -> Path:
 
 
 def test_a_folder_of_images_is_evaluated(model_dir, images, tmp_path):
-    done = evaluate("--model", model_dir, "--eval_metadata", images, "--output_dir", tmp_path / "out", "--eval_batch_size", 3)
+    done = evaluate(
+        "--model", model_dir, "--eval_metadata", images, "--output_dir", tmp_path / "out", "--eval_batch_size", 3
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(tmp_path / "out" / "report.html")
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
@@ -63,7 +65,9 @@ def test_a_csv_is_evaluated_relative_to_the_image_root_with_the_users_metrics(mo
 
 
 def test_a_built_data_set_keeps_its_class_names(model_dir, tmp_path):
-    save_shard(tmp_path / "data", [("a.png", grey_png(0), 1), ("b.png", grey_png(1), 0)], {DEFAULT_TASK: ("light", "dark")})
+    save_shard(
+        tmp_path / "data", [("a.png", grey_png(0), 1), ("b.png", grey_png(1), 0)], {DEFAULT_TASK: ("light", "dark")}
+    )
     done = evaluate("--model", model_dir, "--eval_metadata", tmp_path / "data", "--output_dir", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["accuracy"] == 1
@@ -95,7 +99,11 @@ def test_a_folder_that_is_no_model_ends_with_1_and_one_paragraph(images, tmp_pat
 
 
 def test_a_full_disk_ends_with_1_and_leaves_nothing(model_dir, tmp_path):
-    save_shard(tmp_path / "data", [(f"{'long' * 40}{i}.png", grey_png(0), 0) for i in range(100)], {DEFAULT_TASK: ("dark", "light")})
+    save_shard(
+        tmp_path / "data",
+        [(f"{'long' * 40}{i}.png", grey_png(0), 0) for i in range(100)],
+        {DEFAULT_TASK: ("dark", "light")},
+    )
     code = (
         "import resource, sys\n"
         "from tf_image_classification import command_line\n"
@@ -103,7 +111,14 @@ def test_a_full_disk_ends_with_1_and_leaves_nothing(model_dir, tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "command_line.main(_command, sys.argv[1:])\n"
     )
-    arguments = ["--model", model_dir, "--eval_metadata", str(tmp_path / "data"), "--output_dir", str(tmp_path / "results" / "out")]
+    arguments = [
+        "--model",
+        model_dir,
+        "--eval_metadata",
+        str(tmp_path / "data"),
+        "--output_dir",
+        str(tmp_path / "results" / "out"),
+    ]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "The evaluation cannot be written" in done.stderr

@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluate.brightness import grey_examples, grey_png, save_model, save_shard
+from tf_image_classification.data.manifest import DEFAULT_TASK, EVAL, TRAIN
 from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluate import evaluate
-from tf_image_classification.manifest import DEFAULT_TASK, EVAL, TRAIN
 
 LABELS = ("dark", "middle", "light")
 TASKS = {DEFAULT_TASK: LABELS}
@@ -30,7 +30,11 @@ def predictions(folder: Path) -> list[dict[str, str]]:
 def test_the_folder_holds_metrics_report_and_a_line_per_image(model_dir, tmp_path):
     save_shard(tmp_path / "data", GREYS, TASKS, rejected=1)
     found = evaluate(model_dir, str(tmp_path / "data"), str(tmp_path / "out"), batch_size=3)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["metrics.json", "predictions.csv", "report.html"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "metrics.json",
+        "predictions.csv",
+        "report.html",
+    ]
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == found
     assert (found["num_examples"], found["accuracy"], found["data_fingerprint"]) == (4, 0.75, "f1")
     assert found["confusion_matrix"] == [[1, 0, 1], [0, 1, 0], [0, 0, 1]]
@@ -54,8 +58,12 @@ def test_predictions_are_the_served_scores_to_the_last_bit(model_dir, tmp_path):
     rows = predictions(tmp_path / "out")
     served = tf.saved_model.load(f"{model_dir}/saved_model").signatures["serving_default"]
     for start in range(0, 70, 32):
-        scores = served(image_bytes=tf.constant([image for _, image, _ in examples[start : start + 32]]))["scores"].numpy()
-        for row, score, (_, _, label) in zip(rows[start : start + 32], scores, examples[start : start + 32], strict=True):
+        scores = served(image_bytes=tf.constant([image for _, image, _ in examples[start : start + 32]]))[
+            "scores"
+        ].numpy()
+        for row, score, (_, _, label) in zip(
+            rows[start : start + 32], scores, examples[start : start + 32], strict=True
+        ):
             assert np.float32(row["score"]) == score.max()
             assert np.float32(row["label_score"]) == score[label]
             assert row["predicted"] == LABELS[score.argmax()]
@@ -70,7 +78,9 @@ def test_two_evaluations_of_the_same_inputs_give_the_same_bytes(model_dir, tmp_p
 
 
 def test_classes_are_matched_by_name_when_the_data_numbers_them_differently(model_dir, tmp_path):
-    data = save_shard(tmp_path / "data", [("a.png", grey_png(0), 1), ("b.png", grey_png(1), 0)], {DEFAULT_TASK: ("light", "dark")})
+    data = save_shard(
+        tmp_path / "data", [("a.png", grey_png(0), 1), ("b.png", grey_png(1), 0)], {DEFAULT_TASK: ("light", "dark")}
+    )
     assert evaluate(model_dir, data, str(tmp_path / "out"), batch_size=2)["accuracy"] == 1
 
 
@@ -171,7 +181,9 @@ def test_a_saved_model_with_another_signature_is_refused(tmp_path):
     model = save_model(tmp_path / "model", {"age": LABELS, "mood": LABELS})
     facts = json.loads((tmp_path / "model" / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps({**facts, "tasks": facts["tasks"][:1]}))
-    with pytest.raises(DataError, match=r"another signature.*age_classes.*Expected: serving_default: image_bytes -> classes, scores"):
+    with pytest.raises(
+        DataError, match=r"another signature.*age_classes.*Expected: serving_default: image_bytes -> classes, scores"
+    ):
         evaluate(model, save_shard(tmp_path / "data", GREYS, TASKS), str(tmp_path / "out"), batch_size=2)
 
 
@@ -195,9 +207,9 @@ def test_several_tasks_have_metrics_columns_and_a_section_each(tmp_path):
     assert (found["tasks"]["shade"]["accuracy"], found["tasks"]["shade"]["unlabelled"]) == (1, 1)
     assert found["tasks"]["weight"]["loss"] == pytest.approx(2)
     row = predictions(tmp_path / "out")[1]
-    assert (row["age_label"], row["age_predicted"], row["shade_label"], row["weight_label"], row["weight_predicted"]) == (
-        "young", "old", "", "3.0", "1.0",
-    )  # fmt: skip
+    expected = {"age_label": "young", "age_predicted": "old", "shade_label": "", "weight_label": "3.0"}
+    expected["weight_predicted"] = "1.0"
+    assert {name: row[name] for name in expected} == expected
     report = (tmp_path / "out" / "report.html").read_text()
     assert all(f"Task {task}" in report for task in tasks)
 
@@ -221,7 +233,9 @@ class Spec(EstimatorSpec):
         return {
             "keras": self.keras_accuracy,
             "distance": distance,
-            "cross_entropy": tf.nn.softmax_cross_entropy_with_logits(labels[DEFAULT_TASK], predictions[DEFAULT_TASK]["logits"]),
+            "cross_entropy": tf.nn.softmax_cross_entropy_with_logits(
+                labels[DEFAULT_TASK], predictions[DEFAULT_TASK]["logits"]
+            ),
         }
 
 
@@ -242,4 +256,6 @@ def test_a_metric_that_is_no_metric_is_refused_by_name(model_dir, tmp_path):
             return {"mine": tf.constant(0.5)}
 
     with pytest.raises(UserError, match=r"metric_ops of Wrong.*mine.*Expected: one number per example, \[3\]"):
-        evaluate(model_dir, save_shard(tmp_path / "data", GREYS, TASKS), str(tmp_path / "out"), batch_size=3, spec=Wrong())
+        evaluate(
+            model_dir, save_shard(tmp_path / "data", GREYS, TASKS), str(tmp_path / "out"), batch_size=3, spec=Wrong()
+        )

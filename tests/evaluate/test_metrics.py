@@ -51,7 +51,9 @@ def test_the_metrics_are_those_of_scikit_learn():
 def test_curves_from_histograms_are_within_a_thousandth_of_exact_ones():
     ids, scores = random_batches(2000, 3)
     for curve, index in zip(measured(ids, scores, "abc")["curves"], range(3), strict=True):
-        assert curve["roc_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(ids == index, scores[:, index]), abs=1e-3)
+        assert curve["roc_auc"] == pytest.approx(
+            sklearn_metrics.roc_auc_score(ids == index, scores[:, index]), abs=1e-3
+        )
         assert curve["average_precision"] == pytest.approx(
             sklearn_metrics.average_precision_score(ids == index, scores[:, index]), abs=2e-3
         )
@@ -99,7 +101,10 @@ def test_calibration_error_is_the_distance_of_score_and_accuracy_weighted_by_bin
     ids = np.array([0, 0, 0, 1, 0, 0, 0, 1, 1, 1])  # 3 of 4 right at 0.95, 3 of 6 at 0.65
     calibration = measured(ids, scores, ("ant", "bee"))["calibration"]
     assert calibration["expected_calibration_error"] == pytest.approx(0.4 * 0.20 + 0.6 * 0.15, abs=1e-6)
-    assert [(row["examples"], row["accuracy"]) for row in calibration["bins"] if row["examples"]] == [(6, 0.5), (4, 0.75)]
+    assert [(row["examples"], row["accuracy"]) for row in calibration["bins"] if row["examples"]] == [
+        (6, 0.5),
+        (4, 0.75),
+    ]
 
 
 def test_a_regression_is_measured_by_its_errors():

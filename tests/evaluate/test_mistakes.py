@@ -43,13 +43,21 @@ def test_the_surest_mistakes_of_a_set_are_kept_and_of_equal_ones_the_first(batch
 
 @pytest.mark.parametrize(
     ("size", "expected"),
-    [((800, 400), (160, 80)), ((8, 8), (160, 160)), ((3, 1), (159, 53)), ((100, 120), (100, 120)), ((5000, 1), (160, 1))],
+    [
+        ((800, 400), (160, 80)),
+        ((8, 8), (160, 160)),
+        ((3, 1), (159, 53)),
+        ((100, 120), (100, 120)),
+        ((5000, 1), (160, 1)),
+    ],
 )
 def test_a_thumbnail_is_at_most_160_pixels_and_tiny_images_grow_by_whole_pixels(size, expected):
     assert decoded(thumbnail(encoded(Image.new("RGB", size)))).size == expected
 
 
-@pytest.mark.parametrize("image", [encoded(Image.new("L", (9, 9), 200)), encoded(Image.new("RGB", (900, 90), "red"), "JPEG")])
+@pytest.mark.parametrize(
+    "image", [encoded(Image.new("L", (9, 9), 200)), encoded(Image.new("RGB", (900, 90), "red"), "JPEG")]
+)
 def test_grey_images_and_jpegs_have_thumbnails_too(image):
     assert decoded(thumbnail(image)).mode == "RGB"
 

@@ -9,9 +9,10 @@ import pytest
 from tests.standin import faults
 from tests.standin.bucket import Buckets, client, fill
 from tests.standin.faults import Fault
-from tf_image_classification import gcs_requests, storage
+from tf_image_classification import storage
 from tf_image_classification.errors import DataError
 from tf_image_classification.evaluate import model
+from tf_image_classification.storage import gcs_requests
 
 
 @pytest.fixture

@@ -11,11 +11,18 @@ from typing import Any
 import pytest
 
 from tests.evaluate.brightness import grey_examples, grey_png, save_model, save_shard
+from tf_image_classification.data.manifest import DEFAULT_TASK
 from tf_image_classification.evaluate import evaluate
 from tf_image_classification.evaluate.report import _percent
-from tf_image_classification.manifest import DEFAULT_TASK
 
-SECTIONS = ["Confusion matrix", "Most confused classes", "Classes", "Scores", "Most confident mistakes", "Model and data"]
+SECTIONS = [
+    "Confusion matrix",
+    "Most confused classes",
+    "Classes",
+    "Scores",
+    "Most confident mistakes",
+    "Model and data",
+]
 HOSTILE = (
     "<script>document.title = 'broken'</script>",
     "a class name that goes on and on " * 8 + "until it ends",
@@ -33,7 +40,11 @@ CASES: dict[str, dict[str, Any]] = {
 }
 FACTS = {
     "flags": {"train_steps": 500, "optimizer": "adam", "checkpoint_path": None},
-    "warm_start": {"checkpoint": "models/inception_v3.ckpt", "loaded": 376, "not_loaded": ["Logits/biases", "Logits/weights"]},
+    "warm_start": {
+        "checkpoint": "models/inception_v3.ckpt",
+        "loaded": 376,
+        "not_loaded": ["Logits/biases", "Logits/weights"],
+    },
     "metrics": {"accuracy": 0.9},
     "data_fingerprint": "trained-on-this",
 }
@@ -46,13 +57,20 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     reports = {}
     for name, case in CASES.items():
         folder, tasks = root / name.replace(" ", "_"), {DEFAULT_TASK: case["labels"]}
-        data = save_shard(folder / "data", grey_examples(case["labels"], case["examples"], noise=case["noise"]), tasks, rejected=2)
+        data = save_shard(
+            folder / "data", grey_examples(case["labels"], case["examples"], noise=case["noise"]), tasks, rejected=2
+        )
         evaluate(save_model(folder / "model", tasks, **FACTS), data, str(folder / "evaluation"), batch_size=32)
         reports[name] = folder / "evaluation" / "report.html"
     tasks = {"age": ("young", "old"), "shade": ("dark", "light"), "weight": ()}
     examples = [(f"{i}.png", grey_png(i % 2), {"age": i % 2, "shade": 0, "weight": 1}) for i in range(6)]
     folder = root / "several"
-    evaluate(save_model(folder / "model", tasks), save_shard(folder / "data", examples, tasks), str(folder / "evaluation"), batch_size=4)
+    evaluate(
+        save_model(folder / "model", tasks),
+        save_shard(folder / "data", examples, tasks),
+        str(folder / "evaluation"),
+        batch_size=4,
+    )
     reports["several tasks"] = folder / "evaluation" / "report.html"
     return reports
 
@@ -96,10 +114,19 @@ class Page:
 def test_the_report_fits_its_window_loads_everything_and_asks_the_network_for_nothing(browser, reports, case, width):
     opened = Page(browser, reports[case], width)
     assert opened.has("document.documentElement.scrollWidth <= innerWidth")
-    assert opened.has("[...document.querySelectorAll('section, .card, figure')].every(e => e.getBoundingClientRect().right <= innerWidth)")
+    assert opened.has(
+        "[...document.querySelectorAll('section, .card, figure')].every(e => "
+        "e.getBoundingClientRect().right <= innerWidth)"
+    )
     assert opened.has("[...document.images].every(image => image.complete && image.naturalWidth > 0 && image.alt)")
-    assert opened.has("[...document.querySelectorAll('svg')].every(plot => plot.getBoundingClientRect().height > 100 && plot.ariaLabel)")
-    assert opened.has("new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size == document.querySelectorAll('[id]').length")
+    assert opened.has(
+        "[...document.querySelectorAll('svg')].every(plot => plot.getBoundingClientRect().height > "
+        "100 && plot.ariaLabel)"
+    )
+    assert opened.has(
+        "new Set([...document.querySelectorAll('[id]')].map(e => e.id)).size == "
+        "document.querySelectorAll('[id]').length"
+    )
     assert opened.messages == []
     assert [url for url in opened.requests if not url.startswith(("file:", "data:"))] == []
 
@@ -127,12 +154,16 @@ def test_a_large_confusion_matrix_becomes_an_image_and_its_class_table_scrolls(b
     opened = Page(browser, reports["200 classes"], 600)
     assert opened.page.locator("table.confusion").count() == 0
     assert opened.page.locator("svg[aria-label*='heat map'] image").count() == 1
-    assert opened.has("(box => box.scrollHeight > box.clientHeight && box.clientHeight < 700)(document.querySelector('.tall'))")
+    assert opened.has(
+        "(box => box.scrollHeight > box.clientHeight && box.clientHeight < 700)(document.querySelector('.tall'))"
+    )
 
 
 def test_there_are_at_most_24_mistakes_the_most_confident_first(browser, reports):
     page = Page(browser, reports["40 classes"], 1280).page
-    scores = [float(text.split()[-2]) for text in page.locator(".mistakes figure .scored:first-child").all_inner_texts()]
+    scores = [
+        float(text.split()[-2]) for text in page.locator(".mistakes figure .scored:first-child").all_inner_texts()
+    ]
     assert len(scores) == 24
     assert scores == sorted(scores, reverse=True)
 

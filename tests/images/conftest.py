@@ -29,7 +29,12 @@ def docker_answers() -> None:
 def built(docker_answers) -> dict[str, str]:
     """The images for machines without a GPU, built from this checkout: name -> reference."""
     answer = subprocess.run(
-        [sys.executable, "-m", "images", "build"], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        [sys.executable, "-m", "images", "build"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 0, answer.stdout
     names = [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]

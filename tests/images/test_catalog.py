@@ -34,7 +34,11 @@ def checkout(tmp_path) -> Path:
 
 def tags(checkout: Path) -> dict[str, str]:
     answer = subprocess.run(
-        [sys.executable, "-m", "images", "tags", *catalog.IMAGES], cwd=checkout, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "images", "tags", *catalog.IMAGES],
+        cwd=checkout,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     return dict(re.findall(r"^tf-image-classification/(\S+):(\S+)$", answer.stdout, re.MULTILINE))
 
@@ -49,13 +53,13 @@ def tags(checkout: Path) -> dict[str, str]:
         ("requirements/vertex.txt", {"vertex"}),
         ("requirements/train.txt", {"train", "evaluate"}),
         ("requirements/train-gpu.txt", {"train-gpu", "evaluate-gpu"}),
-        (f"{FRAMEWORK}/resolve.py", {"vertex"}),
-        (f"{FRAMEWORK}/notify.py", {"vertex"}),
+        (f"{FRAMEWORK}/promotion/resolve.py", {"vertex"}),
+        (f"{FRAMEWORK}/promotion/notify.py", {"vertex"}),
         (f"{FRAMEWORK}/evaluate/report.py", {"evaluate", "evaluate-gpu"}),
         (f"{FRAMEWORK}/evaluate/templates/report.css", {"evaluate", "evaluate-gpu"}),
         (f"{FRAMEWORK}/nets/vgg.py", {"train", "evaluate", "train-gpu", "evaluate-gpu"}),
-        (f"{FRAMEWORK}/storage.py", set(catalog.IMAGES)),
-        (f"{FRAMEWORK}/gcs.py", set(catalog.IMAGES)),
+        (f"{FRAMEWORK}/storage/paths.py", set(catalog.IMAGES)),
+        (f"{FRAMEWORK}/storage/gcs.py", set(catalog.IMAGES)),
         ("images/Dockerfile", set(catalog.IMAGES)),
     ],
 )
@@ -76,9 +80,9 @@ def test_a_new_file_is_a_change_too(checkout):
 
 def test_the_tag_says_nothing_about_the_checkout_itself(checkout):
     (checkout / FRAMEWORK / "__pycache__").mkdir()
-    (checkout / FRAMEWORK / "__pycache__" / "storage.cpython-311.pyc").write_bytes(b"x")
-    (checkout / FRAMEWORK / "storage.py").touch()
-    (checkout / FRAMEWORK / "storage.py").chmod(0o600)
+    (checkout / FRAMEWORK / "__pycache__" / "flags.cpython-311.pyc").write_bytes(b"x")
+    (checkout / FRAMEWORK / "flags.py").touch()
+    (checkout / FRAMEWORK / "flags.py").chmod(0o600)
     assert tags(checkout) == {name: image.tag() for name, image in catalog.IMAGES.items()}
 
 
@@ -90,7 +94,11 @@ def test_an_image_is_built_from_nothing_but_its_inputs(image):
 
 
 def test_every_file_of_the_framework_is_in_some_image():
-    files = {path for path in (REPOSITORY / FRAMEWORK).rglob("*") if path.is_file() and path.suffix != ".pyc" and path.name != "py.typed"}
+    files = {
+        path
+        for path in (REPOSITORY / FRAMEWORK).rglob("*")
+        if path.is_file() and path.suffix != ".pyc" and path.name != "py.typed"
+    }
     assert files == {path for image in catalog.IMAGES.values() for path in image.sources()}
 
 
@@ -126,7 +134,9 @@ def test_the_images_of_the_first_step_install_no_tensorflow_and_no_numpy():
 @pytest.mark.parametrize("environment", sorted({image.environment for image in catalog.IMAGES.values()}))
 def test_an_image_installs_the_versions_that_the_checkout_is_tested_with(environment):
     checkout, image = (pins(REPOSITORY / "requirements" / f"{name}.txt") for name in ("dev", environment))
-    assert {name: versions for name, versions in image.items() if not name.startswith("nvidia-")}.items() <= checkout.items()
+    assert {
+        name: versions for name, versions in image.items() if not name.startswith("nvidia-")
+    }.items() <= checkout.items()
 
 
 def pins(path: Path) -> dict[str, list[str]]:
@@ -138,17 +148,28 @@ def pins(path: Path) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(
     ("words", "named"),
-    [(["tags", "--tag", "latest"], "latest"), (["build", "trian"], "train-gpu"), (["build", "--base", "debian"], "--base needs a --tag")],
+    [
+        (["tags", "--tag", "latest"], "latest"),
+        (["build", "trian"], "train-gpu"),
+        (["build", "--base", "debian"], "--base needs a --tag"),
+    ],
 )
 def test_a_wrong_call_is_refused_before_anything_is_built(words, named):
-    answer = subprocess.run([sys.executable, "-m", "images", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    answer = subprocess.run(
+        [sys.executable, "-m", "images", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
+    )
     assert answer.returncode == 2
     assert named in " ".join(answer.stderr.split())
 
 
 def test_without_docker_a_build_says_so(tmp_path):
     answer = subprocess.run(
-        [sys.executable, "-m", "images", "build"], cwd=REPOSITORY, env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "images", "build"],
+        cwd=REPOSITORY,
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 2
     assert "Docker is not installed" in answer.stderr
@@ -164,10 +185,18 @@ def test_cloud_build_builds_and_pushes_the_images_that_compile_names(tmp_path):
         (tmp_path / program).write_text(f'#!/bin/sh\necho {program} "$@" >>{called}\ncat >/dev/null\n')
         (tmp_path / program).chmod(0o755)
     (tmp_path / "python3").symlink_to(sys.executable)
-    subprocess.run(["sh", "-ec", script], cwd=REPOSITORY, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, stdin=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        ["sh", "-ec", script],
+        cwd=REPOSITORY,
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin"},
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
     pushed = re.findall(r"^docker push (\S+)$", called.read_text(), re.MULTILINE)
     assert set(image_references("registry.test/team").values()) <= set(pushed)
     assert set(pushed) == {
-        image.reference("registry.test/team") for image in catalog.IMAGES.values() if not image.name.endswith(catalog.GPU)
+        image.reference("registry.test/team")
+        for image in catalog.IMAGES.values()
+        if not image.name.endswith(catalog.GPU)
     }
     assert "org.opencontainers.image.revision=0123abc" in called.read_text()

@@ -23,7 +23,20 @@ pytestmark = pytest.mark.slow
 
 # What a strict cluster allows a container: no writing but to /tmp, no user that the image knows, no network.
 HARDENED = ["--read-only", "--tmpfs", "/tmp", "--user", "12345", "--cap-drop", "ALL", "--network", "none"]  # noqa: S108
-TINY = ["--image_size", "16", "--batch_size", "8", "--train_steps", "4", "--learning_rate", "0.1", "--seed", "1", "--eval_fraction", "0.25"]
+TINY = [
+    "--image_size",
+    "16",
+    "--batch_size",
+    "8",
+    "--train_steps",
+    "4",
+    "--learning_rate",
+    "0.1",
+    "--seed",
+    "1",
+    "--eval_fraction",
+    "0.25",
+]
 
 
 def docker(*words: str) -> str:
@@ -32,10 +45,14 @@ def docker(*words: str) -> str:
     return answer.stdout
 
 
-def pipeline(*words: str, cwd: Path = REPOSITORY, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def pipeline(
+    *words: str, cwd: Path = REPOSITORY, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
     command = [sys.executable, "-m", "pipelines", "run", *words]
-    return subprocess.run(command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return subprocess.run(
+        command, cwd=cwd, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
 
 
 def size(image: str) -> int:
@@ -86,7 +103,17 @@ def test_the_steps_work_in_containers_that_may_write_to_their_outputs_only(built
         "/out/data",
     )
     data = ["--train_metadata", "/out/data", "--eval_metadata", "/out/data"]
-    docker(*step, built["train"], "python", "-m", f"{module}.train_estimator", *data, "--model_dir", "/out/model", *training)
+    docker(
+        *step,
+        built["train"],
+        "python",
+        "-m",
+        f"{module}.train_estimator",
+        *data,
+        "--model_dir",
+        "/out/model",
+        *training,
+    )
     judging = ["--model", "/out/model/export", "--eval_metadata", "/out/data", "--output_dir", "/out/evaluation"]
     docker(*step, built["evaluate"], "python", "-m", f"{module}.evaluate", *judging)
     assert (tmp_path / "out" / "evaluation" / "report.html").stat().st_uid == 12345
@@ -95,13 +122,16 @@ def test_the_steps_work_in_containers_that_may_write_to_their_outputs_only(built
 def test_the_first_image_is_small(built):
     assert size(built["build_tfrecords"]) - size(catalog.BASE) < 120e6
     code = (
-        "import importlib.util as u; print([name for name in ('tensorflow', 'keras', 'numpy', 'matplotlib', 'pip') if u.find_spec(name)])"
+        "import importlib.util as u; print([name for name in ('tensorflow', 'keras', 'numpy', "
+        "'matplotlib', 'pip') if u.find_spec(name)])"
     )
     assert docker("run", "--rm", built["build_tfrecords"], "python", "-c", code).strip() == "[]"
 
 
 def test_train_and_evaluate_share_everything_but_their_last_layers(built):
-    layers = [json.loads(docker("image", "inspect", built[name]))[0]["RootFS"]["Layers"] for name in ("train", "evaluate")]
+    layers = [
+        json.loads(docker("image", "inspect", built[name]))[0]["RootFS"]["Layers"] for name in ("train", "evaluate")
+    ]
     assert layers[0][:-1] == layers[1][:-1]
 
 
@@ -123,7 +153,9 @@ def test_every_module_has_byte_code_that_is_never_compared_with_its_source(built
 def test_two_builds_hold_the_same_files(built):
     image = catalog.IMAGES["build_tfrecords"]
     again = "tf-image-classification/build_tfrecords:built-again"
-    answer = subprocess.run(["docker", "build", "--no-cache", "--tag", again, "-"], input=image.context(), capture_output=True, check=False)
+    answer = subprocess.run(
+        ["docker", "build", "--no-cache", "--tag", again, "-"], input=image.context(), capture_output=True, check=False
+    )
     assert answer.returncode == 0, answer.stderr.decode()
     try:
         assert files_of(again) == files_of(built["build_tfrecords"])
@@ -162,7 +194,9 @@ def test_the_pipeline_predicts_in_containers_what_it_predicts_in_processes(in_co
     assert len(re.findall("Found image 'tf-image-classification/", output)) == 5
     answer = pipeline("--runs_dir", str(tmp_path), "--train_metadata", str(image_folder), *TINY)
     assert answer.returncode == 0, answer.stdout
-    contained, plain = ((folder / "latest" / "evaluation" / "predictions.csv").read_bytes() for folder in (runs, tmp_path))
+    contained, plain = (
+        (folder / "latest" / "evaluation" / "predictions.csv").read_bytes() for folder in (runs, tmp_path)
+    )
     assert contained == plain
     assert len(contained.splitlines()) > 10
 
@@ -172,19 +206,24 @@ def test_everything_that_containers_leave_is_the_callers(in_containers):
     assert {path.lstat().st_uid for path in runs.rglob("*")} == {os.getuid()}
 
 
-def test_a_second_run_in_containers_does_only_the_cheap_steps_and_puts_the_model_in_service(in_containers, image_folder, tmp_path):
+def test_a_second_run_in_containers_does_only_the_cheap_steps_and_puts_the_model_in_service(
+    in_containers, image_folder, tmp_path
+):
     runs, _ = in_containers
     words = ["--train_metadata", str(image_folder), *TINY, "--champion", str(tmp_path / "service")]
     answer = pipeline("--runner", "docker", "--runs_dir", str(runs), *words)
     assert answer.returncode == 0, answer.stdout
-    assert re.findall("Found image 'tf-image-classification/([a-z_]+)", answer.stdout) == ["vertex"] * 3  # resolve, gate, register
+    assert (
+        re.findall("Found image 'tf-image-classification/([a-z_]+)", answer.stdout) == ["vertex"] * 3
+    )  # resolve, gate, register
     pointer = json.loads((tmp_path / "service" / "champion.json").read_text())
     assert (tmp_path / "service" / pointer["model"] / "saved_model" / "saved_model.pb").is_file()
     assert {path.lstat().st_uid for path in tmp_path.rglob("*")} == {os.getuid()}
 
 
 def test_paths_mean_in_a_container_what_they_mean_outside(built, image_folder, tmp_path):
-    """A relative CSV that names its images by absolute paths, links among them, and class names from a file elsewhere."""
+    """A relative CSV that names its images by absolute paths, links among them, and class names from a file
+    elsewhere."""
     (tmp_path / "links").mkdir()
     rows = []
     for path in sorted(image_folder.glob("*/*")):
@@ -249,7 +288,7 @@ def test_what_a_killed_run_left_in_docker_does_not_write_beside_the_next_run(bui
 
 
 def test_an_image_that_was_not_built_is_said_before_anything_starts(docker_answers):
-    from pipelines import docker_run
+    from pipelines.local import docker_runner as docker_run
     from tf_image_classification.errors import FlagError
 
     with pytest.raises(FlagError, match="make images"):
@@ -258,7 +297,16 @@ def test_an_image_that_was_not_built_is_said_before_anything_starts(docker_answe
 
 def test_without_docker_the_error_says_so_and_nothing_starts(image_folder, tmp_path):
     nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
-    answer = pipeline("--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY, env=nowhere)
+    answer = pipeline(
+        "--runner",
+        "docker",
+        "--runs_dir",
+        str(tmp_path / "runs"),
+        "--train_metadata",
+        str(image_folder),
+        *TINY,
+        env=nowhere,
+    )
     assert answer.returncode == 2
     assert "Docker does not answer" in answer.stdout
     assert "make images" in " ".join(answer.stdout.split())
@@ -266,7 +314,16 @@ def test_without_docker_the_error_says_so_and_nothing_starts(image_folder, tmp_p
 
 
 def test_an_estimator_comes_to_a_container_in_packages(built, image_folder, tmp_path):
-    words = ["--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), "--estimator", "mine:Mine"]
+    words = [
+        "--runner",
+        "docker",
+        "--runs_dir",
+        str(tmp_path / "runs"),
+        "--train_metadata",
+        str(image_folder),
+        "--estimator",
+        "mine:Mine",
+    ]
     answer = pipeline(*words)
     assert answer.returncode == 2
     assert "--packages" in answer.stdout

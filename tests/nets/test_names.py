@@ -31,7 +31,12 @@ def test_layers_named_by_slim_scopes_have_slim_names() -> None:
 def test_a_model_of_ones_own_has_keras_paths() -> None:
     layers = [keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2, name="head")]
     model = keras.Sequential(layers, name="mine")
-    assert list(nets.scoped_names(model)) == ["mine/hidden/kernel", "mine/hidden/bias", "mine/head/kernel", "mine/head/bias"]
+    assert list(nets.scoped_names(model)) == [
+        "mine/hidden/kernel",
+        "mine/hidden/bias",
+        "mine/head/kernel",
+        "mine/head/bias",
+    ]
 
 
 def test_a_built_in_network_inside_a_model_of_ones_own_keeps_its_names() -> None:
@@ -51,6 +56,8 @@ def test_equal_paths_are_told_apart() -> None:
 
 
 def test_random_number_states_are_no_weights() -> None:
-    model = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(2, name="head")], name="mine")
+    model = keras.Sequential(
+        [keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(2, name="head")], name="mine"
+    )
     assert len(model.variables) == 3
     assert list(nets.scoped_names(model)) == ["mine/head/kernel", "mine/head/bias"]

@@ -45,7 +45,8 @@ def test_images_that_are_too_small_are_refused(name: str, least: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["small", "mobilenet_v2", "inception_v1", "inception_v3", "inception_v4", "inception_resnet_v2", "resnet_v2_50"]
+    "name",
+    ["small", "mobilenet_v2", "inception_v1", "inception_v3", "inception_v4", "inception_resnet_v2", "resnet_v2_50"],
 )
 def test_the_least_image_size_reaches_the_logits(name: str) -> None:
     size = nets.NETS[name].min_size
@@ -80,7 +81,9 @@ def test_a_seed_gives_the_same_initial_values_and_no_two_layers_share_them() -> 
 
     once, again = initial(), initial()
     assert all(np.array_equal(once[name], again[name]) for name in once)
-    assert not np.array_equal(once["MobilenetV2/expanded_conv_4/expand/weights"], once["MobilenetV2/expanded_conv_5/expand/weights"])
+    assert not np.array_equal(
+        once["MobilenetV2/expanded_conv_4/expand/weights"], once["MobilenetV2/expanded_conv_5/expand/weights"]
+    )
 
 
 def test_mixed_precision_keeps_variables_and_logits_in_float32() -> None:

@@ -11,9 +11,9 @@ import numpy as np
 import tensorflow as tf
 
 from tf_image_classification import flags as flag_table
+from tf_image_classification.data.manifest import Manifest, Shard, Split, Task
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.flags import Flags
-from tf_image_classification.manifest import Manifest, Shard, Split, Task
 
 V1, V2 = tf.compat.v1.train.SaverDef.V1, tf.compat.v1.train.SaverDef.V2
 
@@ -25,7 +25,9 @@ def make_flags(**values: object) -> Flags:
 
 def save_by_name(values: Mapping[str, np.ndarray], path: Path, version: int = V2) -> str:
     """Writes a checkpoint of TensorFlow 1, variables by name: a single file (V1), or a prefix of several (V2)."""
-    saver = tf.compat.v1.train.Saver({name: tf.Variable(value) for name, value in values.items()}, write_version=version)
+    saver = tf.compat.v1.train.Saver(
+        {name: tf.Variable(value) for name, value in values.items()}, write_version=version
+    )
     return str(saver.save(None, str(path), write_meta_graph=False, write_state=False))
 
 
@@ -47,7 +49,8 @@ def numbered_data(folder: Path, *, train: int, evaluation: int) -> Manifest:
 
 
 class NumberSpec(EstimatorSpec):
-    """A network of one bias whose first logit is the image's number plus that bias; the metric `number` is the number itself."""
+    """A network of one bias whose first logit is the image's number plus that bias; the metric `number` is the number
+    itself."""
 
     def get_preproc_fn(self, is_training: bool) -> Any:
         return lambda image, width, height: tf.image.resize(tf.cast(image, tf.float32), (height, width))

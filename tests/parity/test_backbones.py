@@ -1,9 +1,10 @@
-"""Every network has slim's variables, loads slim's checkpoints, and then computes what slim's computes of the same image.
+"""Every network has slim's variables, loads slim's checkpoints, and then computes what slim's computes of the same
+image.
 
-manifests/NET.json lists what slim builds: [name, shape, trainable, regularised] for each variable, auxiliary heads included.
-slim_logits.json holds the first logits that slim's code (tf_slim 1.1.0; for inception_v4, which it lacks, the layers of slim's
-inception_v4.py in TensorFlow's own operations) gives with the weights and the image made here. The MobileNets and Inception-ResNet v2
-are compared with keras.applications, where that is the same function.
+manifests/NET.json lists what slim builds: [name, shape, trainable, regularised] for each variable, auxiliary heads
+included. slim_logits.json holds the first logits that slim's code (tf_slim 1.1.0; for inception_v4, which it lacks, the
+layers of slim's inception_v4.py in TensorFlow's own operations) gives with the weights and the image made here. The
+MobileNets and Inception-ResNet v2 are compared with keras.applications, where that is the same function.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def image(size: int) -> np.ndarray:
 
 
 def build(name: str, size: int, folder: Path) -> keras.Model:
-    """The network with the weights of a slim checkpoint, of which every variable but those of the auxiliary head is used."""
+    """The network with the weights of a slim checkpoint, of which every variable but those of the auxiliary head is
+    used."""
     manifest = json.loads((MANIFESTS / f"{name}.json").read_text())
     values = {variable: weight(variable, tuple(shape)) for variable, shape, *_ in manifest["variables"]}
     path = save_by_name(values, folder / f"{name}.ckpt", V2 if name.startswith("mobilenet") else V1)
@@ -69,7 +71,9 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
     "golden",
     [
         pytest.param(
-            golden, id=f"{golden['net']}-{golden['image_size']}", marks=[pytest.mark.slow] if golden["net"] in {*SLOW, "vgg_16"} else []
+            golden,
+            id=f"{golden['net']}-{golden['image_size']}",
+            marks=[pytest.mark.slow] if golden["net"] in {*SLOW, "vgg_16"} else [],
         )
         for golden in GOLDEN
     ],
@@ -107,17 +111,26 @@ def in_creation_order(model: keras.Model) -> list[keras.layers.Layer]:
         pytest.param("inception_resnet_v2", keras.applications.InceptionResNetV2, marks=pytest.mark.slow),
     ],
 )
-def test_25_backbones_give_the_logits_of_keras_applications_from_a_slim_checkpoint(name: str, application, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_25_backbones_give_the_logits_of_keras_applications_from_a_slim_checkpoint(
+    name: str, application, tmp_path: Path
+) -> None:  # type: ignore[no-untyped-def]
     reference = application(weights=None, classifier_activation=None, classes=1001)
     size = nets.NETS[name].default_size
     ours = build(name, size, tmp_path)
     variables = nets.scoped_names(ours)
-    created = [row[0] for row in json.loads((MANIFESTS / f"{name}.json").read_text())["variables"] if "/AuxLogits/" not in row[0]]
+    created = [
+        row[0]
+        for row in json.loads((MANIFESTS / f"{name}.json").read_text())["variables"]
+        if "/AuxLogits/" not in row[0]
+    ]
     kernels = [variable for variable in created if variable.endswith("weights")]
     layers = in_creation_order(reference)
     norms = [layer for layer in reference.layers if isinstance(layer, keras.layers.BatchNormalization)]
     if name == "inception_resnet_v2":
-        norms = [*sorted((norm for norm in norms if norm.name != "conv_7b_bn"), key=number), reference.get_layer("conv_7b_bn")]
+        norms = [
+            *sorted((norm for norm in norms if norm.name != "conv_7b_bn"), key=number),
+            reference.get_layer("conv_7b_bn"),
+        ]
     for layer, kernel in zip(layers, kernels, strict=True):
         layer.kernel.assign(variables[kernel].numpy().reshape(layer.kernel.shape))
         if layer.use_bias:
@@ -143,12 +156,18 @@ def test_25_backbones_of_mobilenet_v1_keep_slims_padding_where_maps_have_odd_siz
         ([f"resnet_{version}_{depth}" for version in ("v1", "v2") for depth in (50, 101, 152)], 0.997, 1e-5, True),
     ],
 )
-def test_25_backbones_have_batch_normalisation_set_as_in_slim(names: list[str], decay: float, epsilon: float, gamma: bool) -> None:
+def test_25_backbones_have_batch_normalisation_set_as_in_slim(
+    names: list[str], decay: float, epsilon: float, gamma: bool
+) -> None:
     assert {nets.NETS[name].norm for name in names} == {(decay, epsilon, gamma)}
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else []) for path in sorted(MANIFESTS.glob("*.json"))]
+    "name",
+    [
+        pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW else [])
+        for path in sorted(MANIFESTS.glob("*.json"))
+    ],
 )
 def test_25_backbones_have_slims_variables_and_14_weight_decay_on_slims_tensors(name: str) -> None:
     manifest = json.loads((MANIFESTS / f"{name}.json").read_text())
@@ -158,12 +177,20 @@ def test_25_backbones_have_slims_variables_and_14_weight_decay_on_slims_tensors(
         if "/AuxLogits/" not in variable
     }
     net = nets.NETS[name]
-    model = nets.build(name, image_size=net.default_size, outputs={"label": manifest["classes"]}, weight_decay=WEIGHT_DECAY)
+    model = nets.build(
+        name, image_size=net.default_size, outputs={"label": manifest["classes"]}, weight_decay=WEIGHT_DECAY
+    )
     variables = nets.scoped_names(model)
 
-    assert {key: (tuple(variable.shape), variable.trainable, variable.regularizer is not None) for key, variable in variables.items()} == (
-        expected
-    )
-    assert {float(variable.regularizer.l2) for variable in variables.values() if variable.regularizer} == {WEIGHT_DECAY / 2}
+    assert {
+        key: (tuple(variable.shape), variable.trainable, variable.regularizer is not None)
+        for key, variable in variables.items()
+    } == (expected)
+    assert {float(variable.regularizer.l2) for variable in variables.values() if variable.regularizer} == {
+        WEIGHT_DECAY / 2
+    }
     assert net.params == sum(int(np.prod(variable.shape)) for variable in variables.values())
-    assert (net.default_size, net.aux != "") == (manifest["image_size"], any("/AuxLogits/" in row[0] for row in manifest["variables"]))
+    assert (net.default_size, net.aux != "") == (
+        manifest["image_size"],
+        any("/AuxLogits/" in row[0] for row in manifest["variables"]),
+    )

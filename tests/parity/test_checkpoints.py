@@ -13,10 +13,10 @@ import tensorflow as tf
 
 from tests.parity.support import V1, V2, NumberSpec, make_flags, numbered_data, save_by_name
 from tf_image_classification import checkpoints, hooks, nets, train_estimator
+from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.flags import Flags
-from tf_image_classification.manifest import Manifest
-from tf_image_classification.training_folder import TrainingFolder
+from tf_image_classification.training.folder import TrainingFolder
 
 SLIM_INCEPTION_V3 = json.loads((Path(__file__).parent / "manifests" / "inception_v3.json").read_text())["variables"]
 HEADS = "InceptionV3/Logits,InceptionV3/AuxLogits"
@@ -90,14 +90,18 @@ def initial_state(model_dir: Path, checkpoint_path: str) -> tuple[dict[str, np.n
     state = checkpoints.training_checkpoint(model, optimizer, global_step)
     model_dir.mkdir()
     manager = tf.train.CheckpointManager(state, str(model_dir), max_to_keep=5, checkpoint_name="model.ckpt")
-    hooks.load_checkpoint(model, manager, TrainingFolder(str(model_dir), str(model_dir)), make_flags(checkpoint_path=checkpoint_path))
+    hooks.load_checkpoint(
+        model, manager, TrainingFolder(str(model_dir), str(model_dir)), make_flags(checkpoint_path=checkpoint_path)
+    )
     return values_of(model), int(global_step)
 
 
 @pytest.mark.parametrize("kind", ["V1 file", "V2 prefix", "V2 index file", "folder"])
 def test_19_checkpoint_kinds_give_a_training_the_same_weights_and_step_0(kind: str, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    values = {name: random.uniform(0.5, 1, value.shape).astype(np.float32) for name, value in values_of(small()).items()}
+    values = {
+        name: random.uniform(0.5, 1, value.shape).astype(np.float32) for name, value in values_of(small()).items()
+    }
     extras = {
         "global_step": np.int64(7),
         "Small/mean_rgb": np.zeros(3, np.float32),
@@ -124,7 +128,8 @@ def data(tmp_path: Path) -> Manifest:
 
 
 class CountingSpec(NumberSpec):
-    """Its loss is minus the bias: with a learning rate of 1 and plain gradient descent the bias grows by one each step."""
+    """Its loss is minus the bias: with a learning rate of 1 and plain gradient descent the bias grows by one each
+    step."""
 
     def loss_fn(self, labels, logits):  # type: ignore[no-untyped-def]
         return -super().loss_fn(labels, logits)
@@ -157,7 +162,9 @@ def test_20_resume_goes_on_from_the_own_checkpoint_and_ignores_checkpoint_path(
 def test_20_resume_goes_on_with_the_optimizers_slots(data: Manifest, tmp_path: Path) -> None:
     for model_dir, stops in ((tmp_path / "whole", [8]), (tmp_path / "parts", [3, 8])):
         for train_steps in stops:
-            train_estimator.train_and_evaluate(CountingSpec(), data, counting_flags(model_dir, train_steps, optimizer="momentum"))
+            train_estimator.train_and_evaluate(
+                CountingSpec(), data, counting_flags(model_dir, train_steps, optimizer="momentum")
+            )
     assert counted(tmp_path / "parts") == counted(tmp_path / "whole") > 8
 
 
@@ -165,7 +172,9 @@ def test_20_resume_of_a_model_dir_of_tensorflow_1_is_refused_not_begun_afresh(da
     (tmp_path / "old").mkdir()
     saver = tf.compat.v1.train.Saver({"counter/bias": tf.Variable(100.0)})
     saver.save(None, str(tmp_path / "old" / "model.ckpt"), global_step=3)
-    with pytest.raises(CheckpointError, match=r"model\.ckpt-3 was saved by a training with another.*give it as --checkpoint_path"):
+    with pytest.raises(
+        CheckpointError, match=r"model\.ckpt-3 was saved by a training with another.*give it as --checkpoint_path"
+    ):
         train_estimator.train_and_evaluate(CountingSpec(), data, counting_flags(tmp_path / "old", 8))
     flags = counting_flags(tmp_path / "new", 8, checkpoint_path=str(tmp_path / "old"))
     train_estimator.train_and_evaluate(CountingSpec(), data, flags)

@@ -12,9 +12,10 @@ import pytest
 import tensorflow as tf
 
 from tests.parity.support import NumberSpec, make_flags, numbered_data
-from tf_image_classification import build_tfrecords, dataset, estimator_specs, sources, train_estimator
+from tf_image_classification import build_tfrecords, dataset, estimator_specs, train_estimator
+from tf_image_classification.data import sources
+from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
-from tf_image_classification.manifest import Manifest
 
 
 @pytest.mark.parametrize("kind", ["TFRecords", "CSV"])
@@ -41,7 +42,9 @@ class RecordingSpec(NumberSpec):
         self.seen: list[int] = []
 
     def loss_fn(self, labels: Any, logits: Any) -> tf.Tensor:
-        note = tf.py_function(lambda values: self.seen.extend(round(float(value)) for value in values), [logits["label"][:, 0]], [])
+        note = tf.py_function(
+            lambda values: self.seen.extend(round(float(value)) for value in values), [logits["label"][:, 0]], []
+        )
         with tf.control_dependencies([note]):
             return tf.identity(super().loss_fn(labels, logits))
 
@@ -49,16 +52,27 @@ class RecordingSpec(NumberSpec):
 def seen(data: Manifest, model_dir: Path, *, debug: bool) -> list[int]:
     """The numbers of the images of 20 steps of 4, in order; those of the evaluation at the end are left out."""
     flags = make_flags(
-        model_dir=str(model_dir), train_steps=20, batch_size=4, image_size=4, debug=debug, optimizer="sgd", learning_rate=1e-30
+        model_dir=str(model_dir),
+        train_steps=20,
+        batch_size=4,
+        image_size=4,
+        debug=debug,
+        optimizer="sgd",
+        learning_rate=1e-30,
     )
     spec = RecordingSpec()
     train_estimator.train_and_evaluate(spec, data, flags)
     return spec.seen[: -data.splits["eval"].examples]
 
 
-def test_24_data_comes_in_the_same_order_in_debug_mode_only_and_as_often_as_train_steps_and_batch_size_say(tmp_path: Path) -> None:
+def test_24_data_comes_in_the_same_order_in_debug_mode_only_and_as_often_as_train_steps_and_batch_size_say(
+    tmp_path: Path,
+) -> None:
     data = numbered_data(tmp_path, train=23, evaluation=4)
-    orders = {name: seen(data, tmp_path / name, debug=name.startswith("debug")) for name in ("debug 1", "debug 2", "one", "two")}
+    orders = {
+        name: seen(data, tmp_path / name, debug=name.startswith("debug"))
+        for name in ("debug 1", "debug 2", "one", "two")
+    }
     assert orders["debug 1"] == orders["debug 2"] == [number % 23 for number in range(80)]
     assert orders["one"] != orders["two"]
     for order in orders.values():
@@ -76,7 +90,9 @@ def test_24_data_has_the_same_label_ids_in_training_and_evaluation_whatever_the_
             Image.new("RGB", (4, 4), (names.index(name), 0, 0)).save(tmp_path / f"{split}{number}.png")
             lines.append(f"{split}{number}.png,{name}\n")
         (tmp_path / f"{split}.csv").write_text("".join(lines))
-    data = build_tfrecords.build(str(tmp_path / "train.csv"), str(tmp_path / "data"), eval_metadata=str(tmp_path / "eval.csv"), workers=1)
+    data = build_tfrecords.build(
+        str(tmp_path / "train.csv"), str(tmp_path / "data"), eval_metadata=str(tmp_path / "eval.csv"), workers=1
+    )
     for split in ("train", "eval"):
         for batch in dataset.evaluation_examples(data, split, 1):
             red = int(tf.io.decode_image(batch["image_bytes"][0])[0, 0, 0])
@@ -113,7 +129,9 @@ if __name__ == "__main__":
 """
 
 
-def test_24_data_of_every_shard_is_used_by_the_documented_command_with_its_unquoted_globs(built_data: Manifest, tmp_path: Path) -> None:
+def test_24_data_of_every_shard_is_used_by_the_documented_command_with_its_unquoted_globs(
+    built_data: Manifest, tmp_path: Path
+) -> None:
     (tmp_path / "my_estimator.py").write_text(SCRIPT)
     folder = tmp_path / "tfrecords"
     folder.mkdir()
@@ -127,5 +145,8 @@ def test_24_data_of_every_shard_is_used_by_the_documented_command_with_its_unquo
     )
     answer = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    assert f"{2 * built_data.splits['train'].examples} training and {2 * built_data.splits['eval'].examples} evaluation" in answer.stderr
+    assert (
+        f"{2 * built_data.splits['train'].examples} training and {2 * built_data.splits['eval'].examples} evaluation"
+        in answer.stderr
+    )
     assert (tmp_path / "models" / "export" / "saved_model").is_dir()

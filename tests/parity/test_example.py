@@ -1,4 +1,5 @@
-"""The original's own example, its handwritten digits, with the original's flags: from scratch, and fine-tuned in two stages."""
+"""The original's own example, its handwritten digits, with the original's flags: from scratch, and fine-tuned in two
+stages."""
 
 from __future__ import annotations
 
@@ -58,11 +59,21 @@ def test_two_stages_first_train_a_new_head_on_a_slim_checkpoint_and_then_everyth
     head_only = ("--trainable_scopes", HEAD, "--checkpoint_exclude_scopes", HEAD, "--checkpoint_path", checkpoint)
     first = train(mini_mnist, tmp_path / "stage1", *fixed, *head_only, "--learning_rate", "0.01")
     after = weights_at(tmp_path / "stage1")
-    trained = {name for name, value in after.items() if not np.array_equal(value, pretrained[name]) and "/moving_" not in name}
+    trained = {
+        name for name, value in after.items() if not np.array_equal(value, pretrained[name]) and "/moving_" not in name
+    }
     assert trained == {f"{HEAD}/weights", f"{HEAD}/biases"}
     assert first > 0.85
 
-    second = train(mini_mnist, tmp_path / "stage2", *fixed, "--checkpoint_path", str(tmp_path / "stage1"), "--learning_rate", "0.001")
+    second = train(
+        mini_mnist,
+        tmp_path / "stage2",
+        *fixed,
+        "--checkpoint_path",
+        str(tmp_path / "stage1"),
+        "--learning_rate",
+        "0.001",
+    )
     finished = weights_at(tmp_path / "stage2")
     assert all(not np.array_equal(finished[name], after[name]) for name in after if name.endswith("/weights"))
     assert second > 0.85

@@ -11,9 +11,10 @@ import pytest
 import tensorflow as tf
 
 from tests.parity.support import NumberSpec, make_flags, numbered_data
-from tf_image_classification import checkpoints, distribution, history, train_estimator
+from tf_image_classification import checkpoints, train_estimator
+from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
-from tf_image_classification.manifest import Manifest
+from tf_image_classification.training import distribution, history
 
 STANDS_STILL = 1e-30  # a learning rate that changes nothing
 
@@ -28,7 +29,12 @@ def train(data: Manifest, tmp_path: Path) -> Any:
     """Trains; keyword arguments are flags."""
 
     def run(spec: NumberSpec | None = None, **changes: object) -> train_estimator.Outcome:
-        common = {"model_dir": str(tmp_path / "model"), "image_size": 4, "optimizer": "sgd", "learning_rate_decay_type": "fixed"}
+        common = {
+            "model_dir": str(tmp_path / "model"),
+            "image_size": 4,
+            "optimizer": "sgd",
+            "learning_rate_decay_type": "fixed",
+        }
         return train_estimator.train_and_evaluate(spec or NumberSpec(), data, make_flags(**{**common, **changes}))
 
     return run
@@ -106,7 +112,13 @@ def test_23_eval_throttle_secs_of_nothing_evaluate_after_every_step_on_a_checkpo
     outcome = train(train_steps=6, eval_throttle_secs=0)
     assert evaluated_steps(outcome) == [1, 2, 3, 4, 5, 6]
     # The five newest are kept.
-    assert sorted(int(path.suffixes[-2].split("-")[1]) for path in Path(outcome.model_dir).glob("*.ckpt-*.index")) == [2, 3, 4, 5, 6]
+    assert sorted(int(path.suffixes[-2].split("-")[1]) for path in Path(outcome.model_dir).glob("*.ckpt-*.index")) == [
+        2,
+        3,
+        4,
+        5,
+        6,
+    ]
     with pytest.raises(ValueError, match="--eval_throttle_secs"):
         make_flags(eval_throttle_secs=-1)
 

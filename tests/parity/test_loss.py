@@ -8,14 +8,17 @@ import pytest
 import tensorflow as tf
 
 from tests.parity.support import make_flags
-from tf_image_classification import nets, steps
+from tf_image_classification import nets
 from tf_image_classification.estimator_specs import BuiltInEstimator
 from tf_image_classification.nets.layers import Layers, Norm
+from tf_image_classification.training import steps
 
 
 def one_convolution(weight_decay: float) -> keras.Model:
     images = keras.Input((3, 3, 2))
-    layers = Layers(scope="Net", weight_decay=weight_decay, norm=Norm(0.9, 1e-3, True), initializer=keras.initializers.Ones())
+    layers = Layers(
+        scope="Net", weight_decay=weight_decay, norm=Norm(0.9, 1e-3, True), initializer=keras.initializers.Ones()
+    )
     return keras.Model(images, layers.conv(images, "Conv", 4, kernel=3))
 
 
@@ -24,7 +27,13 @@ def test_14_weight_decay_is_half_the_squared_kernel_and_leaves_batch_normalisati
     with tf.GradientTape() as tape:
         loss = tf.add_n(model.losses)
     assert float(loss) == pytest.approx(4e-5 * 3 * 3 * 2 * 4 / 2, rel=1e-6)  # 0.00144
-    gradients = dict(zip((variable.path for variable in model.weights), tape.gradient(loss, [v.value for v in model.weights]), strict=True))
+    gradients = dict(
+        zip(
+            (variable.path for variable in model.weights),
+            tape.gradient(loss, [v.value for v in model.weights]),
+            strict=True,
+        )
+    )
     np.testing.assert_allclose(gradients.pop("Net.Conv/kernel"), np.full((3, 3, 2, 4), 4e-5), rtol=1e-6)
     assert set(gradients.values()) == {None}
     assert one_convolution(0.0).losses == []
@@ -51,7 +60,9 @@ def test_15_label_smoothing_is_part_of_the_default_loss(smoothing: float) -> Non
     by_hand = -(smooth * np.log(tf.nn.softmax(LOGITS))).sum(axis=1).mean()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         theirs = session.run(
-            tf.compat.v1.losses.softmax_cross_entropy(LABELS.numpy(), tf.constant(LOGITS.numpy()), label_smoothing=smoothing)
+            tf.compat.v1.losses.softmax_cross_entropy(
+                LABELS.numpy(), tf.constant(LOGITS.numpy()), label_smoothing=smoothing
+            )
         )
     assert loss == pytest.approx(by_hand, abs=1e-6)
     assert loss == pytest.approx(float(theirs), abs=1e-6)
@@ -65,5 +76,8 @@ def test_15_label_smoothing_and_regularisation_are_in_the_evaluation_of_a_traini
     regularised = keras.layers.Dense(5, kernel_regularizer=keras.regularizers.L2(0.1))
     model = keras.Model(images, regularised(images))
     batch = tf.constant(np.random.default_rng(1).normal(size=(6, 4)), tf.float32)
-    losses = [float(steps.total_loss(spec, model, batch, {"label": LABELS}, training=training)[0]) for training in (True, False)]
+    losses = [
+        float(steps.total_loss(spec, model, batch, {"label": LABELS}, training=training)[0])
+        for training in (True, False)
+    ]
     assert losses[0] == losses[1] > float(spec.loss_fn({"label": LABELS}, {"label": model(batch)}))

@@ -30,7 +30,9 @@ TF1_OPTIMIZERS: dict[str, Callable[[Any, Flags], Any]] = {
         l2_regularization_strength=flags.ftrl_l2,
     ),
     "momentum": lambda rate, flags: tf1.MomentumOptimizer(rate, flags.momentum),
-    "rmsprop": lambda rate, flags: tf1.RMSPropOptimizer(rate, flags.rmsprop_decay, flags.rmsprop_momentum, flags.opt_epsilon),
+    "rmsprop": lambda rate, flags: tf1.RMSPropOptimizer(
+        rate, flags.rmsprop_decay, flags.rmsprop_momentum, flags.opt_epsilon
+    ),
     "sgd": lambda rate, flags: tf1.GradientDescentOptimizer(rate),
 }
 
@@ -38,9 +40,13 @@ TF1_OPTIMIZERS: dict[str, Callable[[Any, Flags], Any]] = {
 def tf1_rate(flags: Flags, global_step: tf.Variable) -> Any:
     decay_steps = int(NUM_EXAMPLES / flags.batch_size * flags.num_epochs_per_decay)
     if flags.learning_rate_decay_type == "exponential":
-        return tf1.exponential_decay(flags.learning_rate, global_step, decay_steps, flags.learning_rate_decay_factor, staircase=True)
+        return tf1.exponential_decay(
+            flags.learning_rate, global_step, decay_steps, flags.learning_rate_decay_factor, staircase=True
+        )
     if flags.learning_rate_decay_type == "polynomial":
-        return tf1.polynomial_decay(flags.learning_rate, global_step, decay_steps, flags.end_learning_rate, power=1.0, cycle=False)
+        return tf1.polynomial_decay(
+            flags.learning_rate, global_step, decay_steps, flags.end_learning_rate, power=1.0, cycle=False
+        )
     return tf.constant(flags.learning_rate)
 
 
@@ -103,7 +109,9 @@ def test_07_random_gradients_of_300_steps_give_the_weights_of_tensorflow_1(optim
     ],
     ids=str,
 )
-def test_07_random_gradients_with_flag_values_other_than_the_defaults_give_the_weights_of_tensorflow_1(flags: dict[str, object]) -> None:
+def test_07_random_gradients_with_flag_values_other_than_the_defaults_give_the_weights_of_tensorflow_1(
+    flags: dict[str, object],
+) -> None:
     assert_same_weights(make_flags(batch_size=32, **flags))
 
 
@@ -126,7 +134,9 @@ def weights_after(flags: Flags, start: float = 0.0) -> list[float]:
 
 def assert_golden(optimizer: str) -> None:
     start, golden = GOLDEN[optimizer]
-    np.testing.assert_allclose(weights_after(make_flags(optimizer=optimizer, learning_rate_decay_type="fixed"), start), golden, atol=1e-7)
+    np.testing.assert_allclose(
+        weights_after(make_flags(optimizer=optimizer, learning_rate_decay_type="fixed"), start), golden, atol=1e-7
+    )
 
 
 def test_02_rmsprop_starts_its_mean_square_at_one() -> None:
@@ -135,7 +145,11 @@ def test_02_rmsprop_starts_its_mean_square_at_one() -> None:
 
 def test_03_momentum_keeps_the_learning_rate_out_of_its_accumulator() -> None:
     flags = make_flags(
-        optimizer="momentum", learning_rate=0.1, learning_rate_decay_factor=0.5, batch_size=NUM_EXAMPLES, num_epochs_per_decay=1
+        optimizer="momentum",
+        learning_rate=0.1,
+        learning_rate_decay_factor=0.5,
+        batch_size=NUM_EXAMPLES,
+        num_epochs_per_decay=1,
     )
     np.testing.assert_allclose(weights_after(flags), [-0.1, -0.195, -0.22525, -0.2388625], atol=1e-7)
 
@@ -147,7 +161,9 @@ def test_04_adam_gets_opt_epsilon() -> None:
 
 def test_05_adagrad_ignores_opt_epsilon() -> None:
     assert_golden("adagrad")
-    assert weights_after(make_flags(optimizer="adagrad", opt_epsilon=1e-8)) == weights_after(make_flags(optimizer="adagrad"))
+    assert weights_after(make_flags(optimizer="adagrad", opt_epsilon=1e-8)) == weights_after(
+        make_flags(optimizer="adagrad")
+    )
 
 
 @pytest.mark.parametrize("optimizer", ["adadelta", "ftrl"])
@@ -161,7 +177,8 @@ def test_06_ftrl_zeroes_a_weight_without_a_gradient() -> None:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "own", "other"), [("rmsprop", "rmsprop_momentum", "momentum"), ("momentum", "momentum", "rmsprop_momentum")]
+    ("optimizer", "own", "other"),
+    [("rmsprop", "rmsprop_momentum", "momentum"), ("momentum", "momentum", "rmsprop_momentum")],
 )
 def test_08_momentum_flags_reach_their_own_optimizer_alone(optimizer: str, own: str, other: str) -> None:
     default = weights_after(make_flags(optimizer=optimizer))

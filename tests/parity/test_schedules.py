@@ -27,7 +27,11 @@ def rates(steps: list[int], **flags: object) -> list[float]:
         (790, {"batch_size": 3, "num_epochs_per_decay": 0.3}, 78),
         (600, {"batch_size": 32}, 37),
         (600, {"batch_size": 32, "replicas_to_aggregate": 3}, 37),
-        (600, {"batch_size": 32, "sync_replicas": True, "replicas_to_aggregate": 3}, 37 / 3),  # a fraction, as in slim of 2018
+        (
+            600,
+            {"batch_size": 32, "sync_replicas": True, "replicas_to_aggregate": 3},
+            37 / 3,
+        ),  # a fraction, as in slim of 2018
     ],
 )
 @pytest.mark.parametrize("decay_type", ["exponential", "polynomial"])
@@ -77,7 +81,9 @@ def test_11_polynomial_or_not_a_fixed_rate_is_a_number_whatever_the_data_set() -
 
 @pytest.mark.parametrize("decay_type", ["exponential", "polynomial"])
 def test_13_decay_of_less_than_one_step_is_refused_with_what_to_change(decay_type: str, tmp_path: Path) -> None:
-    flags = make_flags(model_dir=str(tmp_path / "model"), batch_size=32, learning_rate_decay_type=decay_type, image_size=4)
+    flags = make_flags(
+        model_dir=str(tmp_path / "model"), batch_size=32, learning_rate_decay_type=decay_type, image_size=4
+    )
     with pytest.raises(FlagError, match=r"10 training examples / --batch_size 32 .*smaller --batch_size"):
         train_estimator.train_and_evaluate(NumberSpec(), numbered_data(tmp_path, train=10, evaluation=2), flags)
     assert not list((tmp_path / "model").glob("*.index"))

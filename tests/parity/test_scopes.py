@@ -1,4 +1,5 @@
-"""--trainable_scopes selects by regular expressions from the start of slim's names; what is frozen still runs in training mode."""
+"""--trainable_scopes selects by regular expressions from the start of slim's names; what is frozen still runs in
+training mode."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import checkpoints, nets, steps
+from tf_image_classification import checkpoints, nets
 from tf_image_classification.errors import FlagError
 from tf_image_classification.estimator_specs import BuiltInEstimator
 from tf_image_classification.flags import Flags
+from tf_image_classification.training import steps
 
 
 @pytest.fixture(scope="module")
@@ -49,8 +51,12 @@ def test_16_trainable_scopes_match_from_the_start_of_a_name_without_a_word_bound
 
 
 @pytest.mark.parametrize("scopes", ["Logits", "head", "Net/block3"])
-def test_16_trainable_scopes_that_select_nothing_are_refused_with_the_scopes_there_are(model: keras.Model, scopes: str) -> None:
-    with pytest.raises(FlagError, match=r"No variables to optimize.*Net/block1, Net/block10, Net/Logits, Net/LogitsExtra, Head"):
+def test_16_trainable_scopes_that_select_nothing_are_refused_with_the_scopes_there_are(
+    model: keras.Model, scopes: str
+) -> None:
+    with pytest.raises(
+        FlagError, match=r"No variables to optimize.*Net/block1, Net/block10, Net/Logits, Net/LogitsExtra, Head"
+    ):
         checkpoints.trainable_variables(model, scopes)
 
 
@@ -80,7 +86,11 @@ def test_17_frozen_backbone_keeps_its_kernels_but_still_runs_in_training_mode() 
     batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat(3))
     losses = [float(update(batches)) for _ in range(3)]
 
-    changed = {name for name, variable in nets.scoped_names(model).items() if not np.array_equal(variable.numpy(), before[name])}
+    changed = {
+        name
+        for name, variable in nets.scoped_names(model).items()
+        if not np.array_equal(variable.numpy(), before[name])
+    }
     moving = {name for name in before if "/moving_" in name}
     assert changed == moving | {"Small/Logits/weights", "Small/Logits/biases"}
     assert losses[0] == pytest.approx(by_the_batch, rel=1e-5)

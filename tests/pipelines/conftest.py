@@ -96,7 +96,11 @@ def command(storage_url, monkeypatch) -> Iterator[Command]:
 
     def call(*words: str) -> subprocess.CompletedProcess:
         said, complained = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(complained), pytest.raises(SystemExit) as ended:
+        with (
+            contextlib.redirect_stdout(said),
+            contextlib.redirect_stderr(complained),
+            pytest.raises(SystemExit) as ended,
+        ):
             command_line.main(run_command, words)
         return subprocess.CompletedProcess(words, ended.value.code, said.getvalue(), complained.getvalue())
 

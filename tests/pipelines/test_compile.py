@@ -87,7 +87,8 @@ def test_every_flag_of_a_step_reaches_it(spec):
 
 def images_of(document: dict) -> dict[str, str]:
     return {
-        name.removeprefix("exec-"): executor["container"]["image"] for name, executor in document["deploymentSpec"]["executors"].items()
+        name.removeprefix("exec-"): executor["container"]["image"]
+        for name, executor in document["deploymentSpec"]["executors"].items()
     }
 
 
@@ -137,7 +138,10 @@ def test_resources_retries_and_accelerators_are_fixed_at_compile_time(tmp_path):
         accelerator=accelerator,
         retries=3,
     )
-    resources = {name: executor["container"].get("resources", {}) for name, executor in document["deploymentSpec"]["executors"].items()}
+    resources = {
+        name: executor["container"].get("resources", {})
+        for name, executor in document["deploymentSpec"]["executors"].items()
+    }
     assert resources["exec-train"]["resourceCpuLimit"] == "8"
     assert resources["exec-train"]["resourceMemoryLimit"] == "32G"
     assert resources["exec-train"]["accelerator"]["resourceType"] == "NVIDIA_TESLA_T4"
@@ -153,7 +157,10 @@ def test_a_failed_run_is_told_of_where_the_compilation_says(tmp_path):
     document = compiled(tmp_path, notify="projects/p/topics/failures")
     tasks = document["root"]["dag"]["tasks"]
     assert tasks["notify"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
-    assert tasks["notify"]["inputs"]["parameters"]["destination"]["runtimeValue"]["constant"] == "projects/p/topics/failures"
+    assert (
+        tasks["notify"]["inputs"]["parameters"]["destination"]["runtimeValue"]["constant"]
+        == "projects/p/topics/failures"
+    )
     assert {"resolve", "train", "register"} <= set(_all_tasks(document))
     assert images_of(document)["notify"] == image_references("registry.test/team")["notify"]
 
@@ -192,7 +199,10 @@ def test_two_compilations_are_equal(tmp_path):
 def test_the_command_writes_the_file_and_says_where(tmp_path):
     output = tmp_path / "deep" / "pipeline.yaml"
     answer = subprocess.run(
-        [sys.executable, "-m", "pipelines", "compile", "--output", str(output)], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pipelines", "compile", "--output", str(output)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.strip() == str(output)

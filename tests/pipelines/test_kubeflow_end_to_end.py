@@ -1,4 +1,5 @@
-"""The project's own pipeline on Kubeflow, with nothing mounted: images, checkpoints, report and model in service are in a bucket."""
+"""The project's own pipeline on Kubeflow, with nothing mounted: images, checkpoints, report and model in service are in
+a bucket."""
 
 from __future__ import annotations
 
@@ -21,7 +22,17 @@ def test_the_pipeline_runs_on_kubeflow_and_goes_on_after_a_failure(tmp_path, com
         place = ["--backend", "kubeflow", "--host", kubeflow.url]
         root = ["--pipeline_root", "gs://bucket/kubeflow/runs", "--champion", "gs://bucket/kubeflow/service"]
         kubeflow.runner.fail_once = ["evaluate"]
-        failed = command("submit", *place, *root, "--run_id", "first", "--train_metadata", "gs://bucket/kubeflow/photos", *FLAGS, "--wait")
+        failed = command(
+            "submit",
+            *place,
+            *root,
+            "--run_id",
+            "first",
+            "--train_metadata",
+            "gs://bucket/kubeflow/photos",
+            *FLAGS,
+            "--wait",
+        )
         assert failed.returncode == 1 and "evaluate:" in failed.stderr
         mended = command("runs", "rerun", "first", *place, "--run_id", "second", "--wait")
         logs = "".join(log.read_text()[-3000:] for log in (kubeflow.runner.folder / "logs").iterdir())
@@ -30,7 +41,9 @@ def test_the_pipeline_runs_on_kubeflow_and_goes_on_after_a_failure(tmp_path, com
         kubeflow.stop()
     client = standin.client(storage_url)
     names = [blob.name for blob in client.list_blobs("bucket", prefix="kubeflow/")]
-    assert len([name for name in names if name.endswith("train/model/model.json")]) == 1  # the second run took it from the cache
+    assert (
+        len([name for name in names if name.endswith("train/model/model.json")]) == 1
+    )  # the second run took it from the cache
     assert any(name.startswith("kubeflow/runs/checkpoints/") and name.endswith("model.ckpt-4.index") for name in names)
     (report,) = [name for name in names if name.endswith("evaluation/report.html")]
     assert b"<html" in client.bucket("bucket").blob(report).download_as_bytes()

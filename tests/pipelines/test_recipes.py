@@ -33,14 +33,21 @@ def test_the_recipes_work_as_written(tmp_path, image_folder):
     with bucket.serving("my-bucket") as storage_url:
         client = bucket.client(storage_url)
         for picture in image_folder.rglob("*.*"):
-            client.bucket("my-bucket").blob(f"photos/{picture.relative_to(image_folder)}").upload_from_filename(str(picture))
+            client.bucket("my-bucket").blob(f"photos/{picture.relative_to(image_folder)}").upload_from_filename(
+                str(picture)
+            )
         vertex, kubeflow = Vertex(tmp_path / "vertex", storage_url), Kubeflow(tmp_path / "kubeflow", storage_url)
         vertex.start()
         kubeflow.start()
         try:
-            script = "set -e\n" + "\n".join(_recipes()).replace('europe-west4"', f'europe-west4 --api_endpoint {vertex.url}"', 1)
+            script = "set -e\n" + "\n".join(_recipes()).replace(
+                'europe-west4"', f'europe-west4 --api_endpoint {vertex.url}"', 1
+            )
             script = script.replace("http://127.0.0.1:8080", kubeflow.url)
-            environment = os.environ | {"STORAGE_EMULATOR_HOST": storage_url, "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path])}
+            environment = os.environ | {
+                "STORAGE_EMULATOR_HOST": storage_url,
+                "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
+            }
             done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
         finally:
             vertex.stop()

@@ -13,12 +13,16 @@ SECRET = "hidden-refresh-token"  # noqa: S105 - nobody's
 def account(tmp_path, monkeypatch):
     """Credentials of whoever gives the commands; on plain http they are not used."""
     file = tmp_path / "account.json"
-    file.write_text(json.dumps({"type": "authorized_user", "client_id": "c", "client_secret": SECRET, "refresh_token": SECRET}))
+    file.write_text(
+        json.dumps({"type": "authorized_user", "client_id": "c", "client_secret": SECRET, "refresh_token": SECRET})
+    )
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(file))
 
 
 @pytest.mark.slow
-def test_the_pipeline_runs_on_vertex_and_trains_anew_only_when_the_data_is_new(account, pipelines, vertex, storage_url, image_folder):
+def test_the_pipeline_runs_on_vertex_and_trains_anew_only_when_the_data_is_new(
+    account, pipelines, vertex, storage_url, image_folder
+):
     from tests.standin import bucket as standin
 
     client = standin.client(storage_url)
@@ -51,14 +55,18 @@ def test_the_pipeline_runs_on_vertex_and_trains_anew_only_when_the_data_is_new(a
     assert _read(bucket, made["train.model"], "saved_model/saved_model.pb")
 
     assert pipelines("runs", "rerun", "second", "--run_id", "unchanged", "--wait").returncode == 0
-    assert {state for task, state in _states(vertex, "unchanged").items() if task not in ("resolve", "gate", "register")} == {"SKIPPED"}
+    assert {
+        state for task, state in _states(vertex, "unchanged").items() if task not in ("resolve", "gate", "register")
+    } == {"SKIPPED"}
 
     bucket.blob(f"photos/{pictures[0].relative_to(image_folder)}").upload_from_filename(str(pictures[0]))
     assert pipelines("runs", "rerun", "second", "--run_id", "one-more", "--wait").returncode == 0
     assert {state for task, state in _states(vertex, "one-more").items() if task != "register"} == {"SUCCEEDED"}
 
     assert not vertex.saw_credentials
-    made = [path.read_bytes() for path in vertex.runner.folder.rglob("*") if path.is_file()]  # compiled pipelines, logs, artifacts
+    made = [
+        path.read_bytes() for path in vertex.runner.folder.rglob("*") if path.is_file()
+    ]  # compiled pipelines, logs, artifacts
     made += [blob.download_as_bytes() for blob in client.list_blobs("bucket")]
     assert len(made) > 100
     assert not [content for content in made if SECRET.encode() in content]

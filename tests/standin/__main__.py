@@ -15,11 +15,15 @@ from tests.standin.vertex import Vertex
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m tests.standin", description="Vertex AI Pipelines, Kubeflow Pipelines and a bucket, on this machine."
+        prog="python -m tests.standin",
+        description="Vertex AI Pipelines, Kubeflow Pipelines and a bucket, on this machine.",
     )
     parser.add_argument("--folder", type=Path, help="where runs keep their files (default: a temporary folder)")
     parser.add_argument(
-        "--port", type=int, default=8900, help="of Vertex AI; the bucket's and Kubeflow's are the next (default: %(default)s)"
+        "--port",
+        type=int,
+        default=8900,
+        help="of Vertex AI; the bucket's and Kubeflow's are the next (default: %(default)s)",
     )
     parser.add_argument("--bucket", default="my-bucket", help="name of the bucket (default: %(default)s)")
     parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder to copy to gs://BUCKET/photos")
@@ -39,7 +43,8 @@ In another terminal:
   export STORAGE_EMULATOR_HOST={storage_url}
   VERTEX="--project my-project --location europe-west4 --api_endpoint {vertex.url}"
   KUBEFLOW="--backend kubeflow --host {kubeflow.url}"
-  python -m pipelines submit $VERTEX --pipeline_root gs://{given.bucket}/runs --train_metadata gs://{given.bucket}/photos --wait
+  python -m pipelines submit $VERTEX --pipeline_root gs://{given.bucket}/runs \\
+      --train_metadata gs://{given.bucket}/photos --wait
 
 Move the clock, fail a task of the next run, lose the answer to the next submission:
   curl -d '{{"weeks": 1}}' {vertex.url}/standin/clock

@@ -147,7 +147,12 @@ class Buckets:
             if session and head.startswith(b"HTTP/1.1 200"):
                 self._finished[session] = answer
             if method == "GET" and _LISTING.fullmatch(url.path) and content:
-                return _answer(200, _page(json.loads(content), int(query.get("maxResults", self._page_size)), query.get("pageToken", "")))
+                return _answer(
+                    200,
+                    _page(
+                        json.loads(content), int(query.get("maxResults", self._page_size)), query.get("pageToken", "")
+                    ),
+                )
             place = _OBJECT.search(unquote(url.path))
             if place and query.get("alt") == "media" and head.startswith(b"HTTP/1.1 20"):
                 generation = self._objects.objects[place["bucket"]][place["name"]]["generation"]
@@ -178,7 +183,9 @@ class _Objects(Storage):
         if self.conditions.get("generation", int(found["generation"])) != int(found["generation"]):
             raise NotFound
 
-    def create_file(self, bucket: str, name: str, content: bytes, resource: dict[str, Any], file_id: str | None = None) -> None:
+    def create_file(
+        self, bucket: str, name: str, content: bytes, resource: dict[str, Any], file_id: str | None = None
+    ) -> None:
         self._meet(bucket, name)
         begun = resource["generation"]  # a resumable upload begins long before its object is there
         resource["generation"] = str(time.time_ns())
@@ -264,7 +271,9 @@ def _answer(code: int, content: dict[str, Any]) -> bytes:
 
 def _page(listing: dict[str, Any], size: int, token: str) -> dict[str, Any]:
     """One page of a listing; a page's token is the number of things before it."""
-    everything = [("items", item) for item in listing.get("items", [])] + [("prefixes", prefix) for prefix in listing.get("prefixes", [])]
+    everything = [("items", item) for item in listing.get("items", [])] + [
+        ("prefixes", prefix) for prefix in listing.get("prefixes", [])
+    ]
     start = int(token or 0)
     page: dict[str, Any] = {"kind": listing["kind"], "items": [], "prefixes": []}
     for key, value in everything[start : start + size]:

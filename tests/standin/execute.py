@@ -28,7 +28,10 @@ def main(job_file: str, events_fd: str) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about image names, which mean nothing here
             local.init(
-                local.SubprocessRunner(use_venv=False), pipeline_root=job["pipeline_root"], enable_caching=True, cache_root=job["cache"]
+                local.SubprocessRunner(use_venv=False),
+                pipeline_root=job["pipeline_root"],
+                enable_caching=True,
+                cache_root=job["cache"],
             )
             try:
                 components.load_component_from_text(json.dumps(job["pipeline_spec"]))(**job["parameters"])
@@ -39,9 +42,11 @@ def main(job_file: str, events_fd: str) -> int:
 
 
 def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> None:
-    """kfp.local tells only its log how tasks fare: this stands between its two orchestrators and the tasks that they execute.
+    """kfp.local tells only its log how tasks fare: this stands between its two orchestrators and the tasks that they
+    execute.
 
-    What a task has made is brought to the bucket, as a container's launcher does, and goes by its gs:// address from then on.
+    What a task has made is brought to the bucket, as a container's launcher does, and goes by its gs:// address from
+    then on.
     """
     execute, look_up = task_executor.execute_single_task, LocalCache.get
     hits: list[bool] = []

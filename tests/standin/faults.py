@@ -35,7 +35,8 @@ class Fault:
         path: regular expression searched in path and query.
         times: how many requests it meets.
         code: HTTP status of REFUSED.
-        carried_out: what is REFUSED or RESET is carried out all the same, only its answer is lost. The kinds that answer always are.
+        carried_out: what is REFUSED or RESET is carried out all the same, only its answer is lost. The kinds that
+            answer always are.
         seconds: STALLED says nothing for so long.
     """
 
@@ -48,7 +49,9 @@ class Fault:
     seconds: float = 3.0
 
     def meets(self, method: str, path: str) -> bool:
-        return self.times > 0 and re.fullmatch(self.method, method) is not None and re.search(self.path, path) is not None
+        return (
+            self.times > 0 and re.fullmatch(self.method, method) is not None and re.search(self.path, path) is not None
+        )
 
     @property
     def loses_request(self) -> bool:
@@ -57,7 +60,8 @@ class Fault:
 
 @dataclass(slots=True)
 class Weather:
-    """Requests that go wrong at random. Whether the n-th request to an address does depends on the seed and nothing else.
+    """Requests that go wrong at random. Whether the n-th request to an address does depends on the seed and nothing
+    else.
 
     Attributes:
         rate: share of requests.
@@ -82,7 +86,9 @@ class Weather:
         if chance.random() >= self.rate:
             return None
         kinds = [REFUSED, REFUSED, RESET, CUT, TRUNCATED, STALLED] + ([CLIPPED, GARBLED] if is_content else [])
-        return Fault(chance.choice(kinds), code=chance.choice(_CODES), carried_out=chance.random() < 0.5, seconds=self.seconds)
+        return Fault(
+            chance.choice(kinds), code=chance.choice(_CODES), carried_out=chance.random() < 0.5, seconds=self.seconds
+        )
 
 
 def send(handler: BaseHTTPRequestHandler, answer: bytes, fault: Fault | None) -> None:

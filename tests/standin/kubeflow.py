@@ -50,8 +50,16 @@ class Kubeflow(Service):
             ("POST", f"{_API}/recurringruns", self._create_recurring),
             ("GET", f"{_API}/recurringruns", lambda request: _page(request, self.recurring, "recurringRuns")),
             ("GET", f"{_API}/recurringruns/<name>", lambda request, name: _one(self.recurring, name)),
-            ("POST", f"{_API}/recurringruns/<name>:enable", lambda request, name: self._switch(name, "ENABLE", "ENABLED")),
-            ("POST", f"{_API}/recurringruns/<name>:disable", lambda request, name: self._switch(name, "DISABLE", "DISABLED")),
+            (
+                "POST",
+                f"{_API}/recurringruns/<name>:enable",
+                lambda request, name: self._switch(name, "ENABLE", "ENABLED"),
+            ),
+            (
+                "POST",
+                f"{_API}/recurringruns/<name>:disable",
+                lambda request, name: self._switch(name, "DISABLE", "DISABLED"),
+            ),
             ("DELETE", f"{_API}/recurringruns/<name>", self._delete_recurring),
         ]
 
@@ -60,7 +68,9 @@ class Kubeflow(Service):
         super().stop()
 
     def error(self, code: int, message: str) -> Response:
-        return Response(json.dumps({"error": message, "code": code, "message": message}), status=code, mimetype="application/json")
+        return Response(
+            json.dumps({"error": message, "code": code, "message": message}), status=code, mimetype="application/json"
+        )
 
     def _create_run(self, request: Request) -> Resource:
         return self._start(_parse(kfp_server_api.V2beta1Run, request.data))
@@ -77,11 +87,20 @@ class Kubeflow(Service):
             {"task_id": str(uuid.uuid4()), "display_name": name, "create_time": self._now(), "state": "PENDING"}
             for name in ["root", *leaf_tasks(spec)]
         ]
-        run |= {"run_id": run_id, "created_at": self._now(), "state": "RUNNING", "run_details": {"task_details": details}}
+        run |= {
+            "run_id": run_id,
+            "created_at": self._now(),
+            "state": "RUNNING",
+            "run_details": {"task_details": details},
+        }
         self.runs[run_id] = run
         root, name = config.get("pipeline_root") or "gs://default/v2/artifacts", run["display_name"]
         # The service leaves this one as it is; kfp.local, which runs the tasks here, would fill it in.
-        placeholders = {"pipeline_root": "{{$pipeline_root}}", "pipeline_job_name": name, "pipeline_job_resource_name": name}
+        placeholders = {
+            "pipeline_root": "{{$pipeline_root}}",
+            "pipeline_job_name": name,
+            "pipeline_job_resource_name": name,
+        }
         self._threads.append(
             self.runner.start(
                 run_id,
@@ -101,7 +120,10 @@ class Kubeflow(Service):
             detail["state"] = event["state"]
             detail["start_time" if event["state"] == "RUNNING" else "end_time"] = self._now()
             if event["state"] == "FAILED":
-                detail["error"] = {"code": 9, "message": "This step is in Error state with this message: Error (exit code 1)"}
+                detail["error"] = {
+                    "code": 9,
+                    "message": "This step is in Error state with this message: Error (exit code 1)",
+                }
 
     def _finish(self, run: Resource, succeeded: bool) -> None:
         with self.lock:
@@ -148,14 +170,18 @@ class Kubeflow(Service):
     def advance(self, time: dt.timedelta) -> None:
         """Moves the clock; each run that becomes due is started when the one before it has ended."""
         end = self.clock.now() + time
-        while due := [one for name, one in self.recurring.items() if one["status"] == "ENABLED" and self._due[name] <= end]:
+        while due := [
+            one for name, one in self.recurring.items() if one["status"] == "ENABLED" and self._due[name] <= end
+        ]:
             first = min(due, key=lambda one: self._due[one["recurring_run_id"]])
             self.clock.advance_to(self._due[first["recurring_run_id"]])
             with self.lock:
                 self._plan(first, self.clock.now())
                 run = {key: first[key] for key in ("experiment_id", "pipeline_spec", "runtime_config") if key in first}
                 name = f"{first['display_name']}-{self.clock.now():%Y%m%d%H%M%S}"
-                self._start(json.loads(json.dumps(run)) | {"display_name": name, "recurring_run_id": first["recurring_run_id"]})
+                self._start(
+                    json.loads(json.dumps(run)) | {"display_name": name, "recurring_run_id": first["recurring_run_id"]}
+                )
             self.join()
         self.clock.advance_to(end)
 
@@ -185,7 +211,11 @@ def _one(found: dict[str, Resource], name: str) -> Resource:
 def _page(request: Request, found: dict[str, Resource], key: str) -> Resource:
     """One page, newest first, of what a filter of EQUALS predicates leaves."""
     predicates = json.loads(request.args.get("filter") or "{}").get("predicates", [])
-    kept = [one for one in reversed(found.values()) if all(one.get(term["key"]) == term["stringValue"] for term in predicates)]
+    kept = [
+        one
+        for one in reversed(found.values())
+        if all(one.get(term["key"]) == term["stringValue"] for term in predicates)
+    ]
     first, size = int(request.args.get("page_token") or 0), int(request.args.get("page_size") or 10)
     more = {"next_page_token": str(first + size)} if first + size < len(kept) else {}
     return {key: kept[first : first + size], "total_size": len(kept)} | more

@@ -20,8 +20,9 @@ Event = dict[str, Any]
 class Runner:
     """Carries pipelines out below a folder.
 
-    Artifacts of gs://BUCKET/... lie in the folder `buckets/BUCKET/...` for the steps, as they lie in /gcs/BUCKET/... in a container; what
-    a task has made is uploaded to the storage emulator before the next one starts. All else on gs:// the steps reach through the emulator.
+    Artifacts of gs://BUCKET/... lie in the folder `buckets/BUCKET/...` for the steps, as they lie in /gcs/BUCKET/... in
+    a container; what a task has made is uploaded to the storage emulator before the next one starts. All else on gs://
+    the steps reach through the emulator.
 
     Attributes:
         fail_once: names of tasks that fail in the next run that holds them.
@@ -67,7 +68,9 @@ class Runner:
             )
         )
         reading, writing = os.pipe()
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        }
         environment |= self.environment
         if self.storage_url:
             environment["STORAGE_EMULATOR_HOST"] = self.storage_url
@@ -107,13 +110,20 @@ class Runner:
         return str(self.folder / "buckets" / path.removeprefix("gs://")) if path.startswith("gs://") else path
 
     def _as_executed(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """The pipeline with what a container would bring, artifacts on gs:// under a local folder, and with the failures ordered."""
-        labels = {name: spec["components"][task["componentRef"]["name"]]["executorLabel"] for name, task in leaf_tasks(spec).items()}
+        """The pipeline with what a container would bring, artifacts on gs:// under a local folder, and with the
+        failures ordered."""
+        labels = {
+            name: spec["components"][task["componentRef"]["name"]]["executorLabel"]
+            for name, task in leaf_tasks(spec).items()
+        }
         failing = {label for name, label in labels.items() if name in self.fail_once}
         self.fail_once = [name for name in self.fail_once if name not in labels]
         spec = json.loads(json.dumps(spec))
         for label, executor in spec["deploymentSpec"]["executors"].items():
-            lines = [f"__import__('kfp').dsl.types.artifact_types._GCS_LOCAL_MOUNT_PREFIX = {str(self.folder / 'buckets')!r} + '/'"]
+            lines = [
+                "__import__('kfp').dsl.types.artifact_types._GCS_LOCAL_MOUNT_PREFIX = "
+                f"{str(self.folder / 'buckets')!r} + '/'"
+            ]
             lines += ["raise RuntimeError('a failure that was ordered from the stand-in')"] if label in failing else []
             command = executor["container"]["command"]
             command[-1] = "\n".join([*lines, command[-1]])
@@ -121,7 +131,8 @@ class Runner:
 
 
 def leaf_tasks(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Task name -> task, of a pipeline and what is nested in it, each after those that it depends on; without the groups themselves."""
+    """Task name -> task, of a pipeline and what is nested in it, each after those that it depends on; without the
+    groups themselves."""
 
     def of_dag(dag: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         done: set[str] = set()
@@ -145,5 +156,8 @@ def _filled_in(spec: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, 
 
 def whole_numbers(spec: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
     """JSON knows no integers: the pipeline's signature says which numbers are."""
-    types = {name: given["parameterType"] for name, given in spec["root"].get("inputDefinitions", {}).get("parameters", {}).items()}
+    types = {
+        name: given["parameterType"]
+        for name, given in spec["root"].get("inputDefinitions", {}).get("parameters", {}).items()
+    }
     return {name: int(value) if types.get(name) == "NUMBER_INTEGER" else value for name, value in parameters.items()}

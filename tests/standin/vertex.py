@@ -44,7 +44,7 @@ class Vertex(Service):
         self.models = Models(self.clock, operations, storage_url)
         self.endpoints = Endpoints(self.clock, operations, self.models)
         self.custom_jobs = CustomJobs(self.clock, operations, self.runner, lock)
-        self._rooms = (self._pipeline_jobs, self._schedules, self.models, self.endpoints, self.custom_jobs, operations)
+        self._parts = (self._pipeline_jobs, self._schedules, self.models, self.endpoints, self.custom_jobs, operations)
         self.jobs, self.schedules = self._pipeline_jobs.all, self._schedules.all
         super().__init__(port)
         self.lock = lock
@@ -52,7 +52,7 @@ class Vertex(Service):
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
-            *(route for room in self._rooms for route in room.routes()),
+            *(route for part in self._parts for route in part.routes()),
             ("POST", "/standin/clock", self._move_clock),
             ("POST", "/standin/fail_once", self._fail_once),
         ]
@@ -72,7 +72,8 @@ class Vertex(Service):
         self._schedules.updates_requests = updates
 
     def advance(self, time: dt.timedelta) -> None:
-        """Moves the clock; each run that becomes due is started when the one before it has ended, as if no time passed within."""
+        """Moves the clock; each run that becomes due is started when the one before it has ended, as if no time passed
+        within."""
         self._schedules.advance(time)
 
     def fire_due(self) -> None:
@@ -84,7 +85,9 @@ class Vertex(Service):
         self._pipeline_jobs.join()
 
     def _move_clock(self, request: Request) -> dict[str, Any]:
-        threading.Thread(target=self.advance, args=[dt.timedelta(**json.loads(request.get_data()))], daemon=True).start()
+        threading.Thread(
+            target=self.advance, args=[dt.timedelta(**json.loads(request.get_data()))], daemon=True
+        ).start()
         return {}
 
     def _fail_once(self, request: Request) -> dict[str, Any]:

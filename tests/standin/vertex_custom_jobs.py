@@ -80,7 +80,9 @@ class CustomJobs:
         processes = []
         for number, pool in enumerate(pools):
             for index in range(pool.replica_count):
-                cluster = {"CLUSTER_SPEC": _spec(addresses, [f"workerpool{one}" for one in range(len(pools))], number, index)}
+                cluster = {
+                    "CLUSTER_SPEC": _spec(addresses, [f"workerpool{one}" for one in range(len(pools))], number, index)
+                }
                 if sum(map(len, addresses)) > 1:
                     cluster["TF_CONFIG"] = _spec(addresses, _ROLES, number, index)
                 given = {one.name: one.value for one in pool.container_spec.env}
@@ -106,7 +108,10 @@ class CustomJobs:
                 job.end_time = job.update_time = self._clock.now()
                 job.state = types.JobState.JOB_STATE_FAILED if any(codes) else types.JobState.JOB_STATE_SUCCEEDED
                 if any(codes):
-                    job.error = {"code": 9, "message": f"The replica workerpool0-0 exited with a non-zero status of {max(codes, key=abs)}."}
+                    job.error = {
+                        "code": 9,
+                        "message": f"The replica workerpool0-0 exited with a non-zero status of {max(codes, key=abs)}.",
+                    }
 
     def _kill(self, name: str) -> None:
         for process in self._processes[name]:

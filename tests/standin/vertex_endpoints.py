@@ -48,7 +48,10 @@ class Endpoints:
         endpoint = parse(types.Endpoint, request.data)
         name = request.args.get("endpointId") or str(5000 + len(self.all))
         if not endpoint.display_name or not _ID.fullmatch(name):
-            raise Refused(400, "An endpoint needs a display_name, and an id of digits, or of lower-case letters, digits and hyphens.")
+            raise Refused(
+                400,
+                "An endpoint needs a display_name, and an id of digits, or of lower-case letters, digits and hyphens.",
+            )
         if name in self.all:
             raise Refused(409, f"The Endpoint {name} already exists.")
         endpoint.name = f"projects/{PROJECT_NUMBER}/locations/{location}/endpoints/{name}"
@@ -107,7 +110,9 @@ class Endpoints:
                 self.meanwhile.pop()()
             deployed.create_time = self._clock.now()
             endpoint.deployed_models.append(deployed)
-            version.deployed_models.append(types.DeployedModelRef(endpoint=endpoint.name, deployed_model_id=deployed.id))
+            version.deployed_models.append(
+                types.DeployedModelRef(endpoint=endpoint.name, deployed_model_id=deployed.id)
+            )
             if split:
                 endpoint.traffic_split = {deployed.id if one == "0" else one: share for one, share in split.items()}
             return types.DeployModelResponse(deployed_model=deployed)

@@ -16,7 +16,14 @@ from tests.standin.service import Refused
 from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, answer, page, parse
 from tests.standin.vertex_operations import Operations
 
-_TYPES = {"STRING": str, "NUMBER_INTEGER": (int, float), "NUMBER_DOUBLE": (int, float), "BOOLEAN": bool, "LIST": list, "STRUCT": dict}
+_TYPES = {
+    "STRING": str,
+    "NUMBER_INTEGER": (int, float),
+    "NUMBER_DOUBLE": (int, float),
+    "BOOLEAN": bool,
+    "LIST": list,
+    "STRUCT": dict,
+}
 _FAILED_PRECONDITION = 9  # google.rpc.Code
 RUNNING = (types.PipelineState.PIPELINE_STATE_PENDING, types.PipelineState.PIPELINE_STATE_RUNNING)
 
@@ -64,7 +71,9 @@ class PipelineJobs:
         job.state = types.PipelineState.PIPELINE_STATE_RUNNING
         job.job_detail = types.PipelineJobDetail(
             task_details=[
-                types.PipelineTaskDetail(task_id=number, task_name=task, create_time=now, state=types.PipelineTaskDetail.State.PENDING)
+                types.PipelineTaskDetail(
+                    task_id=number, task_name=task, create_time=now, state=types.PipelineTaskDetail.State.PENDING
+                )
                 for number, task in enumerate(leaf_tasks(spec), start=1)
             ]
         )
@@ -74,7 +83,11 @@ class PipelineJobs:
             spec,
             dict(config.parameter_values),
             config.gcs_output_directory,
-            {"pipeline_root": config.gcs_output_directory, "pipeline_job_name": name, "pipeline_job_resource_name": job.name},
+            {
+                "pipeline_root": config.gcs_output_directory,
+                "pipeline_job_name": name,
+                "pipeline_job_resource_name": job.name,
+            },
             lambda event: self._report(job, event),
             lambda succeeded: self._finish(job, succeeded),
         )
@@ -89,13 +102,19 @@ class PipelineJobs:
                 return
             detail.end_time = self._clock.now()
             if event["state"] == "FAILED":
-                detail.error = {"code": _FAILED_PRECONDITION, "message": "The replica workerpool0-0 exited with a non-zero status of 1."}
+                detail.error = {
+                    "code": _FAILED_PRECONDITION,
+                    "message": "The replica workerpool0-0 exited with a non-zero status of 1.",
+                }
             results = {name: output["value"] for name, output in event.get("outputs", {}).items() if "value" in output}
             detail.execution = types.Execution(metadata={f"output:{name}": value for name, value in results.items()})
             for name, output in event.get("outputs", {}).items():
                 if "uri" in output:
                     artifact = types.Artifact(
-                        display_name=name, uri=output["uri"], schema_title=output["schema_title"], metadata=output["metadata"]
+                        display_name=name,
+                        uri=output["uri"],
+                        schema_title=output["schema_title"],
+                        metadata=output["metadata"],
                     )
                     detail.outputs[name] = types.PipelineTaskDetail.ArtifactList(artifacts=[artifact])
 
@@ -159,6 +178,10 @@ def check_parameters(spec: dict[str, Any], given: dict[str, Any]) -> None:
         wrong = not isinstance(value, _TYPES[kind]) or (kind != "BOOLEAN" and isinstance(value, bool))
         if wrong or (kind == "NUMBER_INTEGER" and whole_numbers(spec, {name: value})[name] != value):
             raise Refused(400, f"Parameter {name} is not of type {kind}.")
-    missing = [name for name, one in known.items() if name not in given and "defaultValue" not in one and not one.get("isOptional")]
+    missing = [
+        name
+        for name, one in known.items()
+        if name not in given and "defaultValue" not in one and not one.get("isOptional")
+    ]
     if missing:
         raise Refused(400, f"Parameters are missing: {', '.join(missing)}.")

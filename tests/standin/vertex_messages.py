@@ -31,8 +31,13 @@ def answer(message: Any) -> dict[str, Any]:
 
 
 def page(request: Request, found: list[Any], key: str) -> dict[str, Any]:
-    """One page of a list: `filter` of NAME="VALUE" terms joined by AND, `orderBy=create_time desc`, `pageSize`, `readMask`."""
-    found = [one for one in found if all(_field(one, path) == value for path, value in _terms(request.args.get("filter", "")))]
+    """One page of a list: `filter` of NAME="VALUE" terms joined by AND, `orderBy=create_time desc`, `pageSize`,
+    `readMask`."""
+    found = [
+        one
+        for one in found
+        if all(_field(one, path) == value for path, value in _terms(request.args.get("filter", "")))
+    ]
     if request.args.get("orderBy") == "create_time desc":
         found.sort(key=lambda one: one.create_time, reverse=True)
     first, size = int(request.args.get("pageToken") or 0), int(request.args.get("pageSize") or 100)
@@ -74,7 +79,9 @@ def _masked(message: Any, mask_text: str) -> Any:
         return message
     mask, kept = field_mask_pb2.FieldMask(), type(message)()
     mask.FromJsonString(mask_text)
-    inner = [path for path in mask.paths if path.startswith("pipeline_spec.")]  # a Struct: protobuf's masks do not look into one
+    inner = [
+        path for path in mask.paths if path.startswith("pipeline_spec.")
+    ]  # a Struct: protobuf's masks do not look into one
     for path in inner:
         mask.paths.remove(path)
     mask.MergeMessage(type(message).pb(message), type(message).pb(kept))

@@ -175,7 +175,9 @@ class Models:
         metrics = answer(evaluation).get("metrics", {})
         known = _FIELDS.get(evaluation.metrics_schema_uri)
         if known is None or not metrics or set(metrics) - known:
-            raise Refused(400, f"The metrics do not match {evaluation.metrics_schema_uri or 'any schema'}: {', '.join(metrics)}.")
+            raise Refused(
+                400, f"The metrics do not match {evaluation.metrics_schema_uri or 'any schema'}: {', '.join(metrics)}."
+            )
         matrix = metrics.get("confusionMatrix", {"annotationSpecs": [], "rows": []})
         if {len(matrix["annotationSpecs"])} != {len(matrix["rows"]), *map(len, matrix["rows"])}:
             raise Refused(400, "confusionMatrix must have a row and a column for each of its annotationSpecs.")
@@ -186,4 +188,6 @@ class Models:
         return answer(evaluation)
 
     def _list_evaluations(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        return page(request, self.evaluations.get((name.partition("@")[0], self.find(name).version_id), []), "modelEvaluations")
+        return page(
+            request, self.evaluations.get((name.partition("@")[0], self.find(name).version_id), []), "modelEvaluations"
+        )

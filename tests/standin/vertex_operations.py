@@ -17,7 +17,8 @@ _GRPC_CODES = {400: 9, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 503: 14}
 
 
 class Operations:
-    """The operations of a project, by name. Each is carried out a moment after it was begun, whether anyone asks about it or not."""
+    """The operations of a project, by name. Each is carried out a moment after it was begun, whether anyone asks about
+    it or not."""
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
@@ -57,7 +58,11 @@ class Operations:
         """Refuses a second operation on what has one under way."""
         under_way = [name for name, one in self._all.items() if name.startswith(resource + "/") and not one["done"]]
         if under_way:
-            raise Refused(400, f'There are other operations running on the {kind} "{resource}". Operation(s) are: {", ".join(under_way)}.')
+            raise Refused(
+                400,
+                f'There are other operations running on the {kind} "{resource}". '
+                f"Operation(s) are: {', '.join(under_way)}.",
+            )
 
     def _get(self, request: Request, name: str) -> dict[str, Any]:
         if name not in self._all:

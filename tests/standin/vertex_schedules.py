@@ -43,7 +43,8 @@ class Schedules:
         ]
 
     def advance(self, time: dt.timedelta) -> None:
-        """Moves the clock; each run that becomes due is started when the one before it has ended, as if no time passed within."""
+        """Moves the clock; each run that becomes due is started when the one before it has ended, as if no time passed
+        within."""
         end = self._clock.now() + time
         while due := self._first_due(end):
             self._clock.advance_to(due.next_run_time)
@@ -62,14 +63,20 @@ class Schedules:
                 ended = schedule.end_time and schedule.next_run_time > schedule.end_time
                 if ended or 0 < schedule.max_run_count <= schedule.started_run_count:
                     schedule.state = types.Schedule.State.COMPLETED
-            active = [one for one in self.all.values() if one.state == types.Schedule.State.ACTIVE and one.next_run_time <= until]
+            active = [
+                one
+                for one in self.all.values()
+                if one.state == types.Schedule.State.ACTIVE and one.next_run_time <= until
+            ]
             return min(active, key=lambda one: one.next_run_time, default=None)
 
     def _fire(self, schedule: types.Schedule) -> bool:
         """Starts a run or leaves it out; False when it has to wait."""
         with self._lock:
             time = schedule.next_run_time
-            running = [job for job in self._jobs.all.values() if job.schedule_name == schedule.name and job.state in RUNNING]
+            running = [
+                job for job in self._jobs.all.values() if job.schedule_name == schedule.name and job.state in RUNNING
+            ]
             full = len(running) >= schedule.max_concurrent_run_count
             if full and schedule.allow_queueing:
                 return False

@@ -21,7 +21,9 @@ def storage_url() -> Iterator[str]:
 
     with bucket.serving("bucket") as url:
         for name in ("one", "two", "three"):
-            bucket.client(url).bucket("bucket").blob(f"models/{name}/saved_model/saved_model.pb").upload_from_string("a model")
+            bucket.client(url).bucket("bucket").blob(f"models/{name}/saved_model/saved_model.pb").upload_from_string(
+                "a model"
+            )
         yield url
 
 
@@ -45,7 +47,9 @@ def endpoint(vertex) -> str:
     from tf_image_classification.vertex.client import client_options
 
     client = aiplatform_v1.EndpointServiceClient(**client_options("europe-west4"))
-    client.create_endpoint(parent=PARENT, endpoint=aiplatform_v1.Endpoint(display_name="pets"), endpoint_id="pets").result()
+    client.create_endpoint(
+        parent=PARENT, endpoint=aiplatform_v1.Endpoint(display_name="pets"), endpoint_id="pets"
+    ).result()
     return ENDPOINT
 
 
@@ -59,7 +63,13 @@ def arguments() -> Callable[..., dict[str, Any]]:
             "name": MODEL,
             "folder": f"gs://bucket/models/{model}",
             "machine_type": "n1-standard-2",
-            "facts": {"digest": digest, "data_fingerprint": digest[::-1], "model_name": "small", "flags": {}, "warm_start": ""},
+            "facts": {
+                "digest": digest,
+                "data_fingerprint": digest[::-1],
+                "model_name": "small",
+                "flags": {},
+                "warm_start": "",
+            },
             "metrics": {
                 "num_examples": 10,
                 "loss": 0.25,

@@ -10,7 +10,7 @@ import yaml
 from google.cloud import aiplatform_v1
 
 from tests.vertex.conftest import MODEL, PARENT
-from tf_image_classification.google_errors import ServiceError
+from tf_image_classification.promotion.google_errors import ServiceError
 from tf_image_classification.vertex.client import ENDPOINT_VARIABLE, client_options, result_of
 from tf_image_classification.vertex.registry import register
 
@@ -55,14 +55,18 @@ def test_no_credentials_go_over_plain_http(vertex, arguments):
 def test_an_operation_that_does_not_end_is_named(vertex):
     client = aiplatform_v1.EndpointServiceClient(**client_options("europe-west4"))
     operation = client.create_endpoint(parent=PARENT, endpoint=aiplatform_v1.Endpoint(display_name="pets"))
-    with pytest.raises(ServiceError, match=r"takes too long to create an endpoint\. Received: projects/.*/operations/1, after"):
+    with pytest.raises(
+        ServiceError, match=r"takes too long to create an endpoint\. Received: projects/.*/operations/1, after"
+    ):
         result_of(operation, "create an endpoint", hours=1e-9)
 
 
 def test_a_step_of_a_pipeline_finds_the_registry_that_the_pipeline_runs_on(vertex, arguments, tmp_path):
     register(**arguments("one"))
     (tmp_path / "find.py").write_text(_STEP)
-    subprocess.run([sys.executable, str(tmp_path / "find.py"), str(tmp_path / "find.yaml")], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(tmp_path / "find.py"), str(tmp_path / "find.yaml")], check=True, capture_output=True
+    )
     client = aiplatform_v1.PipelineServiceClient(**client_options("europe-west4"))
     job = aiplatform_v1.PipelineJob(
         pipeline_spec=yaml.safe_load((tmp_path / "find.yaml").read_text()),

@@ -10,7 +10,7 @@ import pytest
 from tests.standin.service import Fault, Refused
 from tests.vertex.conftest import ENDPOINT, MODEL
 from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.google_errors import ServiceError
+from tf_image_classification.promotion.google_errors import ServiceError
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 
@@ -58,7 +58,9 @@ def test_a_model_is_deployed_on_one_machine_and_gets_all_traffic(vertex, first):
 def test_the_next_version_takes_the_traffic_and_the_old_one_is_undeployed(vertex, second):
     register(**second | {"machine_type": "n1-standard-4"})
     assert _traffic(vertex) == {"2": 100}
-    assert vertex.endpoints.all["pets"].deployed_models[0].dedicated_resources.machine_spec.machine_type == "n1-standard-4"
+    assert (
+        vertex.endpoints.all["pets"].deployed_models[0].dedicated_resources.machine_spec.machine_type == "n1-standard-4"
+    )
     assert in_service(MODEL).name == f"{MODEL}@2"
 
 
@@ -96,7 +98,9 @@ def test_a_lost_answer_changes_the_endpoint_once(vertex, second, verb):
 
 
 def test_a_deployment_that_a_killed_try_began_is_waited_for(vertex, second):
-    vertex.faults.append(Fault(403, path="deployModel", carried_out=True))  # begun, but this try does not live to see it
+    vertex.faults.append(
+        Fault(403, path="deployModel", carried_out=True)
+    )  # begun, but this try does not live to see it
     with pytest.raises(ServiceError):
         register(**second)
     register(**second)

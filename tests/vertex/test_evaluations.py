@@ -49,7 +49,10 @@ def test_the_matrix_of_very_many_classes_is_cut_to_those_that_are_mistaken_most(
     classes = 300
     matrix = [[int(row == column) for column in range(classes)] for row in range(classes)]
     matrix[7][9] = 5
-    many = arguments("one")["metrics"] | {"labels": [f"class {number}" for number in range(classes)], "confusion_matrix": matrix}
+    many = arguments("one")["metrics"] | {
+        "labels": [f"class {number}" for number in range(classes)],
+        "confusion_matrix": matrix,
+    }
     register(**arguments("one", metrics=many))
     shown = _metrics(vertex.models.evaluations["pets", "1"][0])["confusionMatrix"]
     names = [one["displayName"] for one in shown["annotationSpecs"]]

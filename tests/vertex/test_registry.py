@@ -6,9 +6,9 @@ import pytest
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import MODEL
-from tf_image_classification.champion import InService
 from tf_image_classification.errors import FlagError
-from tf_image_classification.google_errors import ServiceError
+from tf_image_classification.promotion.champion import InService
+from tf_image_classification.promotion.google_errors import ServiceError
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 
@@ -102,7 +102,13 @@ def test_a_service_that_is_away_is_asked_again_and_nothing_is_there_twice(vertex
     vertex.faults.append(Fault(503, path=verb, carried_out=carried_out))
     second = register(**arguments("two", instead_of=first.name))
     assert in_service(MODEL) == second
-    assert sum(version.artifact_uri == "gs://bucket/models/two/saved_model" for version in vertex.models.versions["pets"].values()) == 1
+    assert (
+        sum(
+            version.artifact_uri == "gs://bucket/models/two/saved_model"
+            for version in vertex.models.versions["pets"].values()
+        )
+        == 1
+    )
     assert len(vertex.models.evaluations["pets", second.name.partition("@")[2]]) == 1
 
 

@@ -28,16 +28,24 @@ def aiplatform(vertex, monkeypatch, storage_url):
 
 def _upload(aiplatform, folder: str, **options):
     return aiplatform.Model.upload(
-        display_name="pets", serving_container_image_uri=IMAGE, artifact_uri=f"gs://bucket/models/{folder}/saved_model", **options
+        display_name="pets",
+        serving_container_image_uri=IMAGE,
+        artifact_uri=f"gs://bucket/models/{folder}/saved_model",
+        **options,
     )
 
 
 def test_models_have_versions_and_aliases(aiplatform):
     first = _upload(aiplatform, "one", model_id="pets", labels={"team": "vision"})
-    second = _upload(aiplatform, "two", parent_model=first.resource_name, is_default_version=False, version_aliases=["candidate"])
+    second = _upload(
+        aiplatform, "two", parent_model=first.resource_name, is_default_version=False, version_aliases=["candidate"]
+    )
     assert (first.version_id, second.version_id) == ("1", "2")
     registry = first.versioning_registry
-    assert [(one.version_id, list(one.version_aliases)) for one in registry.list_versions()] == [("1", ["default"]), ("2", ["candidate"])]
+    assert [(one.version_id, list(one.version_aliases)) for one in registry.list_versions()] == [
+        ("1", ["default"]),
+        ("2", ["candidate"]),
+    ]
     registry.add_version_aliases(["default"], version="2")
     assert aiplatform.Model("pets").version_id == "2"
     assert aiplatform.Model("pets@candidate").uri == "gs://bucket/models/two/saved_model"
@@ -118,7 +126,9 @@ def test_a_custom_job_that_fails_says_so(aiplatform):
 
 
 def test_a_custom_job_can_be_cancelled(aiplatform, vertex):
-    job = aiplatform.CustomJob(display_name="train", worker_pool_specs=[_pool(["python", "-c", "import time; time.sleep(600)"])])
+    job = aiplatform.CustomJob(
+        display_name="train", worker_pool_specs=[_pool(["python", "-c", "import time; time.sleep(600)"])]
+    )
     job.submit()
     job.cancel()
     assert job.state.name == "JOB_STATE_CANCELLED"

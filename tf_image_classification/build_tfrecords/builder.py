@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tf_image_classification import __version__, manifest, progress, sources, storage
-from tf_image_classification.build_tfrecords import local, passed_on, records, statistics
-from tf_image_classification.build_tfrecords.catalog import Catalog
+from tf_image_classification import __version__, progress, storage, versions
+from tf_image_classification.build_tfrecords import existing_tfrecords, local, records, statistics
+from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES, ShardWriter
 from tf_image_classification.build_tfrecords.worker import Job
+from tf_image_classification.data import manifest, sources
+from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest, Split, Task
+from tf_image_classification.data.sources import TFRECORD, Source
 from tf_image_classification.errors import DataError, FlagError, UserError
-from tf_image_classification.manifest import EVAL, TRAIN, Manifest, Split, Task
-from tf_image_classification.sources import TFRECORD, Source
 
 REJECTED_FILE = "rejected.csv"
 
@@ -45,14 +46,16 @@ def build(
     fingerprint: str = "",
     shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
-    """Builds a data set of a training and an evaluation side. Equal inputs give equal shards, whatever the number of workers.
+    """Builds a data set of a training and an evaluation side. Equal inputs give equal shards, whatever the number of
+    workers.
 
     TFRecords given as metadata are checked and listed, not copied.
 
     Args:
         train_metadata: see sources.expand.
         output_dir: folder or gs:// folder; appears, or replaces the data set that is there, when everything is written.
-        eval_metadata: None holds out `eval_fraction` of the training images, or takes the evaluation side of a built data set.
+        eval_metadata: None holds out `eval_fraction` of the training images, or takes the evaluation side of a built
+            data set.
         labels_file: class names by id; None takes the sorted names of the training images.
         image_root: see sources.read_entries.
         workers: processes; None takes one per core.
@@ -115,86 +118,105 @@ class _Build:
     pixels: statistics.Pixels = field(default_factory=statistics.Pixels)
     samples: statistics.Samples = field(default_factory=statistics.Samples)
 
-    def write(self, output_dir: str, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None, fingerprint: str) -> Manifest:
+    def write(
+        self, output_dir: str, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None, fingerprint: str
+    ) -> Manifest:
         """Builds into `output_dir`; `tasks` are given when a model's are to be used."""
         started = time.monotonic()
-        catalog = Catalog()
+        images = ImageIndex()
         try:
             with storage.replacing_dir(output_dir, manifest.FILE_NAME) as folder:
-                made = self._make(folder, catalog, labels, tasks)
+                made = self._make(folder, images, labels, tasks)
                 made = replace(made, sources=self.given, fingerprint=fingerprint, versions=_versions())
-                _write_rejected(folder, catalog)
-                page = statistics.render(made, self.pixels, self.samples, itertools.islice(catalog.rejected(), statistics.REJECTED_SHOWN))
+                _write_rejected(folder, images)
+                page = statistics.render(
+                    made, self.pixels, self.samples, itertools.islice(images.rejected(), statistics.REJECTED_SHOWN)
+                )
                 storage.write_text(os.path.join(folder, statistics.FILE_NAME), page)
                 made.write(folder)
         except UserError:  # also a bucket's refusal, which is an OSError too
             raise
         except (OSError, sqlite3.OperationalError) as error:
             problem = getattr(error, "strerror", None) or str(error)
-            raise UserError("The data set cannot be written", received=f"{output_dir}: {problem}", hint=_FREE_SPACE) from error
+            raise UserError(
+                "The data set cannot be written", received=f"{output_dir}: {problem}", hint=_FREE_SPACE
+            ) from error
         finally:
-            catalog.close()
+            images.close()
         _log.info("%s in %.1f s: %s", _summary(made), time.monotonic() - started, output_dir)
         return replace(made, folder=output_dir)
 
-    def _make(self, folder: str, catalog: Catalog, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None) -> Manifest:
+    def _make(
+        self, folder: str, images: ImageIndex, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None
+    ) -> Manifest:
         image_sources = {side: given for side, given in self.expanded.items() if given[0].kind != TFRECORD}
-        records_of = passed_on.gather(self.expanded, self.workers)
+        records_of = existing_tfrecords.gather(self.expanded, self.workers)
         contents = [file for files in records_of.values() for file in files]
 
         if image_sources:
-            self._fill(catalog, image_sources)
+            self._fill(images, image_sources)
             if tasks is None and TRAIN in image_sources:
                 # Held-out images are training metadata too: a class that has no others is an error, not unknown.
                 named_in = (TRAIN,) if EVAL in self.expanded else (TRAIN, EVAL)
-                tasks = _tasks_of_images(catalog, named_in, sources.task_names(image_sources[TRAIN]), labels)
+                tasks = _tasks_of_images(images, named_in, sources.task_names(image_sources[TRAIN]), labels)
         if contents:
             tasks = (
-                passed_on.fit(contents, tasks) if tasks else passed_on.tasks_of(contents, labels or passed_on.built_labels(self.expanded))
+                existing_tfrecords.fit(contents, tasks)
+                if tasks
+                else existing_tfrecords.tasks_of(contents, labels or existing_tfrecords.built_labels(self.expanded))
             )
         assert tasks is not None
         if image_sources:
             tasks = _tasks_for_images(tasks, bool(contents))
             _check_task_names(image_sources, tasks)
-            catalog.reject_unknown(tasks)
-            splits = self._write_images(folder, catalog, tasks)
+            images.reject_unknown(tasks)
+            splits = self._write_images(folder, images, tasks)
         else:
             splits = {}
-        splits |= {side: passed_on.split_of(files, tasks) for side, files in records_of.items()}
-        for label, thumbnail in passed_on.thumbnails(contents, tasks):
+        splits |= {side: existing_tfrecords.split_of(files, tasks) for side, files in records_of.items()}
+        for label, thumbnail in existing_tfrecords.thumbnails(contents, tasks):
             if self.samples.wants(label):
                 self.samples.add(label, thumbnail)
         for task in tasks:
             if len(task.labels) == 1:
                 raise DataError(
-                    "The data set has a single class: there is nothing to learn", received=task.labels[0], expected="two or more"
+                    "The data set has a single class: there is nothing to learn",
+                    received=task.labels[0],
+                    expected="two or more",
                 )
         in_order = {side: splits[side] for side in (TRAIN, EVAL) if side in splits}
-        return Manifest(tasks=tasks, splits=in_order, rejected_reasons=catalog.reasons(TRAIN, EVAL), reencoded=self.pixels.reencoded)
+        return Manifest(
+            tasks=tasks, splits=in_order, rejected_reasons=images.reasons(TRAIN, EVAL), reencoded=self.pixels.reencoded
+        )
 
-    def _fill(self, catalog: Catalog, image_sources: Mapping[str, list[Source]]) -> None:
+    def _fill(self, images: ImageIndex, image_sources: Mapping[str, list[Source]]) -> None:
         for side, given in image_sources.items():
             eval_fraction = 1.0 if side == EVAL else 0.0 if EVAL in self.expanded else self.eval_fraction
-            catalog.add(side, sources.read_entries(given, self.image_root), eval_fraction)
-        if both := catalog.count_in_both():
-            _log.warning("%s images are in the training and in the evaluation metadata: the evaluation will be too good", f"{both:,}")
+            images.add(side, sources.read_entries(given, self.image_root), eval_fraction)
+        if both := images.count_in_both():
+            _log.warning(
+                "%s images are in the training and in the evaluation metadata: the evaluation will be too good",
+                f"{both:,}",
+            )
 
-    def _write_images(self, folder: str, catalog: Catalog, tasks: tuple[Task, ...]) -> dict[str, Split]:
+    def _write_images(self, folder: str, images: ImageIndex, tasks: tuple[Task, ...]) -> dict[str, Split]:
         wanted = (TRAIN, EVAL) if TRAIN in self.expanded else (EVAL,)
         sides = [side for side in wanted if side not in self.expanded or self.expanded[side][0].kind != TFRECORD]
         for side in sides:
-            self._check_side(side, {task.name: catalog.class_counts(side, index) for index, task in enumerate(tasks)}, tasks, catalog)
+            self._check_side(
+                side, {task.name: images.class_counts(side, index) for index, task in enumerate(tasks)}, tasks, images
+            )
         os.mkdir(os.path.join(folder, _PARTS))
         counts = {side: {task.name: Counter[str]() for task in tasks} for side in sides}
         writers = {side: ShardWriter(folder, side, self.shard_bytes) for side in sides}
-        total = sum(catalog.count(side) for side in sides)
+        total = sum(images.count(side) for side in sides)
         workers = 1 if total <= _FEW_IMAGES else min(self.workers, -(-total // _CHUNK))
         with progress.track("Building", total, "images") as advance:
-            for job, answer in local.run_jobs(self._jobs(folder, catalog, tasks, sides), workers):
+            for job, answer in local.run_jobs(self._jobs(folder, images, tasks, sides), workers):
                 lengths = []
                 for (path, _, labels, _), result in zip(job["entries"], answer["results"], strict=True):
                     if isinstance(result, str):
-                        catalog.reject(job["side"], path, result)
+                        images.reject(job["side"], path, result)
                         continue
                     length, height, width, image_format, reencoded, thumbnail = result
                     lengths.append(length)
@@ -208,37 +230,51 @@ class _Build:
         os.rmdir(os.path.join(folder, _PARTS))
         splits = {}
         for side in sides:
-            self._check_side(side, counts[side], tasks, catalog)
-            class_counts = {task.name: {label: counts[side][task.name][label] for label in task.labels} for task in tasks}
+            self._check_side(side, counts[side], tasks, images)
+            class_counts = {
+                task.name: {label: counts[side][task.name][label] for label in task.labels} for task in tasks
+            }
             shards = writers[side].finish()
-            written, rejected = sum(shard.examples for shard in shards), catalog.count_rejected(side)
+            written, rejected = sum(shard.examples for shard in shards), images.count_rejected(side)
             splits[side] = Split(shards, images=written + rejected, rejected=rejected, class_counts=class_counts)
         return splits
 
-    def _jobs(self, folder: str, catalog: Catalog, tasks: tuple[Task, ...], sides: Sequence[str]) -> Iterator[Job]:
+    def _jobs(self, folder: str, images: ImageIndex, tasks: tuple[Task, ...], sides: Sequence[str]) -> Iterator[Job]:
         ids = [{label: class_id for class_id, label in enumerate(task.labels)} for task in tasks]
         names = [task.name for task in tasks]
         for side in sides:
-            entries = catalog.shuffled(side)
+            entries = images.shuffled(side)
             for number in itertools.count():
                 chunk = [
-                    [path, filename, [[of[label], label] for of, label in zip(ids, labels, strict=True)], self.samples.wants(labels[0])]
+                    [
+                        path,
+                        filename,
+                        [[of[label], label] for of, label in zip(ids, labels, strict=True)],
+                        self.samples.wants(labels[0]),
+                    ]
                     for path, filename, labels in itertools.islice(entries, _CHUNK)
                 ]
                 if not chunk:
                     break
-                yield {"side": side, "part": os.path.join(folder, _PARTS, f"{side}-{number}"), "tasks": names, "entries": chunk}
+                yield {
+                    "side": side,
+                    "part": os.path.join(folder, _PARTS, f"{side}-{number}"),
+                    "tasks": names,
+                    "entries": chunk,
+                }
 
-    def _check_side(self, side: str, counts: Mapping[str, Mapping[str, int]], tasks: Sequence[Task], catalog: Catalog) -> None:
+    def _check_side(
+        self, side: str, counts: Mapping[str, Mapping[str, int]], tasks: Sequence[Task], images: ImageIndex
+    ) -> None:
         """Checks that a side has images, and the training side some of every class."""
         if not any(any(of_task.values()) for of_task in counts.values()):
             if side == EVAL and EVAL not in self.expanded:
                 raise DataError(
                     "No image falls on the evaluation side",
-                    received=f"{catalog.count(TRAIN):,} images, --eval_fraction {self.eval_fraction:g}",
+                    received=f"{images.count(TRAIN):,} images, --eval_fraction {self.eval_fraction:g}",
                     hint="Raise --eval_fraction, or give --eval_metadata.",
                 )
-            reasons = itertools.islice(catalog.reasons(side).items(), _REASONS_TOLD)
+            reasons = itertools.islice(images.reasons(side).items(), _REASONS_TOLD)
             raise DataError(
                 f"No {'training' if side == TRAIN else 'evaluation'} image is left",
                 received="; ".join(f"{number:,} x {reason}" for reason, number in reasons) or "none to begin with",
@@ -251,16 +287,25 @@ class _Build:
                         f"{len(missing)} of {len(task.labels)} classes have no training image",
                         received=", ".join(missing[:10]) + (", ..." if len(missing) > 10 else ""),
                         expected="at least one readable training image of every class",
-                        hint="Add images, give --eval_metadata or a smaller --eval_fraction, or take the class out of the labels.",
+                        hint=(
+                            "Add images, give --eval_metadata or a smaller --eval_fraction, or take "
+                            "the class out of the labels."
+                        ),
                     )
 
 
-def _tasks_of_images(catalog: Catalog, sides: Sequence[str], names: Sequence[str], labels: tuple[str, ...] | None) -> tuple[Task, ...]:
+def _tasks_of_images(
+    images: ImageIndex, sides: Sequence[str], names: Sequence[str], labels: tuple[str, ...] | None
+) -> tuple[Task, ...]:
     """The tasks of images, whose classes are those of a labels file or the ones that occur on `sides`."""
     if labels and len(names) > 1:
-        raise DataError("A labels file names the classes of one task", received=", ".join(names), expected="one label column")
-    occurring = [{label for side in sides for label in catalog.class_counts(side, index)} for index in range(len(names))]
-    return tuple(Task(name, labels or sources.order_labels(found)) for name, found in zip(names, occurring, strict=True))
+        raise DataError(
+            "A labels file names the classes of one task", received=", ".join(names), expected="one label column"
+        )
+    occurring = [{label for side in sides for label in images.class_counts(side, index)} for index in range(len(names))]
+    return tuple(
+        Task(name, labels or sources.order_labels(found)) for name, found in zip(names, occurring, strict=True)
+    )
 
 
 def _tasks_for_images(tasks: Sequence[Task], beside_tfrecords: bool) -> tuple[Task, ...]:
@@ -280,7 +325,9 @@ def _check_task_names(image_sources: Mapping[str, list[Source]], tasks: Sequence
     expected = tuple(task.name for task in tasks)
     for side, given in image_sources.items():
         if (names := sources.task_names(given)) != expected:
-            raise DataError(f"The {side} metadata has other label columns", received=", ".join(names), expected=", ".join(expected))
+            raise DataError(
+                f"The {side} metadata has other label columns", received=", ".join(names), expected=", ".join(expected)
+            )
 
 
 def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None:
@@ -290,7 +337,9 @@ def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None
     for source in given:
         if source.kind != sources.CSV and _absolute(output_dir).startswith(_absolute(source.path)):
             raise FlagError(
-                "--output_dir lies in the data", received=f"{output_dir} and {source.path}", expected="folders apart from each other"
+                "--output_dir lies in the data",
+                received=f"{output_dir} and {source.path}",
+                expected="folders apart from each other",
             )
 
 
@@ -298,21 +347,16 @@ def _absolute(folder: str) -> str:
     return storage.canonical(folder).rstrip("/") + "/"
 
 
-def _write_rejected(folder: str, catalog: Catalog) -> None:
+def _write_rejected(folder: str, images: ImageIndex) -> None:
     with open(os.path.join(folder, REJECTED_FILE), "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["split", "path", "reason"])
-        writer.writerows(catalog.rejected())
+        writer.writerows(images.rejected())
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version  # slow to import, and every worker imports this module
-
-    return {
-        "tf-image-classification": __version__,
-        "python": platform.python_version(),
-        **{package: version(package) for package in ("pillow", "protobuf")},
-    }
+    own = {"tf-image-classification": __version__, "python": platform.python_version()}
+    return own | versions.installed("pillow", "protobuf")
 
 
 def _summary(made: Manifest) -> str:
@@ -320,4 +364,6 @@ def _summary(made: Manifest) -> str:
     shards = sum(len(split.shards) for split in made.splits.values())
     size = statistics.human_bytes(sum(statistics.split_bytes(split) for split in made.splits.values()))
     rejected = sum(split.rejected for split in made.splits.values())
-    return f"{sides} examples in {shards:,} shards ({size}), {rejected:,} images rejected, {made.reencoded:,} re-encoded,"
+    return (
+        f"{sides} examples in {shards:,} shards ({size}), {rejected:,} images rejected, {made.reencoded:,} re-encoded,"
+    )

@@ -1,7 +1,7 @@
 """What becomes of an image file: it goes into a shard byte for byte, or re-encoded, or it is rejected with a reason.
 
-Shards hold 8-bit RGB or grey JPEG or PNG. Whatever passes here, tf.io.decode_jpeg, decode_png and decode_image read too. A JPEG
-or PNG that lacks nothing but its end marker counts as truncated, because TensorFlow refuses it as well.
+Shards hold 8-bit RGB or grey JPEG or PNG. Whatever passes here, tf.io.decode_jpeg, decode_png and decode_image read
+too. A JPEG or PNG that lacks nothing but its end marker counts as truncated, because TensorFlow refuses it as well.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def prepare(data: bytes) -> Encoded:
         except UnidentifiedImageError:
             damaged = data.startswith(_SIGNATURES) or data[4:12] == _AVIF_SIGNATURE
             raise RejectedImage(CORRUPT if damaged else NOT_AN_IMAGE) from None
-        except Exception as error:  # decoders of damaged files raise whatever they stumble over: OSError, SyntaxError, struct.error, ...
+        except Exception as error:  # on damaged files decoders raise anything: OSError, SyntaxError, struct.error, ...
             truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
             raise RejectedImage(TRUNCATED if truncated else CORRUPT) from None
 
@@ -193,7 +193,8 @@ def _prepare(data: bytes) -> Encoded:
 def _check_segments(data: bytes) -> None:
     """Checks that a JPEG's segments follow each other up to the end marker (ITU-T T.81, annex B).
 
-    A decoder stops at a marker that damage put between the coded rows and makes up the rest: Pillow is content with that.
+    A decoder stops at a marker that damage put between the coded rows and makes up the rest: Pillow is content with
+    that.
     """
     position = 2
     while marker := _NEXT_MARKER.search(data, position):
@@ -221,7 +222,9 @@ def _orientation(image: Image.Image) -> int:
 
 def _is_plain_png(data: bytes, image: Image.Image) -> bool:
     depth, colour_type = struct.unpack_from("BB", data, 24)  # of the header chunk, which comes first
-    return depth == 8 and colour_type in (0, 2) and "transparency" not in image.info and _orientation(image) == _UNTURNED
+    return (
+        depth == 8 and colour_type in (0, 2) and "transparency" not in image.info and _orientation(image) == _UNTURNED
+    )
 
 
 def _is_lossy(data: bytes, image: Image.Image) -> bool:

@@ -1,7 +1,7 @@
 """The engine of one machine: jobs spread over worker processes, their answers in the order of the jobs.
 
-The workers are programs of their own that talk in lines of JSON. multiprocessing would import the main module again in each of
-them, and the main module of a training is a user's script that loads TensorFlow.
+The workers are programs of their own that talk in lines of JSON. multiprocessing would import the main module again in
+each of them, and the main module of a training is a user's script that loads TensorFlow.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ def _run_in_processes(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, 
     idle: queue.SimpleQueue[Worker | None] = queue.SimpleQueue()
     idle.put(None)  # this process
     pending: collections.deque[tuple[Job, Future[Answer]]] = collections.deque()
-    with contextlib.ExitStack() as stack:  # in the end: the workers are killed, then nobody waits for one, then their pipes are closed
+    with (
+        contextlib.ExitStack() as stack
+    ):  # in the end: the workers are killed, then nobody waits for one, then their pipes are closed
         started = []
         for _ in range(workers - 1):
             started.append(_start())
@@ -74,7 +76,9 @@ def _run_in_processes(jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, 
 def _start() -> Worker:
     # The same modules as here, wherever this package was imported from.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)}
-    return subprocess.Popen([sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
 
 
 def _close(worker: Worker) -> None:
@@ -101,7 +105,11 @@ def _ask(worker: Worker, job: Job) -> Answer:
     if not line.endswith("\n"):
         code = worker.wait()
         ended = f"signal {-code}" if code < 0 else f"exit code {code}"
-        at = job["records"] if "records" in job else f"{job['entries'][0][0]} and the {len(job['entries']) - 1} images after it"
+        at = (
+            job["records"]
+            if "records" in job
+            else f"{job['entries'][0][0]} and the {len(job['entries']) - 1} images after it"
+        )
         raise UserError(
             "A worker process died",
             received=f"{ended}, while working on {at}",

@@ -9,10 +9,11 @@ import re
 from collections import Counter
 from typing import Any
 
-from tf_image_classification import storage, tfrecord
+from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
+from tf_image_classification.data import tfrecord
+from tf_image_classification.data.manifest import ORIGINAL, SLIM
 from tf_image_classification.errors import DataError
-from tf_image_classification.manifest import ORIGINAL, SLIM
 
 Contents = dict[str, Any]
 
@@ -27,24 +28,30 @@ def label_prefix(task: str, tasks: int) -> str:
     return "image/class/" if tasks == 1 else f"image/class/{task}/"
 
 
-def inspect(path: str, looks: int) -> Contents:
+def inspect(path: str, num_thumbnails: int) -> Contents:
     """Reads and checks one TFRecord file: CRCs, the same features in all records, one label per task, decodable images.
 
     Args:
         path: local or gs://.
-        looks: how many thumbnails to make, of the first records.
+        num_thumbnails: how many thumbnails to make, of the first records.
 
     Returns:
-        `path`, `examples`, `bytes`, `crc32c`, `compression`, `schema` and `labels`: feature name -> `counts`, pairs of value and number
-        of examples, and `texts`, pairs of class id and name; `looks`: a label's feature name, its value and
-        a JPEG in base64, of each of the first records.
+        `path`, `examples`, `bytes`, `crc32c`, `compression`, `schema` and `labels`: feature name -> `counts`, pairs of
+        value and number of examples, and `texts`, pairs of class id and name; `thumbnails`: a label's feature name, its
+        value and a JPEG in base64, of each of the first records.
 
     Raises:
         DataError: a record cannot be used; names it.
     """
     with storage.temporary_dir() as folder:
         local = storage.fetch(path, folder)
-        schema, counts, texts, thumbnails, examples = SLIM, dict[str, Counter[float]](), dict[str, dict[int, str]](), [], 0
+        schema, counts, texts, thumbnails, examples = (
+            SLIM,
+            dict[str, Counter[float]](),
+            dict[str, dict[int, str]](),
+            [],
+            0,
+        )
         for record in tfrecord.read(local):
             try:
                 features = tfrecord.parse_example(record)
@@ -52,15 +59,19 @@ def inspect(path: str, looks: int) -> Contents:
                 if examples == 0:
                     counts, texts = {name: Counter() for name in names}, {name: {} for name in names}
                 elif counts.keys() != set(names):
-                    raise ValueError(f"its labels are {', '.join(names)}, those of the first record {', '.join(counts)}")
+                    raise ValueError(
+                        f"its labels are {', '.join(names)}, those of the first record {', '.join(counts)}"
+                    )
                 data = _image_of(features, schema)
                 for name in names:
                     label = _label_of(features, name)
                     if len(counts[name]) < MOST_CLASSES:
                         counts[name][label] += 1
                     _note_text(features, name, int(label), texts[name])
-                if examples < looks:
-                    thumbnails.append([names[0], features[names[0]][0], base64.b64encode(images.thumbnail(data)).decode()])
+                if examples < num_thumbnails:
+                    thumbnails.append(
+                        [names[0], features[names[0]][0], base64.b64encode(images.thumbnail(data)).decode()]
+                    )
             except (ValueError, images.RejectedImage) as error:
                 raise DataError(
                     f"{path} holds a record that cannot be used: {error}",
@@ -75,8 +86,10 @@ def inspect(path: str, looks: int) -> Contents:
             "crc32c": tfrecord.file_crc32c(local),
             "compression": tfrecord.compression(local),
             "schema": schema,
-            "labels": {name: {"counts": sorted(counts[name].items()), "texts": sorted(texts[name].items())} for name in counts},
-            "looks": thumbnails,
+            "labels": {
+                name: {"counts": sorted(counts[name].items()), "texts": sorted(texts[name].items())} for name in counts
+            },
+            "thumbnails": thumbnails,
         }
 
 

@@ -8,14 +8,15 @@ from dataclasses import replace
 
 import google_crc32c
 
-from tf_image_classification.manifest import Shard
+from tf_image_classification.data.manifest import Shard
 
 SHARD_BYTES = 100 * 2**20
 _BLOCK = 2**20
 
 
 class ShardWriter:
-    """Writes the shards of one split into a folder, each of `shard_bytes` to twice that, or all in one if there is less.
+    """Writes the shards of one split into a folder, each of `shard_bytes` to twice that, or all in one if there is
+    less.
 
     Where a shard ends depends on the records alone, not on how they were spread over parts.
     """

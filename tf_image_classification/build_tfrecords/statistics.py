@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from tf_image_classification.manifest import Manifest, Split
+from tf_image_classification import pages
+from tf_image_classification.data.manifest import Manifest, Split
 
 FILE_NAME = "statistics.html"
 SAMPLE_CLASSES, SAMPLES_PER_CLASS = 24, 4
@@ -42,7 +43,10 @@ class Pixels:
         if not self.longer_sides:
             return []
         names = [f"up to {side:,}" for side in _SIDES] + [f"over {_SIDES[-1]:,}"]
-        return [(names[index], self.longer_sides[index]) for index in range(min(self.longer_sides), max(self.longer_sides) + 1)]
+        return [
+            (names[index], self.longer_sides[index])
+            for index in range(min(self.longer_sides), max(self.longer_sides) + 1)
+        ]
 
 
 class Samples:
@@ -78,18 +82,10 @@ def render(manifest: Manifest, pixels: Pixels, samples: Samples, rejected: Itera
         pixels: empty if nothing was built from images.
         rejected: split, path and reason of the first rejected images.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("tf_image_classification.build_tfrecords"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    page = pages.template(
+        "tf_image_classification.build_tfrecords", FILE_NAME, number=lambda value: f"{value:,}", bytes=human_bytes
     )
-    environment.filters["number"] = lambda value: f"{value:,}"
-    environment.filters["bytes"] = human_bytes
-    return environment.get_template(FILE_NAME).render(
+    return page.render(
         manifest=manifest,
         splits=manifest.splits,
         bytes_of={name: split_bytes(split) for name, split in manifest.splits.items()},
@@ -119,7 +115,10 @@ def human_bytes(size: float) -> str:
 def _histograms(manifest: Manifest) -> list[_Histogram]:
     histograms = []
     for task in manifest.tasks:
-        rows = [(label, [split.class_counts[task.name].get(label, 0) for split in manifest.splits.values()]) for label in task.labels]
+        rows = [
+            (label, [split.class_counts[task.name].get(label, 0) for split in manifest.splits.values()])
+            for label in task.labels
+        ]
         if len(rows) > _CLASSES_SHOWN:
             rows.sort(key=lambda row: -sum(row[1]))
         most = max((max(counts) for _, counts in rows), default=0)

@@ -1,6 +1,7 @@
 """One worker's jobs: a chunk of images -> a file of framed records; a TFRecord file -> what it holds.
 
-A job and its answer are JSON objects. The same function runs them in this process or, line by line, in a process of its own.
+A job and its answer are JSON objects. The same function runs them in this process or, line by line, in a process of its
+own.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tf_image_classification import storage, tfrecord
+from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images, records
+from tf_image_classification.data import tfrecord
 from tf_image_classification.errors import UserError
 
 Job = dict[str, Any]
@@ -29,27 +31,36 @@ def run(job: Job) -> Answer:
     """Does one job.
 
     Args:
-        job: for a chunk of images `part` (the file to write), `tasks` (names) and `entries`, each [path, filename, [[id, text] per
-            task], whether a thumbnail is wanted]; for a TFRecord file `records` (its path) and `looks` (thumbnails wanted).
+        job: for a chunk of images `part` (the file to write), `tasks` (names) and `entries`, each [path, filename,
+            [[id, text] per task], whether a thumbnail is wanted]; for a TFRecord file `records` (its path) and
+            `num_thumbnails`.
 
     Returns:
-        For a chunk `results`, one per entry: the reason of a rejection, or [bytes in the part, height, width, format, re-encoded,
-        thumbnail or None]. For a TFRecord file what `records.inspect` says. `error`, an error's parts, when the work cannot go on.
+        For a chunk `results`, one per entry: the reason of a rejection, or [bytes in the part, height, width, format,
+        re-encoded, thumbnail or None]. For a TFRecord file what `records.inspect` says. `error`, an error's parts, when
+        the work cannot go on.
     """
     try:
         return _inspect(job) if "records" in job else {"results": _write_part(job)}
     except UserError as error:
         return {
-            "error": {"problem": error.problem, "received": error.received, "expected": error.expected, "hint": error.hint},
+            "error": {
+                "problem": error.problem,
+                "received": error.received,
+                "expected": error.expected,
+                "hint": error.hint,
+            },
             "kind": type(error).__name__,
         }
 
 
 def _inspect(job: Job) -> Answer:
     try:
-        return records.inspect(job["records"], job["looks"])
+        return records.inspect(job["records"], job["num_thumbnails"])
     except OSError as error:
-        raise UserError("A TFRecord file cannot be read", received=f"{job['records']}: {error.strerror or error}") from error
+        raise UserError(
+            "A TFRecord file cannot be read", received=f"{job['records']}: {error.strerror or error}"
+        ) from error
 
 
 def _write_part(job: Job) -> list[str | list[Any]]:
@@ -69,13 +80,16 @@ def _write_part(job: Job) -> list[str | list[Any]]:
                 results.append([len(record), image.height, image.width, image.format, image.reencoded, thumbnail])
     except OSError as error:
         raise UserError(
-            "The shards cannot be written", received=f"{job['part']}: {error.strerror or error}", hint="Free some space and build again."
+            "The shards cannot be written",
+            received=f"{job['part']}: {error.strerror or error}",
+            hint="Free some space and build again.",
         ) from error
     return results
 
 
 def _contents(paths: list[str]) -> Iterator[Callable[[], bytes]]:
-    """What gives the content of each path, in their order; of those on gs:// some are read before they are asked for."""
+    """What gives the content of each path, in their order; of those on gs:// some are read before they are asked
+    for."""
     if not any(map(storage.is_gcs, paths)):
         yield from (functools.partial(_read, path) for path in paths)
         return

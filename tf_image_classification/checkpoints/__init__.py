@@ -1,4 +1,5 @@
-"""Checkpoints: reading any kind by variable name, starting from one, saving training's own; and the scopes that select variables."""
+"""Checkpoints: reading any kind by variable name, starting from one, saving training's own; and the scopes that select
+variables."""
 
 from __future__ import annotations
 

@@ -14,7 +14,8 @@ from tf_image_classification.model_folder import KERAS_MODEL
 
 TENSORFLOW, KERAS, H5 = "TensorFlow checkpoint", ".keras file", ".h5 weights"
 EXPECTED = (
-    "a slim .ckpt (V1 file or V2 prefix), a TF2 checkpoint prefix, a .keras or .weights.h5 file, or a folder that holds checkpoints or a "
+    "a slim .ckpt (V1 file or V2 prefix), a TF2 checkpoint prefix, a .keras or .weights.h5 file, or "
+    "a folder that holds checkpoints or a "
     "model of this project"
 )
 _V2_SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
@@ -33,7 +34,8 @@ class Found(NamedTuple):
 
 
 def locate(path: str) -> Found:
-    """Finds the checkpoint that `path` means. In a folder: its newest checkpoint, else its model file, else its only checkpoint.
+    """Finds the checkpoint that `path` means. In a folder: its newest checkpoint, else its model file, else its only
+    checkpoint.
 
     Raises:
         CheckpointError: there is none, or the newest one of a folder is not complete.
@@ -80,7 +82,8 @@ def _in_folder(folder: str) -> Found:
         if storage.exists(prefix):
             return Found(TENSORFLOW, prefix)
         raise CheckpointError(
-            f"The newest checkpoint of {folder} is not complete: {os.path.basename(prefix)} is listed, but its files are missing",
+            f"The newest checkpoint of {folder} is not complete: {os.path.basename(prefix)} is "
+            "listed, but its files are missing",
             hint="Copy the folder again, or name an older checkpoint in it.",
         )
     for name in (KERAS_MODEL, storage.join("export", KERAS_MODEL)):
@@ -90,7 +93,8 @@ def _in_folder(folder: str) -> Found:
     if len(candidates) == 1:
         return locate(candidates[0])
     raise CheckpointError(
-        f"The folder {folder} " + ("has several checkpoints and no file that says which is newest" if candidates else "has no checkpoint"),
+        f"The folder {folder} "
+        + ("has several checkpoints and no file that says which is newest" if candidates else "has no checkpoint"),
         received=", ".join(os.path.basename(name) for name in candidates[:5]) or None,
         expected="one of them" if candidates else EXPECTED,
     )

@@ -30,11 +30,17 @@ class Weights(Mapping[str, np.ndarray]):
         kind: what it was read from, in words.
         path: where it lies.
         shapes: name -> shape.
-        places: name -> where it is in the file, which follows from the model's structure in Keras's files and TF2 checkpoints.
+        places: name -> where it is in the file, which follows from the model's structure in Keras's files and TF2
+            checkpoints.
     """
 
     def __init__(
-        self, kind: str, path: str, shapes: dict[str, tuple[int, ...]], places: dict[str, str], get: Callable[[str], np.ndarray]
+        self,
+        kind: str,
+        path: str,
+        shapes: dict[str, tuple[int, ...]],
+        places: dict[str, str],
+        get: Callable[[str], np.ndarray],
     ) -> None:
         self.kind, self.path, self.shapes, self.places, self._get = kind, path, shapes, places, get
 
@@ -73,7 +79,9 @@ def read(path: str) -> Iterator[Weights]:
             if found.kind == locate.TENSORFLOW:
                 weights = _tensorflow(local)
             else:
-                weights = stack.enter_context(_h5(found.kind, _unzipped(local, folder) if found.kind == locate.KERAS else local))
+                weights = stack.enter_context(
+                    _h5(found.kind, _unzipped(local, folder) if found.kind == locate.KERAS else local)
+                )
         except _read_errors() as error:
             raise _damaged(found.path, error) from error
         weights.path = found.path
@@ -89,7 +97,9 @@ def _tensorflow(prefix: str) -> Weights:
         kind = "V2 checkpoint" if os.path.exists(prefix + ".index") else "V1 checkpoint"
         return Weights(kind, prefix, shapes, {name: name for name in shapes}, reader.get_tensor)
     kind, keys = _names_in_object_graph(reader.get_tensor(_OBJECT_GRAPH))
-    return Weights(kind, prefix, {name: shapes[key] for name, key in keys.items() if key in shapes}, keys, reader.get_tensor)
+    return Weights(
+        kind, prefix, {name: shapes[key] for name, key in keys.items() if key in shapes}, keys, reader.get_tensor
+    )
 
 
 def _names_in_object_graph(serialized: bytes) -> tuple[str, dict[str, str]]:
@@ -100,7 +110,9 @@ def _names_in_object_graph(serialized: bytes) -> tuple[str, dict[str, str]]:
     children = {child.local_name: child.node_id for child in nodes[0].children}
     if {WEIGHTS, "global_step"} <= set(children):
         weights = nodes[children[WEIGHTS]].children
-        return "training checkpoint", {child.local_name: nodes[child.node_id].attributes[0].checkpoint_key for child in weights}
+        return "training checkpoint", {
+            child.local_name: nodes[child.node_id].attributes[0].checkpoint_key for child in weights
+        }
     slots = {slot.slot_variable_node_id for node in nodes for slot in node.slot_variables}
     keys: dict[str, list[str]] = {}
     for index, node in enumerate(nodes):
@@ -128,7 +140,9 @@ def _h5(kind: str, path: str) -> Iterator[Weights]:
 
         file.visititems(visit)
         places = _unique(datasets)
-        yield Weights(kind, path, {name: tuple(file[place].shape) for name, place in places.items()}, places, file.__getitem__)
+        yield Weights(
+            kind, path, {name: tuple(file[place].shape) for name, place in places.items()}, places, file.__getitem__
+        )
 
 
 def _h5_name(name: str, dataset: Any) -> str:

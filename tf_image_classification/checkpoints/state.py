@@ -1,4 +1,5 @@
-"""TensorFlow's `checkpoint` file, which says what checkpoints a folder has: read and written wherever the folder lies."""
+"""TensorFlow's `checkpoint` file, which says what checkpoints a folder has: read and written wherever the folder
+lies."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def parse(text: str, folder: str) -> dict[str, float]:
     except text_format.ParseError:
         parsed.Clear()
     if not parsed.model_checkpoint_path:
-        raise CheckpointError(f"{storage.join(folder, FILE)} names no checkpoint", expected="a file as TensorFlow writes it")
+        raise CheckpointError(
+            f"{storage.join(folder, FILE)} names no checkpoint", expected="a file as TensorFlow writes it"
+        )
     # TensorFlow 1 writes no times.
     times = list(parsed.all_model_checkpoint_timestamps) or [0.0] * len(parsed.all_model_checkpoint_paths)
     listed = {os.path.basename(path): time for path, time in zip(parsed.all_model_checkpoint_paths, times, strict=True)}
@@ -50,6 +53,8 @@ def render(listed: Mapping[str, float]) -> str:
     names = list(listed)
     return text_format.MessageToString(
         CheckpointState(
-            model_checkpoint_path=names[-1], all_model_checkpoint_paths=names, all_model_checkpoint_timestamps=list(listed.values())
+            model_checkpoint_path=names[-1],
+            all_model_checkpoint_paths=names,
+            all_model_checkpoint_timestamps=list(listed.values()),
         )
     )

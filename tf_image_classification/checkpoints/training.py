@@ -1,4 +1,5 @@
-"""Training's own checkpoints: `tf.train.Checkpoint` with every variable under a name, so that weights can be read without the model."""
+"""Training's own checkpoints: `tf.train.Checkpoint` with every variable under a name, so that weights can be read
+without the model."""
 
 from __future__ import annotations
 
@@ -17,12 +18,15 @@ VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 def training_checkpoint(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, global_step: tf.Variable, extra: Mapping[str, tf.Variable] | None = None
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    global_step: tf.Variable,
+    extra: Mapping[str, tf.Variable] | None = None,
 ) -> tf.train.Checkpoint:
     """All that a training needs to continue as if it had not stopped, for a `tf.train.CheckpointManager`.
 
-    It holds `weights` (scoped name -> variable), `optimizer` (Keras path -> iterations and slots), `random` (the states of dropout and
-    the like), `global_step`, and each of `extra` under its own name.
+    It holds `weights` (scoped name -> variable), `optimizer` (Keras path -> iterations and slots), `random` (the states
+    of dropout and the like), `global_step`, and each of `extra` under its own name.
 
     Args:
         optimizer: must be built.
@@ -53,10 +57,14 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
         tf.errors.OpError: it is damaged, or there is none.
     """
     saved = {
-        key: tuple(shape) for key, shape in tf.train.load_checkpoint(path).get_variable_to_shape_map().items() if key.endswith(VALUE_SUFFIX)
+        key: tuple(shape)
+        for key, shape in tf.train.load_checkpoint(path).get_variable_to_shape_map().items()
+        if key.endswith(VALUE_SUFFIX)
     }
     for part, what in ((WEIGHTS, "network"), (OPTIMIZER, "optimizer or a choice of --trainable_scopes")):
-        wanted = {_key(part, name): (name, tuple(variable.shape)) for name, variable in getattr(checkpoint, part).items()}
+        wanted = {
+            _key(part, name): (name, tuple(variable.shape)) for name, variable in getattr(checkpoint, part).items()
+        }
         differing = [name for key, (name, shape) in wanted.items() if saved.get(key) != shape]
         surplus = [key for key in saved if key.startswith(f"{part}/") and key not in wanted]
         if differing or surplus:
@@ -64,7 +72,10 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
                 f"{path} was saved by a training with another {what}",
                 received=f"a checkpoint that differs in {len(differing) + len(surplus)} variables"
                 + (f", among them {summary(differing)}" if differing else ""),
-                hint="Give the flags of that training, or another --model_dir. To start from its weights, give it as --checkpoint_path.",
+                hint=(
+                    "Give the flags of that training, or another --model_dir. To start from its "
+                    "weights, give it as --checkpoint_path."
+                ),
             )
     checkpoint.restore(path).assert_existing_objects_matched()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 from collections.abc import Iterable, Mapping
@@ -15,7 +14,7 @@ import tensorflow as tf
 from tf_image_classification import nets, storage
 from tf_image_classification.checkpoints import locate, scopes
 from tf_image_classification.checkpoints.reader import OBJECT_CHECKPOINT, Weights, read
-from tf_image_classification.errors import CheckpointError
+from tf_image_classification.errors import CheckpointError, did_you_mean
 
 _log = logging.getLogger(__name__)
 
@@ -42,18 +41,22 @@ class WarmStart:
     sizes: Mapping[str, int]
 
     def table(self) -> str:
-        """Variables (and values) by scope: loaded, excluded, not in the checkpoint; below, what the checkpoint has besides."""
+        """Variables (and values) by scope: loaded, excluded, not in the checkpoint; below, what the checkpoint has
+        besides."""
         columns = {"loaded": self.loaded, "excluded": self.excluded, "not in checkpoint": self.missing}
         shown = {title: names for title, names in columns.items() if names}
         groups = dict.fromkeys(map(scopes.group, self.sizes))
         rows = [["scope", *shown]]
         rows += [
-            [scope, *(self._cell(name for name in names if scopes.group(name) == scope) for names in shown.values())] for scope in groups
+            [scope, *(self._cell(name for name in names if scopes.group(name) == scope) for names in shown.values())]
+            for scope in groups
         ]
         rows.append(["all", *(self._cell(names) for names in shown.values())])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]).rstrip()
+            "  ".join(
+                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            ).rstrip()
             for row in rows
         ]
         if self.unused:
@@ -73,7 +76,8 @@ def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> War
         exclude_scopes: comma-separated; a variable is left out when its name starts with one of them, as it stands.
 
     Raises:
-        CheckpointError: there is no such checkpoint, it is damaged, a variable has another shape there, or nothing in it fits.
+        CheckpointError: there is no such checkpoint, it is damaged, a variable has another shape there, or nothing in
+            it fits.
     """
     variables = nets.scoped_names(model)
     prefixes = tuple(scopes.split(exclude_scopes))
@@ -97,7 +101,9 @@ def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> War
         if not loaded:
             raise _nothing_fits(report, weights)
         if differing := [name for name in loaded if weights.shapes[places[name]] != tuple(variables[name].shape)]:
-            raise _other_shapes({name: (weights.shapes[places[name]], tuple(variables[name].shape)) for name in differing})
+            raise _other_shapes(
+                {name: (weights.shapes[places[name]], tuple(variables[name].shape)) for name in differing}
+            )
         for name in loaded:
             variables[name].assign(weights[places[name]])
     if missing:
@@ -117,7 +123,10 @@ def _places(model: keras.Model, variables: Mapping[str, keras.Variable], weights
     for layer in model._flatten_layers():
         own = layer._trainable_variables + layer._non_trainable_variables
         # Keras's files number a layer's variables: with another number of them the same index may be another variable.
-        if f"{layer.name}/vars/{len(own)}" not in weights.shapes and f"{layer.name}/vars/{len(own) - 1}" in weights.shapes:
+        if (
+            f"{layer.name}/vars/{len(own)}" not in weights.shapes
+            and f"{layer.name}/vars/{len(own) - 1}" in weights.shapes
+        ):
             files_names.update({id(variable): f"{layer.name}/vars/{index}" for index, variable in enumerate(own)})
     places = {}
     for name, variable in variables.items():
@@ -128,8 +137,11 @@ def _places(model: keras.Model, variables: Mapping[str, keras.Variable], weights
     return places
 
 
-def _places_by_structure(model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights) -> dict[str, str]:
-    """As `_places`, for a checkpoint of the same model whose layers Keras numbered differently, as it does within one process."""
+def _places_by_structure(
+    model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights
+) -> dict[str, str]:
+    """As `_places`, for a checkpoint of the same model whose layers Keras numbered differently, as it does within one
+    process."""
     with storage.temporary_dir() as folder:
         if weights.kind == OBJECT_CHECKPOINT:
             own = tf.train.Checkpoint(model=model).write(os.path.join(folder, "own"))
@@ -140,25 +152,27 @@ def _places_by_structure(model: keras.Model, variables: Mapping[str, keras.Varia
             return {}
         names = {place: name for name, place in weights.places.items()}
         with read(own) as mine:
-            places = {name: names.get(mine.places[place], "") for name, place in _places(model, variables, mine).items()}
+            places = {
+                name: names.get(mine.places[place], "") for name, place in _places(model, variables, mine).items()
+            }
     return places if len(places) == len(variables) and all(places.values()) else {}
 
 
 def _check_prefixes(prefixes: Iterable[str], names: list[str]) -> None:
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
-            near = difflib.get_close_matches(prefix, {scopes.group(name) for name in names}, n=1)
             _log.warning(
-                "--checkpoint_exclude_scopes: nothing in the model or the checkpoint starts with %s%s",
+                "--checkpoint_exclude_scopes: nothing in the model or the checkpoint starts with %s. %s",
                 prefix,
-                f"; did you mean {near[0]}?" if near else "",
+                did_you_mean(prefix, {scopes.group(name) for name in names}),
             )
 
 
 def _nothing_fits(report: WarmStart, weights: Weights) -> CheckpointError:
     if report.excluded and not report.missing:
         return CheckpointError(
-            "--checkpoint_exclude_scopes leaves nothing to load", received=", ".join(sorted({scopes.group(n) for n in report.excluded}))
+            "--checkpoint_exclude_scopes leaves nothing to load",
+            received=", ".join(sorted({scopes.group(n) for n in report.excluded})),
         )
     tops = {name.partition("/")[0].partition(".")[0] for name in weights}
     fitting = [net.name for net in nets.NETS.values() if net.scope in tops]
@@ -172,10 +186,15 @@ def _nothing_fits(report: WarmStart, weights: Weights) -> CheckpointError:
 
 def _other_shapes(differing: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> CheckpointError:
     name, (theirs, ours) = next(iter(differing.items()))
-    heads = [net.head_scopes for net in nets.NETS.values() if all(variable.startswith(net.head_scopes) for variable in differing)]
+    heads = [
+        net.head_scopes
+        for net in nets.NETS.values()
+        if all(variable.startswith(net.head_scopes) for variable in differing)
+    ]
     layers = heads[0] if heads else tuple(dict.fromkeys(variable.rpartition("/")[0] for variable in differing))
     return CheckpointError(
-        f"{name} has another shape in the checkpoint" + (f", and so have {len(differing) - 1} others" if len(differing) > 1 else ""),
+        f"{name} has another shape in the checkpoint"
+        + (f", and so have {len(differing) - 1} others" if len(differing) > 1 else ""),
         received=f"{list(theirs)} in the checkpoint",
         expected=f"{list(ours)}, as in the model",
         hint=f"To leave it out, and train it anew, give --checkpoint_exclude_scopes {','.join(layers)}",

@@ -7,15 +7,22 @@ writes into output_dir: `metrics.json`, `report.html`, and `predictions.csv` wit
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import flags, manifest, storage
+from tf_image_classification import flags, storage, versions
+from tf_image_classification.data import manifest
 from tf_image_classification.errors import UserError
-from tf_image_classification.evaluate.artifacts import CHAMPION, METRICS, PREDICTIONS, REPORT, by_task, confusion, kfp_metrics
+from tf_image_classification.evaluation_folder import (
+    CHAMPION,
+    METRICS,
+    PREDICTIONS,
+    REPORT,
+    by_task,
+    confusion,
+    kfp_metrics,
+)
 
 if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
@@ -43,11 +50,12 @@ def evaluate(
         eval_data: a data set, or the folder of one that build_tfrecords built.
         output_dir: replaced as a whole, once everything is there.
         batch_size: images per call of the serving signature.
-        spec: its `metric_ops` are reported as `user_metrics`. It gets the flags and, if it has none, the tasks of the model.
+        spec: its `metric_ops` are reported as `user_metrics`. It gets the flags and, if it has none, the tasks of the
+            model.
 
     Returns:
-        The content of metrics.json: JSON values, all numbers finite. Of one task its metrics stand at the top; of several they stand
-        under `tasks`, by name.
+        The content of metrics.json: JSON values, all numbers finite. Of one task its metrics stand at the top; of
+        several they stand under `tasks`, by name.
 
     Raises:
         FlagError: the model folder does not exist, or output_dir cannot be written.
@@ -68,7 +76,9 @@ def evaluate(
             storage.write_text(os.path.join(folder, REPORT), report.render(metrics, scored.mistakes, served.facts))
     except OSError as error:
         raise UserError(
-            "The evaluation cannot be written", received=f"{output_dir}: {error.strerror or error}", hint="Free some space."
+            "The evaluation cannot be written",
+            received=f"{output_dir}: {error.strerror or error}",
+            hint="Free some space.",
         ) from error
     return metrics
 
@@ -86,7 +96,7 @@ def _assemble(scored: Scored, data: manifest.Manifest, served: ServedModel) -> d
             "rejected": side.rejected,
         },
         "data_fingerprint": data.fingerprint,
-        "versions": _versions(),
+        "versions": versions.installed(*_PACKAGES),
     }
 
 
@@ -97,14 +107,10 @@ def _prepare(spec: EstimatorSpec, served: ServedModel) -> None:
 
 
 def to_json(metrics: dict[str, Any]) -> str:
-    """The text of metrics.json: one line for each entry of the top level, so that a large confusion matrix stays readable by eye."""
-    entries = (f"{json.dumps(name)}: {json.dumps(value, allow_nan=False, ensure_ascii=False)}" for name, value in metrics.items())
+    """The text of metrics.json: one line for each entry of the top level, so that a large confusion matrix stays
+    readable by eye."""
+    entries = (
+        f"{json.dumps(name)}: {json.dumps(value, allow_nan=False, ensure_ascii=False)}"
+        for name, value in metrics.items()
+    )
     return "{\n  " + ",\n  ".join(entries) + "\n}\n"
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for package in _PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):  # only one of tensorflow and tensorflow-cpu is installed
-            found[package] = metadata.version(package)
-    return found

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, flags, manifest, sources, storage
+from tf_image_classification import command_line, flags, storage
+from tf_image_classification.data import manifest, sources
+from tf_image_classification.data.manifest import Manifest, Task
 from tf_image_classification.flags import Flags
-from tf_image_classification.manifest import Manifest, Task
 
 _DESCRIPTION = "Scores labelled images with a finished model and writes metrics.json, report.html and predictions.csv."
-_EPILOG = "example: python -m tf_image_classification.evaluate --model models/export --eval_metadata photos/ --output_dir evaluation/"
+_EPILOG = (
+    "example: python -m tf_image_classification.evaluate --model models/export --eval_metadata "
+    "photos/ --output_dir evaluation/"
+)
 
 
 def _command(argv: Sequence[str] | None) -> None:
@@ -39,7 +43,9 @@ def _command(argv: Sequence[str] | None) -> None:
 def _prepared(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
     from tf_image_classification import dataset
 
-    return dataset.prepare_evaluation(given.eval_metadata, tasks, cache_dir=cache_dir, image_root=given.image_root, workers=given.workers)
+    return dataset.prepare_evaluation(
+        given.eval_metadata, tasks, cache_dir=cache_dir, image_root=given.image_root, workers=given.workers
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tf_image_classification.evaluate.curves import MOST_CLASSES, ScoreHistograms
+from tf_image_classification.evaluate.threshold_curves import MOST_CLASSES, ScoreHistograms
 
 CALIBRATION_BINS = 15
 # The least positive normal float32: a score that underflowed costs 87.3, not infinity.
@@ -39,9 +39,11 @@ class Outcome(NamedTuple):
 
 
 def judge(label_ids: Labels, scores: Scores) -> Outcome:
-    """Compares scores, float32 [B, K], with true class ids, int64 [B]; an id outside of [0, K) is a class without a score.
+    """Compares scores, float32 [B, K], with true class ids, int64 [B]; an id outside of [0, K) is a class without a
+    score.
 
-    Equal scores rank in the order of their ids, as argmax takes them, so that a constant model does not get top 5 for free.
+    Equal scores rank in the order of their ids, as argmax takes them, so that a constant model does not get top 5 for
+    free.
     """
     rows, columns = np.arange(len(label_ids)), np.arange(scores.shape[1])
     predicted = scores.argmax(axis=1)
@@ -58,7 +60,8 @@ class ClassificationMetrics:
     """Counts of a classification task.
 
     Args:
-        labels: class names by class id. The model's come first; the data may have more, which the model can only get wrong.
+        labels: class names by class id. The model's come first; the data may have more, which the model can only get
+            wrong.
         known: how many of them the model knows.
     """
 
@@ -75,7 +78,8 @@ class ClassificationMetrics:
         """Counts one batch.
 
         Args:
-            label_ids: int64 [B], below the number of labels; -1 for an example without a label, which counts for nothing.
+            label_ids: int64 [B], below the number of labels; -1 for an example without a label, which counts for
+                nothing.
             scores: float32 [B, known], finite, each row a probability distribution.
             outcome: of `judge`.
         """
@@ -96,9 +100,9 @@ class ClassificationMetrics:
     def result(self) -> dict[str, Any]:
         """The metrics, as JSON values, all numbers finite; what would be divided by zero is 0.
 
-        Macro averages are over the classes that have an example or were predicted, as scikit-learn's are. `calibration` follows Guo
-        et al. 2017, "On Calibration of Modern Neural Networks": 15 bins of equal width over the score of the predicted class, and the
-        mean over examples of the distance between a bin's mean score and its accuracy.
+        Macro averages are over the classes that have an example or were predicted, as scikit-learn's are. `calibration`
+        follows Guo et al. 2017, "On Calibration of Modern Neural Networks": 15 bins of equal width over the score of
+        the predicted class, and the mean over examples of the distance between a bin's mean score and its accuracy.
         """
         confusion = self._confusion
         support, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
@@ -121,7 +125,13 @@ class ClassificationMetrics:
             "per_class": [
                 {"name": name, "precision": p, "recall": r, "f1": f, "support": s, "predicted": n}
                 for name, p, r, f, s, n in zip(
-                    self._labels, precision.tolist(), recall.tolist(), f1.tolist(), support.tolist(), predicted.tolist(), strict=True
+                    self._labels,
+                    precision.tolist(),
+                    recall.tolist(),
+                    f1.tolist(),
+                    support.tolist(),
+                    predicted.tolist(),
+                    strict=True,
                 )
             ],
             "confusion_matrix": confusion.tolist(),

@@ -1,4 +1,5 @@
-"""The mistakes that a model was surest of: the first place to look for wrong labels and for what it has not understood."""
+"""The mistakes that a model was surest of: the first place to look for wrong labels and for what it has not
+understood."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A model folder as the evaluation sees it: its serving signature, its class names, and what model.json says about it."""
+"""A model folder as the evaluation sees it: its serving signature, its class names, and what model.json says about
+it."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import manifest, model_folder, storage
+from tf_image_classification import model_folder, storage
+from tf_image_classification.data import manifest
+from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError, FlagError
-from tf_image_classification.manifest import Task
 from tf_image_classification.model_folder import EXPECTED, FACTS, SAVED_MODEL
 
 if TYPE_CHECKING:
@@ -27,8 +29,8 @@ class ServedModel:
         folder: as it was given.
         facts: the content of model.json.
         tasks: in the order of model.json, with the class names by the model's class ids.
-        signature: what a server would call: image_bytes string [B] -> dict of outputs, for each task `<prefix>scores` float32 [B, K]
-            ([B, 1] for a regression) and `<prefix>classes` string [B, K] (none for a regression).
+        signature: what a server would call: image_bytes string [B] -> dict of outputs, for each task `<prefix>scores`
+            float32 [B, K] ([B, 1] for a regression) and `<prefix>classes` string [B, K] (none for a regression).
     """
 
     folder: str
@@ -52,12 +54,16 @@ def read_tasks(folder: str) -> tuple[dict[str, Any], tuple[Task, ...]]:
         entries = [(str(task["name"]), task["labels_file"]) for task in facts["tasks"]]
     except (KeyError, TypeError) as error:
         raise DataError(
-            f"{path} cannot be read", received=repr(error), expected="what training wrote", hint="Export the model again."
+            f"{path} cannot be read",
+            received=repr(error),
+            expected="what training wrote",
+            hint="Export the model again.",
         ) from error
     if not entries:
         raise DataError(f"{path} names no task", expected="at least one", hint="Export the model again.")
     tasks = tuple(
-        Task(name, manifest.read_labels(storage.join(folder, labels_file)) if labels_file else ()) for name, labels_file in entries
+        Task(name, manifest.read_labels(storage.join(folder, labels_file)) if labels_file else ())
+        for name, labels_file in entries
     )
     return facts, tasks
 
@@ -82,21 +88,34 @@ def load(folder: str) -> Iterator[ServedModel]:
         try:
             loaded = tf.saved_model.load(path)
         except (OSError, ValueError, tf.errors.OpError) as error:
-            raise DataError("The SavedModel cannot be loaded", received=f"{folder}: {error}", expected=EXPECTED) from error
+            raise DataError(
+                "The SavedModel cannot be loaded", received=f"{folder}: {error}", expected=EXPECTED
+            ) from error
         signature = loaded.signatures.get(SIGNATURE)
         wanted = {
-            output_prefix(task, tasks) + output for task in tasks for output in ("scores", "classes") if output == "scores" or task.labels
+            output_prefix(task, tasks) + output
+            for task in tasks
+            for output in ("scores", "classes")
+            if output == "scores" or task.labels
         }
-        if signature is None or INPUT not in signature.structured_input_signature[1] or not wanted <= set(signature.structured_outputs):
+        if (
+            signature is None
+            or INPUT not in signature.structured_input_signature[1]
+            or not wanted <= set(signature.structured_outputs)
+        ):
             received = f"signatures {', '.join(loaded.signatures) or '(none)'}"
             if signature is not None:
-                received = f"{', '.join(signature.structured_input_signature[1])} -> {', '.join(signature.structured_outputs)}"
+                received = (
+                    f"{', '.join(signature.structured_input_signature[1])} -> {', '.join(signature.structured_outputs)}"
+                )
             raise DataError(
                 "The SavedModel has another signature than the one that is served",
                 received=received,
                 expected=f"{SIGNATURE}: {INPUT} -> {', '.join(sorted(wanted))}",
             )
-        yield ServedModel(folder, facts, tasks, signature)  # this frame keeps `loaded`, and with it the signature's variables, alive
+        yield ServedModel(
+            folder, facts, tasks, signature
+        )  # this frame keeps `loaded`, and with it the signature's variables, alive
 
 
 @contextlib.contextmanager

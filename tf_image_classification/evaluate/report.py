@@ -6,17 +6,25 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
+from tf_image_classification import pages
 from tf_image_classification import plots as style
-from tf_image_classification.evaluate import plots
-from tf_image_classification.evaluate.artifacts import by_task, most_confused
+from tf_image_classification.evaluate import figures
 from tf_image_classification.evaluate.mistakes import Mistake, thumbnail
+from tf_image_classification.evaluation_folder import by_task, most_confused
 
 TABLE_CLASSES = 50  # a confusion matrix of more is drawn as an image
 PAIRS = 15
-_HEADLINE_FLAGS = ("train_steps", "batch_size", "optimizer", "learning_rate", "checkpoint_path", "trainable_scopes", "seed")
+_HEADLINE_FLAGS = (
+    "train_steps",
+    "batch_size",
+    "optimizer",
+    "learning_rate",
+    "checkpoint_path",
+    "trainable_scopes",
+    "seed",
+)
 
 
 def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], facts: dict[str, Any]) -> str:
@@ -27,19 +35,14 @@ def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], f
         mistakes: task name -> its surest mistakes.
         facts: the content of the model's model.json.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("tf_image_classification.evaluate"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    page = pages.template(
+        "tf_image_classification.evaluate", "report.html", percent=_percent, number=_number, plain=_plain
     )
-    environment.filters |= {"percent": _percent, "number": _number, "plain": _plain}
     tasks = by_task(metrics)
     names = list(mistakes)
     several = len(tasks) > 1
     flags: dict[str, Any] = facts["flags"] if isinstance(facts.get("flags"), dict) else {}
-    return environment.get_template("report.html").render(
+    return page.render(
         metrics=metrics,
         tasks=[_task(name, task, mistakes[name], several) for name, task in zip(names, tasks.values(), strict=True)],
         several=several,
@@ -54,29 +57,32 @@ def _task(name: str, metrics: dict[str, Any], mistakes: Sequence[Mistake], sever
     if "confusion_matrix" not in metrics:
         return {"name": name, "metrics": metrics, "is_classification": False}
     of_task = f" of {name}" if several else ""
-    figures = [
-        (plots.reliability(metrics["calibration"]), f"Reliability diagram{of_task}: accuracy against score"),
-        (plots.scores(metrics["calibration"]), f"Histogram{of_task}: scores of right and of wrong predictions"),
+    drawn = [
+        (figures.reliability(metrics["calibration"]), f"Reliability diagram{of_task}: accuracy against score"),
+        (figures.scores(metrics["calibration"]), f"Histogram{of_task}: scores of right and of wrong predictions"),
     ]
     if metrics.get("curves"):
-        figures.append((plots.roc(metrics["curves"]), f"ROC curves{of_task}"))
-        figures.append((plots.precision_recall(metrics["curves"]), f"Precision-recall curves{of_task}"))
+        drawn.append((figures.roc(metrics["curves"]), f"ROC curves{of_task}"))
+        drawn.append((figures.precision_recall(metrics["curves"]), f"Precision-recall curves{of_task}"))
     heatmap = None
     if len(metrics["labels"]) > TABLE_CLASSES:
-        heatmap = _svg(plots.heatmap(metrics["confusion_matrix"]), f"Confusion matrix{of_task} as a heat map")
-    by_f1 = sorted(metrics["per_class"], key=lambda row: (not (row["support"] or row["predicted"]), row["f1"], -row["support"]))
+        heatmap = _svg(figures.heatmap(metrics["confusion_matrix"]), f"Confusion matrix{of_task} as a heat map")
+    by_f1 = sorted(
+        metrics["per_class"], key=lambda row: (not (row["support"] or row["predicted"]), row["f1"], -row["support"])
+    )
     return {
         "name": name,
         "metrics": metrics,
         "is_classification": True,
-        "figures": [_svg(figure, alt) for figure, alt in figures],
+        "figures": [_svg(figure, alt) for figure, alt in drawn],
         "heatmap": heatmap,
         "matrix": None if heatmap else _rows(metrics),
         "pairs": most_confused(metrics, PAIRS),
         "per_class": by_f1,
         "without_examples": [row["name"] for row in metrics["per_class"] if not row["support"]],
         "mistakes": [(mistake, thumbnail(mistake.image)) for mistake in mistakes],
-        "wrong": sum(row["support"] for row in metrics["per_class"]) - sum(row[i] for i, row in enumerate(metrics["confusion_matrix"])),
+        "wrong": sum(row["support"] for row in metrics["per_class"])
+        - sum(row[i] for i, row in enumerate(metrics["confusion_matrix"])),
     }
 
 

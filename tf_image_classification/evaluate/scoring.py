@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification import manifest, progress
+from tf_image_classification import progress
+from tf_image_classification.data import manifest
 from tf_image_classification.errors import DataError, UserError
 from tf_image_classification.evaluate import tasks
 from tf_image_classification.evaluate.mistakes import Mistake
@@ -40,16 +41,21 @@ class Scored:
     mistakes: dict[str, list[Mistake]]
 
 
-def score(served: ServedModel, data: manifest.Manifest, predictions_path: str, *, batch_size: int, spec: EstimatorSpec | None) -> Scored:
+def score(
+    served: ServedModel, data: manifest.Manifest, predictions_path: str, *, batch_size: int, spec: EstimatorSpec | None
+) -> Scored:
     """Scores every example of the evaluation side once, and writes a line for each to a CSV file.
 
     Raises:
-        DataError: there is no evaluation example, the labels are not the model's, or an example cannot be read or classified.
+        DataError: there is no evaluation example, the labels are not the model's, or an example cannot be read or
+            classified.
         UserError: a batch does not fit into memory, or a metric of the spec cannot be used.
     """
     side = data.splits.get(manifest.EVAL)
     if side is None or not side.examples:
-        raise DataError("The data set has no evaluation examples", received=data.folder or None, expected="at least one")
+        raise DataError(
+            "The data set has no evaluation examples", received=data.folder or None, expected="at least one"
+        )
     scorers = tasks.pair(served.tasks, data.tasks)
     user = UserMetrics(spec) if spec else None
     done = 0
@@ -66,7 +72,9 @@ def score(served: ServedModel, data: manifest.Manifest, predictions_path: str, *
                 labels, logits = zip(*(scorer.for_spec(batch, outputs) for scorer in scorers), strict=True)
                 names = [scorer.name for scorer in scorers]
                 user.update(
-                    dict(zip(names, labels, strict=True)), spec.predictions(dict(zip(names, logits, strict=True))), len(batch.filenames)
+                    dict(zip(names, labels, strict=True)),
+                    spec.predictions(dict(zip(names, logits, strict=True))),
+                    len(batch.filenames),
                 )
             done += len(batch.filenames)
             advance(len(batch.filenames))
@@ -87,7 +95,8 @@ def score(served: ServedModel, data: manifest.Manifest, predictions_path: str, *
 def _batches(data: manifest.Manifest, batch_size: int) -> Iterator[Batch]:
     import tensorflow as tf
 
-    from tf_image_classification import bucket_shards, dataset
+    from tf_image_classification import dataset
+    from tf_image_classification.data import bucket_shards
 
     examples = iter(dataset.evaluation_examples(data, manifest.EVAL, batch_size))
     while True:
@@ -127,7 +136,9 @@ def _run(served: ServedModel, batch: Batch) -> dict[str, tf.Tensor]:
         return served.signature(**{INPUT: batch.images})
     except tf.errors.ResourceExhaustedError as error:
         raise UserError(
-            "A batch does not fit into memory", received=f"{len(batch.filenames)} images", hint="Lower --eval_batch_size."
+            "A batch does not fit into memory",
+            received=f"{len(batch.filenames)} images",
+            hint="Lower --eval_batch_size.",
         ) from error
     except tf.errors.OpError as error:
         culprits = [name for row, name in enumerate(batch.filenames) if _fails(served, batch.images[row : row + 1])]

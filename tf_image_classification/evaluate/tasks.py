@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError
-from tf_image_classification.evaluate.metrics import LEAST_SCORE, ClassificationMetrics, Labels, RegressionMetrics, judge
+from tf_image_classification.evaluate.metrics import (
+    LEAST_SCORE,
+    ClassificationMetrics,
+    Labels,
+    RegressionMetrics,
+    judge,
+)
 from tf_image_classification.evaluate.mistakes import Mistake, SurestMistakes
 from tf_image_classification.evaluate.model import output_prefix
-from tf_image_classification.manifest import Task
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -64,16 +70,22 @@ class Scorer(Protocol):
 
 
 def pair(model_tasks: Sequence[Task], data_tasks: Sequence[Task]) -> list[Scorer]:
-    """A scorer for each task of the model. Tasks go by their names; of a model and data with one task each the names do not matter.
+    """A scorer for each task of the model. Tasks go by their names; of a model and data with one task each the names do
+    not matter.
 
     Raises:
-        DataError: the data has no labels for a task, no class in common with it, or classes where the model predicts a number.
+        DataError: the data has no labels for a task, no class in common with it, or classes where the model predicts a
+            number.
     """
     by_name = {task.name: task for task in data_tasks}
     if len(model_tasks) == len(data_tasks) == 1:
         by_name = {model_tasks[0].name: data_tasks[0]}
     if missing := [task.name for task in model_tasks if task.name not in by_name]:
-        raise DataError("The data has no labels for what the model predicts", received=", ".join(by_name), expected=", ".join(missing))
+        raise DataError(
+            "The data has no labels for what the model predicts",
+            received=", ".join(by_name),
+            expected=", ".join(missing),
+        )
     for task in model_tasks:
         if not (task.labels or by_name[task.name].holds_numbers):
             raise DataError(
@@ -82,7 +94,9 @@ def pair(model_tasks: Sequence[Task], data_tasks: Sequence[Task]) -> list[Scorer
                 expected="TFRecords that hold a float per image",
             )
     return [
-        (ClassificationScorer if task.labels else RegressionScorer)(task, by_name[task.name], output_prefix(task, model_tasks))
+        (ClassificationScorer if task.labels else RegressionScorer)(
+            task, by_name[task.name], output_prefix(task, model_tasks)
+        )
         for task in model_tasks
     ]
 
@@ -92,7 +106,9 @@ class ClassificationScorer:
 
     def __init__(self, task: Task, data: Task, prefix: str) -> None:
         self.name = task.name
-        self.columns: tuple[str, ...] = tuple(prefix + column for column in ("label", "predicted", "score", "label_score"))
+        self.columns: tuple[str, ...] = tuple(
+            prefix + column for column in ("label", "predicted", "score", "label_score")
+        )
         self._task, self._data, self._prefix = task, data, prefix
         self._labels = [*task.labels, *sorted(set(data.labels) - set(task.labels))]
         self._report_unknown(self._labels[len(task.labels) :])
@@ -119,7 +135,9 @@ class ClassificationScorer:
     def for_spec(self, batch: Batch, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         import tensorflow as tf
 
-        return tf.one_hot(self._ids(batch), len(self._task.labels)), tf.math.log(tf.maximum(outputs[self._prefix + "scores"], LEAST_SCORE))
+        return tf.one_hot(self._ids(batch), len(self._task.labels)), tf.math.log(
+            tf.maximum(outputs[self._prefix + "scores"], LEAST_SCORE)
+        )
 
     def result(self) -> dict[str, Any]:
         return self._metrics.result()

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 
 class UserMetrics:
-    """What a spec's `metric_ops` returns, batch by batch: tensors are averaged over the examples, Keras metrics keep their own state."""
+    """What a spec's `metric_ops` returns, batch by batch: tensors are averaged over the examples, Keras metrics keep
+    their own state."""
 
     def __init__(self, spec: EstimatorSpec) -> None:
         self._spec = spec
@@ -43,7 +44,9 @@ class UserMetrics:
                     received=f"{array.dtype} {list(array.shape)}",
                     expected=f"one number per example, [{examples}], or a Keras metric that was updated with the batch",
                 )
-            self._sums[name] = self._sums.get(name, 0.0) + float(array.reshape(examples, -1).mean(axis=1, dtype=np.float64).sum())
+            self._sums[name] = self._sums.get(name, 0.0) + float(
+                array.reshape(examples, -1).mean(axis=1, dtype=np.float64).sum()
+            )
 
     def result(self) -> dict[str, Any]:
         """Metric name -> number, or nested lists of numbers for a Keras metric of several; None for what is not finite.

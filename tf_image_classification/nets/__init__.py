@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 from collections.abc import Mapping
 
 import keras
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, did_you_mean
 from tf_image_classification.nets import (
     inception_resnet_v2,
     inception_v1,
@@ -36,11 +35,10 @@ def build(model_name: str, *, image_size: int, outputs: Mapping[str, int], weigh
         FlagError: there is no such network, or the images are too small for it.
     """
     if model_name not in NETS:
-        near = difflib.get_close_matches(model_name, NETS, n=1)
         raise FlagError(
             "There is no such network",
             received=repr(model_name),
             expected="one of " + ", ".join(NETS),
-            hint=f"Did you mean {near[0]}?" if near else "",
+            hint=did_you_mean(model_name, NETS),
         )
     return NETS[model_name].build(image_size=image_size, outputs=outputs, weight_decay=weight_decay)

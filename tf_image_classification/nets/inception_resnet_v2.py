@@ -64,7 +64,9 @@ BLOCK_8: tuple[Branch, ...] = (
 )
 
 
-def _residual(layers: Layers, x: Tensor, scope: str, branches: tuple[Branch, ...], scale: float, relu: bool = True) -> Tensor:
+def _residual(
+    layers: Layers, x: Tensor, scope: str, branches: tuple[Branch, ...], scale: float, relu: bool = True
+) -> Tensor:
     block = layers.within(scope)
     up = block.conv(layers.mixed(x, scope, *branches), "Conv2d_1x1", x.shape[-1], norm=False, relu=False)
     x = block.add(x, keras.layers.Rescaling(scale, name=f"{block.scope}.scale")(up))

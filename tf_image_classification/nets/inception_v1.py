@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from tf_image_classification.nets.layers import Branch, Conv, Layers, Norm, Pool, Tensor, truncated_normal, variance_scaling
+from tf_image_classification.nets.layers import (
+    Branch,
+    Conv,
+    Layers,
+    Norm,
+    Pool,
+    Tensor,
+    truncated_normal,
+    variance_scaling,
+)
 from tf_image_classification.nets.net import Net
 
 # 1x1 | 1x1, 3x3 | 1x1, 3x3 | pooled 1x1
@@ -37,7 +46,9 @@ def _body(layers: Layers, x: Tensor) -> Tensor:
     return layers.mixed(x, "Mixed_5c", *_module(*WIDTHS_5["Mixed_5c"]))
 
 
-def _module(one: int, to_three: int, three: int, to_five: int, five: int, pooled: int, last: str = "Conv2d_0b_3x3") -> tuple[Branch, ...]:
+def _module(
+    one: int, to_three: int, three: int, to_five: int, five: int, pooled: int, last: str = "Conv2d_0b_3x3"
+) -> tuple[Branch, ...]:
     return (
         (Conv("Conv2d_0a_1x1", one),),
         (Conv("Conv2d_0a_1x1", to_three), Conv("Conv2d_0b_3x3", three)),

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from tf_image_classification.nets.layers import Branch, Conv, Layers, Norm, Pool, Tensor, truncated_normal, variance_scaling
+from tf_image_classification.nets.layers import (
+    Branch,
+    Conv,
+    Layers,
+    Norm,
+    Pool,
+    Tensor,
+    truncated_normal,
+    variance_scaling,
+)
 from tf_image_classification.nets.net import Net
 
 # 1x1 | 1x1, 3x3 | 1x1, 3x3, 3x3 | pooled 1x1

@@ -31,7 +31,12 @@ def _body(layers: Layers, x: Tensor) -> Tensor:
         x,
         "Mixed_7a",
         (Conv("Conv2d_0a_1x1", 192), Conv("Conv2d_1a_3x3", 320, 2, "valid")),
-        (Conv("Conv2d_0a_1x1", 192), Conv("Conv2d_0b_1x7", 192), Conv("Conv2d_0c_7x1", 192), Conv("Conv2d_1a_3x3", 192, 2, "valid")),
+        (
+            Conv("Conv2d_0a_1x1", 192),
+            Conv("Conv2d_0b_1x7", 192),
+            Conv("Conv2d_0c_7x1", 192),
+            Conv("Conv2d_1a_3x3", 192, 2, "valid"),
+        ),
         (Pool("MaxPool_1a_3x3", 2, "valid"),),
     )
     x = layers.mixed(x, "Mixed_7b", *_module_c("Conv2d_0b_3x1"))
@@ -66,7 +71,11 @@ def _module_c(tall: str) -> tuple[Branch, ...]:
     return (
         (Conv("Conv2d_0a_1x1", 320),),
         (Conv("Conv2d_0a_1x1", 384), Fork(Conv("Conv2d_0b_1x3", 384), Conv(tall, 384))),
-        (Conv("Conv2d_0a_1x1", 448), Conv("Conv2d_0b_3x3", 384), Fork(Conv("Conv2d_0c_1x3", 384), Conv("Conv2d_0d_3x1", 384))),
+        (
+            Conv("Conv2d_0a_1x1", 448),
+            Conv("Conv2d_0b_3x3", 384),
+            Fork(Conv("Conv2d_0c_1x3", 384), Conv("Conv2d_0d_3x1", 384)),
+        ),
         (Pool("AvgPool_0a_3x3"), Conv("Conv2d_0b_1x1", 192)),
     )
 

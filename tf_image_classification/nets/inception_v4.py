@@ -59,7 +59,12 @@ MODULE_B: tuple[Branch, ...] = (
 )
 REDUCTION_B: tuple[Branch, ...] = (
     (Conv("Conv2d_0a_1x1", 192), Conv("Conv2d_1a_3x3", 192, 2, "valid")),
-    (Conv("Conv2d_0a_1x1", 256), Conv("Conv2d_0b_1x7", 256), Conv("Conv2d_0c_7x1", 320), Conv("Conv2d_1a_3x3", 320, 2, "valid")),
+    (
+        Conv("Conv2d_0a_1x1", 256),
+        Conv("Conv2d_0b_1x7", 256),
+        Conv("Conv2d_0c_7x1", 320),
+        Conv("Conv2d_1a_3x3", 320, 2, "valid"),
+    ),
     (Pool("MaxPool_1a_3x3", 2, "valid"),),
 )
 MODULE_C: tuple[Branch, ...] = (

@@ -1,4 +1,5 @@
-"""Keras layers with slim's arithmetic, named by slim's scopes with '.' for '/', which Keras does not allow in a name."""
+"""Keras layers with slim's arithmetic, named by slim's scopes with '.' for '/', which Keras does not allow in a
+name."""
 
 from __future__ import annotations
 
@@ -56,18 +57,26 @@ Branch: TypeAlias = tuple[Conv | Pool | Fork, ...]
 class BatchNorm(keras.layers.BatchNormalization):
     """Batch normalisation of [B, H, W, C] by TensorFlow's fused kernel, as slim.batch_norm.
 
-    The moving variance is updated with the unbiased variance of the batch, N / (N - 1) of the one it is normalised by, N = B*H*W;
-    Keras's own layer takes the biased one. float16 inputs are normalised in float32.
+    The moving variance is updated with the unbiased variance of the batch, N / (N - 1) of the one it is normalised by,
+    N = B*H*W; Keras's own layer takes the biased one. float16 inputs are normalised in float32.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
         gamma = tf.ones_like(self.beta) if self.gamma is None else self.gamma
         if not (training and self.trainable):
             outputs, _, _ = tf.compat.v1.nn.fused_batch_norm(
-                inputs, gamma, self.beta, self.moving_mean, self.moving_variance, epsilon=self.epsilon, is_training=False
+                inputs,
+                gamma,
+                self.beta,
+                self.moving_mean,
+                self.moving_variance,
+                epsilon=self.epsilon,
+                is_training=False,
             )
             return outputs
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(inputs, gamma, self.beta, epsilon=self.epsilon, is_training=True)
+        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+            inputs, gamma, self.beta, epsilon=self.epsilon, is_training=True
+        )
         self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
         self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
         return outputs
@@ -135,7 +144,14 @@ class Layers:
         return self._finish(convolution(x), name, True, True)
 
     def separable(
-        self, x: Tensor, name: str, filters: int, *, stride: int, multiplier: int, initializer: keras.initializers.Initializer
+        self,
+        x: Tensor,
+        name: str,
+        filters: int,
+        *,
+        stride: int,
+        multiplier: int,
+        initializer: keras.initializers.Initializer,
     ) -> Tensor:
         """Depthwise, then pointwise convolution with a bias and the rectifier; neither normalised nor regularised."""
         convolution = keras.layers.SeparableConv2D(
@@ -153,14 +169,17 @@ class Layers:
     def batch_norm(self, x: Tensor, name: str) -> Tensor:
         """Batch normalisation alone."""
         assert self.norm is not None
-        return BatchNorm(momentum=self.norm.decay, epsilon=self.norm.epsilon, scale=self.norm.scale, name=self._name(name))(x)
+        return BatchNorm(
+            momentum=self.norm.decay, epsilon=self.norm.epsilon, scale=self.norm.scale, name=self._name(name)
+        )(x)
 
     def relu(self, x: Tensor, name: str) -> Tensor:
         """The net's rectifier."""
         return keras.layers.ReLU(self.max_value, name=self._name(name))(x)
 
     def pool(self, x: Tensor, name: str, stride: int, padding: str = "same", kernel: Kernel | None = None) -> Tensor:
-        """Pooling: the kind is the name's beginning, the size its end unless it is given. Padding never enters an average."""
+        """Pooling: the kind is the name's beginning, the size its end unless it is given. Padding never enters an
+        average."""
         layer = keras.layers.AveragePooling2D if name.startswith("Avg") else keras.layers.MaxPooling2D
         return layer(kernel or _size(name), stride, padding, name=self._name(name))(x)
 
@@ -180,7 +199,8 @@ class Layers:
         return keras.layers.Concatenate(name=module._name("concat"))(outputs)
 
     def logits(self, x: Tensor, head: str, outputs: Mapping[str, int], dense: bool) -> Tensor | dict[str, Tensor]:
-        """One linear layer per task on features [B, 1, 1, C], in float32: [B, K], or task name -> [B, K] when there are several."""
+        """One linear layer per task on features [B, 1, 1, C], in float32: [B, K], or task name -> [B, K] when there are
+        several."""
         logits = {}
         for task, count in outputs.items():
             name = head if len(outputs) == 1 else f"{head}.{task}"
@@ -203,9 +223,17 @@ class Layers:
         if isinstance(step, Pool):
             return self.pool(x, step.name, step.stride, step.padding)
         if isinstance(step, Fork):
-            return keras.layers.Concatenate(name=self._name("fork"))([self._step(x, step.left), self._step(x, step.right)])
+            return keras.layers.Concatenate(name=self._name("fork"))(
+                [self._step(x, step.left), self._step(x, step.right)]
+            )
         return self.conv(
-            x, step.name, step.filters, stride=step.stride, padding=step.padding, kernel=step.kernel, initializer=step.initializer
+            x,
+            step.name,
+            step.filters,
+            stride=step.stride,
+            padding=step.padding,
+            kernel=step.kernel,
+            initializer=step.initializer,
         )
 
     def _finish(self, x: Tensor, name: str, normalised: bool, relu: bool) -> Tensor:

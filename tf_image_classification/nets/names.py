@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import keras
 
-_SLIM_NAMES = {"kernel": "weights", "bias": "biases", "depthwise_kernel": "depthwise_weights", "pointwise_kernel": "pointwise_weights"}
+_SLIM_NAMES = {
+    "kernel": "weights",
+    "bias": "biases",
+    "depthwise_kernel": "depthwise_weights",
+    "pointwise_kernel": "pointwise_weights",
+}
 
 
 def scoped_names(model: keras.Model) -> dict[str, keras.Variable]:
     """The model's variables by the names that scope flags and checkpoints use, in the model's order.
 
-    A layer whose own name holds a '.' is named by slim's scope: layer `Net.Conv2d_1`, variable `kernel` -> `Net/Conv2d_1/weights`.
-    Any other variable has Keras's `variable.path`; where two have the same path, the later ones get `_1`, `_2`, ...
-    Random-number states are no weights and are left out.
+    A layer whose own name holds a '.' is named by slim's scope: layer `Net.Conv2d_1`, variable `kernel` ->
+    `Net/Conv2d_1/weights`. Any other variable has Keras's `variable.path`; where two have the same path, the later ones
+    get `_1`, `_2`, ... Random-number states are no weights and are left out.
     """
     slim = {
         id(variable): f"{layer.name.replace('.', '/')}/{_slim_name(layer, variable)}"

@@ -19,7 +19,8 @@ class Net:
         name: the value of --model_name.
         scope: slim's variable scope, the first part of every variable's name.
         default_size: height and width in pixels that the released weights were trained for.
-        preprocessing: what the pixels become: 'inception' [-1, 1]; 'vgg' RGB minus its mean; 'unit' [-1, 1], resized only.
+        preprocessing: what the pixels become: 'inception' [-1, 1]; 'vgg' RGB minus its mean; 'unit' [-1, 1], resized
+            only.
         head: slim's scope of the logits, relative to `scope`.
         aux: scope of an auxiliary head that slim's checkpoints hold and that is not built here.
         dropout: share of the features that training drops before the logits.
@@ -45,7 +46,7 @@ class Net:
     @property
     def min_size(self) -> int:
         """The least height and width in pixels that reach the logits."""
-        return flags.LEAST_IMAGE_SIZE[self.name]
+        return flags.MIN_IMAGE_SIZE[self.name]
 
     @property
     def head_scopes(self) -> tuple[str, ...]:
@@ -64,8 +65,8 @@ class Net:
             weight_decay: weight_decay * sum(w^2) / 2 over slim's regularised variables is in the model's `losses`.
 
         Returns:
-            Model of images float32 [B, image_size, image_size, 3] -> logits float32 [B, K], or with several tasks a dict of task
-            name -> [B, K].
+            Model of images float32 [B, image_size, image_size, 3] -> logits float32 [B, K], or with several tasks a
+            dict of task name -> [B, K].
 
         Raises:
             FlagError: the images are too small for this network.

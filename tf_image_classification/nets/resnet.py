@@ -64,9 +64,18 @@ def _v2_unit(layers: Layers, x: Tensor, width: int, stride: int) -> Tensor:
 
 
 def _conv_same(
-    layers: Layers, x: Tensor, name: str, filters: int, *, kernel: int, stride: int, norm: bool = True, relu: bool = True
+    layers: Layers,
+    x: Tensor,
+    name: str,
+    filters: int,
+    *,
+    kernel: int,
+    stride: int,
+    norm: bool = True,
+    relu: bool = True,
 ) -> Tensor:
-    """slim's conv2d_same: with a stride, the same padding on both sides, which TensorFlow's SAME has for odd sizes only."""
+    """slim's conv2d_same: with a stride, the same padding on both sides, which TensorFlow's SAME has for odd sizes
+    only."""
     if stride == 1:
         return layers.conv(x, name, filters, kernel=kernel, norm=norm, relu=relu)
     x = keras.layers.ZeroPadding2D((kernel - 1) // 2, name=f"{layers.scope}.{name}.pad")(x)

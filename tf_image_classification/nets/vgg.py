@@ -1,4 +1,5 @@
-"""VGG (arXiv:1409.1556), as slim's nets/vgg.py: fully connected layers are convolutions, so that larger images can be used."""
+"""VGG (arXiv:1409.1556), as slim's nets/vgg.py: fully connected layers are convolutions, so that larger images can be
+used."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What talks to Vertex AI: the only room that imports its SDK. Nothing else of the framework imports it."""
+"""What talks to Vertex AI: the only package of the framework that imports its SDK."""

@@ -1,4 +1,5 @@
-"""How Vertex AI is reached: over REST, in a region or at another address; and how its long-running operations are waited for."""
+"""How Vertex AI is reached: over REST, in a region or at another address; and how its long-running operations are
+waited for."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from typing import Any
 from google.api_core import exceptions, retry
 from google.api_core.future import polling
 
-from tf_image_classification.google_errors import RETRY, ServiceError
+from tf_image_classification.promotion.google_errors import RETRY, ServiceError
 
 SERVICE, ROLE = "Vertex AI", "roles/aiplatform.user"
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"  # gcloud's own name for it
@@ -23,10 +24,12 @@ def client_options(location: str, api_endpoint: str = "") -> dict[str, Any]:
     """What a client of `google.cloud.aiplatform_v1` is made with.
 
     Args:
-        api_endpoint: another address of the service; by default what CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM holds, else the
-            region's. One with http:// is sent no credentials.
+        api_endpoint: another address of the service; by default what CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM holds,
+            else the region's. One with http:// is sent no credentials.
     """
-    endpoint = (api_endpoint or os.environ.get(ENDPOINT_VARIABLE, "")).rstrip("/") or f"{location}-aiplatform.googleapis.com"
+    endpoint = (api_endpoint or os.environ.get(ENDPOINT_VARIABLE, "")).rstrip(
+        "/"
+    ) or f"{location}-aiplatform.googleapis.com"
     options: dict[str, Any] = {"transport": "rest", "client_options": {"api_endpoint": endpoint}}
     if not endpoint.startswith("http://"):
         return options
@@ -45,7 +48,8 @@ def result_of(operation: Any, doing: str, hours: float = 1) -> Any:
 
     Raises:
         ServiceError: it failed, or goes on for too long.
-        google.api_core.exceptions.GoogleAPICallError: it failed for want of a right or of a quota, or cannot be asked about.
+        google.api_core.exceptions.GoogleAPICallError: it failed for want of a right or of a quota, or cannot be asked
+        about.
     """
     began = time.monotonic()
 
@@ -53,7 +57,12 @@ def result_of(operation: Any, doing: str, hours: float = 1) -> Any:
         _log.info("Waiting for %s to %s: %.0f s", SERVICE, doing, time.monotonic() - began)
 
     asking = retry.Retry(
-        predicate=polling.POLLING_PREDICATE, initial=0.5, maximum=30.0, multiplier=1.5, timeout=3600 * hours, on_error=tell
+        predicate=polling.POLLING_PREDICATE,
+        initial=0.5,
+        maximum=30.0,
+        multiplier=1.5,
+        timeout=3600 * hours,
+        on_error=tell,
     )
     try:
         return operation.result(polling=asking, retry=RETRY)
@@ -64,6 +73,8 @@ def result_of(operation: Any, doing: str, hours: float = 1) -> Any:
             hint="Look for it in the console. The same step, run again, goes on where this one stopped.",
         ) from None
     except exceptions.GoogleAPICallError as error:
-        if operation.operation.HasField("error") and not isinstance(error, (exceptions.Forbidden, exceptions.TooManyRequests)):
+        if operation.operation.HasField("error") and not isinstance(
+            error, (exceptions.Forbidden, exceptions.TooManyRequests)
+        ):
             raise ServiceError(f"{SERVICE} could not {doing}", received=operation.operation.error.message) from None
         raise

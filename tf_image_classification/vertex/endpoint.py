@@ -11,7 +11,7 @@ from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
 from tf_image_classification.errors import FlagError
-from tf_image_classification.google_errors import RETRY, ServiceError, spoken
+from tf_image_classification.promotion.google_errors import RETRY, ServiceError, translate_api_errors
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
 
 _log = logging.getLogger(__name__)
@@ -30,11 +30,13 @@ class Endpoint:
 
     def __init__(self, name: str) -> None:
         if len(name.split("/")) != 6 or name.split("/")[::2] != ["projects", "locations", "endpoints"]:
-            raise FlagError("This is not the name of an endpoint", received=name, expected="projects/P/locations/L/endpoints/ID")
+            raise FlagError(
+                "This is not the name of an endpoint", received=name, expected="projects/P/locations/L/endpoints/ID"
+            )
         self._name = name
-        with spoken(SERVICE, "sign in"):
+        with translate_api_errors(SERVICE, "sign in"):
             self._client = vertex.EndpointServiceClient(**client_options(name.split("/")[3]))
-        with spoken(SERVICE, f"show the endpoint {name}", ROLE):
+        with translate_api_errors(SERVICE, f"show the endpoint {name}", ROLE):
             self._now()
 
     def deploy(self, version: str, machine_type: str, allowed: Callable[[], None]) -> None:
@@ -56,10 +58,12 @@ class Endpoint:
             )
             wanted = vertex.DeployedModel(model=version, dedicated_resources=resources)
             split = {} if self._now().traffic_split else {"0": 100}  # "0" is the one that is being deployed
-            operation = self._client.deploy_model(endpoint=self._name, deployed_model=wanted, traffic_split=split, timeout=60)
+            operation = self._client.deploy_model(
+                endpoint=self._name, deployed_model=wanted, traffic_split=split, timeout=60
+            )
             result_of(operation, f"deploy {version}", hours=2)
 
-        with spoken(SERVICE, f"deploy a model to {self._name}", ROLE):
+        with translate_api_errors(SERVICE, f"deploy a model to {self._name}", ROLE):
             _when_free(RETRY(deploy))()
 
     def serve(self, version: str, allowed: Callable[[], None]) -> None:
@@ -69,13 +73,19 @@ class Endpoint:
             allowed()
             deployed = self._deployed(version)
             if not deployed:
-                raise ServiceError(f"{version} was undeployed before it could serve", received=self._name, hint="Run again: it goes on.")
+                raise ServiceError(
+                    f"{version} was undeployed before it could serve",
+                    received=self._name,
+                    hint="Run again: it goes on.",
+                )
             split = {deployed[0]: 100}
             if dict(self._now().traffic_split) != split:
                 wanted = vertex.Endpoint(name=self._name, traffic_split=split)
-                self._client.update_endpoint(endpoint=wanted, update_mask=field_mask_pb2.FieldMask(paths=["traffic_split"]), timeout=60)
+                self._client.update_endpoint(
+                    endpoint=wanted, update_mask=field_mask_pb2.FieldMask(paths=["traffic_split"]), timeout=60
+                )
 
-        with spoken(SERVICE, f"change the traffic of {self._name}", ROLE):
+        with translate_api_errors(SERVICE, f"change the traffic of {self._name}", ROLE):
             _when_free(RETRY(lead_traffic))()
 
     def undeploy_idle(self) -> None:
@@ -92,7 +102,7 @@ class Endpoint:
                 result_of(operation, f"undeploy {idle[0].model}")
             return True
 
-        with spoken(SERVICE, f"undeploy a model from {self._name}", ROLE):
+        with translate_api_errors(SERVICE, f"undeploy a model from {self._name}", ROLE):
             while _when_free(RETRY(undeploy_one))():
                 pass
 
@@ -113,5 +123,6 @@ def _busy(error: Exception) -> bool:
     return isinstance(error, exceptions.BadRequest) and "other operations running" in str(error)
 
 
-# An endpoint carries out one operation at a time. The one under way may be this step's own, of a try that was killed or not answered.
+# An endpoint carries out one operation at a time. The one under way may be this step's own, of a try that was killed or
+# not answered.
 _when_free = retry.Retry(predicate=_busy, initial=1.0, maximum=60.0, multiplier=2.0, timeout=2 * 3600.0)

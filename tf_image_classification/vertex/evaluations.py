@@ -6,8 +6,8 @@ from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
-from tf_image_classification.evaluate.artifacts import Metrics, by_task, confusion
-from tf_image_classification.google_errors import RETRY
+from tf_image_classification.evaluation_folder import Metrics, by_task, confusion
+from tf_image_classification.promotion.google_errors import RETRY
 
 _SCHEMA = "gs://google-cloud-aiplatform/schema/modelevaluation/{}_metrics_1.0.0.yaml"
 
@@ -51,7 +51,9 @@ def _classification(metrics: Metrics) -> dict[str, Any]:
     micro = dict.fromkeys(("precision", "recall", "f1Score", "f1ScoreMicro"), metrics["accuracy"])
     return {
         "logLoss": metrics["loss"],
-        "confidenceMetrics": [{"confidenceThreshold": 0.0, "maxPredictions": 1, **micro, "f1ScoreMacro": metrics["macro_f1"]}],
+        "confidenceMetrics": [
+            {"confidenceThreshold": 0.0, "maxPredictions": 1, **micro, "f1ScoreMacro": metrics["macro_f1"]}
+        ],
         "confusionMatrix": {
             "annotationSpecs": [{"id": str(number), "displayName": label} for number, label in enumerate(labels)],
             "rows": matrix,

@@ -1,7 +1,8 @@
 """Which model is in service, and putting another in its place: the Vertex AI Model Registry.
 
-The version in service is the one with the alias `default`. A version is found again by the digest of its model, which is one of its
-labels, so that each step of putting it in service can be taken again, and a repeated or half-done call goes on where it stopped.
+The version in service is the one with the alias `default`. A version is found again by the digest of its model, which
+is one of its labels, so that each step of putting it in service can be taken again, and a repeated or half-done call
+goes on where it stopped.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 
 from tf_image_classification import model_folder, storage
-from tf_image_classification.champion import InService
 from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.google_errors import RETRY, retrying, spoken
+from tf_image_classification.promotion.champion import InService
+from tf_image_classification.promotion.google_errors import RETRY, retrying, translate_api_errors
 from tf_image_classification.vertex import evaluations
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
 from tf_image_classification.vertex.endpoint import Endpoint
@@ -36,14 +37,15 @@ class ReplacedError(UserError):
 
 
 def in_service(name: str) -> InService | None:
-    """The version in service, projects/P/locations/L/models/ID@VERSION, of a model of that name; None when there is no such model yet.
+    """The version in service, projects/P/locations/L/models/ID@VERSION, of a model of that name; None when there is no
+    such model yet.
 
     Raises:
         FlagError: it is no such name, or the version was not made by this project.
         ServiceError: the service refuses.
     """
     model = _Model(name)
-    with spoken(SERVICE, f"look up the model {name}", ROLE):
+    with translate_api_errors(SERVICE, f"look up the model {name}", ROLE):
         found = model.default()
     return model.registered(found) if found else None
 
@@ -61,10 +63,12 @@ def register(
     machine_type: str,
     endpoint: str = "",
 ) -> InService:
-    """Puts a model in service as a version of projects/P/locations/L/models/ID. Called again, it goes on where it stopped.
+    """Puts a model in service as a version of projects/P/locations/L/models/ID. Called again, it goes on where it
+    stopped.
 
-    Traffic and the alias are moved last, one right after the other: uploading and deploying take minutes and may fail, and until then
-    the old version serves. The first version of a model is its default from the start: Vertex AI knows no model without one.
+    Traffic and the alias are moved last, one right after the other: uploading and deploying take minutes and may fail,
+    and until then the old version serves. The first version of a model is its default from the start: Vertex AI knows
+    no model without one.
 
     Args:
         folder: the model folder, on gs:// or under /gcs/.
@@ -89,7 +93,11 @@ def register(
         artifact_uri=folder + _SAVED_MODEL,
         container_spec=vertex.ModelContainerSpec(image_uri=serving_image),
         version_description=reason,
-        labels={"digest": _label(facts["digest"]), "data": _label(facts["data_fingerprint"]), "run": _label(run.rpartition("/")[2])},
+        labels={
+            "digest": _label(facts["digest"]),
+            "data": _label(facts["data_fingerprint"]),
+            "run": _label(run.rpartition("/")[2]),
+        },
         pipeline_job=run if _JOB.fullmatch(run) else "",
     )
 
@@ -99,19 +107,20 @@ def register(
     def ours() -> None:
         model.check_in_service(version.name, uploaded)
 
-    with spoken(SERVICE, f"upload a version of {name}", ROLE):
+    with translate_api_errors(SERVICE, f"upload a version of {name}", ROLE):
         version = model.version(uploaded, allowed)
-    with spoken(SERVICE, f"import the evaluation of {version.name}", ROLE):
+    with translate_api_errors(SERVICE, f"import the evaluation of {version.name}", ROLE):
         evaluations.attach(model.client, version.name, metrics, run)
     try:
         if serving:
             serving.deploy(version.name, machine_type, allowed)
-        with spoken(SERVICE, f"make {version.name} the default", ROLE):
+        with translate_api_errors(SERVICE, f"make {version.name} the default", ROLE):
             allowed()
             if serving:
                 serving.serve(version.name, allowed)
             model.client.merge_version_aliases(name=version.name, version_aliases=[_DEFAULT], retry=RETRY, timeout=60)
-            # The API has no compare-and-swap: of two runs at the same moment, the one that moved the alias last has the traffic too.
+            # The API has no compare-and-swap: of two runs at the same moment, the one that moved the alias last has the
+            # traffic too.
             ours()
             if serving:
                 serving.serve(version.name, ours)
@@ -131,9 +140,11 @@ class _Model:
     def __init__(self, name: str) -> None:
         found = _NAME.fullmatch(name)
         if not found:
-            raise FlagError("This is not the name of a registered model", received=name, expected="projects/P/locations/L/models/ID")
+            raise FlagError(
+                "This is not the name of a registered model", received=name, expected="projects/P/locations/L/models/ID"
+            )
         self.name = name
-        with spoken(SERVICE, "sign in"):
+        with translate_api_errors(SERVICE, "sign in"):
             self.client = vertex.ModelServiceClient(**client_options(found[1]))
 
     def default(self) -> vertex.Model | None:
@@ -161,10 +172,14 @@ class _Model:
         version = found.version_id if found else ""
         if version != expected.rpartition("/")[2].partition("@")[2]:
             raise ReplacedError(
-                f"Another version of the model was put in service while this run went on: its model was not compared with {self.name}",
+                "Another version of the model was put in service while this run went on: its model "
+                f"was not compared with {self.name}",
                 received=f"{self.name}@{version}" if found else "no model",
                 expected=expected or "no model",
-                hint="This run's model was left out. Start the run again: it compares with the version that is in service now.",
+                hint=(
+                    "This run's model was left out. Start the run again: it compares with the "
+                    "version that is in service now."
+                ),
             )
 
     def version(self, wanted: vertex.Model, allowed: Callable[[], None]) -> InService:
@@ -184,11 +199,16 @@ class _Model:
             made = result_of(self.client.upload_model(request, timeout=60), f"upload a version of {self.name}")
             return self.client.get_model(name=f"{self.name}@{made.model_version_id}", retry=RETRY)
 
-        # A name that has just been taken is another run's, or ours, from a try whose answer was lost: the next look tells.
+        # A name that has just been taken is another run's, or ours, from a try whose answer was lost: the next look
+        # tells.
         made = retrying(also=(exceptions.Conflict,))(find_or_upload)()
         first, *again = self._same_as(wanted) or [made]
         for repeated in again:  # a try whose answer was lost was carried out after all
-            if repeated.artifact_uri == wanted.artifact_uri and not repeated.version_aliases and not repeated.deployed_models:
+            if (
+                repeated.artifact_uri == wanted.artifact_uri
+                and not repeated.version_aliases
+                and not repeated.deployed_models
+            ):
                 name = f"{self.name}@{repeated.version_id}"
                 result_of(self.client.delete_model_version(name=name, timeout=60), f"delete {name}")
         return self.registered(first)
@@ -197,7 +217,11 @@ class _Model:
         """The versions that are the wanted one, the oldest first."""
         request = vertex.ListModelVersionsRequest(name=self.name, filter=f'labels.digest="{wanted.labels["digest"]}"')
         try:
-            found = [version for version in self.client.list_model_versions(request, retry=RETRY) if _is_same(version, wanted)]
+            found = [
+                version
+                for version in self.client.list_model_versions(request, retry=RETRY)
+                if _is_same(version, wanted)
+            ]
         except exceptions.NotFound:
             return []
         return sorted(found, key=lambda version: int(version.version_id))
@@ -223,7 +247,9 @@ def _on_gcs(folder: str) -> str:
     if folder.startswith(storage.GCS_MOUNT):
         folder = storage.GCS_SCHEME + folder.removeprefix(storage.GCS_MOUNT)
     if not storage.is_gcs(folder):
-        raise FlagError("Vertex AI registers models from Cloud Storage only", received=folder, expected="gs://BUCKET/FOLDER")
+        raise FlagError(
+            "Vertex AI registers models from Cloud Storage only", received=folder, expected="gs://BUCKET/FOLDER"
+        )
     return folder.rstrip("/")
 
 

@@ -1,0 +1,1 @@
+"""The services that run pipelines: Vertex AI and Kubeflow, behind one interface."""

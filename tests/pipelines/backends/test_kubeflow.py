@@ -1,0 +1,169 @@
+"""The same commands on Kubeflow Pipelines, over the real kfp.Client."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from tests.standin.service import Fault
+
+WEEK = dt.timedelta(weeks=1)
+
+
+@pytest.fixture
+def kubeflow(tmp_path, storage_url):
+    from tests.standin.kubeflow import Kubeflow
+
+    service = Kubeflow(tmp_path / "kubeflow", storage_url)
+    service.start()
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def call(kubeflow, command):
+    """Calls `python -m pipelines WORDS` with the options that lead it to the service on this machine."""
+    return lambda *words: command(*words, "--backend", "kubeflow", "--host", kubeflow.url)
+
+
+@pytest.fixture
+def submit(call, tiny_template):
+    root = ["--pipeline_root", "gs://bucket/root", "--folder", "gs://bucket/words"]
+    return lambda *words: call("submit", "--template", str(tiny_template), *root, *words)
+
+
+@pytest.fixture
+def create(call, tiny_template):
+    root = ["--pipeline_root", "gs://bucket/root", "--folder", "gs://bucket/words"]
+    return lambda *words: call(
+        "schedule", "create", "weekly", "--cron", "0 3 * * 1", "--template", str(tiny_template), *root, *words
+    )
+
+
+def _states(run) -> dict[str, str]:
+    return {
+        one["display_name"]: one["state"] for one in run["run_details"]["task_details"] if one["display_name"] != "root"
+    }
+
+
+def test_a_run_is_followed_to_its_end_and_shown(submit, call, kubeflow):
+    done = submit("--run_id", "first", "--steps", "3", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert f"{kubeflow.url}/#/runs/details/" in done.stdout
+    words = [line.split()[1:3] for line in done.stdout.splitlines() if line[2:3] == ":"]
+    assert [name for name, state in words if state == "SUCCEEDED"] == ["look", "build", "train"]
+    shown = [line.split()[:2] for line in call("runs", "show", "first").stdout.splitlines()]
+    assert ["first", "SUCCEEDED"] in shown and ["steps", "3"] in shown and ["train", "SUCCEEDED"] in shown
+    assert "root" not in [line[0] for line in shown if line]
+
+
+def test_a_failed_run_is_completed_by_a_rerun_from_the_cache(submit, call, kubeflow):
+    kubeflow.runner.fail_once = ["train"]
+    failed = submit("--run_id", "first", "--steps", "3", "--wait")
+    assert failed.returncode == 1 and "train: This step is in Error state" in " ".join(failed.stderr.split())
+    done = call("runs", "rerun", "first", "--run_id", "second", "--wait")
+    assert done.returncode == 0, done.stderr
+    run = next(run for run in kubeflow.runs.values() if run["display_name"] == "second")
+    assert _states(run) == {"look": "SUCCEEDED", "build": "SKIPPED", "train": "SUCCEEDED"}
+    assert run["runtime_config"]["parameters"] == {"folder": "gs://bucket/words", "steps": 3}
+
+
+def test_one_run_id_is_one_run_also_when_the_answer_was_lost(submit, kubeflow):
+    kubeflow.faults.append(Fault(503, path="/runs$", carried_out=True))
+    done = submit("--run_id", "first")
+    assert done.returncode == 0, done.stderr
+    assert "Run first submitted" in done.stdout
+    again = submit("--run_id", "first")
+    assert again.returncode == 0 and "was submitted before" in again.stdout
+    other = submit("--run_id", "first", "--steps", "7")
+    assert other.returncode == 2 and "with other parameters" in other.stderr
+    assert len(kubeflow.runs) == 1
+
+
+def test_runs_are_listed_and_cancelled(submit, call, kubeflow):
+    for name in ("first", "second"):
+        submit("--run_id", name)
+    listed = call("runs", "list")
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["run", "second", "first"]
+    assert call("runs", "cancel", "second").returncode == 0
+    assert next(run for run in kubeflow.runs.values() if run["display_name"] == "second")["state"] == "CANCELED"
+    missing = call("runs", "show", "third")
+    assert missing.returncode == 2 and "third" in missing.stderr
+
+
+def test_what_the_service_refuses_is_one_paragraph(submit, kubeflow):
+    for code, said, exit_code in (
+        (403, "does not let this account", 1),
+        (429, "asked too often", 1),
+        (400, "refuses to submit", 2),
+    ):
+        kubeflow.faults.append(Fault(code, path="/runs$"))
+        done = submit()
+        assert done.returncode == exit_code
+        assert said in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+    assert not kubeflow.runs
+
+
+def test_options_of_vertex_are_refused_before_anything_is_sent(submit, create, kubeflow):
+    for done, option in (
+        (submit("--labels", "team=vision"), "--labels"),
+        (submit("--failure_policy", "fast"), "--failure_policy"),
+        (submit("--step", "3"), "--steps"),
+        (create("--time_zone", "Europe/Berlin"), "--time_zone"),
+    ):
+        assert done.returncode == 2
+        assert option in done.stderr
+    assert not kubeflow.runs and not kubeflow.recurring
+
+
+def test_a_schedule_lives_and_is_replaced_when_it_is_updated(create, call, kubeflow):
+    done = create("--steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert create().returncode == 2  # the name is taken
+    kubeflow.advance(2 * WEEK)
+    assert [_states(run) for run in kubeflow.runs.values()] == [
+        {"look": "SUCCEEDED", "build": "SUCCEEDED", "train": "SUCCEEDED"},
+        {"look": "SUCCEEDED", "build": "SKIPPED", "train": "SKIPPED"},
+    ]
+    (before,) = kubeflow.recurring
+    updated = call("schedule", "update", "weekly", "--steps", "4", "--cron", "0 5 * * 1")
+    assert updated.returncode == 0, updated.stderr
+    ((after, changed),) = kubeflow.recurring.items()
+    assert after != before
+    assert changed["runtime_config"]["parameters"] == {"folder": "gs://bucket/words", "steps": 4}
+    assert changed["trigger"]["cron_schedule"]["cron"] == "0 0 5 * * 1"
+    assert call("schedule", "pause", "weekly").returncode == 0
+    kubeflow.advance(WEEK)
+    assert len(kubeflow.runs) == 2
+    assert call("schedule", "resume", "weekly").returncode == 0
+    kubeflow.advance(WEEK)
+    assert len(kubeflow.runs) == 3
+    shown = call("schedule", "show", "weekly")
+    assert "weekly  ACTIVE" in shown.stdout and shown.stdout.count("SUCCEEDED") == 1
+    assert [line.split()[:2] for line in call("schedule", "list").stdout.splitlines()[1:]] == [["weekly", "ACTIVE"]]
+    assert call("schedule", "delete", "weekly").returncode == 0
+    assert not kubeflow.recurring
+
+
+def test_checkpoints_go_where_the_pipeline_root_goes(call, kubeflow):
+    """Kubeflow does not tell its steps the pipeline root."""
+    kubeflow.runner.fail_once = ["resolve", "resolve"]
+    data = ["--train_metadata", "gs://bucket/photos"]
+    refused = call("submit", "--run_id", "first", *data)
+    assert refused.returncode == 2 and "--pipeline_root or --model_dir is required" in refused.stderr
+    assert not kubeflow.runs
+    assert call("submit", "--run_id", "first", *data, "--pipeline_root", "gs://bucket/one").returncode == 0
+    kubeflow.join()
+    assert call("runs", "rerun", "first", "--run_id", "second", "--pipeline_root", "gs://bucket/two").returncode == 0
+    kubeflow.join()
+    assert call("runs", "rerun", "second", "--run_id", "third", "--model_dir", "gs://bucket/three").returncode == 0
+    folders = [run["runtime_config"]["parameters"]["model_dir"] for run in kubeflow.runs.values()]
+    assert folders == ["gs://bucket/one/checkpoints", "gs://bucket/two/checkpoints", "gs://bucket/three"]
+
+
+def test_a_lost_answer_makes_one_schedule(create, kubeflow):
+    kubeflow.faults.append(Fault(503, path="/recurringruns$", carried_out=True))
+    done = create()
+    assert done.returncode == 0, done.stderr
+    assert len(kubeflow.recurring) == 1

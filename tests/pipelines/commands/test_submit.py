@@ -1,0 +1,276 @@
+from __future__ import annotations
+
+import pytest
+
+from tests.standin.service import Fault
+
+
+def _sent(vertex) -> list[str]:
+    return [request for request in vertex.requests if request.startswith("POST")]
+
+
+def test_a_run_is_followed_task_by_task_to_its_end(submit_tiny, vertex):
+    done = submit_tiny(
+        "--run_id", "first", "--steps", "3", "--labels", "team=vision", "--failure_policy", "fast", "--wait"
+    )
+    assert done.returncode == 0, done.stderr
+    assert (
+        "https://console.cloud.google.com/vertex-ai/locations/europe-west4/pipelines/runs/first?project=my-project"
+        in done.stdout
+    )
+    words = [line.split()[1:3] for line in done.stdout.splitlines() if line[2:3] == ":"]
+    assert [name for name, state in words if state == "SUCCEEDED"] == ["look", "build", "train"]
+    assert "train.Output" in done.stdout and "aaa" in done.stdout
+    assert "gs://bucket/root/" in done.stdout  # where the data is
+    job = vertex.jobs["first"]
+    assert dict(job.labels) == {"team": "vision"}
+    assert job.runtime_config.failure_policy.name == "PIPELINE_FAILURE_POLICY_FAIL_FAST"
+
+
+def test_what_a_task_made_lies_in_the_bucket(submit_tiny, vertex, storage_url, monkeypatch):
+    from tests.standin import bucket as standin
+
+    assert submit_tiny("--run_id", "first", "--wait").returncode == 0
+    uri = vertex.jobs["first"].job_detail.task_details[1].outputs["data"].artifacts[0].uri
+    client = standin.client(storage_url)
+    assert client.bucket("bucket").blob(uri.removeprefix("gs://bucket/") + "/all.txt").download_as_bytes() == b"a"
+
+
+def test_a_failed_run_fails_the_command_and_says_which_task(submit_tiny, vertex):
+    vertex.runner.fail_once = ["train"]
+    done = submit_tiny("--run_id", "first", "--wait")
+    assert done.returncode == 1
+    assert (
+        "The run first failed" in done.stderr
+        and "train:" in done.stderr
+        and "runs rerun first" in " ".join(done.stderr.split())
+    )
+
+
+def test_a_second_submit_with_the_same_run_id_starts_no_second_run(submit_tiny, vertex):
+    assert submit_tiny("--run_id", "first").returncode == 0
+    again = submit_tiny("--run_id", "first")
+    assert again.returncode == 0, again.stderr
+    assert "was submitted before" in again.stdout
+    assert list(vertex.jobs) == ["first"]
+
+
+def test_a_run_id_of_another_run_is_refused(submit_tiny, vertex):
+    assert submit_tiny("--run_id", "first").returncode == 0
+    other = submit_tiny("--run_id", "first", "--steps", "7")
+    assert other.returncode == 2
+    assert "with other parameters" in other.stderr
+
+
+def test_a_lost_answer_starts_one_run(submit_tiny, vertex):
+    vertex.faults.append(Fault(503, path="pipelineJobs", carried_out=True))
+    done = submit_tiny("--run_id", "first")
+    assert done.returncode == 0, done.stderr
+    assert "Run first submitted" in done.stdout
+    assert list(vertex.jobs) == ["first"]
+
+
+def test_a_service_that_is_away_twice_is_asked_again(submit_tiny, vertex):
+    vertex.faults.append(Fault(503, path="pipelineJobs", times=2))
+    done = submit_tiny("--wait")
+    assert done.returncode == 0, done.stderr
+    assert len(vertex.jobs) == 1
+    assert len(_sent(vertex)) == 3
+
+
+def test_missing_permission_is_one_paragraph(submit_tiny, vertex):
+    vertex.faults.append(Fault(403, path="pipelineJobs", message="Permission 'aiplatform.pipelineJobs.create' denied"))
+    done = submit_tiny()
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert said.startswith(
+        "error: Vertex AI does not let this account submit a run. Received: Permission 'aiplatform.pipelineJobs.create'"
+    )
+    assert "roles/aiplatform.user" in said and "Traceback" not in said
+
+
+def test_a_used_up_quota_is_one_paragraph_and_not_pressed(submit_tiny, vertex):
+    vertex.faults.append(Fault(429, path="pipelineJobs", message="Quota exceeded for custom_model_training_cpus"))
+    done = submit_tiny()
+    assert done.returncode == 1
+    assert "A quota of Vertex AI is used up" in done.stderr and "custom_model_training_cpus" in done.stderr
+    assert len(_sent(vertex)) == 1
+
+
+def test_a_bucket_that_is_not_there_is_not_created(submit_tiny, vertex):
+    done = submit_tiny("--pipeline_root", "gs://no-such-bucket/root")
+    assert done.returncode == 2
+    said = " ".join(done.stderr.split())
+    assert (
+        "is not there" in said
+        and "gcloud storage buckets create gs://no-such-bucket --project my-project --location europe-west4" in said
+    )
+    assert not vertex.requests
+
+
+def test_a_misspelt_flag_is_answered_by_the_nearest_one_before_anything_is_sent(pipelines, submit_tiny, vertex):
+    for words, nearest in ((["--batchsize", "8"], "--batch_size"), (["--pipeline_rot", "gs://b"], "--pipeline_root")):
+        done = pipelines("submit", *words)
+        assert done.returncode == 2
+        assert f"Did you mean {nearest}?" in done.stderr
+    done = submit_tiny("--step", "3")
+    assert done.returncode == 2
+    assert "Did you mean --steps?" in done.stderr
+    assert not vertex.requests
+
+
+def test_a_wrong_value_is_named_before_anything_is_sent(pipelines, submit_tiny, vertex, tmp_path):
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text("batch_size: many\n")
+    for done, flag in (
+        (submit_tiny("--steps", "3.5"), "--steps"),
+        (submit_tiny("--verbose", "maybe"), "--verbose"),
+        (submit_tiny("--labels", "Team=Vision"), "--labels"),
+        (submit_tiny("--run_id", "First Run"), "--run_id"),
+        (submit_tiny("--encryption_key", "my-key"), "--encryption_key"),
+        (pipelines("submit", "--params", str(parameters)), "--batch_size"),
+        (pipelines("submit", "--train_metadata", "gs://bucket/photos", "--optimizer", "adm"), "Did you mean adam?"),
+        (pipelines("submit", "--train_metadata", "photos"), "gcloud storage cp --recursive photos"),
+        (pipelines("submit"), "--train_metadata is required"),
+    ):
+        assert done.returncode == 2, done.stderr
+        assert flag in " ".join(done.stderr.split())
+    assert not vertex.requests
+
+
+@pytest.mark.parametrize("champion", ["service/pets", "Pets", "/gcs/bucket/service"])
+def test_a_model_in_service_where_no_run_would_find_it_again_is_refused(pipelines, vertex, champion):
+    done = pipelines(
+        "submit",
+        "--train_metadata",
+        "gs://bucket/photos",
+        "--pipeline_root",
+        "gs://bucket/root",
+        "--champion",
+        champion,
+    )
+    assert done.returncode == 2
+    assert "--champion" in done.stderr
+    assert not vertex.requests
+
+
+def test_a_model_and_an_endpoint_may_be_named_by_their_ids(pipelines, vertex):
+    vertex.runner.fail_once = ["resolve"]
+    words = [
+        "--train_metadata",
+        "gs://bucket/photos",
+        "--pipeline_root",
+        "gs://bucket/root",
+        "--champion",
+        "pets",
+        "--endpoint",
+        "42",
+    ]
+    done = pipelines("submit", "--run_id", "first", *words)
+    assert done.returncode == 0, done.stderr
+    given = dict(vertex.jobs["first"].runtime_config.parameter_values)
+    assert given["champion"] == "projects/my-project/locations/europe-west4/models/pets"
+    assert given["endpoint"] == "projects/my-project/locations/europe-west4/endpoints/42"
+
+
+def test_parameters_come_from_a_file_and_the_command_line_wins(submit_tiny, vertex, tmp_path):
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text("steps: 4\nrate: 1e-3\nverbose: true\n")
+    assert submit_tiny("--run_id", "first", "--params", str(parameters), "--steps", "5").returncode == 0
+    given = dict(vertex.jobs["first"].runtime_config.parameter_values)
+    assert given == {"folder": "gs://bucket/words", "steps": 5, "rate": 0.001, "verbose": True}
+
+
+def test_caching_can_be_turned_off_and_tasks_that_are_never_cached_stay_so(submit_tiny, vertex):
+    for run, words in (
+        ("first", []),
+        ("second", []),
+        ("third", ["--caching", "true"]),
+        ("fourth", ["--caching", "false"]),
+    ):
+        assert submit_tiny("--run_id", run, *words, "--wait").returncode == 0
+    states = {name: [task.state.name for task in job.job_detail.task_details] for name, job in vertex.jobs.items()}
+    assert states["second"] == states["third"] == ["SUCCEEDED", "SKIPPED", "SKIPPED"]
+    assert states["fourth"] == ["SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
+
+
+def test_a_template_may_lie_in_the_bucket(pipelines, tiny_template, storage_url, vertex):
+    from tests.standin import bucket as standin
+
+    client = standin.client(storage_url)
+    client.bucket("bucket").blob("tiny.yaml").upload_from_string(tiny_template.read_bytes())
+    root = ["--pipeline_root", "gs://bucket/root"]
+    assert (
+        pipelines("submit", "--template", "gs://bucket/tiny.yaml", *root, "--folder", "gs://bucket/words").returncode
+        == 0
+    )
+    missing = pipelines("submit", "--template", "gs://bucket/tny.yaml", *root)
+    assert missing.returncode == 2 and "Cannot read --template" in missing.stderr
+
+
+def test_options_of_the_compilation_do_not_go_with_a_template(submit_tiny, vertex):
+    done = submit_tiny("--cpu", "8")
+    assert done.returncode == 2 and "--cpu cannot be given with --template" in done.stderr
+    assert not vertex.requests
+
+
+def test_no_credentials_go_over_plain_http(submit_tiny, vertex, monkeypatch, tmp_path):
+    account = tmp_path / "account.json"
+    account.write_text(
+        '{"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "hidden-token"}'
+    )
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(account))
+    done = submit_tiny("--run_id", "first", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert not vertex.saw_credentials
+    left = [path for path in vertex.runner.folder.rglob("*") if path.is_file() and b"hidden-token" in path.read_bytes()]
+    assert not left and "hidden-token" not in done.stdout + done.stderr
+
+
+def test_without_credentials_nothing_is_tried(tiny_template, capsys, monkeypatch):
+    from pipelines.__main__ import run_command
+    from tf_image_classification import command_line
+
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/account.json")
+    words = ["runs", "list", "--project", "my-project", "--location", "europe-west4"]
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(run_command, words)
+    assert ended.value.code == 1
+    assert "no usable Google Cloud credentials" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_address_that_cannot_be_reached_is_said_at_once(capsys):
+    from pipelines.__main__ import run_command
+    from tf_image_classification import command_line
+
+    words = [
+        "runs",
+        "list",
+        "--project",
+        "my-project",
+        "--location",
+        "europe-west4",
+        "--api_endpoint",
+        "http://127.0.0.1:1",
+    ]
+    with pytest.raises(SystemExit) as ended:
+        command_line.main(run_command, words)
+    assert ended.value.code == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Vertex AI cannot be reached" in said and "http://127.0.0.1:1/" in said
+
+
+def test_a_person_orders_faults_and_failures_with_curl_as_the_stand_in_says(submit_tiny, vertex):
+    """curl -d calls what it sends a form."""
+    import urllib.request
+
+    for place, order in (
+        ("faults", b'{"code": 403, "path": "pipelineJobs", "message": "denied"}'),
+        ("fail_once", b'["train"]'),
+    ):
+        urllib.request.urlopen(f"{vertex.url}/standin/{place}", order).close()  # noqa: S310
+    denied = submit_tiny("--run_id", "first")
+    assert denied.returncode == 1 and "denied" in denied.stderr
+    failed = submit_tiny("--run_id", "first", "--wait")
+    assert failed.returncode == 1 and "train:" in failed.stderr

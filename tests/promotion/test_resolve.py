@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import CheckpointError, FlagError
+from tf_image_classification.promotion.champion import InService
+from tf_image_classification.promotion.resolve import Resolved, resolve
+
+
+def resolved(in_service: InService | None = None, **values) -> Resolved:
+    return resolve(flag_table.for_step("resolve", values), in_service)
+
+
+def test_relative_paths_become_absolute(image_folder, monkeypatch):
+    monkeypatch.chdir(image_folder.parent)
+    found = resolved(train_metadata=image_folder.name)
+    assert found.train_sources == str(image_folder)
+    assert (found.eval_sources, found.checkpoint, found.checkpoint_version) == ("", "", "")
+    assert len(found.fingerprint) == 64
+
+
+def test_several_sources_stay_several(image_folder, monkeypatch):
+    monkeypatch.chdir(image_folder)
+    found = resolved(train_metadata=f"{image_folder}, ../{image_folder.name}")
+    assert found.train_sources == f"{image_folder},{image_folder}"
+
+
+def test_the_fingerprint_knows_another_split_and_a_touched_image(image_folder, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(image_folder, copy)
+    before = resolved(train_metadata=str(copy))
+    assert resolved(train_metadata=str(copy)).fingerprint == before.fingerprint
+    assert resolved(train_metadata=str(copy), eval_fraction=0.3).fingerprint != before.fingerprint
+    (copy / "bright" / "new.png").write_bytes((copy / "bright" / "00.png").read_bytes())
+    assert resolved(train_metadata=str(copy)).fingerprint != before.fingerprint
+
+
+def test_a_link_to_a_checkpoint_is_followed_and_its_content_has_a_version(image_folder, tmp_path):
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.keras").write_text(name)
+    link = tmp_path / "latest"
+    link.symlink_to("first")
+    first = resolved(train_metadata=str(image_folder), checkpoint_path=str(link))
+    assert first.checkpoint == str(tmp_path / "first")
+    link.unlink()
+    link.symlink_to("second")
+    second = resolved(train_metadata=str(image_folder), checkpoint_path=str(link))
+    assert second.checkpoint == str(tmp_path / "second")
+    assert second.checkpoint_version != first.checkpoint_version
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.ckpt.index"])
+def test_a_checkpoint_prefix_is_found_by_its_files(image_folder, tmp_path, name):
+    (tmp_path / "model.ckpt.index").write_text("index")
+    (tmp_path / "model.ckpt.data-00000-of-00001").write_text("data")
+    assert resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / name)).checkpoint == str(
+        tmp_path / name
+    )
+
+
+def test_a_checkpoint_that_is_not_there_is_an_error(image_folder, tmp_path):
+    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+        resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / "none.ckpt"))
+
+
+@pytest.fixture
+def champion(tmp_path):
+    """Makes the model folder of a champion, with this content of model.json."""
+
+    def make(**facts) -> InService:
+        folder = tmp_path / "champion" / "models" / "1"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.json").write_text(json.dumps(facts))
+        (folder / "model.keras").write_text("weights")
+        return InService("models/1", str(folder))
+
+    return make
+
+
+def _train_flags(**values) -> dict:
+    return vars(flag_table.for_step("train", values)) | {"model_dir": "/elsewhere", "checkpoint_path": None}
+
+
+def test_a_training_starts_from_the_champion_when_told(image_folder, champion):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    assert resolved(**warm).checkpoint == ""
+    made = champion(data_fingerprint="of other data", flags=_train_flags(), warm_start=None)
+    found = resolved(made, **warm)
+    assert found.checkpoint == found.champion_folder == made.folder
+    assert found.checkpoint_version == found.champion_version != ""
+    assert found.in_service == "models/1"
+    without = resolved(made, **warm | {"checkpoint_path": ""})
+    assert (without.checkpoint, without.champion_folder) == ("", made.folder)
+
+
+def test_a_champion_that_was_made_of_this_data_with_these_flags_starts_where_it_started_itself(
+    image_folder, champion, tmp_path
+):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    (tmp_path / "pretrained.keras").write_text("weights")
+    before = resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / "pretrained.keras"))
+    start = {"checkpoint": before.checkpoint, "version": before.checkpoint_version, "loaded": 3}
+    made = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    again = resolved(made, **warm)
+    assert (again.checkpoint, again.checkpoint_version) == (before.checkpoint, before.checkpoint_version)
+    assert resolved(made, **warm, train_steps=21).checkpoint == made.folder
+    assert resolved(made, **warm, eval_fraction=0.3).checkpoint == made.folder
+    scratch = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=None)
+    assert resolved(scratch, **warm).checkpoint == ""
+
+
+def test_what_the_champion_started_from_counts_only_as_long_as_it_is_there_unchanged(image_folder, champion, tmp_path):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    pretrained = tmp_path / "pretrained.keras"
+    pretrained.write_text("weights")
+    before = resolved(train_metadata=str(image_folder), checkpoint_path=str(pretrained))
+    start = {"checkpoint": before.checkpoint, "version": before.checkpoint_version}
+    made = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    pretrained.write_text("other weights")
+    assert resolved(made, **warm).checkpoint == made.folder
+    pretrained.unlink()
+    assert resolved(made, **warm).checkpoint == made.folder
+
+
+def test_metadata_that_is_not_given_or_not_there_is_an_error(tmp_path):
+    with pytest.raises(FlagError, match="--train_metadata is required"):
+        resolved()
+    with pytest.raises(FlagError, match="none"):
+        resolved(train_metadata=str(tmp_path / "none"))
+
+
+def test_images_that_are_too_small_for_the_network_are_refused_before_anything_is_built(image_folder):
+    with pytest.raises(FlagError, match="too small for inception_v3"):
+        resolved(train_metadata=str(image_folder), model_name="inception_v3", image_size=74)
+    resolved(train_metadata=str(image_folder), model_name="inception_v3", image_size=4, estimator="own:Spec")
+
+
+def test_it_needs_no_tensorflow(image_folder):
+    program = (
+        "import sys\nfrom tf_image_classification import flags\nfrom tf_image_classification.promotion import resolve\n"
+        f"resolve.resolve(flags.for_step('resolve', {{'train_metadata': {str(image_folder)!r}}}))\n"
+        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ}
+    )
+    assert answer.returncode == 0, answer.stderr

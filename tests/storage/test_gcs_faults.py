@@ -1,0 +1,241 @@
+"""Every way in which a request to a bucket can go wrong, for every kind of work: the work is done all the same, and
+once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.standin import faults
+from tests.standin.bucket import Buckets
+from tests.standin.faults import Fault
+from tf_image_classification import storage
+from tf_image_classification.errors import AccessError, FlagError, UserError
+from tf_image_classification.storage import gcs, gcs_folders, gcs_requests
+
+CONTENT = bytes(range(256)) * 400
+TROUBLE = {
+    "429": Fault(code=429, times=2),
+    "500": Fault(code=500),
+    "502": Fault(code=502),
+    "503": Fault(code=503, times=3),
+    "504": Fault(code=504),
+    "503 after the work": Fault(carried_out=True),
+    "reset": Fault(faults.RESET),
+    "reset after the work": Fault(faults.RESET, carried_out=True),
+    "reset in the answer": Fault(faults.CUT, times=2),
+    "truncated": Fault(faults.TRUNCATED, times=2),
+    "stalled": Fault(faults.STALLED, seconds=0.6),
+}
+DAMAGE = {"clipped": Fault(faults.CLIPPED), "garbled": Fault(faults.GARBLED, times=2)}
+
+
+@pytest.fixture
+def service(monkeypatch) -> Iterator[Buckets]:
+    with Buckets("bucket", page_size=7) as service:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "TIMEOUT", (5.0, 0.3))
+        yield service
+
+
+def order(service: Buckets, fault: Fault, method: str = ".*", path: str = ".") -> None:
+    service.faults = [Fault(fault.kind, method, path, fault.times, fault.code, fault.carried_out, fault.seconds)]
+
+
+def assert_met(service: Buckets) -> None:
+    assert [fault.times for fault in service.faults] == [0]
+
+
+@pytest.mark.parametrize("fault", (TROUBLE | DAMAGE).values(), ids=(TROUBLE | DAMAGE).keys())
+def test_an_object_is_read_whole(service, fault):
+    storage.write_bytes("gs://bucket/object", CONTENT)
+    order(service, fault, "GET")
+    assert storage.read_bytes("gs://bucket/object") == CONTENT
+    assert_met(service)
+
+
+@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+def test_an_object_is_written_once(service, fault):
+    storage.write_bytes("gs://bucket/object", b"old")
+    order(service, fault, "POST")
+    storage.write_bytes("gs://bucket/object", CONTENT)
+    assert_met(service)
+    assert storage.read_bytes("gs://bucket/object") == CONTENT
+    assert [change.size for change in service.changes] == [3, len(CONTENT)]
+
+
+def test_a_content_that_is_damaged_on_its_way_is_refused_and_sent_again(service):
+    order(service, Fault(faults.GARBLED_UPLOAD, times=2), "POST")
+    storage.write_bytes("gs://bucket/object", CONTENT)
+    assert_met(service)
+    assert storage.read_bytes("gs://bucket/object") == CONTENT
+    assert len(service.changes) == 1
+
+
+@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+def test_a_listing_of_many_pages_names_everything_once(service, fault):
+    names = [f"gs://bucket/folder/{number:02}" for number in range(30)]
+    for name in names:
+        storage.write_text(name, "x")
+    order(service, fault, "GET", "pageToken=14")
+    assert [file.path for file in storage.walk("gs://bucket/folder")] == names
+    assert_met(service)
+    order(service, fault, "GET", "pageToken=14")
+    assert storage.names_in("gs://bucket/folder") == [os.path.basename(name) for name in names]
+    assert_met(service)
+    order(service, fault, "GET", "pageToken=14")
+    assert storage.glob("gs://bucket/folder/*") == names
+    assert_met(service)
+
+
+@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
+def test_a_folder_is_replaced_whole_and_its_files_are_written_once(service, fault, method):
+    for content in ("old", "new"):
+        if content == "new":
+            order(service, fault, method)
+        with storage.replacing_dir("gs://bucket/folder", "marker") as aside:
+            for name in ("marker", f"{content}/a", f"{content}/b", "c"):
+                os.makedirs(os.path.dirname(os.path.join(aside, name)), exist_ok=True)
+                storage.write_text(os.path.join(aside, name), f"{content} {name}")
+    assert_met(service)
+    found = {file.path: storage.read_text(file.path) for file in storage.walk("gs://bucket/folder")}
+    assert found == {f"gs://bucket/folder/{name}": f"new {name}" for name in ("marker", "new/a", "new/b", "c")}
+    made = [change for change in service.changes if change.crc32c and ".unfinished" not in change.path]
+    assert len(made) == 8
+
+
+@pytest.mark.parametrize(
+    ("fault", "part"),
+    [
+        *(pytest.param(fault, "alt=media", id=f"content {name}") for name, fault in (TROUBLE | DAMAGE).items()),
+        *(pytest.param(fault, "/o[?]", id=f"listing {name}") for name, fault in TROUBLE.items()),
+    ],
+)
+def test_a_folder_is_copied_whole(service, tmp_path, fault, part):
+    for number in range(9):
+        storage.write_bytes(f"gs://bucket/folder/{number}/file", CONTENT[number:])
+    storage.write_bytes("gs://bucket/folder/empty", b"")
+    order(service, fault, "GET", part)
+    copy = Path(storage.fetch_dir("gs://bucket/folder", str(tmp_path / "copy")))
+    assert_met(service)
+    assert {file.relative_to(copy).as_posix(): file.read_bytes() for file in copy.rglob("*") if file.is_file()} == {
+        "empty": b"",
+        **{f"{number}/file": CONTENT[number:] for number in range(9)},
+    }
+    assert [path.name for path in tmp_path.iterdir()] == ["copy"]
+
+
+@pytest.mark.parametrize("fault", (TROUBLE | DAMAGE).values(), ids=(TROUBLE | DAMAGE).keys())
+def test_a_large_object_comes_in_parts_that_are_checked_together(service, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(gcs_folders, "_LARGE", 30_000)
+    storage.write_bytes("gs://bucket/large", CONTENT)
+    order(service, fault, "GET", "alt=media")
+    local = storage.fetch("gs://bucket/large", str(tmp_path))
+    assert Path(local).read_bytes() == CONTENT
+    assert_met(service)
+    assert len([request for request in service.requests if "alt=media" in request]) > 4
+
+
+@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_a_large_file_is_sent_in_parts(service, tmp_path, monkeypatch, fault, method):
+    monkeypatch.setattr(gcs_folders, "_PART", 4 * 2**20)
+    (tmp_path / "large").write_bytes(CONTENT * 100)  # 10 MB; up to 8 MiB go in one request
+    order(service, fault, method, "resumable")
+    gcs_folders.upload(str(tmp_path), ["large"], "gs://bucket/folder")
+    assert_met(service)
+    assert storage.read_bytes("gs://bucket/folder/large") == CONTENT * 100
+    assert len(service.changes) == 1
+
+
+def test_trouble_that_stays_is_one_error_that_names_the_object(service, monkeypatch, tmp_path, caplog):
+    storage.write_text("gs://bucket/folder/object", "x")
+    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
+    service.faults = [Fault(times=10**6)]
+    for work in (
+        lambda: storage.read_bytes("gs://bucket/folder/object"),
+        lambda: storage.write_text("gs://bucket/folder/object", "y"),
+        lambda: storage.write_text("gs://bucket/folder/object", "y", if_version=1),
+        lambda: storage.stat("gs://bucket/folder/object"),
+        lambda: storage.exists("gs://bucket/folder/object"),
+        lambda: list(storage.walk("gs://bucket/folder")),
+        lambda: storage.glob("gs://bucket/folder/*"),
+        lambda: storage.fetch("gs://bucket/folder/object", str(tmp_path)),
+        lambda: storage.check_replaceable("gs://bucket/folder", "marker"),
+    ):
+        with pytest.raises(UserError, match=r"gs://bucket/folder.*: 503 .*: injected") as raised:
+            work()
+        assert raised.value.exit_code == 1
+    service.faults = [Fault(faults.GARBLED, path="alt=media", times=10**6)]
+    with pytest.raises(UserError, match=r"gs://bucket/folder.*Checksum mismatch"):
+        storage.read_bytes("gs://bucket/folder/object")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    with caplog.at_level(logging.DEBUG):
+        service.faults = [Fault(times=10**6, method="PUT")]
+        (tmp_path / "large").write_bytes(CONTENT * 100)
+        with pytest.raises(UserError) as raised:
+            gcs_folders.upload(str(tmp_path), ["large"], "gs://bucket/folder")
+    assert "upload_id" not in str(raised.value)  # whoever has it may write
+
+
+def test_a_connection_that_nobody_takes_is_an_error_in_the_end(monkeypatch):
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
+    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
+    with pytest.raises(UserError, match="Cloud Storage does not do"):
+        storage.read_bytes("gs://bucket/object")
+
+
+def test_what_is_not_there_or_not_allowed_is_known_at_once(service, tmp_path):
+    for path in (
+        "gs://bucket/none",
+        "gs://none/object",
+        "gs://bucket",
+        "gs://bucket/" + "x" * 1025,
+        "gs://bucket/a\nb",
+    ):
+        with pytest.raises(FileNotFoundError):
+            storage.read_bytes(path)
+        with pytest.raises(FileNotFoundError):
+            storage.stat(path)
+        assert not storage.exists(path)
+    assert storage.glob("gs://none/*") == storage.names_in("gs://none/folder") == []
+    with pytest.raises(FlagError, match="bucket does not exist"):
+        storage.write_text("gs://none/object", "x")
+    with pytest.raises(FlagError, match="bucket does not exist"):
+        storage.check_replaceable("gs://none/folder", "marker")
+    service.faults = [Fault(code=403, times=10**6)]
+    for work in (
+        lambda: storage.read_bytes("gs://bucket/a"),
+        lambda: list(storage.walk("gs://bucket/a")),
+        lambda: storage.stat("gs://bucket/a"),
+    ):
+        with pytest.raises(PermissionError, match=r"may not read from.*gs://bucket/a.*objectViewer") as raised:
+            work()
+        assert isinstance(raised.value, UserError)
+        assert raised.value.filename == "gs://bucket/a"
+    with pytest.raises(AccessError, match=r"may not write to.*objectUser"):
+        gcs.write("gs://bucket/a", b"", 0)
+    service.faults = [Fault(code=401, times=10**6)]
+    with pytest.raises(UserError, match="credentials") as raised:
+        storage.read_bytes("gs://bucket/a")
+    assert not isinstance(raised.value, OSError)
+
+
+@pytest.mark.parametrize("name", ["a//b", "/root"])
+def test_an_object_whose_name_leads_out_of_the_folder_is_not_copied(service, tmp_path, name):
+    storage.write_text(f"gs://bucket/folder/{name}", "x")
+    for copy in (
+        lambda: storage.fetch(f"gs://bucket/folder/{name}", str(tmp_path)),
+        lambda: storage.fetch("gs://bucket/folder/../up", str(tmp_path)),
+        lambda: storage.fetch_dir("gs://bucket/folder", str(tmp_path / "copy")),
+    ):
+        with pytest.raises(UserError, match="cannot be a file's"):
+            copy()
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,1 @@
+"""What data exists, and how it is written down: sources, manifest, TFRecords."""

@@ -1,0 +1,201 @@
+"""manifest.json: what a built data set holds and where every image of it went.
+
+Written by build_tfrecords, read by training and evaluation. It imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tf_image_classification import storage
+from tf_image_classification.errors import DataError, MissingDataError
+
+FILE_NAME, LABELS_FILE = "manifest.json", "labels.txt"
+FORMAT = 1
+TRAIN, EVAL = "train", "eval"
+SLIM, ORIGINAL = "slim", "original"
+DEFAULT_TASK = "label"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing to predict of an image.
+
+    Attributes:
+        name: the task's name, `label` unless the data has several label columns.
+        labels: class names by class id; empty for a regression.
+        feature: name of the shards' label feature: int64 class id in the slim schema, float in the original's.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    feature: str = "image/class/label"
+
+    @property
+    def labels_file(self) -> str:
+        """Name of the file of class names, beside the manifest and in a model folder."""
+        return LABELS_FILE if self.name == DEFAULT_TASK else f"labels.{self.name}.txt"
+
+    @property
+    def holds_numbers(self) -> bool:
+        """Whether the shards' values mean themselves: there are no class names, or each is its own id."""
+        return self.labels == tuple(map(str, range(len(self.labels))))
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One TFRecord file.
+
+    Attributes:
+        path: relative to the manifest's folder for a shard that was built, absolute or gs:// for one that was passed
+            on.
+        examples: number of records.
+        bytes: size of the file.
+        crc32c: of the whole file, as 8 hexadecimal digits.
+    """
+
+    path: str
+    examples: int
+    bytes: int
+    crc32c: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The training or the evaluation side.
+
+    Attributes:
+        shards: in reading order.
+        schema: `slim` (image/encoded, image/class/label, ...) or `original` (image_bytes and one float per task).
+        compression: '' or 'GZIP', as tf.data.TFRecordDataset takes it.
+        images: images that the sources named for this side: written plus rejected.
+        rejected: those of them that are not in the shards; rejected.csv tells why.
+        class_counts: task -> class name -> number of examples.
+    """
+
+    shards: tuple[Shard, ...] = ()
+    schema: str = SLIM
+    compression: str = ""
+    images: int = 0
+    rejected: int = 0
+    class_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def examples(self) -> int:
+        """Number of examples in the shards."""
+        return sum(shard.examples for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A built data set.
+
+    Attributes:
+        tasks: what each example is labelled with.
+        splits: `train` and `eval`; one of them may be missing.
+        rejected_reasons: reason -> number of images, over both splits.
+        reencoded: number of images that did not go in byte for byte, over both splits.
+        sources: split -> the metadata as given.
+        fingerprint: identifies the sources' content.
+        versions: package -> version that built it.
+        folder: where the manifest was read from; not in the file.
+    """
+
+    tasks: tuple[Task, ...]
+    splits: dict[str, Split]
+    rejected_reasons: dict[str, int] = field(default_factory=dict)
+    reencoded: int = 0
+    sources: dict[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    folder: str = ""
+
+    def shard_paths(self, split: str) -> list[str]:
+        """Paths of a split's shards as they can be opened."""
+        return [
+            shard.path if shard.path.startswith(("/", storage.GCS_SCHEME)) else storage.join(self.folder, shard.path)
+            for shard in self.splits[split].shards
+        ]
+
+    def write(self, folder: str) -> None:
+        """Writes manifest.json and the labels files into `folder`."""
+        content = {"format": FORMAT, **dataclasses.asdict(self)}
+        del content["folder"]
+        for name, split in self.splits.items():
+            content["splits"][name]["examples"] = split.examples
+        for task in self.tasks:
+            if task.labels:
+                write_labels(storage.join(folder, task.labels_file), task.labels)
+        storage.write_text(storage.join(folder, FILE_NAME), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def read(folder: str) -> Manifest:
+    """Reads the manifest of a built data set.
+
+    Raises:
+        DataError: there is none, or it is not one of this project's.
+    """
+    path = storage.join(folder, FILE_NAME)
+    try:
+        content: dict[str, Any] = json.loads(storage.read_text(path))
+        if content.pop("format") != FORMAT:
+            raise ValueError("format")
+        splits = {}
+        for name, values in content.pop("splits").items():
+            values.pop("examples")
+            splits[name] = Split(**{**values, "shards": tuple(Shard(**shard) for shard in values["shards"])})
+        tasks = tuple(Task(task["name"], tuple(task["labels"]), task["feature"]) for task in content.pop("tasks"))
+        return Manifest(tasks=tasks, splits=splits, folder=folder, **content)
+    except FileNotFoundError:
+        raise DataError(
+            "There is no built data set here",
+            received=folder,
+            expected=f"a folder with a {FILE_NAME}, as build_tfrecords writes it",
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is not a manifest that this version reads", received=repr(error), hint="Build the data set again."
+        ) from error
+
+
+def write_labels(path: str, labels: Sequence[str]) -> None:
+    """Writes class names, one per line in the order of their ids."""
+    storage.write_text(path, "".join(f"{label}\n" for label in labels))
+
+
+def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
+    """Reads class names, one per line.
+
+    Args:
+        numbered: lines may be slim's `id:name`, if all of them are. What this project wrote is taken as it stands.
+
+    Raises:
+        MissingDataError: there is no such file.
+        DataError: it is no text, or empty, or a name stands there twice.
+    """
+    expected = "a text file with one class name per line"
+    try:
+        lines = [line.strip() for line in storage.read_text(path).splitlines()]
+    except (FileNotFoundError, IsADirectoryError):
+        raise MissingDataError("The labels file does not exist", received=path, expected=expected) from None
+    except UnicodeDecodeError:
+        raise DataError("The labels file is not UTF-8 text", received=path, expected=expected) from None
+    while lines and not lines[-1]:
+        lines.pop()
+    if numbered:
+        parts = [line.partition(":") for line in lines]
+        if all(number == str(index) and colon for index, (number, colon, _) in enumerate(parts)):
+            lines = [name for _, _, name in parts]
+    if not lines or "" in lines:
+        raise DataError(
+            "The labels file has no class names or an empty line", received=path, expected="one class name per line"
+        )
+    if duplicates := sorted({line for line in lines if lines.count(line) > 1}):
+        raise DataError(
+            "The labels file names a class twice", received=", ".join(duplicates), expected="each class once"
+        )
+    return tuple(lines)

@@ -1,0 +1,193 @@
+"""TFRecord files and tf.train.Example messages, without TensorFlow.
+
+Sources of the formats: https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details for the framing
+and its masked CRC-32C; tensorflow/core/example/{example,feature}.proto for the messages.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from typing import IO, Any
+
+import google_crc32c
+
+from tf_image_classification.errors import DataError
+
+GZIP = "GZIP"
+_GZIP_MAGIC = b"\x1f\x8b"
+_HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
+_MASK_DELTA = 0xA282EAD8
+_LARGEST_RECORD = 2**31  # a protobuf message cannot be larger
+_BLOCK = 2**20
+
+FeatureValue = bytes | int | float
+Features = dict[str, list[FeatureValue]]
+
+
+def frame(record: bytes) -> bytes:
+    """A record as it stands in a TFRecord file: length, masked CRC of the length, record, masked CRC of the record."""
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, _CRC.pack(_masked_crc(length)), record, _CRC.pack(_masked_crc(record))))
+
+
+def compression(path: str) -> str:
+    """How a local TFRecord file is compressed, as tf.data.TFRecordDataset takes it: '' or 'GZIP'. Its first bytes tell,
+    not its name."""
+    with open(path, "rb") as file:
+        return GZIP if file.read(2) == _GZIP_MAGIC else ""
+
+
+def read(path: str) -> Iterator[bytes]:
+    """The records of a local TFRecord file, plain or gzip, one at a time; every CRC is checked.
+
+    Raises:
+        DataError: the file is truncated or damaged; names the record, counted from 0.
+    """
+    zipped = compression(path) == GZIP
+    with gzip.open(path, "rb") if zipped else open(path, "rb") as file:
+        left = _LARGEST_RECORD if zipped else os.path.getsize(path)
+        index = 0
+        while True:
+            try:
+                record = _read_record(file, left)
+            except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
+                raise DataError(
+                    f"{path} is not a whole TFRecord file: {error}",
+                    received=f"record {index}, counted from 0",
+                    expected="TFRecords, uncompressed or gzip",
+                ) from error
+            if record is None:
+                return
+            yield record
+            index += 1
+
+
+def _read_record(file: IO[bytes] | gzip.GzipFile, longest: int) -> bytes | None:
+    header = file.read(_HEADER.size)
+    if not header:
+        return None
+    if len(header) < _HEADER.size:
+        raise ValueError("it ends within the length of a record")
+    length, crc = _HEADER.unpack(header)
+    if _masked_crc(header[:8]) != crc:
+        raise ValueError("the CRC of a record's length is wrong")
+    if length > longest:
+        raise ValueError("it ends within a record")
+    body = file.read(length + _CRC.size)
+    if len(body) < length + _CRC.size:
+        raise ValueError("it ends within a record")
+    record = body[:length]
+    if _masked_crc(record) != _CRC.unpack_from(body, length)[0]:
+        raise ValueError("the CRC of a record is wrong")
+    return record
+
+
+def file_crc32c(path: str) -> str:
+    """CRC-32C of a whole local file, as 8 hexadecimal digits."""
+    crc = 0
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK):
+            crc = google_crc32c.extend(crc, block)
+    return f"{crc:08x}"
+
+
+def encode_example(features: Mapping[str, FeatureValue]) -> bytes:
+    """A serialised tf.train.Example of one value per feature: bytes, int (int64) or float (float32). Equal features
+    give equal bytes."""
+    example = _example_class()()
+    target = example.features.feature
+    for name, value in features.items():
+        if isinstance(value, bytes):
+            target[name].bytes_list.value.append(value)
+        elif isinstance(value, int):
+            target[name].int64_list.value.append(value)
+        else:
+            target[name].float_list.value.append(value)
+    serialised: bytes = example.SerializeToString(deterministic=True)
+    return serialised
+
+
+def parse_example(record: bytes) -> Features:
+    """The features of a serialised tf.train.Example, by name.
+
+    Raises:
+        ValueError: the record is not a tf.train.Example.
+    """
+    from google.protobuf.message import DecodeError
+
+    try:
+        example = _example_class().FromString(record)
+    except DecodeError as error:
+        raise ValueError(f"a record is not a tf.train.Example: {error}") from error
+    parsed: Features = {}
+    for name, feature in example.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        parsed[name] = list(getattr(feature, kind).value) if kind else []
+    return parsed
+
+
+@functools.cache
+def _example_class() -> Any:
+    """The message class of tf.train.Example, in a descriptor pool of its own: TensorFlow's stands in the default
+    one."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+    kind = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="example.proto", package="tensorflow", syntax="proto3")
+
+    for name, value_type in (
+        ("BytesList", kind.TYPE_BYTES),
+        ("FloatList", kind.TYPE_FLOAT),
+        ("Int64List", kind.TYPE_INT64),
+    ):
+        value = file.message_type.add(name=name).field.add(
+            name="value", number=1, label=kind.LABEL_REPEATED, type=value_type
+        )
+        if value_type != kind.TYPE_BYTES:
+            value.options.packed = True
+
+    feature = file.message_type.add(name="Feature")
+    feature.oneof_decl.add(name="kind")
+    for number, name in enumerate(("BytesList", "FloatList", "Int64List"), start=1):
+        feature.field.add(
+            name=name.replace("List", "_list").lower(),
+            number=number,
+            label=kind.LABEL_OPTIONAL,
+            type=kind.TYPE_MESSAGE,
+            type_name=f".tensorflow.{name}",
+            oneof_index=0,
+        )
+
+    features = file.message_type.add(name="Features")
+    entry = features.nested_type.add(name="FeatureEntry")
+    entry.options.map_entry = True
+    entry.field.add(name="key", number=1, label=kind.LABEL_OPTIONAL, type=kind.TYPE_STRING)
+    entry.field.add(
+        name="value", number=2, label=kind.LABEL_OPTIONAL, type=kind.TYPE_MESSAGE, type_name=".tensorflow.Feature"
+    )
+    features.field.add(
+        name="feature",
+        number=1,
+        label=kind.LABEL_REPEATED,
+        type=kind.TYPE_MESSAGE,
+        type_name=".tensorflow.Features.FeatureEntry",
+    )
+
+    example = file.message_type.add(name="Example")
+    example.field.add(
+        name="features", number=1, label=kind.LABEL_OPTIONAL, type=kind.TYPE_MESSAGE, type_name=".tensorflow.Features"
+    )
+
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.Example"))
+
+
+def _masked_crc(data: bytes) -> int:
+    crc = google_crc32c.value(data)
+    return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF

@@ -1,0 +1,175 @@
+"""One flag: its type, its default, what it allows, and how a value is parsed and checked."""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from tf_image_classification.errors import FlagError, did_you_mean
+
+Value = str | int | float | bool | None
+
+BUILD, TRAIN, EVALUATE = "build_tfrecords", "train_estimator", "evaluate"  # command lines
+RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP, REGISTER_STEP = STEPS = (
+    "resolve",
+    "build_tfrecords",
+    "train",
+    "evaluate",
+    "gate",
+    "register",
+)
+
+_GLOB_CHARACTERS = frozenset("*?[")
+_MAX_INTEGER = 2**31 - 1  # what TensorFlow's shapes and seeds hold
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One flag.
+
+    Attributes:
+        name: as written on a command line after `--`, with underscores, and as the pipeline parameter.
+        type: str, int, float or bool.
+        default: the value of a flag that is not given; None means "not set".
+        group: heading in `--help` and in the documentation's table.
+        help: one or two sentences, units included.
+        choices: the only values allowed; empty allows all.
+        ge, le: inclusive bounds of a number.
+        gt, lt: exclusive bounds of a number.
+        commands: the command lines that take the flag.
+        steps: the pipeline steps that take it; a flag of no step is not a pipeline parameter.
+        path: whether it names files or folders that are read, or a folder that is written to.
+        is_list: several values may be given; they are joined by commas (a glob that the shell expanded).
+        no_glob: a path in which TensorFlow would take *, ? and [ for a pattern, so they are refused.
+        is_regex: comma-separated regular expressions.
+        in_checkpoint_key: of a training flag: whether another value makes it another training, with checkpoints of its
+            own.
+        ours: not among the original framework's flags.
+    """
+
+    name: str
+    type: type[str] | type[int] | type[float] | type[bool]
+    default: Value
+    group: str
+    help: str
+    choices: tuple[str, ...] = ()
+    ge: float = -math.inf
+    le: float = math.inf
+    gt: float = -math.inf
+    lt: float = math.inf
+    commands: tuple[str, ...] = (TRAIN,)
+    # resolve takes every training flag: it finds out whether the model in service comes from the very same training.
+    steps: tuple[str, ...] = (RESOLVE_STEP, TRAIN_STEP)
+    path: Literal["", "read", "write"] = ""
+    is_list: bool = False
+    no_glob: bool = False
+    is_regex: bool = False
+    in_checkpoint_key: bool = True
+    ours: bool = False
+
+    @property
+    def is_training(self) -> bool:
+        """Whether the training step takes it."""
+        return TRAIN_STEP in self.steps
+
+    @property
+    def pipeline_default(self) -> str | int | float | bool:
+        """The default as a pipeline parameter: KFP has no good None, so '' or -1 says "not set"."""
+        if self.default is None:
+            return "" if self.type is str else self.type(-1)
+        return self.type(self.default)
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, in words."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.type is bool:
+            return "true or false"
+        if self.type is str:
+            return "a text that is not empty"
+        noun = "a whole number" if self.type is int else "a number"
+        bounds = ((">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt))
+        limits = [f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound)]
+        return " ".join([noun, " and ".join(limits)]).strip()
+
+    def parse(self, value: object) -> Value:
+        """Converts and checks one value, from a command line (text) or from a pipeline (typed).
+
+        Raises:
+            FlagError: naming the flag, what was received and what is allowed.
+        """
+        if value is None or value == "" or (self.default is None and self.type is not str and value in (-1, "-1")):
+            if self.default is None:
+                return None
+            raise self._invalid(value)
+        parsed: Value
+        try:
+            if self.type is bool:
+                parsed = _parse_bool(value)
+            elif self.type is int:
+                parsed = _parse_int(value)
+            elif self.type is float:
+                parsed = float(value)  # type: ignore[arg-type]
+            else:
+                parsed = str(value)
+        except (TypeError, ValueError, OverflowError):
+            raise self._invalid(value) from None
+        if isinstance(parsed, str):
+            self._check_text(parsed)
+        if self.choices and parsed not in self.choices:
+            raise self._invalid(value)
+        if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
+            within = self.ge <= parsed <= self.le and self.gt < parsed < self.lt
+            if not (within and math.isfinite(parsed)):
+                raise self._invalid(value)
+        return parsed
+
+    def _check_text(self, text: str) -> None:
+        if self.no_glob and not _GLOB_CHARACTERS.isdisjoint(text):
+            raise FlagError(
+                f"--{self.name} takes a single path", received=text, expected="a path without the characters * ? ["
+            )
+        for pattern in filter(None, (part.strip() for part in text.split(","))) if self.is_regex else ():
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise FlagError(f"--{self.name} is not a regular expression", received=f"{pattern}: {error}") from None
+
+    def _invalid(self, value: object) -> FlagError:
+        hint = did_you_mean(str(value).lower(), self.choices)
+        return FlagError(f"Invalid value for --{self.name}", received=repr(value), expected=self.allowed, hint=hint)
+
+
+class Flags(types.SimpleNamespace):
+    """Validated flag values, by attribute. Made by `flags.validate`."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"no flag named {name} was asked for; these were: {', '.join(vars(self))}")
+
+
+def _parse_bool(value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    text = str(value).lower()
+    if text in ("true", "t", "1", "yes", "y"):
+        return True
+    if text in ("false", "f", "0", "no", "n"):
+        return False
+    raise ValueError(value)
+
+
+def _parse_int(value: object) -> int:
+    if isinstance(value, bool):
+        raise ValueError(value)
+    if isinstance(value, str) and not re.fullmatch(r"[+-]?[0-9]+", value):
+        raise ValueError(value)
+    if isinstance(value, float) and not value.is_integer():
+        raise ValueError(value)
+    number = int(value)  # type: ignore[call-overload]
+    if abs(number) > _MAX_INTEGER:
+        raise ValueError(value)
+    return number

@@ -1,0 +1,1 @@
+"""What the training loop uses and users never import: steps, distribution, the training folder, its history."""
