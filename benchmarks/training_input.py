@@ -15,14 +15,14 @@ SIZE, BATCH = 299, 32
 
 def ours(data: Manifest) -> Callable[[], None]:
     """One epoch of this project's input."""
-    decode_fn, preproc_fn = preprocessing.TRAINING["inception"]
+    inception = preprocessing.PREPROCESSINGS["inception"]
     steps = data.splits[TRAIN].examples // BATCH
     entries = [{"name": task.name, "depth": len(task.labels), "one-hot": True} for task in data.tasks]
     batches = dataset.training_batches(
         data,
         entries,
-        decode_fn=decode_fn,
-        preproc_fn=preproc_fn,
+        decode_fn=inception.decode_fn,
+        preproc_fn=inception.train_fn,
         image_size=SIZE,
         batch_size=BATCH,
         seed=1,

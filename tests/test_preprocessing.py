@@ -47,10 +47,11 @@ def test_a_jpeg_crop_is_decoded_at_a_fraction_when_it_is_much_larger_than_the_ne
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 5)])
 def test_tiny_images_go_through_every_preprocessing(shape):
     encoded = tf.io.encode_jpeg(gradient(*shape))
-    for kind, (decode_fn, preproc_fn) in preprocessing.TRAINING.items():
-        extra = () if kind == "unit" else (seed(),)
-        assert preproc_fn(decode_fn(encoded, 16, 16, seed()), 16, 16, *extra).shape == (16, 16, 3)
-        assert preprocessing.EVALUATION[kind](preprocessing.decode(encoded), 16, 16).shape == (16, 16, 3)
+    for name, kind in preprocessing.PREPROCESSINGS.items():
+        extra = () if name == "unit" else (seed(),)
+        decoded = kind.decode_fn(encoded, 16, 16, seed())
+        assert kind.train_fn(decoded, 16, 16, *extra).shape == (16, 16, 3)
+        assert kind.eval_fn(preprocessing.decode(encoded), 16, 16).shape == (16, 16, 3)
 
 
 def test_grey_images_become_three_equal_channels():

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tf_image_classification.data.manifest import Manifest, Task
-    from tf_image_classification.preprocessing import DecodeFn, PreprocFn
+    from tf_image_classification.preprocessing import DecodeFn, Preprocessing, PreprocFn
 
 ModelFn = Callable[[Flags], "keras.Model"]
 Tensors = dict[str, "tf.Tensor"]
@@ -189,15 +189,12 @@ class BuiltInEstimator(EstimatorSpec):
     """The network that --model_name names, with the preprocessing its pretrained weights expect."""
 
     def get_preproc_fn(self, is_training: bool) -> PreprocFn:
-        from tf_image_classification import preprocessing
-
-        kind = self._preprocessing
-        return preprocessing.TRAINING[kind][1] if is_training else preprocessing.EVALUATION[kind]
+        return self._preprocessing.train_fn if is_training else self._preprocessing.eval_fn
 
     def get_decode_fn(self, is_training: bool) -> DecodeFn:
         from tf_image_classification import preprocessing
 
-        return preprocessing.TRAINING[self._preprocessing][0] if is_training else preprocessing.decode_whole
+        return self._preprocessing.decode_fn if is_training else preprocessing.decode_whole
 
     def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
         from tf_image_classification import nets
@@ -224,10 +221,10 @@ class BuiltInEstimator(EstimatorSpec):
         return metrics
 
     @property
-    def _preprocessing(self) -> str:
-        from tf_image_classification import nets
+    def _preprocessing(self) -> Preprocessing:
+        from tf_image_classification import nets, preprocessing
 
-        return nets.NETS[self.flags.model_name].preprocessing
+        return preprocessing.PREPROCESSINGS[nets.NETS[self.flags.model_name].preprocessing]
 
 
 def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
