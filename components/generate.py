@@ -49,7 +49,7 @@ def nets_table() -> str:
     from tf_image_classification import nets
 
     rows = "".join(
-        f"| `{net.name}` | {net.default_size} | {net.min_size} | {net.params / 1e6:.1f} M | {net.preprocessing} "
+        f"| `{net.name}` | {net.default_size} | {net.min_size} | {_millions(net.num_params)} | {net.preprocessing} "
         f"| `{','.join(net.head_scopes)}` |\n"
         for net in nets.NETS.values()
     )
@@ -58,6 +58,10 @@ def nets_table() -> str:
         "fine-tune on other classes |\n"
         f"|---|---|---|---|---|---|\n{rows}"
     )
+
+
+def _millions(count: int | None) -> str:
+    return "" if count is None else f"{count / 1e6:.1f} M"
 
 
 def component_page(step: str) -> str:

@@ -159,7 +159,7 @@ def test_25_backbones_of_mobilenet_v1_keep_slims_padding_where_maps_have_odd_siz
 def test_25_backbones_have_batch_normalisation_set_as_in_slim(
     names: list[str], decay: float, epsilon: float, gamma: bool
 ) -> None:
-    assert {nets.NETS[name].norm for name in names} == {(decay, epsilon, gamma)}
+    assert {nets.NETS[name].builder.norm for name in names} == {(decay, epsilon, gamma)}
 
 
 @pytest.mark.parametrize(
@@ -189,8 +189,8 @@ def test_25_backbones_have_slims_variables_and_14_weight_decay_on_slims_tensors(
     assert {float(variable.regularizer.l2) for variable in variables.values() if variable.regularizer} == {
         WEIGHT_DECAY / 2
     }
-    assert net.params == sum(int(np.prod(variable.shape)) for variable in variables.values())
-    assert (net.default_size, net.aux != "") == (
+    assert net.num_params == sum(int(np.prod(variable.shape)) for variable in variables.values())
+    assert (net.default_size, net.builder.aux != "") == (
         manifest["image_size"],
         any("/AuxLogits/" in row[0] for row in manifest["variables"]),
     )

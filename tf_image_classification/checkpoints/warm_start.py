@@ -174,8 +174,12 @@ def _nothing_fits(report: WarmStart, weights: Weights) -> CheckpointError:
             "--checkpoint_exclude_scopes leaves nothing to load",
             received=", ".join(sorted({scopes.group(n) for n in report.excluded})),
         )
-    tops = {name.partition("/")[0].partition(".")[0] for name in weights}
-    fitting = [net.name for net in nets.NETS.values() if net.scope in tops]
+    found = {_network_scope(name.replace(".", "/")) for name in weights}  # '.': layers in a Keras file
+    fitting = [
+        network.name
+        for network in nets.NETS.values()
+        if any(_network_scope(head) in found for head in network.head_scopes if "/" in head)
+    ]
     return CheckpointError(
         f"Nothing in the checkpoint {report.path} fits the model",
         received=f"a {report.kind} with the scopes {scopes.summary(weights)}",
@@ -199,3 +203,8 @@ def _other_shapes(differing: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]
         expected=f"{list(ours)}, as in the model",
         hint=f"To leave it out, and train it anew, give --checkpoint_exclude_scopes {','.join(layers)}",
     )
+
+
+def _network_scope(name: str) -> str:
+    """The first part of a variable's name: that of the whole network where names have slim's form."""
+    return name.partition("/")[0]

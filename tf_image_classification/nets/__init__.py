@@ -1,4 +1,8 @@
-"""The built-in networks: slim's, with slim's variable names, and a small one."""
+"""The built-in networks: slim's, with slim's variable names, and a small one.
+
+A network is a module here that holds a tuple `NETWORKS` of `Network`, an entry of that module in `_MODULES` below, and
+a line in `flags.MIN_IMAGE_SIZE`. Importing this package registers the networks and builds none.
+"""
 
 from __future__ import annotations
 
@@ -20,23 +24,25 @@ from tf_image_classification.nets import (
     vgg,
 )
 from tf_image_classification.nets.names import scoped_names
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.network import Network, NetworkError, registry
 
-__all__ = ["NETS", "Net", "build", "scoped_names"]
+__all__ = ["NETS", "Network", "NetworkError", "build", "registry", "scoped_names"]
 
-_FAMILIES = (small, inception_v1, inception_v2, inception_v3, inception_v4, inception_resnet_v2, mobilenet, resnet, vgg)
-NETS: Mapping[str, Net] = types.MappingProxyType({net.name: net for family in _FAMILIES for net in family.NETS})
+_MODULES = (small, inception_v1, inception_v2, inception_v3, inception_v4, inception_resnet_v2, mobilenet, resnet, vgg)
+NETS: Mapping[str, Network] = types.MappingProxyType(
+    registry(network for module in _MODULES for network in module.NETWORKS)
+)
 
 
 def build(model_name: str, *, image_size: int, outputs: Mapping[str, int], weight_decay: float = 0.0) -> keras.Model:
-    """A freshly initialised network; see `Net.build`.
+    """A freshly initialised network; see `Network.build`.
 
     Raises:
-        FlagError: there is no such network, or the images are too small for it.
+        FlagError: the network is unknown, or the images are too small for it.
     """
     if model_name not in NETS:
         raise FlagError(
-            "There is no such network",
+            "Unknown network",
             received=repr(model_name),
             expected="one of " + ", ".join(NETS),
             hint=did_you_mean(model_name, NETS),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 
 from tf_image_classification.nets.layers import Branch, Conv, Layers, Norm, Pool, Tensor, variance_scaling
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 
 def _body(layers: Layers, x: Tensor) -> Tensor:
@@ -73,20 +73,23 @@ def _residual(
     return block.relu(x, "Relu") if relu else x
 
 
-NETS = (
-    Net(
-        name="inception_resnet_v2",
-        scope="InceptionResnetV2",
-        default_size=299,
+NETWORKS = (
+    slim_network(
+        SlimBuilder(
+            name="inception_resnet_v2",
+            scope="InceptionResnetV2",
+            head="Logits/Logits",
+            aux="AuxLogits",
+            dense_head=True,
+            dropout=0.2,
+            norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
+            initializer=variance_scaling,
+            regularize_biases=True,
+            body=_body,
+        ),
         preprocessing="inception",
-        head="Logits/Logits",
-        aux="AuxLogits",
-        dense_head=True,
-        dropout=0.2,
-        params=55_875_273,
-        norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
-        initializer=variance_scaling,
-        regularize_biases=True,
-        body=_body,
+        default_size=299,
+        min_size=75,
+        num_params=55_875_273,
     ),
 )

@@ -14,7 +14,7 @@ from tf_image_classification.nets.layers import (
     truncated_normal,
     variance_scaling,
 )
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 # 1x1 | 1x1, 3x3 | 1x1, 3x3 | pooled 1x1
 WIDTHS_3 = {"Mixed_3b": (64, 96, 128, 16, 32, 32), "Mixed_3c": (128, 128, 192, 32, 96, 64)}
@@ -57,17 +57,20 @@ def _module(
     )
 
 
-NETS = (
-    Net(
-        name="inception_v1",
-        scope="InceptionV1",
-        default_size=224,
+NETWORKS = (
+    slim_network(
+        SlimBuilder(
+            name="inception_v1",
+            scope="InceptionV1",
+            head="Logits/Conv2d_0c_1x1",
+            dropout=0.2,
+            norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
+            initializer=variance_scaling,
+            body=_body,
+        ),
         preprocessing="inception",
-        head="Logits/Conv2d_0c_1x1",
-        dropout=0.2,
-        params=6_633_209,
-        norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
-        initializer=variance_scaling,
-        body=_body,
+        default_size=224,
+        min_size=32,
+        num_params=6_633_209,
     ),
 )

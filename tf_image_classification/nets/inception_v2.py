@@ -12,7 +12,7 @@ from tf_image_classification.nets.layers import (
     truncated_normal,
     variance_scaling,
 )
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 # 1x1 | 1x1, 3x3 | 1x1, 3x3, 3x3 | pooled 1x1
 WIDTHS_3 = {"Mixed_3b": (64, 64, 64, 64, 96, 32), "Mixed_3c": (64, 64, 96, 64, 96, 64)}
@@ -64,17 +64,20 @@ def _narrow(width: int) -> Conv:
     return Conv("Conv2d_0a_1x1", width, initializer=truncated_normal(0.09))
 
 
-NETS = (
-    Net(
-        name="inception_v2",
-        scope="InceptionV2",
-        default_size=224,
+NETWORKS = (
+    slim_network(
+        SlimBuilder(
+            name="inception_v2",
+            scope="InceptionV2",
+            head="Logits/Conv2d_1c_1x1",
+            dropout=0.2,
+            norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
+            initializer=variance_scaling,
+            body=_body,
+        ),
         preprocessing="inception",
-        head="Logits/Conv2d_1c_1x1",
-        dropout=0.2,
-        params=11_199_137,
-        norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
-        initializer=variance_scaling,
-        body=_body,
+        default_size=224,
+        min_size=32,
+        num_params=11_199_137,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tf_image_classification.nets.layers import Branch, Conv, Fork, Layers, Norm, Pool, Tensor, variance_scaling
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 
 def _body(layers: Layers, x: Tensor) -> Tensor:
@@ -80,18 +80,21 @@ def _module_c(tall: str) -> tuple[Branch, ...]:
     )
 
 
-NETS = (
-    Net(
-        name="inception_v3",
-        scope="InceptionV3",
-        default_size=299,
+NETWORKS = (
+    slim_network(
+        SlimBuilder(
+            name="inception_v3",
+            scope="InceptionV3",
+            head="Logits/Conv2d_1c_1x1",
+            aux="AuxLogits",
+            dropout=0.2,
+            norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
+            initializer=variance_scaling,
+            body=_body,
+        ),
         preprocessing="inception",
-        head="Logits/Conv2d_1c_1x1",
-        aux="AuxLogits",
-        dropout=0.2,
-        params=23_853_833,
-        norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
-        initializer=variance_scaling,
-        body=_body,
+        default_size=299,
+        min_size=75,
+        num_params=23_853_833,
     ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tf_image_classification.nets.layers import Branch, Conv, Fork, Layers, Norm, Pool, Tensor, variance_scaling
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 
 def _body(layers: Layers, x: Tensor) -> Tensor:
@@ -79,19 +79,22 @@ MODULE_C: tuple[Branch, ...] = (
     (Pool("AvgPool_0a_3x3"), Conv("Conv2d_0b_1x1", 256)),
 )
 
-NETS = (
-    Net(
-        name="inception_v4",
-        scope="InceptionV4",
-        default_size=299,
+NETWORKS = (
+    slim_network(
+        SlimBuilder(
+            name="inception_v4",
+            scope="InceptionV4",
+            head="Logits/Logits",
+            aux="AuxLogits",
+            dense_head=True,
+            dropout=0.2,
+            norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
+            initializer=variance_scaling,
+            body=_body,
+        ),
         preprocessing="inception",
-        head="Logits/Logits",
-        aux="AuxLogits",
-        dense_head=True,
-        dropout=0.2,
-        params=42_712_937,
-        norm=Norm(decay=0.9997, epsilon=1e-3, scale=False),
-        initializer=variance_scaling,
-        body=_body,
+        default_size=299,
+        min_size=75,
+        num_params=42_712_937,
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 
 from tf_image_classification.nets.layers import Layers, Norm, Tensor, truncated_normal
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 # (output channels, stride) of each block
 V1_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
@@ -36,31 +36,37 @@ def _v2_body(layers: Layers, x: Tensor) -> Tensor:
     return layers.conv(x, "Conv_1", 1280, kernel=1)
 
 
-NETS = (
-    Net(
-        name="mobilenet_v1",
-        scope="MobilenetV1",
-        default_size=224,
+NETWORKS = (
+    slim_network(
+        SlimBuilder(
+            name="mobilenet_v1",
+            scope="MobilenetV1",
+            head="Logits/Conv2d_1c_1x1",
+            dropout=0.001,
+            norm=Norm(decay=0.9997, epsilon=1e-3, scale=True),
+            max_value=6.0,
+            initializer=functools.partial(truncated_normal, 0.09),
+            body=_v1_body,
+        ),
         preprocessing="inception",
-        head="Logits/Conv2d_1c_1x1",
-        dropout=0.001,
-        params=4_254_889,
-        norm=Norm(decay=0.9997, epsilon=1e-3, scale=True),
-        max_value=6.0,
-        initializer=functools.partial(truncated_normal, 0.09),
-        body=_v1_body,
+        default_size=224,
+        min_size=32,
+        num_params=4_254_889,
     ),
-    Net(
-        name="mobilenet_v2",
-        scope="MobilenetV2",
-        default_size=224,
+    slim_network(
+        SlimBuilder(
+            name="mobilenet_v2",
+            scope="MobilenetV2",
+            head="Logits/Conv2d_1c_1x1",
+            dropout=0.2,
+            norm=Norm(decay=0.997, epsilon=1e-3, scale=True),
+            max_value=6.0,
+            initializer=functools.partial(truncated_normal, 0.09),
+            body=_v2_body,
+        ),
         preprocessing="inception",
-        head="Logits/Conv2d_1c_1x1",
-        dropout=0.2,
-        params=3_540_265,
-        norm=Norm(decay=0.997, epsilon=1e-3, scale=True),
-        max_value=6.0,
-        initializer=functools.partial(truncated_normal, 0.09),
-        body=_v2_body,
+        default_size=224,
+        min_size=32,
+        num_params=3_540_265,
     ),
 )

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import keras
 
 from tf_image_classification.nets.layers import Layers, Norm, Tensor, variance_scaling
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.network import Network
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 Unit = Callable[[Layers, Tensor, int, int], Tensor]
 
@@ -86,35 +87,41 @@ def _subsample(layers: Layers, x: Tensor, stride: int) -> Tensor:
     return x if stride == 1 else layers.pool(x, "MaxPool.shortcut", stride, kernel=1)
 
 
-def _v1(depth: int, params: int) -> Net:
-    return Net(
-        name=f"resnet_v1_{depth}",
-        scope=f"resnet_v1_{depth}",
-        default_size=224,
+def _v1(depth: int, num_params: int) -> Network:
+    return slim_network(
+        SlimBuilder(
+            name=f"resnet_v1_{depth}",
+            scope=f"resnet_v1_{depth}",
+            head="logits",
+            norm=Norm(decay=0.997, epsilon=1e-5, scale=True),
+            initializer=variance_scaling,
+            body=functools.partial(_v1_body, units=UNITS[depth]),
+        ),
         preprocessing="vgg",
-        head="logits",
-        params=params,
-        norm=Norm(decay=0.997, epsilon=1e-5, scale=True),
-        initializer=variance_scaling,
-        body=functools.partial(_v1_body, units=UNITS[depth]),
+        default_size=224,
+        min_size=32,
+        num_params=num_params,
     )
 
 
-def _v2(depth: int, params: int) -> Net:
-    return Net(
-        name=f"resnet_v2_{depth}",
-        scope=f"resnet_v2_{depth}",
-        default_size=299,
+def _v2(depth: int, num_params: int) -> Network:
+    return slim_network(
+        SlimBuilder(
+            name=f"resnet_v2_{depth}",
+            scope=f"resnet_v2_{depth}",
+            head="logits",
+            norm=Norm(decay=0.997, epsilon=1e-5, scale=True),
+            initializer=variance_scaling,
+            body=functools.partial(_v2_body, units=UNITS[depth]),
+        ),
         preprocessing="inception",
-        head="logits",
-        params=params,
-        norm=Norm(decay=0.997, epsilon=1e-5, scale=True),
-        initializer=variance_scaling,
-        body=functools.partial(_v2_body, units=UNITS[depth]),
+        default_size=299,
+        min_size=32,
+        num_params=num_params,
     )
 
 
-NETS = (
+NETWORKS = (
     _v1(50, 25_610_152),
     _v1(101, 44_654_504),
     _v1(152, 60_344_232),

@@ -1,4 +1,4 @@
-"""What a built-in network is: slim's facts about it, and its layers."""
+"""Networks of slim's family: convolutions under slim's variable names, global average pooling, a linear head."""
 
 from __future__ import annotations
 
@@ -7,36 +7,35 @@ from dataclasses import dataclass
 
 import keras
 
-from tf_image_classification import flags
 from tf_image_classification.nets.layers import Layers, Norm, Tensor
+from tf_image_classification.nets.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)
-class Net:
-    """A network.
+class SlimBuilder:
+    """Builds one of slim's networks: body -> global average pooling -> dropout -> logits.
 
     Attributes:
-        name: the value of --model_name.
+        name: name of the Keras model.
         scope: slim's variable scope, the first part of every variable's name.
-        default_size: height and width in pixels that the released weights were trained for.
-        preprocessing: what the pixels become: 'inception' [-1, 1]; 'vgg' RGB minus its mean; 'unit' [-1, 1], resized
-            only.
         head: slim's scope of the logits, relative to `scope`.
         aux: scope of an auxiliary head that slim's checkpoints hold and that is not built here.
+        dense_head: whether slim's head is a fully connected layer rather than a 1x1 convolution: their kernels differ
+            in shape.
         dropout: share of the features that training drops before the logits.
-        params: number of values in all variables, with slim's own number of classes.
+        norm: batch normalisation after each convolution; None: a bias instead.
+        max_value: where the rectifier saturates; None: nowhere.
+        initializer: makes the initializer of the kernels.
+        regularize_biases: whether biases are regularised like kernels.
         body: layers and images float32 [B, H, W, 3] -> features [B, h, w, C].
     """
 
     name: str
     scope: str
-    default_size: int
-    preprocessing: str
     head: str
     aux: str = ""
     dense_head: bool = False
     dropout: float = 0.0
-    params: int
     norm: Norm | None
     max_value: float | None = None
     initializer: Callable[[], keras.initializers.Initializer]
@@ -44,34 +43,13 @@ class Net:
     body: Callable[[Layers, Tensor], Tensor]
 
     @property
-    def min_size(self) -> int:
-        """The least height and width in pixels that reach the logits."""
-        return flags.MIN_IMAGE_SIZE[self.name]
-
-    @property
     def head_scopes(self) -> tuple[str, ...]:
-        """What a fine-tuning with other classes leaves out of a checkpoint: values of --checkpoint_exclude_scopes."""
-        top = [self.head.partition("/")[0], self.aux]
-        return tuple(f"{self.scope}/{part}" for part in top if part)
+        """Scopes of the logits and of the auxiliary head, with the network's own scope before them."""
+        heads = [self.head.partition("/")[0], self.aux]
+        return tuple(f"{self.scope}/{head}" for head in heads if head)
 
-    def build(self, *, image_size: int, outputs: Mapping[str, int], weight_decay: float = 0.0) -> keras.Model:
-        """A freshly initialised model.
-
-        Initial values and dropout follow the seed of `keras.utils.set_random_seed`.
-
-        Args:
-            image_size: height and width of the images in pixels.
-            outputs: task name -> number of logits K.
-            weight_decay: weight_decay * sum(w^2) / 2 over slim's regularised variables is in the model's `losses`.
-
-        Returns:
-            Model of images float32 [B, image_size, image_size, 3] -> logits float32 [B, K], or with several tasks a
-            dict of task name -> [B, K].
-
-        Raises:
-            FlagError: the images are too small for this network.
-        """
-        flags.check_image_size(self.name, image_size)
+    def __call__(self, *, image_size: int, outputs: Mapping[str, int], weight_decay: float) -> keras.Model:
+        """Builds the model; see `Network.build`."""
         layers = Layers(
             scope=self.scope,
             weight_decay=weight_decay,
@@ -87,3 +65,22 @@ class Net:
             x = keras.layers.Dropout(self.dropout, name=f"{self.scope}.Dropout")(x)
         logits = layers.logits(x, self.head.replace("/", "."), outputs, self.dense_head)
         return keras.Model(images, logits, name=self.name)
+
+
+def slim_network(
+    builder: SlimBuilder, *, preprocessing: str, default_size: int, min_size: int, num_params: int
+) -> Network:
+    """The network that `builder` builds, under its name and with the scopes of its heads.
+
+    Args:
+        preprocessing, default_size, min_size, num_params: see `Network`.
+    """
+    return Network(
+        name=builder.name,
+        builder=builder,
+        preprocessing=preprocessing,
+        head_scopes=builder.head_scopes,
+        default_size=default_size,
+        min_size=min_size,
+        num_params=num_params,
+    )

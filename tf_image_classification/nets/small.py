@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tf_image_classification.nets.layers import Layers, Norm, Tensor, variance_scaling
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 
 def _body(layers: Layers, x: Tensor) -> Tensor:
@@ -14,17 +14,20 @@ def _body(layers: Layers, x: Tensor) -> Tensor:
     return layers.conv(x, "Conv2d_4_3x3", 48)
 
 
-NETS = (
-    Net(
-        name="small",
-        scope="Small",
-        default_size=32,
+NETWORKS = (
+    slim_network(
+        SlimBuilder(
+            name="small",
+            scope="Small",
+            head="Logits",
+            # Averages that forget within tens of steps: a first try is short, and evaluation uses them.
+            norm=Norm(decay=0.9, epsilon=1e-3, scale=True),
+            initializer=variance_scaling,
+            body=_body,
+        ),
         preprocessing="unit",
-        head="Logits",
-        params=57_354,
-        # Averages that forget within tens of steps: a first try is short, and evaluation uses them.
-        norm=Norm(decay=0.9, epsilon=1e-3, scale=True),
-        initializer=variance_scaling,
-        body=_body,
+        default_size=32,
+        min_size=8,
+        num_params=57_354,
     ),
 )

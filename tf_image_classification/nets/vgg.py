@@ -8,7 +8,8 @@ import functools
 import keras
 
 from tf_image_classification.nets.layers import Layers, Tensor
-from tf_image_classification.nets.net import Net
+from tf_image_classification.nets.network import Network
+from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
 
 def _body(layers: Layers, x: Tensor, *, convolutions: tuple[int, ...]) -> Tensor:
@@ -21,22 +22,25 @@ def _body(layers: Layers, x: Tensor, *, convolutions: tuple[int, ...]) -> Tensor
     return layers.conv(x, "fc7", 4096, kernel=1)
 
 
-def _vgg(name: str, convolutions: tuple[int, ...], params: int) -> Net:
-    return Net(
-        name=name,
-        scope=name,
-        default_size=224,
+def _vgg(name: str, convolutions: tuple[int, ...], num_params: int) -> Network:
+    return slim_network(
+        SlimBuilder(
+            name=name,
+            scope=name,
+            head="fc8",
+            dropout=0.5,
+            norm=None,
+            initializer=keras.initializers.GlorotUniform,
+            body=functools.partial(_body, convolutions=convolutions),
+        ),
         preprocessing="vgg",
-        head="fc8",
-        dropout=0.5,
-        params=params,
-        norm=None,
-        initializer=keras.initializers.GlorotUniform,
-        body=functools.partial(_body, convolutions=convolutions),
+        default_size=224,
+        min_size=224,
+        num_params=num_params,
     )
 
 
-NETS = (
+NETWORKS = (
     _vgg("vgg_16", (2, 2, 3, 3, 3), 138_357_544),
     _vgg("vgg_19", (2, 2, 4, 4, 4), 143_667_240),
 )
