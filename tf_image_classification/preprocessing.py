@@ -32,7 +32,7 @@ PreprocFn = Callable[..., tf.Tensor]
 
 # Mean of ImageNet's training images in 0-255: _R_MEAN, _G_MEAN and _B_MEAN of slim's vgg_preprocessing.py.
 VGG_MEAN_RGB = (123.68, 116.78, 103.94)
-# Short side in pixels: slim's _RESIZE_SIDE_MIN and _RESIZE_SIDE_MAX, for the 224-pixel input of its VGG and ResNet.
+# Short side in pixels: slim's _RESIZE_SIDE_MIN and _RESIZE_SIDE_MAX, for the 224-pixel input of its VGG and ResNet v1.
 _VGG_SIDE_MIN, _VGG_SIDE_MAX, _VGG_CROP = 256, 512, 224
 # central_fraction of slim's inception_preprocessing.preprocess_for_eval.
 _INCEPTION_EVAL_CROP = 0.875

@@ -37,18 +37,19 @@ def test_an_unknown_network_is_refused_with_the_nearest_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("small", 8), ("mobilenet_v2", 32), ("inception_v3", 75), ("vgg_16", 224), ("inception_v4", 75)]
+    ("name", "min_size"),
+    [("small", 8), ("mobilenet_v2", 32), ("inception_v3", 75), ("vgg_16", 224), ("inception_v4", 75)],
 )
-def test_images_that_are_too_small_are_refused(name: str, least: int) -> None:
-    with pytest.raises(FlagError, match=f"image_size .*Received: {least - 1}. Expected: {least} pixels or more"):
-        nets.build(name, image_size=least - 1, outputs={"label": 2})
+def test_images_that_are_too_small_are_refused(name: str, min_size: int) -> None:
+    with pytest.raises(FlagError, match=f"image_size .*Received: {min_size - 1}. Expected: {min_size} pixels or more"):
+        nets.build(name, image_size=min_size - 1, outputs={"label": 2})
 
 
 @pytest.mark.parametrize(
     "name",
     ["small", "mobilenet_v2", "inception_v1", "inception_v3", "inception_v4", "inception_resnet_v2", "resnet_v2_50"],
 )
-def test_the_least_image_size_reaches_the_logits(name: str) -> None:
+def test_the_minimum_image_size_reaches_the_logits(name: str) -> None:
     size = nets.NETS[name].min_size
     model = nets.build(name, image_size=size, outputs={"label": 2})
     assert np.isfinite(model(np.ones((1, size, size, 3), np.float32))).all()

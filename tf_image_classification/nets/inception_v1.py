@@ -16,7 +16,7 @@ from tf_image_classification.nets.layers import (
 )
 from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
-# 1x1 | 1x1, 3x3 | 1x1, 3x3 | pooled 1x1
+# Output channels of each module's convolutions, branch by branch: 1x1 | 1x1, 3x3 | 1x1, 3x3 | pooling, 1x1
 WIDTHS_3 = {"Mixed_3b": (64, 96, 128, 16, 32, 32), "Mixed_3c": (128, 128, 192, 32, 96, 64)}
 WIDTHS_4 = {
     "Mixed_4b": (192, 96, 208, 16, 48, 64),

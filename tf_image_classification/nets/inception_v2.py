@@ -14,7 +14,7 @@ from tf_image_classification.nets.layers import (
 )
 from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
-# 1x1 | 1x1, 3x3 | 1x1, 3x3, 3x3 | pooled 1x1
+# Output channels of each module's convolutions, branch by branch: 1x1 | 1x1, 3x3 | 1x1, 3x3, 3x3 | pooling, 1x1
 WIDTHS_3 = {"Mixed_3b": (64, 64, 64, 64, 96, 32), "Mixed_3c": (64, 64, 96, 64, 96, 64)}
 WIDTHS_4 = {
     "Mixed_4b": (224, 64, 96, 96, 128, 128),

@@ -1,5 +1,8 @@
-"""Keras layers with slim's arithmetic, named by slim's scopes with '.' for '/', which Keras does not allow in a
-name."""
+"""Keras layers that compute what slim's compute, named by slim's scopes.
+
+A layer is called `InceptionV3.Mixed_5b.Branch_0` where slim's scope is `InceptionV3/Mixed_5b/Branch_0`: Keras allows no
+'/' in a layer's name. `names.scoped_names` turns these names into slim's names of variables.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,13 @@ Kernel: TypeAlias = int | tuple[int, int]
 
 
 class Norm(NamedTuple):
-    """Batch normalisation of a net: decay of the moving statistics, epsilon, and whether there is a gamma."""
+    """Arguments of a network's slim.batch_norm layers.
+
+    Attributes:
+        decay: share of the old value in each update of the moving statistics.
+        epsilon: added to the variance.
+        scale: whether there is a gamma.
+    """
 
     decay: float
     epsilon: float
@@ -25,7 +34,16 @@ class Norm(NamedTuple):
 
 
 class Conv(NamedTuple):
-    """A convolution in a branch. The kernel is read from the name (`Conv2d_0b_1x7`) unless it is given."""
+    """A convolution in a branch.
+
+    Attributes:
+        name: scope within the branch.
+        filters: number of output channels.
+        stride: of both axes, in pixels.
+        padding: 'same' or 'valid'.
+        kernel: height and width in pixels; None: read from the name (`Conv2d_0b_1x7`).
+        initializer: of the kernel; None: the network's.
+    """
 
     name: str
     filters: int
@@ -36,7 +54,7 @@ class Conv(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """A pooling in a branch; the name says kind and size (`MaxPool_1a_3x3`)."""
+    """A pooling in a branch; kind and size are read from the name (`MaxPool_1a_3x3`)."""
 
     name: str
     stride: int = 1
@@ -44,7 +62,7 @@ class Pool(NamedTuple):
 
 
 class Fork(NamedTuple):
-    """Convolutions of the same input side by side, concatenated."""
+    """Two convolutions of the same input, concatenated along the channels."""
 
     left: Conv
     right: Conv
@@ -55,10 +73,16 @@ Branch: TypeAlias = tuple[Conv | Pool | Fork, ...]
 
 @keras.saving.register_keras_serializable(package="tf_image_classification")
 class BatchNorm(keras.layers.BatchNormalization):
-    """Batch normalisation of [B, H, W, C] by TensorFlow's fused kernel, as slim.batch_norm.
+    """Batch normalisation (arXiv:1502.03167) of [B, H, W, C] by TensorFlow's fused kernel, as slim.batch_norm.
 
-    The moving variance is updated with the unbiased variance of the batch, N / (N - 1) of the one it is normalised by,
-    N = B*H*W; Keras's own layer takes the biased one. float16 inputs are normalised in float32.
+    With mean m and variance v over the N = B*H*W values of a channel, training computes
+
+        outputs = gamma * (inputs - m) / sqrt(v + epsilon) + beta
+        moving_mean = decay * moving_mean + (1 - decay) * m
+        moving_variance = decay * moving_variance + (1 - decay) * v * N / (N - 1)
+
+    The last factor makes the variance unbiased, as algorithm 2 of the paper and the kernel's `batch_variance` output
+    have it; Keras's own layer updates with the biased v. float16 inputs are normalised in float32.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
@@ -84,10 +108,12 @@ class BatchNorm(keras.layers.BatchNormalization):
 
 @dataclass(frozen=True, kw_only=True)
 class Layers:
-    """Makes a net's layers: what slim keeps in an arg_scope and a variable_scope.
+    """Adds a network's layers to a functional model: what slim keeps in an arg_scope and a variable_scope.
+
+    Each method takes and returns a KerasTensor [B, H, W, C], and names its layers relative to `scope`.
 
     Attributes:
-        scope: slim scope that names are relative to, with '.' for '/'.
+        scope: slim's scope that names are relative to, with '.' for '/'.
         weight_decay: L2 regularisation of convolution kernels; none when 0.
         norm: batch normalisation after each convolution; None: a bias instead.
         max_value: where the rectifier saturates; None: nowhere.
@@ -103,7 +129,7 @@ class Layers:
     regularize_biases: bool = False
 
     def within(self, scope: str) -> Layers:
-        """The same under a scope below this one."""
+        """The same settings under a scope within this one."""
         return dataclasses.replace(self, scope=f"{self.scope}.{scope}")
 
     def conv(
@@ -174,12 +200,15 @@ class Layers:
         )(x)
 
     def relu(self, x: Tensor, name: str) -> Tensor:
-        """The net's rectifier."""
+        """The network's rectifier, min(max(x, 0), max_value)."""
         return keras.layers.ReLU(self.max_value, name=self._name(name))(x)
 
     def pool(self, x: Tensor, name: str, stride: int, padding: str = "same", kernel: Kernel | None = None) -> Tensor:
-        """Pooling: the kind is the name's beginning, the size its end unless it is given. Padding never enters an
-        average."""
+        """Average or maximum pooling: a name that starts with `Avg` is an average; the size is read from the name's end
+        unless `kernel` is given.
+
+        As in TensorFlow's AvgPool kernel, padding does not count in an average.
+        """
         layer = keras.layers.AveragePooling2D if name.startswith("Avg") else keras.layers.MaxPooling2D
         return layer(kernel or _size(name), stride, padding, name=self._name(name))(x)
 
@@ -199,8 +228,17 @@ class Layers:
         return keras.layers.Concatenate(name=module._name("concat"))(outputs)
 
     def logits(self, x: Tensor, head: str, outputs: Mapping[str, int], dense: bool) -> Tensor | dict[str, Tensor]:
-        """One linear layer per task on features [B, 1, 1, C], in float32: [B, K], or task name -> [B, K] when there are
-        several."""
+        """One linear layer per task, in float32.
+
+        Args:
+            x: features [B, 1, 1, C].
+            head: scope of the layer; with several tasks the task's name is appended.
+            outputs: task name -> number of logits K.
+            dense: a Dense layer rather than a 1x1 convolution.
+
+        Returns:
+            [B, K], or with several tasks a dict of task name -> [B, K].
+        """
         logits = {}
         for task, count in outputs.items():
             name = head if len(outputs) == 1 else f"{head}.{task}"
@@ -245,7 +283,7 @@ class Layers:
         return f"{self.scope}.{name}"
 
     def _l2(self) -> keras.regularizers.Regularizer | None:
-        # slim.l2_regularizer(w) adds w * sum(kernel^2) / 2, keras L2(w) adds w * sum(kernel^2).
+        # slim.l2_regularizer(w) adds w * tf.nn.l2_loss(kernel) = w * sum(kernel^2) / 2; Keras L2(w) w * sum(kernel^2).
         return keras.regularizers.L2(self.weight_decay / 2) if self.weight_decay else None
 
 
@@ -256,15 +294,15 @@ def _size(name: str) -> tuple[int, int]:
 
 
 def _fresh(initializer: keras.initializers.Initializer) -> keras.initializers.Initializer:
-    # A Keras initializer that is used twice gives the same values twice.
+    # A Keras initializer without a seed draws one when it is made: used twice, it gives the same values twice.
     return initializer.clone()
 
 
 def truncated_normal(stddev: float) -> keras.initializers.Initializer:
-    """Normal around 0, redrawn outside of two standard deviations."""
+    """Normal with mean 0, redrawn outside of two standard deviations, as tf.truncated_normal_initializer."""
     return keras.initializers.TruncatedNormal(stddev=stddev)
 
 
 def variance_scaling() -> keras.initializers.Initializer:
-    """slim.variance_scaling_initializer() with its defaults, He's initialisation for rectifiers."""
+    """slim.variance_scaling_initializer() with its defaults: He's initialisation (arXiv:1502.01852), truncated."""
     return keras.initializers.VarianceScaling(2.0, "fan_in", "truncated_normal")

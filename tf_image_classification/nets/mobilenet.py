@@ -7,7 +7,7 @@ import functools
 from tf_image_classification.nets.layers import Layers, Norm, Tensor, truncated_normal
 from tf_image_classification.nets.slim import SlimBuilder, slim_network
 
-# (output channels, stride) of each block
+# (output channels, stride) of each block: table 1 of the first paper, table 2 of the second
 V1_BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
 V2_BLOCKS = (
     (16, 1), (24, 2), (24, 1), (32, 2), (32, 1), (32, 1), (64, 2), (64, 1), (64, 1), (64, 1), (96, 1), (96, 1),

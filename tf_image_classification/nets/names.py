@@ -1,4 +1,4 @@
-"""slim's names of a Keras model's variables."""
+"""Names of a Keras model's variables: slim's for layers named by slim's scopes, Keras's paths for others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ _SLIM_NAMES = {
 
 
 def scoped_names(model: keras.Model) -> dict[str, keras.Variable]:
-    """The model's variables by the names that scope flags and checkpoints use, in the model's order.
+    """The model's variables by the names that the scope flags and checkpoints use, in the order of `model.weights`.
 
     A layer whose own name holds a '.' is named by slim's scope: layer `Net.Conv2d_1`, variable `kernel` ->
     `Net/Conv2d_1/weights`. Any other variable has Keras's `variable.path`; where two have the same path, the later ones
-    get `_1`, `_2`, ... Random-number states are no weights and are left out.
+    get `_1`, `_2`, ... The states of random number generators (of dropout) are not weights and are left out.
     """
     slim = {
         id(variable): f"{layer.name.replace('.', '/')}/{_slim_name(layer, variable)}"

@@ -75,8 +75,10 @@ def _conv_same(
     norm: bool = True,
     relu: bool = True,
 ) -> Tensor:
-    """slim's conv2d_same: with a stride, the same padding on both sides, which TensorFlow's SAME has for odd sizes
-    only."""
+    """slim's resnet_utils.conv2d_same: with a stride, equal padding on both sides whatever the size of the image.
+
+    TensorFlow's SAME padding pads one more pixel at the end where the size is even.
+    """
     if stride == 1:
         return layers.conv(x, name, filters, kernel=kernel, norm=norm, relu=relu)
     x = keras.layers.ZeroPadding2D((kernel - 1) // 2, name=f"{layers.scope}.{name}.pad")(x)

@@ -1,4 +1,4 @@
-"""A small convolutional network, for a first try and for small images. Not one of slim's, but named like them."""
+"""A small convolutional network for a first try and for small images: not one of slim's, with scopes like theirs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NETWORKS = (
             name="small",
             scope="Small",
             head="Logits",
-            # Averages that forget within tens of steps: a first try is short, and evaluation uses them.
+            # Moving averages over tens of steps: a first try is short, and evaluation uses the averages.
             norm=Norm(decay=0.9, epsilon=1e-3, scale=True),
             initializer=variance_scaling,
             body=_body,

@@ -1,5 +1,7 @@
-"""VGG (arXiv:1409.1556), as slim's nets/vgg.py: fully connected layers are convolutions, so that larger images can be
-used."""
+"""VGG (arXiv:1409.1556), as slim's nets/vgg.py.
+
+Its fully connected layers are convolutions, so that it takes images larger than 224 pixels.
+"""
 
 from __future__ import annotations
 
