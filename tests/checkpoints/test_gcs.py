@@ -74,7 +74,7 @@ def test_a_checkpoint_on_gs_is_found_and_loaded(path: str, found: str, bucket: s
 
 def test_a_checkpoint_that_is_not_on_gs_is_an_error_that_names_what_is(bucket: str) -> None:
     with pytest.raises(
-        CheckpointError, match=r"gs://bucket/all/saved/ckpt-9\. .*Beside it there is gs://bucket/all/saved/ckpt-1"
+        CheckpointError, match=r"gs://bucket/all/saved/ckpt-9\. .*The same folder has gs://bucket/all/saved/ckpt-1"
     ):
         checkpoints.warm_start(small(), f"{bucket}/saved/ckpt-9", None)
 

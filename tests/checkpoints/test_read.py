@@ -155,7 +155,7 @@ def test_the_newest_checkpoint_of_a_folder_is_taken_also_after_it_was_moved(tmp_
 def test_a_path_that_does_not_exist_is_an_error_that_names_what_lies_beside_it(saved: dict[str, str]) -> None:
     with (
         pytest.raises(
-            CheckpointError, match=r"no such checkpoint.*inception.ckpt.*Beside it there is .*v2/small\.ckpt"
+            CheckpointError, match=r"Checkpoint not found.*inception.ckpt.*The same folder has .*v2/small\.ckpt"
         ),
         checkpoints.read(str(Path(saved["V2 prefix"]).with_name("inception.ckpt"))),
     ):

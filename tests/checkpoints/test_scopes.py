@@ -18,7 +18,7 @@ def model() -> keras.Model:
 
 
 def test_a_scope_that_is_no_regular_expression_is_refused(model: keras.Model) -> None:
-    with pytest.raises(FlagError, match=r"no regular expression.*Received: Net/\(block1"):
+    with pytest.raises(FlagError, match=r"not a valid regular expression.*Received: Net/\(block1"):
         checkpoints.trainable_variables(model, "Net/(block1")
 
 

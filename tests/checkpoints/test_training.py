@@ -80,7 +80,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     ("other", "what"),
     [
         (lambda: Training(OPTIMIZERS["adam"](), scopes="Small/Logits"), "another optimizer"),
-        (lambda: Training(OPTIMIZERS["momentum"]()), "choice of --trainable_scopes"),
+        (lambda: Training(OPTIMIZERS["momentum"]()), "another optimizer or --trainable_scopes"),
         (lambda: Training(OPTIMIZERS["momentum"](), scopes="Small/Logits", classes=3), "another network"),
     ],
     ids=["optimizer", "scopes", "classes"],

@@ -61,7 +61,7 @@ def test_the_table_counts_variables_and_values_by_scope(tmp_path: Path) -> None:
         "Small/Conv2d_4_3x3      4 (192)         -         1 (27,648)",
         "Small/Logits                  -   2 (147)                  -",
         "all                 19 (29,216)   2 (147)         1 (27,648)",
-        "in the checkpoint, not in the model: 1 (Small/Logits)",
+        "only in the checkpoint: 1 (Small/Logits)",
     ]
 
 

@@ -118,7 +118,7 @@ def test_19_checkpoint_kinds_give_a_training_the_same_weights_and_step_0(kind: s
 
 
 def test_19_checkpoint_path_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"no such checkpoint.*pretrained\.ckpt"):
+    with pytest.raises(CheckpointError, match=r"Checkpoint not found.*pretrained\.ckpt"):
         initial_state(tmp_path / "model", str(tmp_path / "pretrained.ckpt"))
 
 

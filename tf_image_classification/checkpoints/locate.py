@@ -1,4 +1,4 @@
-"""What a --checkpoint_path names: which file or files, of which kind, fetched when they are on gs://."""
+"""Finds the checkpoint that a --checkpoint_path names: which file or files, and of which kind."""
 
 from __future__ import annotations
 
@@ -14,73 +14,85 @@ from tf_image_classification.model_folder import KERAS_MODEL
 
 TENSORFLOW, KERAS, H5 = "TensorFlow checkpoint", ".keras file", ".h5 weights"
 EXPECTED = (
-    "a slim .ckpt (V1 file or V2 prefix), a TF2 checkpoint prefix, a .keras or .weights.h5 file, or "
-    "a folder that holds checkpoints or a "
-    "model of this project"
+    "a slim .ckpt (V1 file or V2 prefix), a TF2 checkpoint prefix, a .keras or .weights.h5 file, "
+    "or a folder of checkpoints or of a model that this project exported"
 )
 _V2_SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
+_SUFFIXES = (".index", ".ckpt", ".keras", ".h5")
+_MAX_NAMES = 5
 
 
-class Found(NamedTuple):
-    """A checkpoint.
+class CheckpointLocation(NamedTuple):
+    """Where a checkpoint is.
 
     Attributes:
-        kind: TENSORFLOW, KERAS or H5.
-        path: prefix or file, local or on gs://.
+        kind: `TENSORFLOW`, `KERAS` or `H5`.
+        path: local or gs:// path: of the file, or of a TensorFlow V2 checkpoint the prefix of its files
+            (`model.ckpt-7` of `model.ckpt-7.index` and `model.ckpt-7.data-00000-of-00001`).
     """
 
     kind: str
     path: str
 
 
-def locate(path: str) -> Found:
-    """Finds the checkpoint that `path` means. In a folder: its newest checkpoint, else its model file, else its only
-    checkpoint.
+def locate(path: str) -> CheckpointLocation:
+    """Finds the checkpoint that `path` names.
+
+    Args:
+        path: local or gs:// path of a file, of any file of a V2 checkpoint, of a prefix or of a folder. In a folder:
+            the newest checkpoint of its `checkpoint` file, else its model file (`model.keras` or
+            `export/model.keras`), else its only checkpoint.
 
     Raises:
-        CheckpointError: there is none, or the newest one of a folder is not complete.
+        MissingCheckpointError: nothing is found at `path`.
+        CheckpointError: the folder has no checkpoint or several of which none is the newest, or the checkpoint is not
+            complete.
     """
     path = path.rstrip("/") if len(path) > 1 else path
     prefix = _V2_SUFFIX.sub("", path)
     if storage.exists(prefix + ".index"):
         _check_complete(prefix)
-        return Found(TENSORFLOW, prefix)
+        return CheckpointLocation(TENSORFLOW, prefix)
     if storage.is_dir(path):
-        return _in_folder(path)
+        return _locate_in_folder(path)
     if storage.exists(path):
         if path.endswith(".keras"):
-            return Found(KERAS, path)
-        return Found(H5 if path.endswith((".h5", ".hdf5")) else TENSORFLOW, path)
+            return CheckpointLocation(KERAS, path)
+        return CheckpointLocation(H5 if path.endswith((".h5", ".hdf5")) else TENSORFLOW, path)
     if storage.glob(glob.escape(prefix) + ".data-*"):
         raise CheckpointError(f"The checkpoint {prefix} is not complete: its .index file is missing", received=path)
     folder = os.path.dirname(path)
-    beside = _checkpoints_in(folder) if folder else []
+    neighbours = _checkpoints_in(folder) if folder else []
     raise MissingCheckpointError(
-        "There is no such checkpoint",
+        "Checkpoint not found",
         received=path,
         expected=EXPECTED,
-        hint=f"Beside it there is {', '.join(beside[:5])}." if beside else "",
+        hint=f"The same folder has {', '.join(neighbours[:_MAX_NAMES])}." if neighbours else "",
     )
 
 
-def fetch(found: Found, folder: str) -> str:
-    """The checkpoint's local path: its own, or that of a copy in `folder` when it is on gs://."""
-    if not storage.is_gcs(found.path):
-        return found.path
-    if found.kind != TENSORFLOW or not storage.exists(index := f"{found.path}.index"):
-        return storage.fetch(found.path, folder)
-    for file in _data_files(found.path):
+def fetch(location: CheckpointLocation, folder: str) -> str:
+    """The local path of a checkpoint: its own, or of a copy that is downloaded to `folder` when it is on gs://.
+
+    Returns:
+        Path of the file, or prefix of the files, as in `CheckpointLocation.path`.
+    """
+    if not storage.is_gcs(location.path):
+        return location.path
+    if location.kind != TENSORFLOW or not storage.exists(index := f"{location.path}.index"):
+        return storage.fetch(location.path, folder)
+    for file in _data_files(location.path):
         storage.fetch(file, folder)
     return storage.fetch(index, folder).removesuffix(".index")
 
 
-def _in_folder(folder: str) -> Found:
+def _locate_in_folder(folder: str) -> CheckpointLocation:
     if (prefix := state.latest(folder)) is not None:
         if storage.exists(prefix + ".index"):
             _check_complete(prefix)
-            return Found(TENSORFLOW, prefix)
+            return CheckpointLocation(TENSORFLOW, prefix)
         if storage.exists(prefix):
-            return Found(TENSORFLOW, prefix)
+            return CheckpointLocation(TENSORFLOW, prefix)
         raise CheckpointError(
             f"The newest checkpoint of {folder} is not complete: {os.path.basename(prefix)} is "
             "listed, but its files are missing",
@@ -88,35 +100,37 @@ def _in_folder(folder: str) -> Found:
         )
     for name in (KERAS_MODEL, storage.join("export", KERAS_MODEL)):
         if storage.exists(storage.join(folder, name)):
-            return Found(KERAS, storage.join(folder, name))
+            return CheckpointLocation(KERAS, storage.join(folder, name))
     candidates = _checkpoints_in(folder)
-    if len(candidates) == 1:
-        return locate(candidates[0])
-    raise CheckpointError(
-        f"The folder {folder} "
-        + ("has several checkpoints and no file that says which is newest" if candidates else "has no checkpoint"),
-        received=", ".join(os.path.basename(name) for name in candidates[:5]) or None,
-        expected="one of them" if candidates else EXPECTED,
-    )
+    if not candidates:
+        raise CheckpointError(f"The folder {folder} has no checkpoint", expected=EXPECTED)
+    if len(candidates) > 1:
+        raise CheckpointError(
+            f"The folder {folder} has several checkpoints and no `{state.FILE}` file that names the newest",
+            received=", ".join(os.path.basename(name) for name in candidates[:_MAX_NAMES]),
+            expected="the path of one of them",
+        )
+    return locate(candidates[0])
 
 
 def _check_complete(prefix: str) -> None:
+    """Checks that a V2 checkpoint has as many data files as the name of one of them says."""
     shards = [match for file in _data_files(prefix) if (match := re.search(r"-(\d{5})-of-(\d{5})$", file))]
-    expected = int(shards[0][2]) if shards else 1
-    if len(shards) < expected:
+    num_shards = int(shards[0][2]) if shards else 1
+    if len(shards) < num_shards:
         raise CheckpointError(
             f"The checkpoint {prefix} is not complete",
-            received=f"{len(shards)} of its {expected} data files",
+            received=f"{len(shards)} of its {num_shards} data files",
             hint="Copy it again, or name an older one.",
         )
 
 
 def _data_files(prefix: str) -> list[str]:
-    only = f"{prefix}.data-00000-of-00001"  # as nearly all have it; known without a listing
-    return [only] if storage.exists(only) else storage.glob(glob.escape(prefix) + ".data-*")
+    single = f"{prefix}.data-00000-of-00001"  # nearly every checkpoint has this one alone: found without a listing
+    return [single] if storage.exists(single) else storage.glob(glob.escape(prefix) + ".data-*")
 
 
 def _checkpoints_in(folder: str) -> list[str]:
-    """The prefixes and files in a folder that look like checkpoints, sorted."""
-    names = [name for name in storage.names_in(folder) if name.endswith((".index", ".ckpt", ".keras", ".h5"))]
+    """Sorted prefixes and files of a folder that have the names of checkpoints."""
+    names = [name for name in storage.names_in(folder) if name.endswith(_SUFFIXES)]
     return sorted({storage.join(folder, _V2_SUFFIX.sub("", name)) for name in names})

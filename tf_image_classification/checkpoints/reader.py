@@ -21,17 +21,21 @@ _KERAS_WEIGHTS = "model.weights.h5"
 
 
 class Weights(Mapping[str, np.ndarray]):
-    """Name -> array, read when it is asked for.
+    """The variables of an open checkpoint: name -> array, which is read from the file on access.
 
     Names are slim's in slim's checkpoints and in training's own; Keras's variable paths in other TF2 checkpoints;
-    `<layer name>/vars/<index>` in Keras's files, which hold no names of variables.
+    `<layer name>/vars/<index>` in Keras's files, which hold no names of variables. A name that several variables of the
+    file share stands for none of them: each of these is listed under its storage key.
 
     Attributes:
-        kind: what it was read from, in words.
-        path: where it lies.
+        kind: of the checkpoint, for people: "V1 checkpoint", "V2 checkpoint", "training checkpoint",
+            `OBJECT_CHECKPOINT`, `locate.KERAS` or `locate.H5`.
+        path: the checkpoint's path as `locate.CheckpointLocation` has it.
         shapes: name -> shape.
-        places: name -> where it is in the file, which follows from the model's structure in Keras's files and TF2
-            checkpoints.
+        storage_keys: name -> the key under which the file stores the variable: the name itself in slim's checkpoints; a
+            path through the object graph (`model/_operations/1/bias/.ATTRIBUTES/VARIABLE_VALUE`) in TF2's; an HDF5 path
+            (`layers/dense/vars/0`) in Keras's files. The last two follow from the model's structure alone, not from
+            the names of its layers.
     """
 
     def __init__(
@@ -39,16 +43,24 @@ class Weights(Mapping[str, np.ndarray]):
         kind: str,
         path: str,
         shapes: dict[str, tuple[int, ...]],
-        places: dict[str, str],
-        get: Callable[[str], np.ndarray],
+        storage_keys: dict[str, str],
+        read_key: Callable[[str], np.ndarray],
     ) -> None:
-        self.kind, self.path, self.shapes, self.places, self._get = kind, path, shapes, places, get
+        """See the class for the attributes; `read_key` reads the array of a storage key."""
+        self.kind, self.path, self.shapes, self.storage_keys = kind, path, shapes, storage_keys
+        self._read_key = read_key
 
     def __getitem__(self, name: str) -> np.ndarray:
+        """Reads a variable.
+
+        Raises:
+            KeyError: the checkpoint has no variable of this name.
+            CheckpointError: the file is damaged.
+        """
         if name not in self.shapes:
             raise KeyError(name)
         try:
-            return np.asarray(self._get(self.places[name]))
+            return np.asarray(self._read_key(self.storage_keys[name]))
         except _read_errors() as error:
             raise _damaged(self.path, error) from error
 
@@ -69,26 +81,25 @@ def read(path: str) -> Iterator[Weights]:
         Its weights, readable until the block ends.
 
     Raises:
-        CheckpointError: there is no checkpoint, it is not complete, or it is damaged.
+        CheckpointError: no checkpoint is found, or it is not complete or damaged.
     """
-    found = locate.locate(path)
+    location = locate.locate(path)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(storage.temporary_dir())
-        local = locate.fetch(found, folder)
+        local_path = locate.fetch(location, folder)
         try:
-            if found.kind == locate.TENSORFLOW:
-                weights = _tensorflow(local)
+            if location.kind == locate.TENSORFLOW:
+                weights = _open_tensorflow(local_path)
             else:
-                weights = stack.enter_context(
-                    _h5(found.kind, _unzipped(local, folder) if found.kind == locate.KERAS else local)
-                )
+                h5_path = _extract_weights(local_path, folder) if location.kind == locate.KERAS else local_path
+                weights = stack.enter_context(_open_h5(location.kind, h5_path))
         except _read_errors() as error:
-            raise _damaged(found.path, error) from error
-        weights.path = found.path
+            raise _damaged(location.path, error) from error
+        weights.path = location.path
         yield weights
 
 
-def _tensorflow(prefix: str) -> Weights:
+def _open_tensorflow(prefix: str) -> Weights:
     import tensorflow as tf
 
     reader = tf.train.load_checkpoint(prefix)
@@ -97,22 +108,28 @@ def _tensorflow(prefix: str) -> Weights:
         kind = "V2 checkpoint" if os.path.exists(prefix + ".index") else "V1 checkpoint"
         return Weights(kind, prefix, shapes, {name: name for name in shapes}, reader.get_tensor)
     kind, keys = _names_in_object_graph(reader.get_tensor(_OBJECT_GRAPH))
-    return Weights(
-        kind, prefix, {name: shapes[key] for name, key in keys.items() if key in shapes}, keys, reader.get_tensor
-    )
+    by_name = {name: shapes[key] for name, key in keys.items() if key in shapes}
+    return Weights(kind, prefix, by_name, keys, reader.get_tensor)
 
 
 def _names_in_object_graph(serialized: bytes) -> tuple[str, dict[str, str]]:
-    """Kind, and variable name -> key in the checkpoint, of a `tf.train.Checkpoint`."""
+    """The variables of a `tf.train.Checkpoint`.
+
+    Args:
+        serialized: a TrackableObjectGraph message (tensorflow/core/protobuf/trackable_object_graph.proto), as a TF2
+            checkpoint holds it.
+
+    Returns:
+        Kind of the checkpoint, and variable name -> checkpoint key, without the optimizer's slots.
+    """
     from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
     nodes = TrackableObjectGraph.FromString(serialized).nodes
     children = {child.local_name: child.node_id for child in nodes[0].children}
     if {WEIGHTS, "global_step"} <= set(children):
         weights = nodes[children[WEIGHTS]].children
-        return "training checkpoint", {
-            child.local_name: nodes[child.node_id].attributes[0].checkpoint_key for child in weights
-        }
+        own_keys = {child.local_name: nodes[child.node_id].attributes[0].checkpoint_key for child in weights}
+        return "training checkpoint", own_keys
     slots = {slot.slot_variable_node_id for node in nodes for slot in node.slot_variables}
     keys: dict[str, list[str]] = {}
     for index, node in enumerate(nodes):
@@ -122,51 +139,56 @@ def _names_in_object_graph(serialized: bytes) -> tuple[str, dict[str, str]]:
     return OBJECT_CHECKPOINT, _unique(keys)
 
 
-def _unzipped(path: str, folder: str) -> str:
+def _extract_weights(path: str, folder: str) -> str:
+    """Extracts the weights of a .keras file into `folder`; returns the path of the HDF5 file."""
     with zipfile.ZipFile(path) as archive:
         return archive.extract(_KERAS_WEIGHTS, folder)
 
 
 @contextlib.contextmanager
-def _h5(kind: str, path: str) -> Iterator[Weights]:
+def _open_h5(kind: str, path: str) -> Iterator[Weights]:
     import h5py
 
     with h5py.File(path, "r") as file:
-        datasets: dict[str, list[str]] = {}
+        keys: dict[str, list[str]] = {}
 
-        def visit(name: str, item: Any) -> None:
+        def visit(key: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset) and item.shape is not None:
-                datasets.setdefault(_h5_name(name, item), []).append(name)
+                keys.setdefault(_name_in_h5(key, item), []).append(key)
 
         file.visititems(visit)
-        places = _unique(datasets)
-        yield Weights(
-            kind, path, {name: tuple(file[place].shape) for name, place in places.items()}, places, file.__getitem__
-        )
+        storage_keys = _unique(keys)
+        shapes = {name: tuple(file[key].shape) for name, key in storage_keys.items()}
+        yield Weights(kind, path, shapes, storage_keys, file.__getitem__)
 
 
-def _h5_name(name: str, dataset: Any) -> str:
-    if name.endswith(":0"):  # Keras 2: [model_weights/]<layer>/<variable path>:0
-        return name.removeprefix("model_weights/").partition("/")[2].removesuffix(":0")
+def _name_in_h5(key: str, dataset: Any) -> str:
+    """Name of a variable in a Keras file: its path in Keras 2's files, `<layer name>/vars/<index>` in Keras 3's."""
+    if key.endswith(":0"):  # Keras 2: [model_weights/]<layer>/<variable path>:0
+        return key.removeprefix("model_weights/").partition("/")[2].removesuffix(":0")
     layer = dataset.parent.attrs.get("name")  # Keras 3: .../vars/<index>, with the layer's name on `vars`
-    return f"{layer}/vars/{name.rpartition('/')[2]}" if layer else name
+    return f"{layer}/vars/{key.rpartition('/')[2]}" if layer else key
 
 
-def _unique(places: dict[str, list[str]]) -> dict[str, str]:
-    # A name that several variables share names none of them.
-    return {name if len(found) == 1 else place: place for name, found in places.items() for place in found}
+def _unique(keys: dict[str, list[str]]) -> dict[str, str]:
+    """Turns name -> keys of all variables of that name into name -> key; keys stand in for a name that is shared."""
+    unique = {}
+    for name, sharing in keys.items():
+        for key in sharing:
+            unique[name if len(sharing) == 1 else key] = key
+    return unique
 
 
 def _read_errors() -> tuple[type[Exception], ...]:
     import tensorflow as tf
 
-    # TensorFlow's reader answers a data file that was cut short with an IndexError.
+    # IndexError, a LookupError: TensorFlow's reader raises it for a truncated data file.
     return OSError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile, tf.errors.OpError
 
 
 def _damaged(path: str, error: Exception) -> CheckpointError:
     return CheckpointError(
-        f"The checkpoint {path} cannot be read: it is damaged, or no checkpoint at all",
+        f"The checkpoint {path} cannot be read: it is damaged or not a checkpoint",
         received=next(iter(str(error).splitlines()), type(error).__name__),
         hint="Copy or download it again.",
     )

@@ -1,5 +1,9 @@
-"""TensorFlow's `checkpoint` file, which says what checkpoints a folder has: read and written wherever the folder
-lies."""
+"""TensorFlow's `checkpoint` state file, which lists the checkpoints of a folder: read and written locally and on gs://.
+
+`tf.train.CheckpointManager` and TensorFlow 1's `Saver` keep this file beside their checkpoints: a CheckpointState
+protocol buffer (tensorflow/python/training/checkpoint_state.proto) in text format. TensorFlow's own functions for
+it need a file system that TensorFlow knows; this project never gives it gs:// paths.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,32 @@ FILE = "checkpoint"
 
 
 def latest(folder: str) -> str | None:
-    """The path of the newest checkpoint that a local or gs:// folder lists; None when it lists none."""
-    content, _ = storage.read_version(storage.join(folder, FILE))  # as it is now: a mount may show an older one
+    """The newest checkpoint of a folder, as `tf.train.latest_checkpoint`, for local and gs:// folders.
+
+    Returns:
+        Prefix of the checkpoint, in `folder`; None when the folder has no state file.
+
+    Raises:
+        CheckpointError: the state file cannot be parsed or names no checkpoint.
+    """
+    content, _ = storage.read_version(storage.join(folder, FILE))  # not through a mount, which may cache an older one
     return None if content is None else storage.join(folder, list(parse(content.decode(), folder))[-1])
 
 
 def parse(text: str, folder: str) -> dict[str, float]:
-    """Name -> time in seconds of the checkpoints in the text of a `checkpoint` file, oldest first.
+    """Parses the text of a state file.
 
-    A folder may have been moved since: its checkpoints are beside the file, wherever that says they are.
+    Only the names of its paths count: a folder that was moved or copied has its checkpoints beside the state file.
+
+    Args:
+        folder: where the file is, for the error.
+
+    Returns:
+        Base name of each checkpoint's prefix -> time it was written, in seconds since 1970 (0.0 in files of
+        TensorFlow 1, which have no times), oldest first.
 
     Raises:
-        CheckpointError: the text is not of this kind or names none.
+        CheckpointError: the text is not a CheckpointState message, or names no checkpoint.
     """
     import google.protobuf.text_format as text_format
     from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
@@ -38,23 +56,27 @@ def parse(text: str, folder: str) -> dict[str, float]:
         raise CheckpointError(
             f"{storage.join(folder, FILE)} names no checkpoint", expected="a file as TensorFlow writes it"
         )
-    # TensorFlow 1 writes no times.
-    times = list(parsed.all_model_checkpoint_timestamps) or [0.0] * len(parsed.all_model_checkpoint_paths)
-    listed = {os.path.basename(path): time for path, time in zip(parsed.all_model_checkpoint_paths, times, strict=True)}
+    paths = parsed.all_model_checkpoint_paths
+    times = list(parsed.all_model_checkpoint_timestamps) or [0.0] * len(paths)
+    by_name = {os.path.basename(path): time for path, time in zip(paths, times, strict=True)}
     newest = os.path.basename(parsed.model_checkpoint_path)
-    return {name: time for name, time in listed.items() if name != newest} | {newest: listed.get(newest, 0.0)}
+    return {name: time for name, time in by_name.items() if name != newest} | {newest: by_name.get(newest, 0.0)}
 
 
-def render(listed: Mapping[str, float]) -> str:
-    """The text of a `checkpoint` file, of which `parse` gives `listed` back."""
+def render(checkpoints: Mapping[str, float]) -> str:
+    """The text of a state file: the inverse of `parse`.
+
+    Args:
+        checkpoints: base name of each checkpoint's prefix -> time in seconds since 1970, oldest first; at least one.
+    """
     import google.protobuf.text_format as text_format
     from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
-    names = list(listed)
+    names = list(checkpoints)
     return text_format.MessageToString(
         CheckpointState(
             model_checkpoint_path=names[-1],
             all_model_checkpoint_paths=names,
-            all_model_checkpoint_timestamps=list(listed.values()),
+            all_model_checkpoint_timestamps=list(checkpoints.values()),
         )
     )

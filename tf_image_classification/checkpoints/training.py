@@ -1,5 +1,8 @@
-"""Training's own checkpoints: `tf.train.Checkpoint` with every variable under a name, so that weights can be read
-without the model."""
+"""Training's own checkpoints: a `tf.train.Checkpoint` of everything that a training needs to continue.
+
+Every variable has a name in it that does not depend on the model's structure, so that the weights can be read without
+building the model (`reader.read`).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +12,12 @@ from collections.abc import Iterable, Mapping
 import keras
 import tensorflow as tf
 
-from tf_image_classification.checkpoints.scopes import summary
+from tf_image_classification.checkpoints.scopes import summarize
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.nets import scoped_names
 
 WEIGHTS, OPTIMIZER, RANDOM = "weights", "optimizer", "random"
-VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+_VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of the keys of variables in a TF2 checkpoint
 
 
 def training_checkpoint(
@@ -25,15 +28,21 @@ def training_checkpoint(
 ) -> tf.train.Checkpoint:
     """All that a training needs to continue as if it had not stopped, for a `tf.train.CheckpointManager`.
 
-    It holds `weights` (scoped name -> variable), `optimizer` (Keras path -> iterations and slots), `random` (the states
-    of dropout and the like), `global_step`, and each of `extra` under its own name.
+    The checkpoint refers to the variables, so that it saves and restores their values of that moment.
 
     Args:
         optimizer: must be built.
+        global_step: int64 [].
+        extra: name in the checkpoint -> further variables.
+
+    Returns:
+        A checkpoint of `weights` (name of `nets.scoped_names` -> variable), `optimizer` (Keras path -> iterations and
+        slots), `random` (index -> state of a random number generator, such as dropout's), `global_step`, and each of
+        `extra` under its own name.
     """
     weights = scoped_names(model)
-    known = {id(variable) for variable in weights.values()}
-    random = [variable for variable in model.variables if id(variable) not in known]
+    weight_ids = {id(variable) for variable in weights.values()}
+    random = [variable for variable in model.variables if id(variable) not in weight_ids]
     return tf.train.Checkpoint(
         **{
             WEIGHTS: {name: variable.value for name, variable in weights.items()},
@@ -46,32 +55,32 @@ def training_checkpoint(
 
 
 def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
-    """Restores a training checkpoint completely, or changes nothing.
+    """Restores a training checkpoint: sets the variables of `checkpoint` to the saved values, all of them or none.
 
     Args:
         checkpoint: made by `training_checkpoint`.
-        path: prefix of a saved one.
+        path: prefix of a saved checkpoint.
 
     Raises:
-        CheckpointError: it was saved by another network, optimizer or choice of --trainable_scopes.
-        tf.errors.OpError: it is damaged, or there is none.
+        CheckpointError: it was saved with another network, optimizer or --trainable_scopes. No variable was changed.
+        tf.errors.OpError: it is damaged or not found.
     """
     saved = {
         key: tuple(shape)
         for key, shape in tf.train.load_checkpoint(path).get_variable_to_shape_map().items()
-        if key.endswith(VALUE_SUFFIX)
+        if key.endswith(_VALUE_SUFFIX)
     }
-    for part, what in ((WEIGHTS, "network"), (OPTIMIZER, "optimizer or a choice of --trainable_scopes")):
-        wanted = {
-            _key(part, name): (name, tuple(variable.shape)) for name, variable in getattr(checkpoint, part).items()
-        }
-        differing = [name for key, (name, shape) in wanted.items() if saved.get(key) != shape]
-        surplus = [key for key in saved if key.startswith(f"{part}/") and key not in wanted]
+    for part, setting in ((WEIGHTS, "network"), (OPTIMIZER, "optimizer or --trainable_scopes")):
+        variables = getattr(checkpoint, part)
+        keys = {name: _key(part, name) for name in variables}
+        differing = [name for name, key in keys.items() if saved.get(key) != tuple(variables[name].shape)]
+        known = set(keys.values())
+        surplus = [key for key in saved if key.startswith(f"{part}/") and key not in known]
         if differing or surplus:
             raise CheckpointError(
-                f"{path} was saved by a training with another {what}",
+                f"{path} was saved by a training with another {setting}",
                 received=f"a checkpoint that differs in {len(differing) + len(surplus)} variables"
-                + (f", among them {summary(differing)}" if differing else ""),
+                + (f", among them {summarize(differing)}" if differing else ""),
                 hint=(
                     "Give the flags of that training, or another --model_dir. To start from its "
                     "weights, give it as --checkpoint_path."
@@ -83,10 +92,10 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
 def _by_path(variables: Iterable[keras.Variable]) -> dict[str, tf.Variable]:
     named: dict[str, tf.Variable] = {}
     for variable in variables:
-        # Keras numbers the optimizers of a process: adam_1/iteration is the iteration of its second Adam.
+        # Keras numbers the optimizers of a process: adam_1/iteration belongs to the second Adam.
         path = name = re.sub(r"^(\w+?)_\d+/", r"\1/", variable.path)
         count = 0
-        while name in named:  # two slots whose variables' paths differ by '/' and '_' only
+        while name in named:  # Keras writes '/' as '_' in the names of slots, so that two can have one name
             count += 1
             name = f"{path}_{count}"
         named[name] = variable.value
@@ -94,5 +103,5 @@ def _by_path(variables: Iterable[keras.Variable]) -> dict[str, tf.Variable]:
 
 
 def _key(part: str, name: str) -> str:
-    # How tf.train.Checkpoint escapes the names of its objects.
-    return f"{part}/{name.replace('.', '..').replace('/', '.S')}{VALUE_SUFFIX}"
+    """The checkpoint key of a variable, with its name escaped as tf.train.Checkpoint escapes names of objects."""
+    return f"{part}/{name.replace('.', '..').replace('/', '.S')}{_VALUE_SUFFIX}"

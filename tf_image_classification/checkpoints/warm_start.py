@@ -1,4 +1,4 @@
-"""Starting from a pretrained checkpoint: which of its variables go into which of the model's."""
+"""Warm start: initial values for a model's variables out of a pretrained checkpoint."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ from tf_image_classification.errors import CheckpointError, did_you_mean
 
 _log = logging.getLogger(__name__)
 
+_MAX_NAMES = 5
+
 
 @dataclass(frozen=True, slots=True)
-class WarmStart:
-    """What a warm start did.
+class WarmStartReport:
+    """What a warm start loaded. Variables go by the names of `nets.scoped_names`.
 
     Attributes:
-        path, kind: the checkpoint.
-        loaded: the model's variables that have the checkpoint's values.
-        excluded: those that --checkpoint_exclude_scopes left as they were.
-        missing: those that the checkpoint does not have, left as they were.
-        unused: what the checkpoint has besides.
+        path, kind: of the checkpoint, see `reader.Weights`.
+        loaded: the model's variables that have got the checkpoint's values.
+        excluded: those that --checkpoint_exclude_scopes kept at their initial values.
+        missing: those that the checkpoint does not have; they keep their initial values.
+        unused: the checkpoint's variables that the model does not have, by the checkpoint's names.
         sizes: number of values of each of the model's variables.
     """
 
@@ -41,170 +43,176 @@ class WarmStart:
     sizes: Mapping[str, int]
 
     def table(self) -> str:
-        """Variables (and values) by scope: loaded, excluded, not in the checkpoint; below, what the checkpoint has
-        besides."""
+        """A table in plain text: for each scope, how many variables (and values) were loaded, excluded and missing.
+
+        Columns without a variable are left out. A last line names what the checkpoint has besides.
+        """
         columns = {"loaded": self.loaded, "excluded": self.excluded, "not in checkpoint": self.missing}
         shown = {title: names for title, names in columns.items() if names}
-        groups = dict.fromkeys(map(scopes.group, self.sizes))
         rows = [["scope", *shown]]
-        rows += [
-            [scope, *(self._cell(name for name in names if scopes.group(name) == scope) for names in shown.values())]
-            for scope in groups
-        ]
-        rows.append(["all", *(self._cell(names) for names in shown.values())])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-            ).rstrip()
-            for row in rows
-        ]
+        for scope in dict.fromkeys(map(scopes.reported_scope, self.sizes)):
+            in_scope = [[name for name in names if scopes.reported_scope(name) == scope] for names in shown.values()]
+            rows.append([scope, *map(self._cell, in_scope)])
+        rows.append(["all", *map(self._cell, shown.values())])
+        lines = _aligned(rows)
         if self.unused:
-            lines.append(f"in the checkpoint, not in the model: {len(self.unused)} ({scopes.summary(self.unused)})")
+            lines.append(f"only in the checkpoint: {len(self.unused)} ({scopes.summarize(self.unused)})")
         return "\n".join(lines)
 
-    def _cell(self, names: Iterable[str]) -> str:
-        sizes = [self.sizes[name] for name in names]
-        return f"{len(sizes)} ({sum(sizes):,})" if sizes else "-"
+    def _cell(self, names: list[str]) -> str:
+        return f"{len(names)} ({sum(self.sizes[name] for name in names):,})" if names else "-"
 
 
-def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> WarmStart:
-    """Gives the model's variables the values that a checkpoint has under their names.
+def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> WarmStartReport:
+    """Assigns to the model's variables the values that a checkpoint has for them; changes `model`, or raises before.
+
+    A variable of the checkpoint belongs to the model's variable of the same name: slim's, Keras's path, or layer name
+    and index in a Keras file. If no name matches in a checkpoint of Keras, they are matched by the model's structure:
+    Keras numbers unnamed layers within a process, so that the same model can have other names.
 
     Args:
         path: see `locate.locate`.
-        exclude_scopes: comma-separated; a variable is left out when its name starts with one of them, as it stands.
+        exclude_scopes: comma-separated plain prefixes (not regular expressions) of the names of variables that keep
+            their initial values.
 
     Raises:
-        CheckpointError: there is no such checkpoint, it is damaged, a variable has another shape there, or nothing in
-            it fits.
+        CheckpointError: the checkpoint is not found or damaged, a variable has another shape in it, or nothing in it
+            matches the model.
     """
     variables = nets.scoped_names(model)
-    prefixes = tuple(scopes.split(exclude_scopes))
+    prefixes = tuple(scopes.parse_scopes(exclude_scopes))
     with read(path) as weights:
-        places = _places(model, variables, weights) or _places_by_structure(model, variables, weights)
-        excluded = [name for name in variables if name.startswith(prefixes)]
-        wanted = [name for name in variables if not name.startswith(prefixes)]
-        loaded = [name for name in wanted if name in places]
-        missing = [name for name in wanted if name not in places]
-        used = set(places.values())
-        report = WarmStart(
+        sources = _match_by_name(model, variables, weights) or _match_by_structure(model, variables, weights)
+        included = [name for name in variables if not name.startswith(prefixes)]
+        used = set(sources.values())
+        report = WarmStartReport(
             path=weights.path,
             kind=weights.kind,
-            loaded=loaded,
-            excluded=excluded,
-            missing=missing,
+            loaded=[name for name in included if name in sources],
+            excluded=[name for name in variables if name.startswith(prefixes)],
+            missing=[name for name in included if name not in sources],
             unused=[name for name in weights if name not in used],
             sizes={name: int(np.prod(variable.shape)) for name, variable in variables.items()},
         )
-        _check_prefixes(prefixes, [*variables, *weights])
-        if not loaded:
-            raise _nothing_fits(report, weights)
-        if differing := [name for name in loaded if weights.shapes[places[name]] != tuple(variables[name].shape)]:
-            raise _other_shapes(
-                {name: (weights.shapes[places[name]], tuple(variables[name].shape)) for name in differing}
-            )
-        for name in loaded:
-            variables[name].assign(weights[places[name]])
-    if missing:
+        _warn_of_unmatched(prefixes, [*variables, *weights])
+        if not report.loaded:
+            raise _nothing_loaded(report, weights)
+        shapes = {name: (weights.shapes[sources[name]], tuple(variables[name].shape)) for name in report.loaded}
+        if differing := {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}:
+            raise _other_shapes(differing)
+        for name in report.loaded:
+            variables[name].assign(weights[sources[name]])
+    if report.missing:
         _log.warning(
             "%d variables are not in %s and keep their initial values: %s%s",
-            len(missing),
+            len(report.missing),
             report.path,
-            ", ".join(missing[:5]),
-            ", ..." if len(missing) > 5 else "",
+            ", ".join(report.missing[:_MAX_NAMES]),
+            ", ..." if len(report.missing) > _MAX_NAMES else "",
         )
     return report
 
 
-def _places(model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights) -> dict[str, str]:
-    """The model's variables that are in the checkpoint -> their names there."""
-    files_names = {}
+def _match_by_name(model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights) -> dict[str, str]:
+    """Name of a model's variable -> its name in the checkpoint, for those that are in it."""
+    names_in_keras_file = {}
     for layer in model._flatten_layers():
         own = layer._trainable_variables + layer._non_trainable_variables
-        # Keras's files number a layer's variables: with another number of them the same index may be another variable.
-        if (
-            f"{layer.name}/vars/{len(own)}" not in weights.shapes
-            and f"{layer.name}/vars/{len(own) - 1}" in weights.shapes
-        ):
-            files_names.update({id(variable): f"{layer.name}/vars/{index}" for index, variable in enumerate(own)})
-    places = {}
+        prefix = f"{layer.name}/vars"
+        # Keras's files number a layer's variables: if their number differs, the same index may be another variable.
+        if f"{prefix}/{len(own)}" not in weights.shapes and f"{prefix}/{len(own) - 1}" in weights.shapes:
+            for index, variable in enumerate(own):
+                names_in_keras_file[id(variable)] = f"{prefix}/{index}"
+    sources = {}
     for name, variable in variables.items():
-        for candidate in (name, variable.path, files_names.get(id(variable))):
+        for candidate in (name, variable.path, names_in_keras_file.get(id(variable))):
             if candidate in weights.shapes:
-                places[name] = candidate
+                sources[name] = candidate
                 break
-    return places
+    return sources
 
 
-def _places_by_structure(
+def _match_by_structure(
     model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights
 ) -> dict[str, str]:
-    """As `_places`, for a checkpoint of the same model whose layers Keras numbered differently, as it does within one
-    process."""
+    """As `_match_by_name`, for a checkpoint of the same model with other layer names; empty when it is another model.
+
+    The model is saved in the checkpoint's format: a variable of the same structure has the same storage key in both.
+    """
     with storage.temporary_dir() as folder:
         if weights.kind == OBJECT_CHECKPOINT:
-            own = tf.train.Checkpoint(model=model).write(os.path.join(folder, "own"))
+            own_path = tf.train.Checkpoint(model=model).write(os.path.join(folder, "own"))
         elif weights.kind in (locate.KERAS, locate.H5):
-            own = os.path.join(folder, "own.weights.h5")
-            model.save_weights(own)
+            own_path = os.path.join(folder, "own.weights.h5")
+            model.save_weights(own_path)
         else:
             return {}
-        names = {place: name for name, place in weights.places.items()}
-        with read(own) as mine:
-            places = {
-                name: names.get(mine.places[place], "") for name, place in _places(model, variables, mine).items()
-            }
-    return places if len(places) == len(variables) and all(places.values()) else {}
+        by_storage_key = {key: name for name, key in weights.storage_keys.items()}
+        with read(own_path) as own:
+            sources = {}
+            for name, own_name in _match_by_name(model, variables, own).items():
+                sources[name] = by_storage_key.get(own.storage_keys[own_name], "")
+    return sources if len(sources) == len(variables) and all(sources.values()) else {}
 
 
-def _check_prefixes(prefixes: Iterable[str], names: list[str]) -> None:
+def _warn_of_unmatched(prefixes: Iterable[str], names: list[str]) -> None:
     for prefix in prefixes:
         if not any(name.startswith(prefix) for name in names):
             _log.warning(
                 "--checkpoint_exclude_scopes: nothing in the model or the checkpoint starts with %s. %s",
                 prefix,
-                did_you_mean(prefix, {scopes.group(name) for name in names}),
+                did_you_mean(prefix, {scopes.reported_scope(name) for name in names}),
             )
 
 
-def _nothing_fits(report: WarmStart, weights: Weights) -> CheckpointError:
+def _nothing_loaded(report: WarmStartReport, weights: Weights) -> CheckpointError:
     if report.excluded and not report.missing:
         return CheckpointError(
             "--checkpoint_exclude_scopes leaves nothing to load",
-            received=", ".join(sorted({scopes.group(n) for n in report.excluded})),
+            received=", ".join(sorted({scopes.reported_scope(name) for name in report.excluded})),
+            expected="prefixes of some of the variables, such as those of the head",
         )
-    found = {_network_scope(name.replace(".", "/")) for name in weights}  # '.': layers in a Keras file
-    fitting = [
-        network.name
-        for network in nets.NETS.values()
-        if any(_network_scope(head) in found for head in network.head_scopes if "/" in head)
-    ]
+    found = {_network_scope(name.replace(".", "/")) for name in weights}  # a Keras file has '.' in slim's scopes
+    matching = []
+    for network in nets.NETS.values():
+        if any(_network_scope(head) in found for head in network.head_scopes if "/" in head):
+            matching.append(network.name)
     return CheckpointError(
-        f"Nothing in the checkpoint {report.path} fits the model",
-        received=f"a {report.kind} with the scopes {scopes.summary(weights)}",
-        expected=f"variables under {', '.join(sorted({name.partition('/')[0] for name in report.sizes}))}",
-        hint=f"It fits --model_name {' or '.join(fitting)}." if fitting else "",
+        f"Nothing in the checkpoint {report.path} matches the model",
+        received=f"a {report.kind} with the scopes {scopes.summarize(weights)}",
+        expected=f"variables under {', '.join(sorted(set(map(_network_scope, report.sizes))))}",
+        hint=f"It matches --model_name {' or '.join(matching)}." if matching else "",
     )
 
 
 def _other_shapes(differing: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> CheckpointError:
-    name, (theirs, ours) = next(iter(differing.items()))
-    heads = [
-        net.head_scopes
-        for net in nets.NETS.values()
-        if all(variable.startswith(net.head_scopes) for variable in differing)
-    ]
-    layers = heads[0] if heads else tuple(dict.fromkeys(variable.rpartition("/")[0] for variable in differing))
+    """The error for variables (name -> shapes in checkpoint and model) that differ in shape."""
+    name, (in_checkpoint, in_model) = next(iter(differing.items()))
+    others = f", and so have {len(differing) - 1} others" if len(differing) > 1 else ""
+    to_exclude = tuple(dict.fromkeys(variable.rpartition("/")[0] for variable in differing))
+    for network in nets.NETS.values():
+        if all(variable.startswith(network.head_scopes) for variable in differing):
+            to_exclude = network.head_scopes
+            break
     return CheckpointError(
-        f"{name} has another shape in the checkpoint"
-        + (f", and so have {len(differing) - 1} others" if len(differing) > 1 else ""),
-        received=f"{list(theirs)} in the checkpoint",
-        expected=f"{list(ours)}, as in the model",
-        hint=f"To leave it out, and train it anew, give --checkpoint_exclude_scopes {','.join(layers)}",
+        f"{name} has another shape in the checkpoint{others}",
+        received=f"{list(in_checkpoint)} in the checkpoint",
+        expected=f"{list(in_model)}, as in the model",
+        hint=f"To train it from its initial values, give --checkpoint_exclude_scopes {','.join(to_exclude)}",
     )
 
 
 def _network_scope(name: str) -> str:
-    """The first part of a variable's name: that of the whole network where names have slim's form."""
+    """The first part of a variable's name: the scope of the whole network in slim's names."""
     return name.partition("/")[0]
+
+
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Rows of cells as lines: the first column flush left, the others flush right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = [first.ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return lines
