@@ -1,8 +1,9 @@
 """Flags -> Keras optimizer and learning-rate schedule, with the numerics of `tf.compat.v1.train`.
 
-Keras and TensorFlow 1 differ in two optimizers, which are written out here: Keras's momentum has the learning rate
-inside its accumulator, so that a decaying rate gives other weights, and Keras's RMSProp starts its mean square at zero
-instead of one. The other five agree as they are.
+Two of Keras's optimizers compute something else than TensorFlow 1's and are written out here, after the kernels in
+tensorflow/core/kernels/training_ops.cc: Keras's SGD with momentum has the learning rate inside its accumulator, so that
+a decaying rate gives other weights, and Keras's RMSProp starts its mean square at zero instead of one. The other five
+agree when they get the right arguments.
 """
 
 from __future__ import annotations
@@ -20,11 +21,14 @@ LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedul
 
 
 def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
-    """The learning rate as a function of the optimizer's iterations: that of the first update is at iteration 0.
+    """The learning rate as a function of the optimizer's iterations n; n = 0 at the first update.
 
-    Exponential decay takes a step every `decay_steps`; polynomial decay is a straight line to `end_learning_rate`,
-    which stays. decay_steps = int(num_examples / batch_size * num_epochs_per_decay), divided (and not rounded) by
-    `replicas_to_aggregate` when `sync_replicas` is set, as in slim's train_image_classifier.py.
+        fixed        learning_rate
+        exponential  learning_rate * learning_rate_decay_factor ^ floor(n / decay_steps)
+        polynomial   end + (learning_rate - end) * (1 - min(n, decay_steps) / decay_steps), end = end_learning_rate
+
+    with decay_steps = int(num_examples / batch_size * num_epochs_per_decay), divided (and not rounded) by
+    replicas_to_aggregate when sync_replicas is set: `_configure_learning_rate` of slim's train_image_classifier.py.
 
     Args:
         flags: the learning-rate flags and `batch_size`.
@@ -34,7 +38,7 @@ def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
         A float for fixed, else a Keras schedule.
 
     Raises:
-        FlagError: the decay would take less than one step.
+        FlagError: decay_steps is less than 1, or --learning_rate_decay_type is unknown.
     """
     if flags.learning_rate_decay_type == "fixed":
         return float(flags.learning_rate)
@@ -47,19 +51,26 @@ def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
         return keras.optimizers.schedules.PolynomialDecay(
             flags.learning_rate, decay_steps, end_learning_rate=flags.end_learning_rate, power=1.0, cycle=False
         )
-    raise _not_a_choice("learning_rate_decay_type", flags.learning_rate_decay_type)
+    raise _invalid_choice("learning_rate_decay_type", flags.learning_rate_decay_type)
 
 
 def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizers.Optimizer:
     """The optimizer that `flags.optimizer` names, with the flags that it uses.
 
-    `opt_epsilon` is used by adadelta, adam and rmsprop alone; `weight_decay` by none of them: it is the network's
-    regularisation.
+    `opt_epsilon` goes to adadelta, adam and rmsprop alone: TensorFlow 1's adagrad has no epsilon. `weight_decay` goes
+    to none: it is the network's L2 regularisation.
+
+    Args:
+        flags: `optimizer` and the flags of the optimizers.
+        learning_rate: as `make_schedule` returns it.
+
+    Returns:
+        An optimizer that is not built yet.
 
     Raises:
-        FlagError: there is no such optimizer.
+        FlagError: the optimizer is unknown.
     """
-    makers: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
+    factories: dict[str, Callable[[], keras.optimizers.Optimizer]] = {
         "adadelta": lambda: keras.optimizers.Adadelta(learning_rate, rho=flags.adadelta_rho, epsilon=flags.opt_epsilon),
         "adagrad": lambda: keras.optimizers.Adagrad(
             learning_rate, initial_accumulator_value=flags.adagrad_initial_accumulator_value, epsilon=0.0
@@ -80,15 +91,18 @@ def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizer
         ),
         "sgd": lambda: keras.optimizers.SGD(learning_rate),
     }
-    if flags.optimizer not in makers:
-        raise _not_a_choice("optimizer", flags.optimizer)
-    return makers[flags.optimizer]()
+    if flags.optimizer not in factories:
+        raise _invalid_choice("optimizer", flags.optimizer)
+    return factories[flags.optimizer]()
 
 
 @keras.saving.register_keras_serializable(package="tf_image_classification")
 class Momentum(keras.optimizers.Optimizer):
-    """accumulator = momentum * accumulator + gradient; variable -= learning_rate * accumulator
-    (tf.compat.v1.train.MomentumOptimizer)."""
+    """tf.compat.v1.train.MomentumOptimizer (kernel ApplyMomentum, no Nesterov).
+
+    accumulator = momentum * accumulator + gradient        (0 at the start)
+    variable = variable - learning_rate * accumulator
+    """
 
     def __init__(
         self, learning_rate: LearningRate = 0.01, momentum: float = 0.9, name: str = "momentum", **kwargs: Any
@@ -114,8 +128,12 @@ class Momentum(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable(package="tf_image_classification")
 class RMSProp(keras.optimizers.Optimizer):
-    """RMSProp whose mean square starts at one and has epsilon added under the root
-    (tf.compat.v1.train.RMSPropOptimizer)."""
+    """tf.compat.v1.train.RMSPropOptimizer (kernel ApplyRMSProp, not centered).
+
+    mean_square = mean_square + (1 - decay) * (gradient^2 - mean_square)                      (1 at the start)
+    momentum_slot = momentum * momentum_slot + learning_rate * gradient / sqrt(mean_square + epsilon)      (0)
+    variable = variable - momentum_slot
+    """
 
     def __init__(
         self,
@@ -150,22 +168,22 @@ class RMSProp(keras.optimizers.Optimizer):
 
 
 def _decay_steps(flags: Flags, num_examples: int) -> float:
+    """Steps per decay, at least 1; not an integer when it is divided by --replicas_to_aggregate."""
     decay_steps: float = int(num_examples / flags.batch_size * flags.num_epochs_per_decay)
-    divided = ""
+    divisor = ""
     if flags.sync_replicas:
         decay_steps /= flags.replicas_to_aggregate
-        divided = f" / --replicas_to_aggregate {flags.replicas_to_aggregate}"
+        divisor = f" / --replicas_to_aggregate {flags.replicas_to_aggregate}"
     if decay_steps < 1:
         raise FlagError(
-            f"The learning rate cannot decay {flags.learning_rate_decay_type}ly: the decay would take "
-            "less than one step",
+            f"The {flags.learning_rate_decay_type} decay of the learning rate would take less than one step",
             received=f"{num_examples} training examples / --batch_size {flags.batch_size}"
-            f" * --num_epochs_per_decay {flags.num_epochs_per_decay:g}{divided} = {decay_steps:g} steps",
+            f" * --num_epochs_per_decay {flags.num_epochs_per_decay:g}{divisor} = {decay_steps:g} steps",
             expected="at least 1 step",
             hint="Give a smaller --batch_size, a larger --num_epochs_per_decay, or --learning_rate_decay_type fixed.",
         )
     return decay_steps
 
 
-def _not_a_choice(name: str, value: object) -> FlagError:
+def _invalid_choice(name: str, value: object) -> FlagError:
     return FlagError(f"Invalid value for --{name}", received=repr(value), expected=BY_NAME[name].allowed)
