@@ -1,12 +1,45 @@
 """EstimatorSpec, the class to inherit from to train a model of your own, and the built-in estimator.
 
-class MyEstimator(EstimatorSpec):
-    def get_preproc_fn(self, is_training): ...
-    def get_model_fn(self, checkpoint_path): ...
-    def metric_ops(self, labels, predictions): ...
+A complete estimator, in a file my_estimator.py:
 
-if __name__ == "__main__":
-    train_estimator.run(MyEstimator)
+    import keras
+    import tensorflow as tf
+
+    from tf_image_classification import train_estimator
+    from tf_image_classification.estimator_specs import EstimatorSpec
+
+
+    class MyEstimator(EstimatorSpec):
+        def get_preproc_fn(self, is_training):
+            def preproc(image, width, height):
+                return tf.image.resize(image, (height, width)) / 255.0
+
+            return preproc
+
+        def get_model_fn(self, checkpoint_path):
+            def model_fn(params):
+                images = keras.Input((params.image_size, params.image_size, 3))
+                x = keras.layers.Conv2D(16, 3, strides=2, activation="relu", name="conv")(images)
+                x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+                return keras.Model(images, keras.layers.Dense(params.num_classes, name="head")(x))
+
+            return model_fn
+
+        def metric_ops(self, labels, predictions):
+            right = tf.equal(tf.argmax(labels["label"], axis=-1), predictions["label"]["class_id"])
+            return {"accuracy": tf.cast(right, tf.float32)}
+
+
+    if __name__ == "__main__":
+        train_estimator.run(MyEstimator)
+
+It takes the flags of the training command:
+
+    python my_estimator.py --train_metadata photos --model_dir models --image_size 64
+
+Elsewhere it is named by --estimator my_estimator:MyEstimator. `label` is the task of a data set that does not name its
+own; `class_dict` declares others. The variables go by Keras's paths (`head/kernel`) in --trainable_scopes and
+--checkpoint_exclude_scopes.
 """
 
 from __future__ import annotations
@@ -30,17 +63,20 @@ if TYPE_CHECKING:
     from tf_image_classification.preprocessing import DecodeFn, Preprocessing, PreprocFn
 
 ModelFn = Callable[[Flags], "keras.Model"]
-Tensors = dict[str, "tf.Tensor"]
+Tensors = dict[str, "tf.Tensor"]  # task name -> tensor
 
 
 class EstimatorSpec(abc.ABC):
     """What is trained: preprocessing, network, loss and metrics of a classifier.
 
+    `get_preproc_fn`, `get_model_fn` and `metric_ops` have to be implemented; the other methods have defaults. The class
+    is instantiated without arguments, once per training or evaluation. Its functions are traced into graphs: they have
+    to use TensorFlow's operations on the tensors that they get.
+
     Attributes:
-        class_dict: one entry {'name': str, 'depth': int, 'one-hot': bool} per task. A spec that leaves it empty takes
-            the tasks of the data it is trained on. 'one-hot': True is a classification into `depth` classes, False a
-            regression of one number.
-        flags: the validated flags; set before any method is called.
+        class_dict: one entry {'name': str, 'depth': int, 'one-hot': bool} per task. 'one-hot' True is a classification
+            into `depth` classes, False a regression of one number. Left empty, the tasks of the data are used.
+        flags: the validated flags of the command; the framework sets them before it calls any method.
     """
 
     class_dict: list[dict[str, Any]] = []
@@ -50,10 +86,13 @@ class EstimatorSpec(abc.ABC):
     def get_preproc_fn(self, is_training: bool) -> PreprocFn:
         """The preprocessing of one image.
 
+        Args:
+            is_training: True for training, where it may augment; False for evaluation and for the exported model.
+
         Returns:
-            fn(image, width, height): uint8 [h, w, 3] -> float32 [height, width, 3]. A function that has a fourth
-            parameter `seed` gets an int64 [2] there when training, different for each example and epoch: with
-            TensorFlow's stateless random ops it makes augmentation repeatable.
+            fn(image, width, height): uint8 [h, w, 3] -> float32 [height, width, 3]. A function with a fourth parameter
+            `seed` gets an int64 [2] there when training, different for each example and epoch. Random ops that take it
+            (`tf.image.stateless_random_flip_left_right(image, seed)`) make trainings with --seed repeatable.
         """
 
     @abc.abstractmethod
@@ -61,32 +100,41 @@ class EstimatorSpec(abc.ABC):
         """The network.
 
         Args:
-            checkpoint_path: what training will start from, for information: the training loop loads it.
+            checkpoint_path: --checkpoint_path, for information only: the training loop loads it into the model.
 
         Returns:
-            model_fn(params) -> keras.Model from float32 [B, image_size, image_size, 3] to logits float32 [B, depth], or
-            to a dict of task name -> logits. `params` has every training flag by name, and `num_classes` (of the first
-            task), `outputs` (dict of task name -> depth) and `num_samples_per_epoch`.
+            model_fn(params) -> a new keras.Model of images float32 [B, image_size, image_size, 3] -> logits float32
+            [B, depth], or with several tasks a dict of task name -> logits. It is called under the training's
+            distribution strategy. `params` has every training flag as an attribute, and `num_classes` (depth of the
+            first task), `outputs` (dict of task name -> depth) and `num_samples_per_epoch` (training examples).
+            Regularisation is taken from the model's `losses`.
         """
 
     @abc.abstractmethod
     def metric_ops(self, labels: Tensors, predictions: dict[str, Tensors]) -> dict[str, Any]:
-        """Metrics of one batch.
+        """Metrics of one batch of an evaluation.
 
         Args:
-            labels: task name -> float32 [B, depth] (one-hot) or float32 [B].
-            predictions: task name -> {`logits` float32 [B, depth], `probabilities` float32 [B, depth], `class_id` int64
-                [B]}.
+            labels: task name -> float32 [B, depth] (one-hot) or, of a regression, float32 [B].
+            predictions: task name -> {`logits` float32 [B, depth], `probabilities` float32 [B, depth] (their softmax),
+                `class_id` int64 [B] (their argmax)}.
 
         Returns:
-            Metric name -> a tensor [B] with a value per example, which is averaged over the set, or a Keras metric that
-            the spec holds and has just updated.
+            Metric name -> a tensor [B] with one value per example, which is averaged over all examples of the
+            evaluation, or a Keras metric that the spec holds as an attribute and has just updated.
         """
 
     def get_decode_fn(self, is_training: bool) -> DecodeFn:
-        """How an encoded image becomes pixels: by default whole.
+        """The decoding of one image for training: by default of the whole image.
 
-        A training that crops anyway can decode less: see `preprocessing.decode_random_crop`.
+        A training that crops at random can decode the crop alone: see `preprocessing.decode_random_crop`.
+
+        Args:
+            is_training: True; evaluation and the exported model decode the whole image.
+
+        Returns:
+            fn(encoded, width, height, seed): string [], JPEG or PNG, and int64 [2] -> uint8 [h, w, 3]. `width` and
+            `height` are the size in pixels that preprocessing will resize to.
         """
         from tf_image_classification import preprocessing
 
@@ -94,16 +142,17 @@ class EstimatorSpec(abc.ABC):
         return preprocessing.decode_whole
 
     def loss_fn(self, labels: Tensors, logits: Tensors) -> tf.Tensor:
-        """The loss of one batch, without regularisation: the sum over the tasks.
+        """The loss of one batch, without regularisation.
 
-        By default softmax cross-entropy with --label_smoothing, and the mean squared error where 'one-hot' is False.
+        By default the sum over the tasks of softmax cross-entropy, or the mean squared error where 'one-hot' is False.
+        --label_smoothing s replaces one-hot labels y by y * (1 - s) + s / depth (tf.compat.v1.losses).
 
         Args:
-            labels: task name -> float32 [B, depth] (one-hot) or float32 [B].
+            labels: task name -> float32 [B, depth] (one-hot) or, of a regression, float32 [B].
             logits: task name -> float32 [B, depth].
 
         Returns:
-            float32 []: the mean over the batch.
+            float32 [], the mean over the batch.
         """
         import tensorflow as tf
 
@@ -130,18 +179,21 @@ class EstimatorSpec(abc.ABC):
         seed: int = 0,
         shuffle: bool = True,
     ) -> Callable[[], tf.data.Dataset]:
-        """The batches that training or its evaluations see, from TFRecords; CSVs and folders were built into TFRecords
-        before.
+        """The batches of a training or of one of its evaluations, by default read from TFRecords.
 
         Args:
-            data: the data set; the training side is read when `is_training`, else the evaluation side.
-            steps: number of batches; an evaluation ends earlier at the end of its set.
-            first_step: global step of the first batch: an interrupted training goes on where it was.
-            seed: decides order and augmentation of training.
+            data: the data set; CSVs and folders have been built into TFRecords.
+            is_training: reads the training split if True, else the evaluation split.
+            batch_size: examples per batch; the last batch of an evaluation may be smaller.
+            image_size: height and width of the images in pixels.
+            steps: number of batches; an evaluation ends earlier at the end of its split.
+            first_step: global step before the first batch: a resumed training continues with the next example.
+            seed: decides order and augmentation of a training.
+            shuffle: False: examples come in the order of the shards.
 
         Returns:
             A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size,
-            image_size, 3] and a dict of task name -> labels, float32 [B, depth] (one-hot) or float32 [B].
+            image_size, 3] and labels, a dict of task name -> float32 [B, depth] (one-hot) or float32 [B].
         """
         from tf_image_classification import dataset
 
@@ -169,7 +221,7 @@ class EstimatorSpec(abc.ABC):
         )
 
     def predictions(self, logits: Tensors) -> dict[str, Tensors]:
-        """Logits by task -> what `metric_ops` gets: logits, probabilities and class ids by task."""
+        """The argument `predictions` of `metric_ops`, from logits: task name -> float32 [B, depth]."""
         import tensorflow as tf
 
         return {
@@ -177,8 +229,8 @@ class EstimatorSpec(abc.ABC):
             for name, value in logits.items()
         }
 
-    def take_tasks(self, tasks: Sequence[Task]) -> None:
-        """Sets `class_dict` from the data's tasks, for a spec that does not declare its own."""
+    def set_default_class_dict(self, tasks: Sequence[Task]) -> None:
+        """Sets `class_dict` of a spec that declares none to the data's tasks; leaves a declared one as it is."""
         if not self.class_dict:
             self.class_dict = [
                 {"name": task.name, "depth": len(task.labels) or 1, "one-hot": bool(task.labels)} for task in tasks
@@ -186,7 +238,11 @@ class EstimatorSpec(abc.ABC):
 
 
 class BuiltInEstimator(EstimatorSpec):
-    """The network that --model_name names, with the preprocessing its pretrained weights expect."""
+    """The network that --model_name names, with the preprocessing that its pretrained weights expect.
+
+    Metrics: `accuracy` of a classification, `mean_absolute_error` of a regression; with several tasks
+    `accuracy/<task>` and `mean_absolute_error/<task>`.
+    """
 
     def get_preproc_fn(self, is_training: bool) -> PreprocFn:
         return self._preprocessing.train_fn if is_training else self._preprocessing.eval_fn
@@ -215,9 +271,8 @@ class BuiltInEstimator(EstimatorSpec):
                 right = tf.equal(tf.argmax(labels[name], axis=-1), predictions[name]["class_id"])
                 metrics[f"accuracy{suffix}"] = tf.cast(right, tf.float32)
             else:
-                metrics[f"mean_absolute_error{suffix}"] = tf.abs(
-                    tf.reshape(predictions[name]["logits"], [-1]) - labels[name]
-                )
+                predicted = tf.reshape(predictions[name]["logits"], [-1])
+                metrics[f"mean_absolute_error{suffix}"] = tf.abs(predicted - labels[name])
         return metrics
 
     @property
@@ -228,13 +283,18 @@ class BuiltInEstimator(EstimatorSpec):
 
 
 def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
-    """An instance of the class that `package.module:Class` names, or the built-in estimator.
+    """Creates the estimator that --estimator names, or the built-in one.
+
+    Changes the import path: installs `packages`, and adds the working directory.
 
     Args:
-        packages: what to install first, so that the module can be imported: see `packages.install`.
+        estimator: `package.module:Class`; None: the built-in estimator.
+        packages: installed before the module is imported, see `packages.install`.
 
     Raises:
-        FlagError: the text is not of that form, the module cannot be imported, or the class is not an EstimatorSpec.
+        FlagError: a package cannot be installed, `estimator` is not of that form, the module cannot be imported, or the
+            class is not an EstimatorSpec.
+        EstimatorError: see `instantiate`.
     """
     if packages is not None:
         from tf_image_classification import packages as user_packages
@@ -246,25 +306,25 @@ def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
     module_name, _, class_name = estimator.partition(":")
     if not module_name or not class_name:
         raise FlagError("Invalid value for --estimator", received=estimator, expected=expected)
-    if os.getcwd() not in sys.path:  # an installed command does not look where it is called; `python -m` does
+    if os.getcwd() not in sys.path:  # as `python -m` has it; an installed command does not
         sys.path.insert(0, os.getcwd())
     try:
-        found = getattr(importlib.import_module(module_name), class_name, None)
+        spec_class = getattr(importlib.import_module(module_name), class_name, None)
     except ModuleNotFoundError as error:
         raise FlagError(
-            f"--estimator names a module that cannot be imported ({error})", received=estimator, expected=expected
+            f"The module of --estimator cannot be imported: {error}", received=estimator, expected=expected
         ) from error
-    if not (isinstance(found, type) and issubclass(found, EstimatorSpec)):
+    if not (isinstance(spec_class, type) and issubclass(spec_class, EstimatorSpec)):
         raise FlagError("--estimator does not name an EstimatorSpec", received=estimator, expected=expected)
-    return instantiate(found)
+    return instantiate(spec_class)
 
 
 def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
-    """Makes the spec.
+    """Creates an instance of a spec's class and checks its `class_dict`.
 
     Raises:
-        FlagError: it does not implement every abstract method, or needs arguments.
-        EstimatorError: its class_dict is not of the form that `EstimatorSpec` tells.
+        FlagError: the class does not implement every abstract method, or its constructor needs arguments.
+        EstimatorError: `class_dict` has not the form that `EstimatorSpec` documents.
     """
     if missing := sorted(getattr(spec_class, "__abstractmethods__", ())):
         raise FlagError(
@@ -274,14 +334,15 @@ def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
         inspect.signature(spec_class).bind()
     except TypeError as error:
         raise FlagError(
-            f"{spec_class.__name__} cannot be made without arguments: {error}", expected="an __init__ without arguments"
+            f"{spec_class.__name__} cannot be created without arguments: {error}",
+            expected="a class whose constructor needs none",
         ) from None
     spec = spec_class()
-    form = {"name": str, "depth": int, "one-hot": bool}
+    types = {"name": str, "depth": int, "one-hot": bool}
     for entry in spec.class_dict:
-        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in form.items())):
+        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in types.items())):
             raise EstimatorError(
-                f"class_dict of {spec_class.__name__} has an entry that is none",
+                f"{spec_class.__name__}.class_dict has an invalid entry",
                 received=entry,
                 expected="{'name': str, 'depth': int, 'one-hot': bool}",
             )

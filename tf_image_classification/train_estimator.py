@@ -140,7 +140,7 @@ def train_and_evaluate(
     from tf_image_classification.training import folder as training_folder
 
     spec.flags = flags
-    spec.take_tasks(data.tasks)
+    spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
     # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
     # one.

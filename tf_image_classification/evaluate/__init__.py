@@ -103,7 +103,7 @@ def _assemble(scored: Scored, data: manifest.Manifest, served: ServedModel) -> d
 def _prepare(spec: EstimatorSpec, served: ServedModel) -> None:
     recorded = served.facts.get("flags")
     spec.flags = flags.Flags(**(recorded if isinstance(recorded, dict) else {}))
-    spec.take_tasks(served.tasks)
+    spec.set_default_class_dict(served.tasks)
 
 
 def to_json(metrics: dict[str, Any]) -> str:
