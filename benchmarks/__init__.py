@@ -1,1 +1,1 @@
-"""Speed and memory, as ratios against yardsticks measured side by side in one run."""
+"""Speed as ratios: this project and a yardstick of the same work, measured in interleaved pairs in one process."""

@@ -1,5 +1,4 @@
-"""build_tfrecords against slim's converter loop, and against decoding the same bytes on all cores with nothing
-written."""
+"""build_tfrecords and its yardsticks: slim's converter loop, and decoding of the same bytes on all cores."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ from tf_image_classification import build_tfrecords, storage
 
 
 def ours(images: str, folder: str) -> Callable[[], None]:
-    """The whole build: split, check, encode, shuffle, write, manifest."""
+    """A whole build: split, check and encode images, shuffle, write shards and manifest."""
 
     def work() -> None:
         build_tfrecords.build(images, os.path.join(folder, "built"))
@@ -22,14 +21,14 @@ def ours(images: str, folder: str) -> Callable[[], None]:
 
 
 def slim_loop(images: str, folder: str) -> Callable[[], None]:
-    """What slim's converters do, in one process: read, decode to prove it, an Example, write."""
+    """The loop of slim's dataset converters, in one process: read, decode to check, make an Example, write."""
     import tensorflow as tf
 
     paths = _photographs(images)
-    target = os.path.join(folder, "slim.tfrecord")
+    output_path = os.path.join(folder, "slim.tfrecord")
 
     def work() -> None:
-        with tf.io.TFRecordWriter(target) as writer:
+        with tf.io.TFRecordWriter(output_path) as writer:
             for path in paths:
                 encoded = Path(path).read_bytes()
                 height, width = tf.io.decode_jpeg(encoded, channels=3).shape[:2]
@@ -41,13 +40,13 @@ def slim_loop(images: str, folder: str) -> Callable[[], None]:
                     "image/width": _integer(tf, width),
                 }
                 writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
-        os.unlink(target)
+        os.unlink(output_path)
 
     return work
 
 
-def decoding(images: str) -> Callable[[], None]:
-    """Pillow's full decoding on all cores, by processes that are there already."""
+def pillow_decoding(images: str) -> Callable[[], None]:
+    """Pillow's full decoding on all cores, nothing written; the time to start the processes does not count."""
     paths = _photographs(images)
     cores = len(os.sched_getaffinity(0))
     parts = [paths[start :: cores * 4] for start in range(cores * 4)]

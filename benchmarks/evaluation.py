@@ -1,4 +1,4 @@
-"""evaluate against a bare loop of the same SavedModel over the same batches."""
+"""evaluate and its yardstick: a bare loop of the same SavedModel over the same batches."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification.data.manifest import EVAL, Manifest
 from tf_image_classification.evaluate import model, scoring
 
-SIZE, BATCH, NET = 96, 32, "mobilenet_v1"
+IMAGE_SIZE, BATCH_SIZE, MODEL_NAME = 96, 32, "mobilenet_v1"
 
 
-def both(data: Manifest, folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """(ours, the bare loop): each scores the evaluation side once."""
+def ours_and_bare(data: Manifest, folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """This project's scoring and the bare loop: each runs over the evaluation split once."""
     names = [flag.name for flag in flag_table.of_command(flag_table.TRAIN)]
     spec = estimator_specs.BuiltInEstimator()
-    spec.flags = flag_table.validate({"model_name": NET}, names)
-    target = os.path.join(folder, "model")
-    network = nets.build(NET, image_size=SIZE, outputs={data.tasks[0].name: len(data.tasks[0].labels)})
-    export.export(network, spec, data.tasks, target, {}, SIZE)
-    served = model.load(target).__enter__()
+    spec.flags = flag_table.validate({"model_name": MODEL_NAME}, names)
+    model_folder = os.path.join(folder, "model")
+    network = nets.build(MODEL_NAME, image_size=IMAGE_SIZE, outputs={data.tasks[0].name: len(data.tasks[0].labels)})
+    export.export(network, spec, data.tasks, model_folder, {}, IMAGE_SIZE)
+    served = model.load(model_folder).__enter__()
 
     def ours() -> None:
-        scoring.score(served, data, os.path.join(folder, "predictions.csv"), batch_size=BATCH, spec=None)
+        scoring.score(served, data, os.path.join(folder, "predictions.csv"), batch_size=BATCH_SIZE, spec=None)
 
     def bare() -> None:
-        for batch in dataset.evaluation_examples(data, EVAL, BATCH):
+        for batch in dataset.evaluation_examples(data, EVAL, BATCH_SIZE):
             tf.nest.map_structure(lambda tensor: tensor.numpy(), served.signature(image_bytes=batch["image_bytes"]))
 
     return ours, bare

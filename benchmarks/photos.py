@@ -1,4 +1,4 @@
-"""Photographs to measure on: a folder of the user's, or crops of the two that scikit-learn ships."""
+"""Photographs to measure on: the user's, or crops of the two that scikit-learn ships."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from pathlib import Path
 
 from tf_image_classification import storage
 
-COUNT = 1200
+COUNT = 1200  # JPEGs
 
 
-def folder_of(images: str | None, cache: str) -> str:
-    """`images`, or a folder of two classes with `COUNT` JPEGs of about 400 x 370 pixels, made in `cache` unless they
-    are there."""
+def image_folder(images: str | None, cache: str) -> str:
+    """The folder of images to measure on.
+
+    Args:
+        images: a folder of the user's; returned as it is.
+        cache: where a folder of `COUNT` JPEGs of two classes, of about 400 x 350 pixels, is made once if `images` is
+            not given.
+    """
     if images:
         return images
     target = os.path.join(cache, "photos")
@@ -22,15 +27,15 @@ def folder_of(images: str | None, cache: str) -> str:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
-    chance = random.Random(1)
+    generator = random.Random(1)
     sample = load_sample_images()
-    with storage.replacing_dir(target, "china") as aside:
+    with storage.replacing_dir(target, "china") as staging:
         for number in range(COUNT):
             index = number % len(sample.images)
-            place = Path(aside, Path(sample.filenames[index]).stem)
-            place.mkdir(exist_ok=True)
+            class_folder = Path(staging, Path(sample.filenames[index]).stem)
+            class_folder.mkdir(exist_ok=True)
             photo = Image.fromarray(sample.images[index])
-            width, height = chance.randint(300, 500), chance.randint(280, 420)
-            left, top = chance.randint(0, photo.width - width), chance.randint(0, photo.height - height)
-            photo.crop((left, top, left + width, top + height)).save(place / f"{number:05}.jpg", quality=90)
+            width, height = generator.randint(300, 500), generator.randint(280, 420)
+            left, top = generator.randint(0, photo.width - width), generator.randint(0, photo.height - height)
+            photo.crop((left, top, left + width, top + height)).save(class_folder / f"{number:05}.jpg", quality=90)
     return target

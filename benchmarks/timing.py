@@ -1,4 +1,4 @@
-"""Side-by-side timing on machines that are shared and noisy."""
+"""Timing of interleaved pairs, which noise on a shared machine affects alike."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ class Ratio(NamedTuple):
 
 
 def compare(ours: Callable[[], object], yardstick: Callable[[], object], pairs: int) -> Ratio:
-    """Runs both in turn, `pairs` times, after one run of each that does not count; the order alternates."""
+    """Times both in turn, `pairs` times, after a warm-up run of each; which goes first alternates."""
     ours()
     yardstick()
     seconds: list[tuple[float, float]] = []
     for number in range(pairs):
         if number % 2:
-            other = _seconds(yardstick)
-            seconds.append((_seconds(ours), other))
+            yardstick_seconds = _seconds(yardstick)
+            seconds.append((_seconds(ours), yardstick_seconds))
         else:
-            own = _seconds(ours)
-            seconds.append((own, _seconds(yardstick)))
+            our_seconds = _seconds(ours)
+            seconds.append((our_seconds, _seconds(yardstick)))
     ratios = sorted(other / own for own, other in seconds)
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
     return Ratio(

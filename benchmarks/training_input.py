@@ -1,5 +1,4 @@
-"""Training input of an Inception net (random crop, resize to 299, flip, colour) against slim's, and against bare
-decoding."""
+"""Training input of an Inception network (random crop, resize to 299, flip, colour) and its yardsticks."""
 
 from __future__ import annotations
 
@@ -10,21 +9,21 @@ import tensorflow as tf
 from tf_image_classification import dataset, preprocessing
 from tf_image_classification.data.manifest import TRAIN, Manifest
 
-SIZE, BATCH = 299, 32
+IMAGE_SIZE, BATCH_SIZE = 299, 32
 
 
 def ours(data: Manifest) -> Callable[[], None]:
     """One epoch of this project's input."""
     inception = preprocessing.PREPROCESSINGS["inception"]
-    steps = data.splits[TRAIN].examples // BATCH
+    steps = data.splits[TRAIN].examples // BATCH_SIZE
     entries = [{"name": task.name, "depth": len(task.labels), "one-hot": True} for task in data.tasks]
     batches = dataset.training_batches(
         data,
         entries,
         decode_fn=inception.decode_fn,
         preproc_fn=inception.train_fn,
-        image_size=SIZE,
-        batch_size=BATCH,
+        image_size=IMAGE_SIZE,
+        batch_size=BATCH_SIZE,
         seed=1,
         first_step=0,
         steps=steps,
@@ -34,8 +33,10 @@ def ours(data: Manifest) -> Callable[[], None]:
 
 
 def slim(data: Manifest) -> Callable[[], None]:
-    """One epoch of slim's preprocessing for Inception in tf.data: decode all, random box, resize, flip, fast colour
-    distortion."""
+    """One epoch of slim's inception_preprocessing.preprocess_for_train with `fast_mode=True`, in tf.data.
+
+    It decodes the whole image, then crops, resizes, flips and distorts colours.
+    """
 
     def prepare(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         encoded, label = _parse(record)
@@ -49,13 +50,17 @@ def slim(data: Manifest) -> Callable[[], None]:
             max_attempts=100,
             use_image_if_no_bounding_boxes=True,
         )
-        image = tf.compat.v1.image.resize_images(tf.slice(image, begin, size), [SIZE, SIZE])
+        image = tf.compat.v1.image.resize_images(tf.slice(image, begin, size), [IMAGE_SIZE, IMAGE_SIZE])
         image = tf.image.random_flip_left_right(image)
         image = tf.image.random_saturation(tf.image.random_brightness(image, 32.0 / 255.0), 0.5, 1.5)
         return (tf.clip_by_value(image, 0.0, 1.0) - 0.5) * 2.0, label
 
     return _consume(
-        _records(data).shuffle(5 * BATCH).map(prepare, tf.data.AUTOTUNE).batch(BATCH, True).prefetch(tf.data.AUTOTUNE)
+        _records(data)
+        .shuffle(5 * BATCH_SIZE)
+        .map(prepare, tf.data.AUTOTUNE)
+        .batch(BATCH_SIZE, True)
+        .prefetch(tf.data.AUTOTUNE)
     )
 
 
@@ -65,7 +70,7 @@ def bare_decoding(data: Manifest) -> Callable[[], None]:
     def prepare(record: tf.Tensor) -> tf.Tensor:
         return tf.shape(tf.io.decode_jpeg(_parse(record)[0], channels=3))
 
-    return _consume(_records(data).map(prepare, tf.data.AUTOTUNE).batch(BATCH, True).prefetch(tf.data.AUTOTUNE))
+    return _consume(_records(data).map(prepare, tf.data.AUTOTUNE).batch(BATCH_SIZE, True).prefetch(tf.data.AUTOTUNE))
 
 
 def _records(data: Manifest) -> tf.data.Dataset:

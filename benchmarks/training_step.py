@@ -1,5 +1,4 @@
-"""A training step of the loop, its hooks included, against a bare tf.function loop over the same network and
-batches."""
+"""A training step with its hooks, and its yardstick: a bare tf.function loop over the same network and batches."""
 
 from __future__ import annotations
 
@@ -12,27 +11,29 @@ from tf_image_classification import estimator_specs, hooks, nets, optimizers
 from tf_image_classification import flags as flag_table
 from tf_image_classification.training import history, steps
 
-SIZE, BATCH, CLASSES, STEPS = 32, 32, 10, 150
+IMAGE_SIZE, BATCH_SIZE, CLASSES, STEPS = 32, 32, 10, 150
 
 
-def both(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """(ours, the bare loop): each makes `STEPS` steps of the small network on batches that lie in memory."""
+def ours_and_bare(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """This project's loop and the bare one: each runs `STEPS` steps of the small network on a batch in memory."""
     names = [flag.name for flag in flag_table.of_command(flag_table.TRAIN)]
-    flags = flag_table.validate({"batch_size": BATCH, "learning_rate_decay_type": "fixed", "train_steps": STEPS}, names)
-    images = tf.random.stateless_uniform([BATCH, SIZE, SIZE, 3], [1, 2], -1, 1)
-    labels = {"label": tf.one_hot(tf.range(BATCH) % CLASSES, CLASSES)}
+    flags = flag_table.validate(
+        {"batch_size": BATCH_SIZE, "learning_rate_decay_type": "fixed", "train_steps": STEPS}, names
+    )
+    images = tf.random.stateless_uniform([BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3], [1, 2], -1, 1)
+    labels = {"label": tf.one_hot(tf.range(BATCH_SIZE) % CLASSES, CLASSES)}
     batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
     spec = estimator_specs.BuiltInEstimator()
     spec.flags = flags
     spec.class_dict = [{"name": "label", "depth": CLASSES, "one-hot": True}]
 
-    def fresh() -> tuple[keras.Model, keras.optimizers.Optimizer]:
-        model = nets.build("small", image_size=SIZE, outputs={"label": CLASSES}, weight_decay=flags.weight_decay)
+    def new_model_and_optimizer() -> tuple[keras.Model, keras.optimizers.Optimizer]:
+        model = nets.build("small", image_size=IMAGE_SIZE, outputs={"label": CLASSES}, weight_decay=flags.weight_decay)
         optimizer = optimizers.make_optimizer(flags, flags.learning_rate)
         optimizer.build(model.trainable_variables)
         return model, optimizer
 
-    model, optimizer = fresh()
+    model, optimizer = new_model_and_optimizer()
     global_step = tf.Variable(0, dtype=tf.int64)
     step = steps.train_step(
         spec, model, optimizer, model.trainable_variables, global_step, tf.distribute.get_strategy()
@@ -42,7 +43,7 @@ def both(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
         writer = tf.summary.create_file_writer(folder)
         around = [
             hooks.NanStop(),
-            hooks.Progress(writer, history.History(folder, 0), STEPS, BATCH, lambda at: flags.learning_rate),
+            hooks.Progress(writer, history.History(folder, 0), STEPS, BATCH_SIZE, lambda at: flags.learning_rate),
         ]
         iterator = iter(batches)
         for hook in around:
@@ -54,7 +55,7 @@ def both(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
         for hook in around:
             hook.close()
 
-    bare_model, bare_optimizer = fresh()
+    bare_model, bare_optimizer = new_model_and_optimizer()
     variables = bare_model.trainable_variables
 
     @tf.function(autograph=False)
