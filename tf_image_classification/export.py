@@ -1,4 +1,7 @@
-"""The model folder: the SavedModel that is served and evaluated, the Keras model, and what is known about them."""
+"""Exports a model folder: the SavedModel that is served and evaluated, the Keras model, labels and model.json.
+
+`model_folder` documents the folder, and reads it without TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -25,20 +28,24 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "keras", "numpy")
+_RECORDED_PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
 class Serving(tf.Module):
-    """Encoded images in, scores and class names out.
+    """The module that becomes the SavedModel: encoded images in, scores and class names out.
 
-    The signature `image_bytes` string [B] -> `scores` float32 [B, K], `classes` string [B, K] in label order (with
-    several tasks `<task>_scores`, `<task>_classes`) is what TensorFlow Serving and Vertex prediction call; an input
-    whose name ends in `_bytes` is decoded from base64 by both.
+    TensorFlow Serving and Vertex AI call its signature `serving_default`: `image_bytes` string [B] -> `scores` float32
+    [B, K] and `classes` string [B, K] in label order; with several tasks `<task>_scores` and `<task>_classes`. Both
+    services decode base64 in a JSON request for an input whose name ends in `_bytes`.
+
+    Attributes:
+        model_variables: the model's variables; tf.saved_model.save writes what a module's attributes refer to.
     """
 
     def __init__(
         self, model: keras.Model, preproc_fn: preprocessing.PreprocFn, image_size: int, tasks: Sequence[Task]
     ) -> None:
+        """See `export` for the arguments; `preproc_fn` is that of evaluation."""
         super().__init__()
         # Holding the variables, not the Keras model, writes each of them once and keeps Keras out of the SavedModel.
         self.model_variables = [variable.value for variable in model.variables]
@@ -47,7 +54,16 @@ class Serving(tf.Module):
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The serving signature."""
+        """The serving signature.
+
+        Args:
+            image_bytes: string [B], JPEG or PNG.
+
+        Returns:
+            `scores` float32 [B, K]: the softmax of a classification, the logits of a regression; `classes` string
+            [B, K]: the class names, the same for each image; of a classification only. With several tasks the task's
+            name and '_' stand before each.
+        """
         size = self._image_size
 
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
@@ -59,17 +75,17 @@ class Serving(tf.Module):
         )
         outputs = self._predict(images)
         by_task = outputs if isinstance(outputs, dict) else {self._tasks[0].name: outputs}
-        answer = {}
+        response = {}
         for task in self._tasks:
             logits = tf.cast(by_task[task.name], tf.float32)
             prefix = "" if len(self._tasks) == 1 else f"{task.name}_"
             if task.labels:
-                answer[f"{prefix}scores"] = tf.nn.softmax(logits)
-                names = tf.constant(list(task.labels))
-                answer[f"{prefix}classes"] = tf.tile(names[tf.newaxis], [tf.shape(image_bytes)[0], 1])
+                response[f"{prefix}scores"] = tf.nn.softmax(logits)
+                labels = tf.constant(list(task.labels))
+                response[f"{prefix}classes"] = tf.tile(labels[tf.newaxis], [tf.shape(image_bytes)[0], 1])
             else:
-                answer[f"{prefix}scores"] = logits
-        return answer
+                response[f"{prefix}scores"] = logits
+        return response
 
 
 def export(
@@ -80,61 +96,69 @@ def export(
     facts: dict[str, Any],
     image_size: int,
 ) -> None:
-    """Writes the model folder: saved_model/, model.keras, labels.txt (one file per task) and model.json.
+    """Writes a model folder; one that is there is replaced when all of the new one is written.
 
     Args:
-        model: computes in float32.
-        folder: replaced as a whole.
-        facts: what model.json says besides the tasks and versions.
+        model: images float32 [B, image_size, image_size, 3] -> logits; computes in float32.
+        spec: gives the preprocessing of evaluation, which becomes part of the SavedModel.
+        tasks: the model's tasks, with the class names in the order of its logits.
+        folder: local, mounted or gs:// path.
+        facts: further entries of model.json.
+        image_size: height and width of the model's input in pixels.
+
+    Raises:
+        TrainingError: the SavedModel cannot be written, for example because the disk is full.
     """
     labels_files = {
         task.name: manifest.LABELS_FILE if len(tasks) == 1 else task.labels_file for task in tasks if task.labels
     }
-    with storage.replacing_dir(folder, FACTS) as aside:
+    with storage.replacing_dir(folder, FACTS) as staging:
         serving = Serving(model, spec.get_preproc_fn(False), image_size, tasks)
         try:
             tf.saved_model.save(
-                serving, os.path.join(aside, SAVED_MODEL), signatures={"serving_default": serving.serve}
+                serving, os.path.join(staging, SAVED_MODEL), signatures={"serving_default": serving.serve}
             )
         except tf.errors.OpError as error:
             raise TrainingError(
                 f"The model cannot be written to {folder}",
                 received=str(error).splitlines()[0],
-                hint="Make room and run again: the training is done and its checkpoint is kept.",
+                hint="Free disk space and run again: training is finished and its checkpoint is kept.",
             ) from error
-        model.save(os.path.join(aside, KERAS_MODEL))
+        model.save(os.path.join(staging, KERAS_MODEL))
         for task in tasks:
             if task.labels:
-                manifest.write_labels(os.path.join(aside, labels_files[task.name]), task.labels)
+                manifest.write_labels(os.path.join(staging, labels_files[task.name]), task.labels)
         content = {
             "format": 1,
-            "tasks": [
-                {
-                    "name": task.name,
-                    "labels_file": labels_files.get(task.name),
-                    "num_classes": len(task.labels),
-                    "one_hot": bool(task.labels),
-                }
-                for task in tasks
-            ],
+            "tasks": [_describe(task, labels_files.get(task.name)) for task in tasks],
             "image_size": image_size,
             "digest": digest(model, tasks, image_size),
             **facts,
-            "versions": versions.installed(*_PACKAGES),
+            "versions": versions.installed(*_RECORDED_PACKAGES),
         }
-        storage.write_text(os.path.join(aside, FACTS), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        storage.write_text(os.path.join(staging, FACTS), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
     _log.info("Exported the model to %s", folder)
 
 
 def digest(model: keras.Model, tasks: Sequence[Task], image_size: int) -> str:
-    """Identifies what a model computes, whenever and wherever it was trained.
+    """Identifies what a model computes: equal for equal weights, classes and image size, and only for these.
 
     Returns:
         Hexadecimal SHA-256 of the image size, the tasks' class names, and each weight's name, dtype, shape and bytes.
     """
-    made = hashlib.sha256(json.dumps([image_size, [[task.name, task.labels] for task in tasks]]).encode())
+    sha256 = hashlib.sha256(json.dumps([image_size, [[task.name, task.labels] for task in tasks]]).encode())
     for name, variable in scoped_names(model).items():
         value = variable.numpy()
-        made.update(json.dumps([name, value.dtype.name, value.shape]).encode())
-        made.update(value.tobytes())
-    return made.hexdigest()
+        sha256.update(json.dumps([name, value.dtype.name, value.shape]).encode())
+        sha256.update(value.tobytes())
+    return sha256.hexdigest()
+
+
+def _describe(task: Task, labels_file: str | None) -> dict[str, Any]:
+    """A task's entry in model.json."""
+    return {
+        "name": task.name,
+        "labels_file": labels_file,
+        "num_classes": len(task.labels),
+        "one_hot": bool(task.labels),
+    }

@@ -1,7 +1,10 @@
-"""The model folder: names of what is in it, and what model.json says. It imports no TensorFlow.
+"""The model folder that training exports: its files, and the content of model.json. Imports no TensorFlow.
 
-saved_model/  what is served and evaluated       labels.txt  class names by id (labels.<task>.txt of several tasks)
-model.keras   to train on                        model.json  flags, data, warm start, versions, metrics
+saved_model/   TensorFlow SavedModel that is evaluated and served: encoded images -> scores (see `export.Serving`)
+model.keras    the Keras model, to continue from: images -> logits
+labels.txt     one class name per line, by class id; of several tasks labels.<task>.txt
+model.json     JSON object: `format` (1), `tasks`, `image_size`, `digest` of the weights, and as training adds them
+               flags, data fingerprint, warm start, metrics and versions of packages
 """
 
 from __future__ import annotations
@@ -17,23 +20,28 @@ EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training expor
 
 
 def read_facts(folder: str) -> dict[str, Any]:
-    """The content of model.json.
+    """The content of a model folder's model.json.
+
+    Args:
+        folder: local, mounted or gs:// path.
 
     Raises:
-        DataError: it is not there, or cannot be read.
+        DataError: model.json is not found, or is not a JSON object.
     """
     path = storage.join(folder, FACTS)
     try:
         facts = json.loads(storage.read_text(path))
     except FileNotFoundError:
-        raise DataError(f"This is no model folder: it has no {FACTS}", received=folder, expected=EXPECTED) from None
+        raise DataError(f"Not a model folder: {FACTS} not found", received=folder, expected=EXPECTED) from None
     except ValueError as error:
         raise DataError(
             f"{path} cannot be read",
             received=repr(error),
-            expected="what training wrote",
+            expected="JSON as training writes it",
             hint="Export the model again.",
         ) from error
     if not isinstance(facts, dict):
-        raise DataError(f"{path} cannot be read", received=type(facts).__name__, expected="what training wrote")
+        raise DataError(
+            f"{path} cannot be read", received=type(facts).__name__, expected="a JSON object as training writes it"
+        )
     return facts

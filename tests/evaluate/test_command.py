@@ -94,7 +94,7 @@ def test_wrong_calls_end_with_2_before_tensorflow_is_loaded(model_dir, images, t
 def test_a_folder_that_is_no_model_ends_with_1_and_one_paragraph(images, tmp_path):
     done = evaluate("--model", images, "--eval_metadata", images, "--output_dir", tmp_path / "out")
     assert done.returncode == 1
-    assert "no model folder" in done.stderr
+    assert "Not a model folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 
