@@ -93,7 +93,7 @@ def test_the_keras_model_loads_and_agrees(exported, model):
     np.testing.assert_array_equal(loaded(images, training=False), model(images, training=False))
 
 
-def test_model_json_tells_tasks_versions_and_what_it_was_given(exported):
+def test_model_json_has_tasks_versions_and_the_facts_given(exported):
     facts = json.loads((exported / "model.json").read_text())
     assert facts["tasks"] == [{"name": "label", "labels_file": "labels.txt", "num_classes": 3, "one_hot": True}]
     assert facts["image_size"] == 24

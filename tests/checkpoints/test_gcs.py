@@ -72,7 +72,7 @@ def test_a_checkpoint_on_gs_is_found_and_loaded(path: str, found: str, bucket: s
     assert (report.path, len(report.loaded), report.missing) == (f"{bucket}/{found}", 22, [])
 
 
-def test_a_checkpoint_that_is_not_on_gs_is_an_error_that_names_what_is(bucket: str) -> None:
+def test_a_checkpoint_that_is_not_found_on_gs_is_an_error_that_names_its_neighbours(bucket: str) -> None:
     with pytest.raises(
         CheckpointError, match=r"gs://bucket/all/saved/ckpt-9\. .*The same folder has gs://bucket/all/saved/ckpt-1"
     ):
@@ -80,7 +80,9 @@ def test_a_checkpoint_that_is_not_on_gs_is_an_error_that_names_what_is(bucket: s
 
 
 @pytest.mark.parametrize("path", ["saved", "saved/ckpt-1", "exported", "exported/model.keras", "slim/v1.ckpt"])
-def test_what_lies_beside_a_checkpoint_on_gs_is_not_listed(path: str, bucket: str, service: standin.Buckets) -> None:
+def test_the_neighbours_of_a_checkpoint_on_gs_are_neither_listed_nor_fetched(
+    path: str, bucket: str, service: standin.Buckets
+) -> None:
     checkpoints.warm_start(small(), f"{bucket}/{path}", None)
     assert not [request for request in service.requests if "pageToken" in request]
     assert len(service.requests) <= 16

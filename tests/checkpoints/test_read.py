@@ -1,4 +1,4 @@
-"""Any kind of checkpoint is read by name, and whatever is wrong with one is said."""
+"""Any kind of checkpoint is read by name, and each way in which one can be broken is an error."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_the_newest_checkpoint_of_a_folder_is_taken_also_after_it_was_moved(tmp_
         assert weights["Net/weights"] == 2.0
 
 
-def test_a_path_that_does_not_exist_is_an_error_that_names_what_lies_beside_it(saved: dict[str, str]) -> None:
+def test_a_path_that_does_not_exist_is_an_error_that_names_the_checkpoints_of_its_folder(saved: dict[str, str]) -> None:
     with (
         pytest.raises(
             CheckpointError, match=r"Checkpoint not found.*inception.ckpt.*The same folder has .*v2/small\.ckpt"

@@ -1,4 +1,4 @@
-"""What --trainable_scopes refuses, and what it never selects."""
+"""Values that --trainable_scopes refuses, and variables that it never selects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def model() -> keras.Model:
     return keras.Model(inputs, x)
 
 
-def test_a_scope_that_is_no_regular_expression_is_refused(model: keras.Model) -> None:
+def test_a_scope_that_is_not_a_valid_regular_expression_is_refused(model: keras.Model) -> None:
     with pytest.raises(FlagError, match=r"not a valid regular expression.*Received: Net/\(block1"):
         checkpoints.trainable_variables(model, "Net/(block1")
 

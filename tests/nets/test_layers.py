@@ -43,3 +43,8 @@ def test_it_survives_serialisation_without_custom_objects() -> None:
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     assert type(again) is BatchNorm
     assert again.get_config() == layer.get_config()
+
+
+def test_its_registered_name_is_the_one_in_model_files_that_exist() -> None:
+    assert keras.saving.get_registered_name(BatchNorm) == "tf_image_classification>BatchNorm"
+    assert BatchNorm.__module__ == "tf_image_classification.nets.layers"
