@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_image_classification import dataset, estimator_specs, export, nets
 from tf_image_classification import flags as flag_table
 from tf_image_classification.data.manifest import EVAL, Manifest
-from tf_image_classification.evaluate import model, scoring
+from tf_image_classification.evaluate import evaluation_loop, served_model
 
 SIZE, BATCH, NET = 96, 32, "mobilenet_v1"
 
@@ -23,10 +23,10 @@ def both(data: Manifest, folder: str) -> tuple[Callable[[], None], Callable[[], 
     target = os.path.join(folder, "model")
     network = nets.build(NET, image_size=SIZE, outputs={data.tasks[0].name: len(data.tasks[0].labels)})
     export.export(network, spec, data.tasks, target, {}, SIZE)
-    served = model.load(target).__enter__()
+    served = served_model.load(target).__enter__()
 
     def ours() -> None:
-        scoring.score(served, data, os.path.join(folder, "predictions.csv"), batch_size=BATCH, spec=None)
+        evaluation_loop.run(served, data, os.path.join(folder, "predictions.csv"), batch_size=BATCH, spec=None)
 
     def bare() -> None:
         for batch in dataset.evaluation_examples(data, EVAL, BATCH):
