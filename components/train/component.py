@@ -60,7 +60,7 @@ def train(
         data: TFRecord shards and manifest, from build_tfrecords.
         model: model folder: saved_model/, model.keras, labels.txt and model.json.
         logs: TensorBoard event files.
-        curves: page with the curves of loss and metrics over the global steps.
+        curves: page with plots of loss, metrics and learning rate over the global step.
         pipeline_root: checkpoints are saved in checkpoints/ under it, unless model_dir is set.
         checkpoint_version: version of the content of checkpoint_path, from resolve; part of the cache key.
     """
