@@ -10,7 +10,7 @@ import tensorflow as tf
 from tf_image_classification import dataset, estimator_specs, export, nets
 from tf_image_classification import flags as flag_table
 from tf_image_classification.data.manifest import EVAL, Manifest
-from tf_image_classification.evaluate import model, scoring
+from tf_image_classification.evaluate import evaluation_loop, served_model
 
 IMAGE_SIZE, BATCH_SIZE, MODEL_NAME = 96, 32, "mobilenet_v1"
 
@@ -23,10 +23,10 @@ def ours_and_bare(data: Manifest, folder: str) -> tuple[Callable[[], None], Call
     model_folder = os.path.join(folder, "model")
     network = nets.build(MODEL_NAME, image_size=IMAGE_SIZE, outputs={data.tasks[0].name: len(data.tasks[0].labels)})
     export.export(network, spec, data.tasks, model_folder, {}, IMAGE_SIZE)
-    served = model.load(model_folder).__enter__()
+    served = served_model.load(model_folder).__enter__()
 
     def ours() -> None:
-        scoring.score(served, data, os.path.join(folder, "predictions.csv"), batch_size=BATCH_SIZE, spec=None)
+        evaluation_loop.run(served, data, os.path.join(folder, "predictions.csv"), batch_size=BATCH_SIZE, spec=None)
 
     def bare() -> None:
         for batch in dataset.evaluation_examples(data, EVAL, BATCH_SIZE):

@@ -1,1 +1,1 @@
-"""The container images that the pipeline's steps run in: what each holds, its tag, and how it is built."""
+"""The container images of the pipeline's steps: what each contains, its tag, and how it is built."""

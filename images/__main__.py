@@ -1,4 +1,4 @@
-"""python -m images: build the images that the pipeline runs in, or say what they are called."""
+"""`python -m images`: builds the container images of the pipeline, or prints their names."""
 
 from __future__ import annotations
 
@@ -17,39 +17,44 @@ from tf_image_classification.errors import FlagError, UserError
 def _main(argv: Sequence[str] | None) -> int:
     parser = command_line.Parser(
         "python -m images",
-        "Builds the pipeline's container images with Docker. Each is REGISTRY/IMAGE:TAG.",
-        "train-gpu and evaluate-gpu are several GB large: what `compile --accelerator` selects is "
-        "built only when it is named.",
+        "Builds the pipeline's container images with Docker. Each is named REGISTRY/IMAGE:TAG.",
+        "The GPU images, which `python -m pipelines compile --accelerator` selects, are several GB large\n"
+        "and built only when they are named.",
     )
-    parser.add_argument("command", choices=("build", "tags"), help="build them, or only print what they are called")
+    parser.add_argument("command", choices=("build", "tags"), help="build the images, or only print their names")
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help=f"of {', '.join(catalog.IMAGES)} (default: those without a GPU)"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help=f"one of {', '.join(catalog.IMAGES)} (default: all but the GPU images)",
     )
-    parser.add_argument("--registry", default=catalog.REGISTRY, help="(default: %(default)s)")
+    parser.add_argument("--registry", default=catalog.REGISTRY, help="prefix of the names (default: %(default)s)")
     parser.add_argument(
-        "--tag", default="", help="one tag for all (default: for each image a hash of what it is made from)"
+        "--tag", default="", help="tag of all images (default: for each a hash of everything that it is built from)"
     )
     parser.add_argument(
-        "--base", default=catalog.BASE, help="image to build on (default: %(default)s; another one needs a --tag)"
+        "--base", default=catalog.BASE_IMAGE, help="base image (default: %(default)s; another one needs a --tag)"
     )
     parser.add_argument(
         "--revision",
         default="",
-        help="commit to write on the images (default: the last that changed what they are made from)",
+        help="commit for the revision label (default: the last one that changed an input of the image)",
     )
     parser.add_argument(
-        "--source", default="", metavar="URL", help="address of the code to write on the images (default: git's origin)"
+        "--source", default="", metavar="URL", help="address of the code for the source label (default: git's origin)"
     )
-    parser.add_argument("--push", action="store_true", help="push what was built")
+    parser.add_argument("--push", action="store_true", help="push the images after building")
     given = parser.parse_args(argv)
     catalog.check_tag("tag", given.tag)
-    if given.base != catalog.BASE and not given.tag:
+    if given.base != catalog.BASE_IMAGE and not given.tag:
         raise FlagError(
-            "--base needs a --tag", received=given.base, hint=f"The default tags stand for images on {catalog.BASE}."
+            "--base needs a --tag",
+            received=given.base,
+            hint=f"The default tags identify images on {catalog.BASE_IMAGE}.",
         )
     for name in given.images:
         if name not in catalog.IMAGES:
-            raise FlagError("There is no such image", received=name, expected=", ".join(catalog.IMAGES))
+            raise FlagError("Unknown image", received=name, expected=", ".join(catalog.IMAGES))
     names = given.images or [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]
     references = {name: catalog.IMAGES[name].reference(given.registry, given.tag) for name in names}
     if given.command == "build":
@@ -63,18 +68,16 @@ def _main(argv: Sequence[str] | None) -> int:
 
 
 def _build(image: Image, reference: str, base: str, labels: dict[str, str]) -> None:
-    written = [
-        word for name, value in labels.items() for word in ("--label", f"org.opencontainers.image.{name}={value}")
-    ]
-    _docker("build", "--tag", reference, "--build-arg", f"BASE={base}", *written, "-", context=image.context())
+    options = [f"--label=org.opencontainers.image.{name}={value}" for name, value in labels.items()]
+    _docker("build", "--tag", reference, "--build-arg", f"BASE={base}", *options, "-", context=image.context())
 
 
 def _labels(image: Image, revision: str, source: str) -> dict[str, str]:
-    """Docker writes them as the last layer, so that they keep nothing from the cache."""
-    source = source or re.sub(
-        r"//[^/@]*@", "//", _git("remote", "get-url", "origin")
-    )  # an address may carry a password
-    if os.path.isabs(source):  # a clone of a folder: that is nobody else's address
+    """OCI image labels, without the prefix org.opencontainers.image; they invalidate no cached layer."""
+    if not source:
+        origin = _git("remote", "get-url", "origin")
+        source = re.sub(r"//[^/@]*@", "//", origin)  # without user and password
+    if os.path.isabs(source):  # the clone of a local folder has no address for others
         source = ""
     labels = {
         "title": image.name,
@@ -87,30 +90,30 @@ def _labels(image: Image, revision: str, source: str) -> dict[str, str]:
 
 
 def _revision(image: Image) -> str:
-    """The last commit that changed the image; a commit that did not must not make another image of the same tag."""
+    """The last commit that changed an input of the image: a later one would make another image with the same tag."""
     paths = [str(path) for path in image.inputs().values()]
     commit = _git("log", "-1", "--format=%H", "--", *paths)
     return f"{commit}-dirty" if commit and _git("status", "--porcelain", "--", *paths) else commit
 
 
-def _git(*words: str) -> str:
-    """What git answers; '' outside of a clone, or without git."""
+def _git(*arguments: str) -> str:
+    """The output of a git command; '' outside of a clone, or without git."""
     if not shutil.which("git"):
         return ""
     return subprocess.run(
-        ["git", "-C", str(catalog.ROOT), *words], capture_output=True, text=True, check=False
+        ["git", "-C", str(catalog.ROOT), *arguments], capture_output=True, text=True, check=False
     ).stdout.strip()
 
 
-def _docker(*words: str, context: bytes | None = None) -> None:
+def _docker(*arguments: str, context: bytes | None = None) -> None:
     if not shutil.which("docker"):
         raise FlagError("Docker is not installed", hint="images/cloudbuild.yaml builds the images without it.")
-    done = subprocess.run(["docker", *words], input=context, check=False)
-    if done.returncode:
+    completed = subprocess.run(["docker", *arguments], input=context, check=False)
+    if completed.returncode:
         raise UserError(
-            f"`docker {words[0]}` failed",
-            received=f"exit code {done.returncode}",
-            hint="Docker's own message stands above.",
+            f"`docker {arguments[0]}` failed",
+            received=f"exit code {completed.returncode}",
+            hint="Docker's own message is above.",
         )
 
 

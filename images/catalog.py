@@ -1,7 +1,7 @@
-"""What each image holds. Its build context and its default tag are made from that, so one line decides both.
+"""The images: which packages of the framework each contains, and the build context and tag that follow from that.
 
-The context holds nothing but the image's own inputs, and the tag is a hash of the context: an image changes exactly
-when its tag does.
+The context contains only the inputs of its image, and the default tag is a hash of the context: an image changes if and
+only if its tag does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tf_image_classification.errors import FlagError
 
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY = "tf-image-classification"
-BASE = "python:3.11-slim"
-GPU = "-gpu"  # ends the name of an image's GPU variant
+BASE_IMAGE = "python:3.11-slim"
+GPU = "-gpu"  # suffix of the names of GPU variants
 
 _FRAMEWORK = "tf_image_classification"
 _SUFFIXES = (".py", ".html", ".css")
@@ -28,13 +28,13 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """An image.
+    """A container image.
 
     Attributes:
-        name: the last part of its repository.
+        name: last part of its repository's name.
         environment: requirements/<environment>.txt is installed in it.
-        include: patterns of the framework's files that are in it; `*` matches folders too.
-        exclude: patterns of those among them that are not.
+        include: patterns of the framework's files that it contains, as package/* or module.py; `*` matches slashes too.
+        exclude: patterns of files among these that it does not contain.
     """
 
     name: str
@@ -43,18 +43,17 @@ class Image:
     exclude: tuple[str, ...] = ()
 
     def sources(self) -> list[Path]:
-        """The framework's files that are in it, sorted."""
-        folder = ROOT / _FRAMEWORK
-        return sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix in _SUFFIXES
-            and _matches(path.relative_to(folder).as_posix(), self.include)
-            and not _matches(path.relative_to(folder).as_posix(), self.exclude)
-        )
+        """Paths of the framework's files that it contains, sorted."""
+        root = ROOT / _FRAMEWORK
+        sources = []
+        for path in root.rglob("*"):
+            name = path.relative_to(root).as_posix()
+            if path.suffix in _SUFFIXES and _matches(name, self.include) and not _matches(name, self.exclude):
+                sources.append(path)
+        return sorted(sources)
 
     def inputs(self) -> dict[str, Path]:
-        """Everything it is made from: name in the build context -> file."""
+        """Everything that it is built from: name in the build context -> path."""
         inputs = {
             "Dockerfile": ROOT / "images" / "Dockerfile",
             "requirements.txt": ROOT / "requirements" / f"{self.environment}.txt",
@@ -62,7 +61,7 @@ class Image:
         return inputs | {path.relative_to(ROOT).as_posix(): path for path in self.sources()}
 
     def context(self) -> bytes:
-        """The build context, as a tar archive whose bytes depend on names and contents only."""
+        """The build context: a tar archive whose bytes depend only on names and contents, not on times or owners."""
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for name, path in self.inputs().items():
@@ -73,21 +72,22 @@ class Image:
         return archive.getvalue()
 
     def tag(self) -> str:
-        """A hash of everything it is made from."""
+        """The default tag: 12 hexadecimal digits of the SHA-256 hash of the build context."""
         return hashlib.sha256(self.context()).hexdigest()[:12]
 
     def reference(self, registry: str, tag: str = "") -> str:
-        """`<registry>/<name>:<tag>`, by default with its own tag."""
+        """`<registry>/<name>:<tag>`, with the default tag if `tag` is empty."""
         return f"{registry}/{self.name}:{tag or self.tag()}"
 
 
-def _matches(path: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatch(path, pattern) for pattern in patterns)
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns)
 
 
-# An estimator of the user's own is evaluated too, and its module may use anything that training does.
-_NOT_IN_TRAINING = ("promotion/*", "vertex/*")
-_NOT_IN_TRAIN = (*_NOT_IN_TRAINING, "evaluate/*")
+# The evaluate image contains all that the train image does: it imports the user's EstimatorSpec, whose module may
+# import anything that training uses.
+_NOT_IN_EVALUATE = ("promotion/*", "vertex/*")
+_NOT_IN_TRAIN = (*_NOT_IN_EVALUATE, "evaluate/*")
 # What every step stands on, and what reads metadata.
 _BASE = ("__init__.py", "command_line.py", "errors.py", "flag.py", "flags.py", "versions.py", "storage/*", "data/*")
 
@@ -96,20 +96,20 @@ IMAGES = {
     for image in (
         Image("build_tfrecords", "build", include=(*_BASE, "build_tfrecords/*", "pages.py", "progress.py")),
         Image("train", "train", exclude=_NOT_IN_TRAIN),
-        Image("evaluate", "train", exclude=_NOT_IN_TRAINING),
-        # The steps that are never cached, with Vertex's SDK. A tag is part of a cached step's key: what they hold must
-        # not change it.
+        Image("evaluate", "train", exclude=_NOT_IN_EVALUATE),
+        # The steps that are never cached, with Vertex AI's SDK. They have an image of their own because a tag is part
+        # of the cache key: a change of theirs must not change the tags of the cached steps.
         Image(
             "vertex",
             "vertex",
             include=(*_BASE, "evaluation_folder.py", "model_folder.py", "promotion/*", "vertex/*"),
         ),
         Image("train-gpu", "train-gpu", exclude=_NOT_IN_TRAIN),
-        Image("evaluate-gpu", "train-gpu", exclude=_NOT_IN_TRAINING),
+        Image("evaluate-gpu", "train-gpu", exclude=_NOT_IN_EVALUATE),
     )
 }
 
-# The image of each step of the pipeline; a step with an accelerator takes its GPU variant.
+# The image of each pipeline step; a step with an accelerator runs in the GPU variant.
 OF_STEP = {
     "resolve": "vertex",
     "build_tfrecords": "build_tfrecords",
@@ -122,15 +122,19 @@ OF_STEP = {
 
 
 def check_tag(option: str, tag: str) -> None:
-    """Refuses what is no tag, and the one that everybody moves: a tag is part of the cache's keys.
+    """Checks a tag given by the user: tags are part of the cache keys, so `latest`, which moves, is refused.
+
+    Args:
+        option: name of the command-line option, without its dashes.
+        tag: '' for the default tags.
 
     Raises:
-        FlagError: it is neither '' nor a tag that can stay where it is.
+        FlagError: the tag is invalid, or `latest`.
     """
     if tag == "latest" or (tag and not _TAG.fullmatch(tag)):
         raise FlagError(
             f"Invalid value for --{option}",
             received=tag,
-            expected="a tag that is never moved to another image",
-            hint="Leave it out: by default each image's tag is a hash of what the image is made from.",
+            expected="a tag that always names the same image",
+            hint="Omit it: by default each image's tag is a hash of everything that the image is built from.",
         )

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_image_classification import build_tfrecords, dataset, evaluate, train_estimator
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.evaluate.model import read_tasks
+from tf_image_classification.evaluate.served_model import read_tasks
 
 
 class OneTask(EstimatorSpec):
@@ -55,7 +55,7 @@ def test_a_spec_that_names_the_only_task_otherwise_trains_exports_and_is_evaluat
     outcome = train_estimator.train_and_evaluate(ClassId(), built_data, flags)
     assert outcome.metrics["right"] == 1.0
     assert sorted(os.listdir(outcome.export_dir)) == ["labels.txt", "model.json", "model.keras", "saved_model"]
-    _, tasks = read_tasks(outcome.export_dir)
+    tasks = read_tasks(outcome.export_dir)
     assert [(task.name, task.labels) for task in tasks] == [("class_id", ("bright", "dark"))]
     for data in (
         built_data,
@@ -95,7 +95,7 @@ def test_a_number_is_learnt_served_and_measured(bright_records, training_flags, 
     served = tf.saved_model.load(os.path.join(outcome.export_dir, "saved_model")).signatures["serving_default"]
     white = tf.io.encode_png(tf.fill([8, 8, 3], tf.constant(255, tf.uint8)))
     np.testing.assert_allclose(served(image_bytes=tf.stack([white]))["scores"], [[3.0]], atol=0.2)
-    _, tasks = read_tasks(outcome.export_dir)
+    tasks = read_tasks(outcome.export_dir)
     prepared = dataset.prepare_evaluation(bright_records["eval"], tasks, cache_dir=str(tmp_path / "cache"), workers=1)
     for given in (data, prepared):
         found = evaluate.evaluate(

@@ -1,5 +1,4 @@
-"""Views of metrics.json's content for user interfaces that show little: flat numbers, and a confusion matrix of tens of
-classes."""
+"""The files of an evaluation folder, and views of metrics.json for user interfaces: scalars and small matrices."""
 
 from __future__ import annotations
 
@@ -9,62 +8,73 @@ from typing import Any
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.csv"
 CHAMPION = "champion"  # sub-folder with the same files for the model in service
 
-MOST_CLASSES = 40
+MAX_MATRIX_CLASSES = 40
 OTHERS = "(other classes)"
 
 Metrics = dict[str, Any]
 
 
 def by_task(metrics: Metrics) -> dict[str, Metrics]:
-    """Task name -> its metrics; a single task goes by the name ''."""
+    """Task name -> its metrics; a single task has the name ''."""
     return metrics.get("tasks", {"": metrics})
 
 
-def kfp_metrics(metrics: Metrics) -> dict[str, float]:
+def scalar_metrics(metrics: Metrics) -> dict[str, float]:
     """The metrics that are one finite number each, by name; of several tasks as `<task>_<name>`."""
-    flat: dict[str, float] = {}
+    scalars: dict[str, float] = {}
     groups = {**by_task(metrics), **({"": metrics} if "tasks" in metrics else {})}
     for task, values in groups.items():
-        scalars = {**values, **values.get("user_metrics", {})}
+        candidates = {**values, **values.get("user_metrics", {})}
         if "calibration" in values:
-            scalars["expected_calibration_error"] = values["calibration"]["expected_calibration_error"]
-        for name, value in scalars.items():
+            candidates["expected_calibration_error"] = values["calibration"]["expected_calibration_error"]
+        for name, value in candidates.items():
             if isinstance(value, (int, float)) and math.isfinite(value):
-                flat[f"{task}_{name}" if task else name] = float(value)
-    return flat
+                scalars[f"{task}_{name}" if task else name] = float(value)
+    return scalars
 
 
-def confusion(metrics: Metrics, most_classes: int = MOST_CLASSES) -> tuple[list[str], list[list[int]]]:
-    """Class names and the confusion matrix, rows = true classes; both empty where there is none: of several tasks, or
-    of a regression.
+def confusion_matrix(metrics: Metrics, max_classes: int = MAX_MATRIX_CLASSES) -> tuple[list[str], list[list[int]]]:
+    """Class names and the confusion matrix, rows = true classes, reduced to `max_classes` rows and columns.
 
-    Of more than `most_classes` classes those with the most mistakes are kept, in their order; the others are added up
-    under OTHERS, the last row and column.
+    Of more classes, those with the most mistakes are kept, in their order; the others are summed up as OTHERS, the last
+    row and column.
+
+    Returns:
+        Names [K] and counts [K, K]; both empty for several tasks and for a regression.
     """
     labels, matrix = metrics.get("labels", []), metrics.get("confusion_matrix", [])
-    if len(labels) <= most_classes:
+    if len(labels) <= max_classes:
         return labels, matrix
-    columns = [sum(column) for column in zip(*matrix, strict=True)]
-    mistakes = [sum(row) + columns[index] - 2 * row[index] for index, row in enumerate(matrix)]
-    kept = sorted(sorted(range(len(labels)), key=lambda index: -mistakes[index])[: most_classes - 1])
-    place = {index: position for position, index in enumerate(kept)}
-    small = [[0] * most_classes for _ in range(most_classes)]
-    for index, row in enumerate(matrix):
+    predicted = [sum(column) for column in zip(*matrix, strict=True)]
+    mistakes = [sum(row) + predicted[index] - 2 * row[index] for index, row in enumerate(matrix)]
+    most_mistakes_first = sorted(range(len(labels)), key=lambda index: -mistakes[index])
+    kept = sorted(most_mistakes_first[: max_classes - 1])
+    new_index = {index: position for position, index in enumerate(kept)}
+    reduced = [[0] * max_classes for _ in range(max_classes)]
+    for true, row in enumerate(matrix):
         for other, count in enumerate(row):
-            small[place.get(index, -1)][place.get(other, -1)] += count
-    return [*(labels[index] for index in kept), OTHERS], small
+            reduced[new_index.get(true, -1)][new_index.get(other, -1)] += count
+    return [*(labels[index] for index in kept), OTHERS], reduced
 
 
-def most_confused(metrics: Metrics, most: int) -> list[tuple[str, str, int, float]]:
-    """Pairs of classes that were taken for each other: (true, predicted, examples, share of the true class), the most
-    frequent first."""
+def most_confused(metrics: Metrics, limit: int) -> list[tuple[str, str, int, float]]:
+    """The most frequent confusions of two classes, the most frequent first.
+
+    Args:
+        metrics: of a classification.
+        limit: number of confusions.
+
+    Returns:
+        (true class, predicted class, number of examples, their share of the true class).
+    """
     labels = metrics["labels"]
-    pairs = [
-        (count, row, column)
-        for row, counts in enumerate(metrics["confusion_matrix"])
-        for column, count in enumerate(counts)
-        if count and row != column
-    ]
-    pairs.sort(key=lambda pair: (-pair[0], pair[1], pair[2]))
+    confusions = []
+    for true, row in enumerate(metrics["confusion_matrix"]):
+        for predicted, count in enumerate(row):
+            if count and true != predicted:
+                confusions.append((-count, true, predicted))
     supports = [row["support"] for row in metrics["per_class"]]
-    return [(labels[row], labels[column], count, count / supports[row]) for count, row, column in pairs[:most]]
+    return [
+        (labels[true], labels[predicted], -count, -count / supports[true])
+        for count, true, predicted in sorted(confusions)[:limit]
+    ]

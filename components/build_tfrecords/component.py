@@ -16,12 +16,14 @@ def build_tfrecords(
     eval_fraction: float = 0.2,
     # flags: end
 ):
-    """Checks every image, splits training from evaluation, and writes TFRecord shards, class names and a manifest.
+    """Checks every image, splits them into train and eval, and writes TFRecord shards, class names and a manifest.
+
+    Images that cannot be decoded are rejected and listed with the reason.
 
     Args:
-        data: the shards, labels.txt, manifest.json and rejected.csv.
-        statistics: a page about the data.
-        fingerprint: identifies what lies under the sources, so that the cache knows new data from old.
+        data: TFRecord shards, labels.txt, manifest.json and rejected.csv.
+        statistics: page with class counts, rejected images and samples.
+        fingerprint: fingerprint of the data, from resolve; part of the cache key, so that new data is built.
     """
     arguments = dict(locals())
     import shutil

@@ -1,4 +1,4 @@
-"""evaluate: model + evaluation shards -> metrics and a report."""
+"""evaluate: model and evaluation split -> metrics and a report."""
 
 from kfp import dsl
 
@@ -19,45 +19,46 @@ def evaluate(
     eval_batch_size: int = 32,
     # flags: end
 ):
-    """Scores the SavedModel on every evaluation example, and the model in service too: what is measured is what ships.
+    """Evaluates the trained model, and the model in service on the same images; writes metrics and a report.
+
+    It scores the exported SavedModel, through its serving signature, on the whole evaluation split.
 
     Args:
-        data: what build_tfrecords wrote.
-        model: what train wrote.
-        evaluation: metrics.json, predictions.csv and report.html, and under champion/ those of the model in service.
-        metrics: accuracy, loss and the like.
-        confusion: the confusion matrix, for up to tens of classes.
-        report: report.html.
-        champion_folder: model folder of the model in service; '' for none.
-        champion_version: identifies what lies at champion_folder.
+        data: TFRecord shards and manifest, from build_tfrecords.
+        model: model folder with the SavedModel, from train.
+        evaluation: metrics.json, predictions.csv and report.html; those of the model in service are under champion/.
+        metrics: accuracy, loss and the other scalar metrics; champion_... are those of the model in service.
+        confusion: confusion matrix; of more than 40 classes those with the most mistakes.
+        report: report.html, self-contained.
+        champion_folder: model folder of the model in service, from resolve; '' for none.
+        champion_version: version of the content of champion_folder, from resolve; part of the cache key.
     """
     arguments = dict(locals())
     import shutil
 
-    from tf_image_classification import command_line, estimator_specs, evaluate, flags
+    from tf_image_classification import command_line, estimator_specs, evaluation_folder, flags
     from tf_image_classification.data import manifest
+    from tf_image_classification.evaluate import evaluate
 
     with command_line.reporting_errors():
         values = flags.for_step("evaluate", arguments)
         spec = estimator_specs.load(values.estimator, values.packages) if values.estimator else None
-        built = manifest.read(data.path)
-        found = evaluate.evaluate(model.path, built, evaluation.path, batch_size=values.eval_batch_size, spec=spec)
-        shown = evaluate.kfp_metrics(found)
+        dataset, batch_size = manifest.read(data.path), values.eval_batch_size
+        results = evaluate(model.path, dataset, evaluation.path, batch_size=batch_size, spec=spec)
+        scalars = evaluation_folder.scalar_metrics(results)
         if champion_folder:
-            place = f"{evaluation.path}/{evaluate.CHAMPION}"
-            in_service = evaluate.evaluate(champion_folder, built, place, batch_size=values.eval_batch_size)
-            compared = ("accuracy", "macro_f1", "loss")
-            shown |= {
-                f"champion_{name}": value
-                for name, value in evaluate.kfp_metrics(in_service).items()
-                if name in compared
-            }
-    shutil.copyfile(f"{evaluation.path}/report.html", report.path)
-    # These two live in metadata; kfp's local cache still wants a file where they say they are.
+            output_dir = f"{evaluation.path}/{evaluation_folder.CHAMPION}"
+            champion_results = evaluate(champion_folder, dataset, output_dir, batch_size=batch_size)
+            champion_scalars = evaluation_folder.scalar_metrics(champion_results)
+            for name in ("accuracy", "macro_f1", "loss"):
+                if name in champion_scalars:
+                    scalars[f"champion_{name}"] = champion_scalars[name]
+    shutil.copyfile(f"{evaluation.path}/{evaluation_folder.REPORT}", report.path)
+    # The values of these two are metadata, but kfp's local cache requires a file at each path.
     for artifact in (metrics, confusion):
-        shutil.copyfile(f"{evaluation.path}/metrics.json", artifact.path)
-    for name, value in shown.items():
+        shutil.copyfile(f"{evaluation.path}/{evaluation_folder.METRICS}", artifact.path)
+    for name, value in scalars.items():
         metrics.log_metric(name, value)
-    labels, matrix = evaluate.confusion(found)
+    labels, matrix = evaluation_folder.confusion_matrix(results)
     if labels:
         confusion.log_confusion_matrix(labels, matrix)

@@ -1,4 +1,4 @@
-"""gate: is the model good enough?"""
+"""gate: metrics and thresholds -> whether the model is good enough."""
 
 from typing import NamedTuple
 
@@ -17,22 +17,24 @@ def gate(
     min_improvement: float = 0.0,
     # flags: end
 ) -> NamedTuple("Outputs", passed=bool, reason=str):
-    """Judges the evaluation by the thresholds, and against that of the model in service.
+    """Decides whether the model is good enough: it meets the thresholds and beats the model in service.
+
+    It is never cached. Without thresholds and without a model in service, every model passes.
 
     Args:
-        evaluation: what evaluate wrote.
+        evaluation: metrics of the new model and of the model in service, from evaluate.
 
     Returns:
         passed: whether every threshold that is set is met, and the model in service beaten.
-        reason: one clause for each of these: what was received, what is required.
+        reason: for each check the value, what is required, and FAILED if it is not met.
     """
     arguments = dict(locals())
     from tf_image_classification import command_line, flags
     from tf_image_classification.promotion import gate
 
     with command_line.reporting_errors():
-        metrics, in_service = gate.read(evaluation.path)
-        verdict = gate.judge(metrics, flags.for_step("gate", arguments), in_service)
-    reason = "; ".join(verdict.reasons)
-    print("gate:", "passed" if verdict.passed else "NOT passed", f"({reason})")
-    return verdict.passed, reason
+        metrics, champion_metrics = gate.read_metrics(evaluation.path)
+        decision = gate.decide(metrics, flags.for_step("gate", arguments), champion_metrics)
+    reason = "; ".join(decision.reasons)
+    print("gate:", "passed" if decision.passed else "NOT passed", f"({reason})")
+    return decision.passed, reason

@@ -1,15 +1,17 @@
-"""notify: tells of a run that failed."""
+"""notify: a failed run -> a notification."""
 
 from kfp import dsl
 
 
 @dsl.component(base_image="python:3.11-slim", install_kfp_package=False)
 def notify(status: dsl.PipelineTaskFinalStatus, destination: str, run: str):
-    """Tells of a run that did not succeed; it runs behind all other steps, whatever came of them.
+    """Notifies a webhook or a Pub/Sub topic if the run failed or was cancelled.
+
+    It is the exit handler of the pipeline: it runs after all other steps, whether they succeed or fail.
 
     Args:
-        status: how the run ended.
-        destination: a web address that takes JSON, or projects/P/topics/T of Pub/Sub.
+        status: final status of the run, filled in by KFP.
+        destination: URL of a webhook that takes JSON, or a Pub/Sub topic, projects/P/topics/T.
         run: name of the run.
     """
     from tf_image_classification import command_line

@@ -1,4 +1,4 @@
-"""register: a model that passed -> the model in service."""
+"""register: a model that passed the gate -> the model in service."""
 
 from typing import NamedTuple
 
@@ -20,39 +20,40 @@ def register(
     serving_image: str = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest",
     # flags: end
 ) -> NamedTuple("Outputs", version=str):
-    """Puts the model in service where champion says, unless another one has come into service since the run began.
+    """Promotes the model: it becomes the model in service, in a folder or in Vertex AI's Model Registry.
 
-    It is never cached, and does only what is still to be done: a rerun goes on where a failed one stopped.
+    It fails if another model was promoted since the run began. It is never cached, and idempotent: a rerun continues
+    where a failed one stopped.
 
     Args:
-        model: what train wrote.
-        evaluation: what evaluate wrote.
-        registered: the model in service from now on; its metadata names it.
-        in_service: name of the model that this one was compared with; '' for none.
-        reason: why it passed.
-        run: resource name of the run that made it.
+        model: model folder, from train.
+        evaluation: metrics of the model, from evaluate; attached to it in the Model Registry.
+        registered: name of the model in service from now on, also in its metadata as resourceName.
+        in_service: name of the model in service that this one was compared with, from resolve; '' for none.
+        reason: why the model passed, from gate.
+        run: name or resource name of the run that trained the model.
 
     Returns:
-        version: name of the model in service from now on, where it is kept.
+        version: name of the model in service from now on.
     """
     arguments = dict(locals())
     from tf_image_classification import command_line, flags, model_folder
-    from tf_image_classification.promotion import champion as home
     from tf_image_classification.promotion import gate
+    from tf_image_classification.promotion.champion import check, is_registry, promote
 
     with command_line.reporting_errors():
         values = flags.for_step("register", arguments)
-        home.check(None, values.champion, values.endpoint)
-        if home.is_registry(values.champion):
+        check(None, values.champion, values.endpoint)
+        if is_registry(values.champion):
             from tf_image_classification.vertex import registry
 
-            metrics, _ = gate.read(evaluation.path)
-            found = registry.register(
+            metrics, _ = gate.read_metrics(evaluation.path)
+            promoted = registry.register(
                 values.champion,
                 model.uri,
                 facts=model_folder.read_facts(model.path),
                 metrics=metrics,
-                instead_of=in_service,
+                compared_with=in_service,
                 reason=reason,
                 run=run,
                 serving_image=values.serving_image,
@@ -60,8 +61,8 @@ def register(
                 machine_type=values.serving_machine_type,
             )
         else:
-            found = home.promote(values.champion, model.path, instead_of=in_service, reason=reason, run=run)
+            promoted = promote(values.champion, model.path, compared_with=in_service, reason=reason, run=run)
     with open(registered.path, "w") as file:
-        file.write(found.name)
-    registered.metadata.update({"resourceName": found.name, "reason": reason})
-    return (found.name,)
+        file.write(promoted.name)
+    registered.metadata.update({"resourceName": promoted.name, "reason": reason})
+    return (promoted.name,)

@@ -1,4 +1,4 @@
-"""resolve: what the pipeline's paths mean today."""
+"""resolve: paths of the pipeline -> concrete sources, versions of their content, and the model in service."""
 
 from typing import NamedTuple
 
@@ -63,33 +63,33 @@ def resolve(
     champion_version=str,
     in_service=str,
 ):
-    """Turns the paths that the pipeline was given into concrete ones, fingerprints what lies there now, and finds the
-    model in service.
+    """Resolves the paths of the pipeline, fingerprints the data that is there now, and finds the model in service.
 
-    It is never cached: it is cheap, and the cache keys of the later steps hold its outputs.
+    It is never cached, and cheap. Its outputs are part of the cache keys of the later steps, which therefore run again
+    when the content of a path changes, not only its name.
 
     Returns:
-        train_sources: train_metadata with absolute paths.
-        eval_sources: eval_metadata with absolute paths; '' when not set.
-        fingerprint: changes whenever the data does.
-        checkpoint: what training starts from, with links followed; '' for none.
-        checkpoint_version: changes whenever what lies at checkpoint does.
+        train_sources: train_metadata with absolute paths and dates filled in.
+        eval_sources: eval_metadata with absolute paths and dates filled in; '' when not set.
+        fingerprint: fingerprint of the data; changes whenever the data does.
+        checkpoint: checkpoint that training starts from, with symbolic links resolved; '' for none.
+        checkpoint_version: version of the content of checkpoint; '' for none.
         champion_folder: model folder of the model in service; '' for none.
-        champion_version: changes whenever what lies at champion_folder does.
-        in_service: name of the model in service, where it is kept; '' for none.
+        champion_version: version of the content of champion_folder; '' for none.
+        in_service: name of the model in service; '' for none.
     """
     arguments = dict(locals())
     from tf_image_classification import command_line, flags
-    from tf_image_classification.promotion import champion as home
     from tf_image_classification.promotion import resolve
+    from tf_image_classification.promotion.champion import in_service, is_registry
 
     with command_line.reporting_errors():
         values = flags.for_step("resolve", arguments)
-        found = None
-        if values.champion and home.is_registry(values.champion):
+        model = None
+        if values.champion and is_registry(values.champion):
             from tf_image_classification.vertex import registry
 
-            found = registry.in_service(values.champion)
+            model = registry.in_service(values.champion)
         elif values.champion:
-            found = home.in_service(values.champion)
-        return resolve.resolve(values, found)
+            model = in_service(values.champion)
+        return resolve.resolve(values, model)

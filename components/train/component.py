@@ -1,4 +1,4 @@
-"""train: shards -> model."""
+"""train: TFRecord shards -> model."""
 
 from kfp import dsl
 
@@ -52,16 +52,17 @@ def train(
     checkpoint_exclude_scopes: str = "",
     # flags: end
 ):
-    """Trains from scratch, from a pretrained checkpoint, or from where an earlier attempt with the same inputs was
-    interrupted.
+    """Trains a network from scratch or from a pretrained checkpoint, and exports it as a SavedModel.
+
+    An interrupted training with the same inputs is resumed from its last checkpoint.
 
     Args:
-        data: what build_tfrecords wrote.
-        model: saved_model/, model.keras, labels.txt and model.json.
+        data: TFRecord shards and manifest, from build_tfrecords.
+        model: model folder: saved_model/, model.keras, labels.txt and model.json.
         logs: TensorBoard event files.
-        curves: a page with the course of the training.
-        pipeline_root: where checkpoints live, under checkpoints/, unless model_dir says otherwise.
-        checkpoint_version: identifies what lies at checkpoint_path.
+        curves: page with plots of loss, metrics and learning rate over the global step.
+        pipeline_root: checkpoints are saved in checkpoints/ under it, unless model_dir is set.
+        checkpoint_version: version of the content of checkpoint_path, from resolve; part of the cache key.
     """
     arguments = dict(locals())
     from tf_image_classification import command_line, flags, training_run

@@ -59,7 +59,9 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
             hint="The modules of this folder are not in the images.",
         )
     paths = {
-        name: resolve.absolute(str(parameters[name])) for name in (*_READ, *_WRITTEN) if _names_a_path(name, parameters)
+        name: resolve.absolute_paths(str(parameters[name]))
+        for name in (*_READ, *_WRITTEN)
+        if _names_a_path(name, parameters)
     }
     return {**parameters, **paths}
 

@@ -1,4 +1,4 @@
-"""A model whose answers can be worked out by hand: the brighter an image, the higher its class."""
+"""A model whose outputs can be computed by hand: the brighter an image, the higher its class."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def evaluate(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
-    """A folder of greys, with one picture in the wrong place and one that is none."""
+    """A folder of grey images, one of them in the wrong class and one not an image."""
     root = tmp_path_factory.mktemp("greys")
     for name, label, level in (("a", "dark", 0), ("b", "middle", 0.5), ("c", "light", 1), ("d", "dark", 1)):
         (root / label).mkdir(exist_ok=True)
@@ -73,7 +73,7 @@ def test_a_built_data_set_keeps_its_class_names(model_dir, tmp_path):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["accuracy"] == 1
 
 
-def test_wrong_calls_end_with_2_before_tensorflow_is_loaded(model_dir, images, tmp_path):
+def test_wrong_calls_exit_with_2_before_tensorflow_is_imported(model_dir, images, tmp_path):
     out = ["--output_dir", tmp_path / "out"]
     for arguments, message in (
         (["--eval_metadata", images, *out], "--model is required"),
@@ -91,14 +91,14 @@ def test_wrong_calls_end_with_2_before_tensorflow_is_loaded(model_dir, images, t
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_is_no_model_ends_with_1_and_one_paragraph(images, tmp_path):
+def test_a_folder_that_is_not_a_model_exits_with_1_and_one_paragraph(images, tmp_path):
     done = evaluate("--model", images, "--eval_metadata", images, "--output_dir", tmp_path / "out")
     assert done.returncode == 1
     assert "Not a model folder" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_disk_ends_with_1_and_leaves_nothing(model_dir, tmp_path):
+def test_a_full_disk_exits_with_1_and_leaves_nothing(model_dir, tmp_path):
     save_shard(
         tmp_path / "data",
         [(f"{'long' * 40}{i}.png", grey_png(0), 0) for i in range(100)],
@@ -111,14 +111,8 @@ def test_a_full_disk_ends_with_1_and_leaves_nothing(model_dir, tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
         "command_line.main(_command, sys.argv[1:])\n"
     )
-    arguments = [
-        "--model",
-        model_dir,
-        "--eval_metadata",
-        str(tmp_path / "data"),
-        "--output_dir",
-        str(tmp_path / "results" / "out"),
-    ]
+    data, out = str(tmp_path / "data"), str(tmp_path / "results" / "out")
+    arguments = ["--model", model_dir, "--eval_metadata", data, "--output_dir", out]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "The evaluation cannot be written" in done.stderr

@@ -27,7 +27,7 @@ def predictions(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_the_folder_holds_metrics_report_and_a_line_per_image(model_dir, tmp_path):
+def test_metrics_a_report_and_a_row_per_image_are_written(model_dir, tmp_path):
     save_shard(tmp_path / "data", GREYS, TASKS, rejected=1)
     found = evaluate(model_dir, str(tmp_path / "data"), str(tmp_path / "out"), batch_size=3)
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
@@ -58,12 +58,9 @@ def test_predictions_are_the_served_scores_to_the_last_bit(model_dir, tmp_path):
     rows = predictions(tmp_path / "out")
     served = tf.saved_model.load(f"{model_dir}/saved_model").signatures["serving_default"]
     for start in range(0, 70, 32):
-        scores = served(image_bytes=tf.constant([image for _, image, _ in examples[start : start + 32]]))[
-            "scores"
-        ].numpy()
-        for row, score, (_, _, label) in zip(
-            rows[start : start + 32], scores, examples[start : start + 32], strict=True
-        ):
+        batch = examples[start : start + 32]
+        scores = served(image_bytes=tf.constant([image for _, image, _ in batch]))["scores"].numpy()
+        for row, score, (_, _, label) in zip(rows[start : start + 32], scores, batch, strict=True):
             assert np.float32(row["score"]) == score.max()
             assert np.float32(row["label_score"]) == score[label]
             assert row["predicted"] == LABELS[score.argmax()]
@@ -134,19 +131,19 @@ def test_a_shard_that_was_cut_off_is_refused(model_dir, tmp_path):
 
 def test_a_shard_with_fewer_examples_than_the_manifest_says_is_refused(model_dir, tmp_path):
     data = save_shard(tmp_path / "data", GREYS, TASKS)
-    side = data.splits[EVAL]
-    data = replace(data, splits={EVAL: replace(side, shards=(replace(side.shards[0], examples=5),))})
+    split = data.splits[EVAL]
+    data = replace(data, splits={EVAL: replace(split, shards=(replace(split.shards[0], examples=5),))})
     with pytest.raises(DataError, match=r"Received: 4.*Expected: 5"):
         evaluate(model_dir, data, str(tmp_path / "out"), batch_size=2)
 
 
-def test_data_without_an_evaluation_side_is_refused(model_dir, tmp_path):
+def test_data_without_an_evaluation_split_is_refused(model_dir, tmp_path):
     data = save_shard(tmp_path / "data", GREYS, TASKS)
     with pytest.raises(DataError, match="no evaluation examples"):
         evaluate(model_dir, replace(data, splits={TRAIN: data.splits[EVAL]}), str(tmp_path / "out"), batch_size=2)
 
 
-def test_a_model_whose_scores_are_not_numbers_is_refused(tmp_path):
+def test_a_model_whose_scores_are_not_finite_is_refused(tmp_path):
     class Diverged(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
         def serve(self, image_bytes):
@@ -156,11 +153,11 @@ def test_a_model_whose_scores_are_not_numbers_is_refused(tmp_path):
     model = Path(save_model(tmp_path / "model", TASKS))
     module = Diverged()
     tf.saved_model.save(module, str(model / "saved_model"), signatures={"serving_default": module.serve})
-    with pytest.raises(DataError, match=r"not finite numbers.*a\.png, b\.png"):
+    with pytest.raises(DataError, match=r"scores are not finite.*a\.png, b\.png"):
         evaluate(str(model), save_shard(tmp_path / "data", GREYS, TASKS), str(tmp_path / "out"), batch_size=4)
 
 
-def test_a_folder_that_is_no_model_is_refused_for_what_it_lacks(model_dir, tmp_path):
+def test_a_folder_that_is_not_a_model_is_refused_for_what_it_lacks(model_dir, tmp_path):
     data = save_shard(tmp_path / "data", GREYS, TASKS)
 
     def refused(folder: Path, error: type[Exception], match: str) -> None:
@@ -182,15 +179,16 @@ def test_a_saved_model_with_another_signature_is_refused(tmp_path):
     facts = json.loads((tmp_path / "model" / "model.json").read_text())
     (tmp_path / "model" / "model.json").write_text(json.dumps({**facts, "tasks": facts["tasks"][:1]}))
     with pytest.raises(
-        DataError, match=r"another signature.*age_classes.*Expected: serving_default: image_bytes -> classes, scores"
+        DataError,
+        match=r"lacks the serving signature.*age_classes.*Expected: serving_default: image_bytes -> classes, scores",
     ):
         evaluate(model, save_shard(tmp_path / "data", GREYS, TASKS), str(tmp_path / "out"), batch_size=2)
 
 
-def test_a_labels_file_that_was_exchanged_is_noticed(tmp_path):
+def test_a_labels_file_that_does_not_match_the_saved_model_is_refused(tmp_path):
     model = save_model(tmp_path / "model", TASKS)
     (tmp_path / "model" / "labels.txt").write_text("light\nmiddle\ndark\n")
-    with pytest.raises(DataError, match="names other classes than the labels file"):
+    with pytest.raises(DataError, match="class names of the SavedModel differ from those of the labels file"):
         evaluate(model, save_shard(tmp_path / "data", GREYS, TASKS), str(tmp_path / "out"), batch_size=2)
 
 
@@ -250,7 +248,7 @@ def test_metrics_of_a_spec_are_averaged_over_examples_or_kept_by_keras(model_dir
     assert "cross_entropy" in (tmp_path / "one" / "report.html").read_text()
 
 
-def test_a_metric_that_is_no_metric_is_refused_by_name(model_dir, tmp_path):
+def test_an_invalid_value_of_metric_ops_is_refused_by_name(model_dir, tmp_path):
     class Wrong(Spec):
         def metric_ops(self, labels, predictions):
             return {"mine": tf.constant(0.5)}

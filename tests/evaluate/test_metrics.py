@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
-from tf_image_classification.evaluate.metrics import ClassificationMetrics, RegressionMetrics, judge
+from tf_image_classification.evaluate.metrics import ClassificationMetrics, RegressionMetrics, rank_predictions
 
 LABELS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
 
@@ -20,11 +20,11 @@ def random_batches(examples: int, classes: int, seed: int = 0) -> tuple[np.ndarr
     return ids, scores.astype(np.float32)
 
 
-def measured(ids: np.ndarray, scores: np.ndarray, labels=LABELS, known: int | None = None, batch: int = 32) -> dict:
-    metrics = ClassificationMetrics(labels, len(labels) if known is None else known)
+def measured(ids: np.ndarray, scores: np.ndarray, labels=LABELS, num_known: int | None = None, batch: int = 32) -> dict:
+    metrics = ClassificationMetrics(labels, len(labels) if num_known is None else num_known)
     for start in range(0, len(ids), batch):
         part = slice(start, start + batch)
-        metrics.update(ids[part], scores[part], judge(ids[part], scores[part]))
+        metrics.update(ids[part], scores[part], rank_predictions(ids[part], scores[part]))
     return metrics.result()
 
 
@@ -86,7 +86,8 @@ def test_a_constant_model_does_not_get_the_top_5_for_free():
 
 
 def test_a_class_that_the_model_does_not_know_can_only_be_a_mistake():
-    found = measured(np.array([0, 2]), np.array([[0.9, 0.1], [0.9, 0.1]], np.float32), ("ant", "bee", "new"), known=2)
+    ids, scores = np.array([0, 2]), np.array([[0.9, 0.1], [0.9, 0.1]], np.float32)
+    found = measured(ids, scores, ("ant", "bee", "new"), num_known=2)
     assert (found["accuracy"], found["top_5_accuracy"], found["unknown_labels"]) == (0.5, 0.5, ["new"])
     assert found["confusion_matrix"] == [[1, 0, 0], [0, 0, 0], [1, 0, 0]]
 
@@ -122,7 +123,7 @@ def test_memory_does_not_grow_with_the_number_of_images():
 
     def count(batches: int) -> int:
         for _ in range(batches):
-            metrics.update(ids, scores, judge(ids, scores))
+            metrics.update(ids, scores, rank_predictions(ids, scores))
         return tracemalloc.get_traced_memory()[0]
 
     tracemalloc.start()

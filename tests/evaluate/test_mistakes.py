@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_image_classification.evaluate.metrics import judge
-from tf_image_classification.evaluate.mistakes import MOST, SurestMistakes, thumbnail
+from tf_image_classification.evaluate.metrics import rank_predictions
+from tf_image_classification.evaluate.mistakes import MAX_MISTAKES, MostConfidentMistakes, thumbnail
 
 
 def encoded(image: Image.Image, form: str = "PNG") -> bytes:
@@ -25,17 +25,18 @@ def decoded(uri: str) -> Image.Image:
 
 
 @pytest.mark.parametrize("batch", [1, 7, 200])
-def test_the_surest_mistakes_of_a_set_are_kept_and_of_equal_ones_the_first(batch):
+def test_the_most_confident_mistakes_of_a_set_are_kept_and_of_equal_ones_the_first(batch):
     rng = np.random.default_rng(0)
     top = (rng.integers(55, 70, 200) / 100).astype(np.float32)  # many are equal
     scores = np.stack([top, 1 - top], axis=1)
-    ids = rng.integers(-1, 2, 200)  # right, wrong and not labelled
-    kept = SurestMistakes(("ant", "bee"))
+    ids = rng.integers(-1, 2, 200)  # correct, wrong and not labelled
+    kept = MostConfidentMistakes(("ant", "bee"))
     for start in range(0, 200, batch):
         part = slice(start, start + batch)
         names = [str(row) for row in range(start, min(start + batch, 200))]
-        kept.offer(ids[part], judge(ids[part], scores[part]), names, tf.constant([f"image {name}" for name in names]))
-    expected = sorted(np.flatnonzero(ids == 1).tolist(), key=lambda row: (-top[row], row))[:MOST]
+        images = tf.constant([f"image {name}" for name in names])
+        kept.update(ids[part], rank_predictions(ids[part], scores[part]), names, images)
+    expected = sorted(np.flatnonzero(ids == 1).tolist(), key=lambda row: (-top[row], row))[:MAX_MISTAKES]
     assert [mistake.filename for mistake in kept.result()] == [str(row) for row in expected]
     assert [mistake.image for mistake in kept.result()] == [f"image {row}".encode() for row in expected]
     assert {(mistake.label, mistake.predicted) for mistake in kept.result()} == {("bee", "ant")}

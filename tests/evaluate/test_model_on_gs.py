@@ -1,4 +1,4 @@
-"""A model in a bucket: fetched whole, whatever the bucket does meanwhile, or refused."""
+"""A model in a bucket: downloaded completely despite failing requests, or refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.standin.bucket import Buckets, client, fill
 from tests.standin.faults import Fault
 from tf_image_classification import storage
 from tf_image_classification.errors import DataError
-from tf_image_classification.evaluate import model
+from tf_image_classification.evaluate import served_model
 from tf_image_classification.storage import gcs_requests
 
 
@@ -24,14 +24,14 @@ def service(model_dir, monkeypatch):
         yield service
 
 
-def test_a_model_is_fetched_through_faults_and_is_the_one_that_lies_there(service, model_dir):
+def test_a_model_is_downloaded_through_faults_unchanged(service, model_dir):
     service.faults = [
         Fault(faults.CUT, path="variables.*alt=media", times=2),
         Fault(faults.GARBLED, path="saved_model.pb.*alt=media"),
         Fault(code=429, path="model.json"),
         Fault(path="prefix=model%2Fsaved_model", times=2),
     ]
-    with model.load("gs://bucket/model") as fetched, model.load(model_dir) as local:
+    with served_model.load("gs://bucket/model") as fetched, served_model.load(model_dir) as local:
         assert fetched.tasks == local.tasks
         assert set(fetched.signature.structured_outputs) == set(local.signature.structured_outputs)
     assert [fault.times for fault in service.faults] == [0, 0, 0, 0]
@@ -40,5 +40,5 @@ def test_a_model_is_fetched_through_faults_and_is_the_one_that_lies_there(servic
 def test_a_model_without_its_saved_model_is_an_error(service):
     for file in list(storage.walk("gs://bucket/model/saved_model")):
         client(service.url).bucket("bucket").blob(storage.split_gcs(file.path)[1]).delete()
-    with pytest.raises(DataError, match="has no SavedModel"), model.load("gs://bucket/model"):
+    with pytest.raises(DataError, match="has no SavedModel"), served_model.load("gs://bucket/model"):
         pytest.fail("it was loaded")

@@ -18,8 +18,8 @@ from tf_image_classification.evaluate.report import _percent
 SECTIONS = [
     "Confusion matrix",
     "Most confused classes",
-    "Classes",
-    "Scores",
+    "Metrics per class",
+    "Calibration and scores",
     "Most confident mistakes",
     "Model and data",
 ]
@@ -170,14 +170,14 @@ def test_there_are_at_most_24_mistakes_the_most_confident_first(browser, reports
 
 def test_without_mistakes_the_report_says_so(browser, reports):
     text = Page(browser, reports["no mistake"], 600).page.locator("main").inner_text()
-    assert "No class was taken for another." in text
-    assert "There are none: every image was classified as labelled." in text
+    assert "No class was confused with another." in text
+    assert "None: every image was classified correctly." in text
     assert "100.00\N{NO-BREAK SPACE}%" in text
 
 
 def test_class_names_are_shown_as_text_whatever_they_hold(browser, reports):
     opened = Page(browser, reports["hostile names"], 1280)
-    assert opened.page.title() == "Evaluation of brightness"
+    assert opened.page.title() == "Evaluation report: brightness"
     assert opened.page.locator("script").count() == 0
     names = opened.page.locator("table:not(.confusion) tbody th").all_inner_texts()
     assert set(names) == set(HOSTILE)
@@ -186,7 +186,7 @@ def test_class_names_are_shown_as_text_whatever_they_hold(browser, reports):
 def test_facts_of_the_training_are_shown(browser, reports):
     text = Page(browser, reports["two classes"], 1280).page.locator("main").inner_text()
     assert "models/inception_v3.ckpt (376 variables loaded, 2 not: Logits/biases, Logits/weights)" in text
-    assert all(fact in text for fact in ("trained-on-this", "adam", "2 rejected when the data was built"))
+    assert all(fact in text for fact in ("trained-on-this", "adam", "2 rejected by build_tfrecords"))
 
 
 def test_a_dark_screen_gets_a_dark_page_with_light_text_in_plots_too(browser, reports):

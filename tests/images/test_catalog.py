@@ -1,4 +1,4 @@
-"""What each image holds, and that its tag changes with that and with nothing else."""
+"""What each image contains, and that its tag changes with that and with nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAMEWORK = "tf_image_classification"
 
 @pytest.fixture
 def checkout(tmp_path) -> Path:
-    """A copy of everything that images are made from, to change."""
+    """A copy of everything that images are built from, which tests may change."""
     root = tmp_path / "checkout"
     root.mkdir()
     for folder in ("images", "requirements", FRAMEWORK):
@@ -63,7 +63,7 @@ def tags(checkout: Path) -> dict[str, str]:
         ("images/Dockerfile", set(catalog.IMAGES)),
     ],
 )
-def test_a_changed_file_changes_the_tags_of_the_images_that_are_made_from_it_and_no_others(checkout, changed, images):
+def test_a_changed_file_changes_the_tags_of_the_images_that_are_built_from_it_and_no_others(checkout, changed, images):
     before = tags(checkout)
     with (checkout / changed).open("a") as file:
         file.write("\n# changed\n")
@@ -71,14 +71,14 @@ def test_a_changed_file_changes_the_tags_of_the_images_that_are_made_from_it_and
     assert {name for name in before if before[name] != after[name]} == images
 
 
-def test_a_new_file_is_a_change_too(checkout):
+def test_a_new_file_changes_the_tag_too(checkout):
     before = tags(checkout)
     (checkout / FRAMEWORK / "nets" / "new.py").write_text("")
     assert tags(checkout)["train"] != before["train"]
     assert tags(checkout)["build_tfrecords"] == before["build_tfrecords"]
 
 
-def test_the_tag_says_nothing_about_the_checkout_itself(checkout):
+def test_the_tag_does_not_depend_on_byte_code_times_or_permissions_of_the_checkout(checkout):
     (checkout / FRAMEWORK / "__pycache__").mkdir()
     (checkout / FRAMEWORK / "__pycache__" / "flags.cpython-311.pyc").write_bytes(b"x")
     (checkout / FRAMEWORK / "flags.py").touch()
@@ -103,12 +103,12 @@ def test_every_file_of_the_framework_is_in_some_image():
 
 
 @pytest.mark.parametrize("image", catalog.IMAGES.values(), ids=str)
-def test_an_image_holds_what_its_modules_import_when_they_are_imported(image):
-    held = {module_name(path) for path in image.sources() if path.suffix == ".py"}
+def test_an_image_contains_what_its_modules_import_at_the_top_level(image):
+    contained = {module_name(path) for path in image.sources() if path.suffix == ".py"}
     everything = {module_name(path) for path in (REPOSITORY / FRAMEWORK).rglob("*.py")}
     for path in image.sources():
         if path.suffix == ".py":
-            assert top_imports(path) & everything <= held, path
+            assert top_imports(path) & everything <= contained, path
 
 
 def module_name(path: Path) -> str:
@@ -125,7 +125,7 @@ def top_imports(path: Path) -> set[str]:
     return names
 
 
-def test_the_images_of_the_first_step_install_no_tensorflow_and_no_numpy():
+def test_the_build_tfrecords_image_installs_no_tensorflow_and_no_numpy():
     pinned = set(re.findall(r"^([a-z0-9-]+)==", (REPOSITORY / "requirements" / "build.txt").read_text(), re.MULTILINE))
     assert {"kfp", "pillow"} <= pinned
     assert pinned.isdisjoint({"tensorflow", "tensorflow-cpu", "keras", "numpy", "matplotlib"})
@@ -147,22 +147,22 @@ def pins(path: Path) -> dict[str, list[str]]:
 
 
 @pytest.mark.parametrize(
-    ("words", "named"),
+    ("arguments", "message"),
     [
         (["tags", "--tag", "latest"], "latest"),
         (["build", "trian"], "train-gpu"),
         (["build", "--base", "debian"], "--base needs a --tag"),
     ],
 )
-def test_a_wrong_call_is_refused_before_anything_is_built(words, named):
+def test_a_wrong_call_is_refused_before_anything_is_built(arguments, message):
     answer = subprocess.run(
-        [sys.executable, "-m", "images", *words], cwd=REPOSITORY, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "images", *arguments], cwd=REPOSITORY, capture_output=True, text=True, check=False
     )
     assert answer.returncode == 2
-    assert named in " ".join(answer.stderr.split())
+    assert message in " ".join(answer.stderr.split())
 
 
-def test_without_docker_a_build_says_so(tmp_path):
+def test_a_build_without_docker_is_an_error(tmp_path):
     answer = subprocess.run(
         [sys.executable, "-m", "images", "build"],
         cwd=REPOSITORY,

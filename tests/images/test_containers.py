@@ -1,4 +1,4 @@
-"""The images in Docker: what is in them, and that the pipeline does in them what it does outside."""
+"""The images in Docker: what they contain, and that the pipeline gives the same results in containers as outside."""
 
 from __future__ import annotations
 
@@ -24,19 +24,9 @@ pytestmark = pytest.mark.slow
 # What a strict cluster allows a container: no writing but to /tmp, no user that the image knows, no network.
 HARDENED = ["--read-only", "--tmpfs", "/tmp", "--user", "12345", "--cap-drop", "ALL", "--network", "none"]  # noqa: S108
 TINY = [
-    "--image_size",
-    "16",
-    "--batch_size",
-    "8",
-    "--train_steps",
-    "4",
-    "--learning_rate",
-    "0.1",
-    "--seed",
-    "1",
-    "--eval_fraction",
-    "0.25",
-]
+    "--image_size", "16", "--batch_size", "8", "--train_steps", "4", "--learning_rate", "0.1", "--seed", "1",
+    "--eval_fraction", "0.25",
+]  # fmt: skip
 
 
 def docker(*words: str) -> str:
@@ -120,7 +110,7 @@ def test_the_steps_work_in_containers_that_may_write_to_their_outputs_only(built
 
 
 def test_the_first_image_is_small(built):
-    assert size(built["build_tfrecords"]) - size(catalog.BASE) < 120e6
+    assert size(built["build_tfrecords"]) - size(catalog.BASE_IMAGE) < 120e6
     code = (
         "import importlib.util as u; print([name for name in ('tensorflow', 'keras', 'numpy', "
         "'matplotlib', 'pip') if u.find_spec(name)])"

@@ -13,7 +13,7 @@ def test_only_new_data_trains_and_only_a_better_model_comes_into_service(tmp_pat
     assert first.tasks == {"build-tfrecords": "done", "train": "done", "evaluate": "done", "register": "done"}
     assert first.passed
     assert same.tasks["build-tfrecords"] == same.tasks["train"] == "cached"
-    assert same.passed and "in service already" in same.reason
+    assert same.passed and "already in service" in same.reason
     assert (newer.tasks["build-tfrecords"], newer.tasks["train"]) == ("done", "done")
     assert newer.passed
     assert worse.tasks == {"build-tfrecords": "done", "train": "done", "evaluate": "done", "register": "-"}

@@ -22,14 +22,14 @@ def bucket():
 
 
 @pytest.fixture(params=["local", "bucket"])
-def home(request, tmp_path, bucket):
-    """A place for the model in service that holds nothing yet."""
+def champion_dir(request, tmp_path, bucket):
+    """A champion folder that does not exist yet."""
     return str(tmp_path / "service") if request.param == "local" else f"{bucket}/{tmp_path.name}/service"
 
 
 @pytest.fixture
 def model(tmp_path):
-    """Makes a model folder; the letter tells it from others."""
+    """Creates model folders, each with the digest of a letter."""
 
     def make(letter: str) -> str:
         folder = tmp_path / f"model-{letter}"
@@ -41,73 +41,73 @@ def model(tmp_path):
     return make
 
 
-def put(home: str, folder: str, instead_of: str = "") -> InService:
-    return champion.promote(home, folder, instead_of=instead_of, reason="accuracy is 0.9", run="run-1")
+def promote(champion_dir: str, model_dir: str, compared_with: str = "") -> InService:
+    return champion.promote(champion_dir, model_dir, compared_with=compared_with, reason="accuracy is 0.9", run="run-1")
 
 
-def test_there_is_none_at_first_and_then_the_one_that_was_put_there(home, model):
-    assert champion.in_service(home) is None
-    first = put(home, model("a"))
-    assert champion.in_service(home) == first
+def test_there_is_no_model_in_service_at_first_and_then_the_promoted_one(champion_dir, model):
+    assert champion.in_service(champion_dir) is None
+    first = promote(champion_dir, model("a"))
+    assert champion.in_service(champion_dir) == first
     assert storage.read_text(storage.join(first.folder, "saved_model", "saved_model.pb")) == "a"
-    pointer = json.loads(storage.read_text(storage.join(home, "champion.json")))
+    pointer = json.loads(storage.read_text(storage.join(champion_dir, "champion.json")))
     assert (pointer["run"], pointer["reason"]) == ("run-1", "accuracy is 0.9")
 
 
-def test_the_one_before_stays_and_can_be_put_back_by_hand(home, model):
-    first = put(home, model("a"))
-    second = put(home, model("b"), first.name)
-    assert champion.in_service(home) == second
-    storage.write_text(storage.join(home, "champion.json"), json.dumps({"model": first.name}))
-    assert champion.in_service(home) == first
+def test_the_previous_model_is_kept_and_can_be_put_in_service_again_by_hand(champion_dir, model):
+    first = promote(champion_dir, model("a"))
+    second = promote(champion_dir, model("b"), first.name)
+    assert champion.in_service(champion_dir) == second
+    storage.write_text(storage.join(champion_dir, "champion.json"), json.dumps({"model": first.name}))
+    assert champion.in_service(champion_dir) == first
 
 
-def test_a_model_that_was_compared_with_another_one_is_not_put_in_service(home, model):
-    first = put(home, model("a"))
-    second = put(home, model("b"), first.name)
-    with pytest.raises(UserError, match="Another model has come into service"):
-        put(home, model("c"), first.name)
-    with pytest.raises(UserError, match="Another model has come into service"):
-        put(home, model("d"))
-    assert champion.in_service(home) == second
+def test_a_model_that_was_compared_with_another_one_is_not_promoted(champion_dir, model):
+    first = promote(champion_dir, model("a"))
+    second = promote(champion_dir, model("b"), first.name)
+    with pytest.raises(UserError, match="Another model was promoted"):
+        promote(champion_dir, model("c"), first.name)
+    with pytest.raises(UserError, match="Another model was promoted"):
+        promote(champion_dir, model("d"))
+    assert champion.in_service(champion_dir) == second
 
 
-def test_putting_the_one_that_is_in_service_again_changes_nothing(home, model):
+def test_promoting_the_model_in_service_again_changes_nothing(champion_dir, model):
     folder = model("a")
-    first = put(home, folder)
-    before = storage.stat(storage.join(home, "champion.json"))
-    assert put(home, folder) == put(home, folder, first.name) == first
-    assert storage.stat(storage.join(home, "champion.json")) == before
+    first = promote(champion_dir, folder)
+    before = storage.stat(storage.join(champion_dir, "champion.json"))
+    assert promote(champion_dir, folder) == promote(champion_dir, folder, first.name) == first
+    assert storage.stat(storage.join(champion_dir, "champion.json")) == before
 
 
-def test_a_call_that_was_killed_between_copy_and_pointer_is_completed_by_the_next(home, model):
+def test_a_promotion_that_was_killed_between_copy_and_pointer_is_completed_by_the_next_call(champion_dir, model):
     folder = model("a")
-    with storage.replacing_dir(storage.join(home, "models", "a" * 16), "model.json") as aside:
-        shutil.copytree(folder, aside, dirs_exist_ok=True)
-    assert champion.in_service(home) is None
-    completed = put(home, folder)
-    assert champion.in_service(home) == completed
+    with storage.replacing_dir(storage.join(champion_dir, "models", "a" * 16), "model.json") as staging:
+        shutil.copytree(folder, staging, dirs_exist_ok=True)
+    assert champion.in_service(champion_dir) is None
+    completed = promote(champion_dir, folder)
+    assert champion.in_service(champion_dir) == completed
 
 
-def test_a_folder_of_something_else_is_refused(home):
-    with storage.replacing_dir(home, "thesis.txt") as aside:
-        storage.write_text(storage.join(aside, "thesis.txt"), "x")
-    with pytest.raises(FlagError, match="holds something else"):
-        champion.in_service(home)
+def test_a_folder_with_other_content_is_refused(champion_dir):
+    with storage.replacing_dir(champion_dir, "thesis.txt") as staging:
+        storage.write_text(storage.join(staging, "thesis.txt"), "x")
+    with pytest.raises(FlagError, match=r"is not empty and has no champion\.json"):
+        champion.in_service(champion_dir)
 
 
-def test_a_pointer_to_nothing_is_an_error_that_names_the_place(home, model):
-    put(home, model("a"))
-    storage.write_text(storage.join(home, "champion.json"), json.dumps({"model": "models/gone"}))
-    with pytest.raises(DataError, match=r"The model in service is gone.*models/gone"):
-        champion.in_service(home)
-    storage.write_text(storage.join(home, "champion.json"), "{")
+def test_a_pointer_to_a_missing_model_is_an_error_that_names_the_folder(champion_dir, model):
+    promote(champion_dir, model("a"))
+    storage.write_text(storage.join(champion_dir, "champion.json"), json.dumps({"model": "models/gone"}))
+    with pytest.raises(DataError, match=r"The model in service was not found.*models/gone"):
+        champion.in_service(champion_dir)
+    storage.write_text(storage.join(champion_dir, "champion.json"), "{")
     with pytest.raises(DataError, match="cannot be read"):
-        champion.in_service(home)
+        champion.in_service(champion_dir)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"checkpoint_path": "champion", "champion": None}, "--checkpoint_path needs a --champion"),
         (
@@ -116,17 +116,17 @@ def test_a_pointer_to_nothing_is_an_error_that_names_the_place(home, model):
         ),
         (
             {"checkpoint_path": None, "champion": "gs://b/c", "endpoint": "projects/p/locations/l/endpoints/1"},
-            "Vertex AI's registry",
+            "Vertex AI's Model Registry",
         ),
-        ({"checkpoint_path": None, "champion": "projects/p/models/m", "endpoint": "e"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": "projects/p/models/m", "endpoint": "e"}, "Invalid value for --champion"),
         (
             {"checkpoint_path": None, "champion": f"projects/p/locations/l/models/{'m' * 64}"},
-            "--champion names no model",
+            "Invalid value for --champion",
         ),
-        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/1m"}, "--champion names no model"),
+        ({"checkpoint_path": None, "champion": "projects/p/locations/l/models/1m"}, "Invalid value for --champion"),
         (
             {"checkpoint_path": None, "champion": "projects/p/locations/l/models/m", "endpoint": "e"},
-            "--endpoint names no endpoint",
+            "Invalid value for --endpoint",
         ),
         (
             {
@@ -134,10 +134,10 @@ def test_a_pointer_to_nothing_is_an_error_that_names_the_place(home, model):
                 "champion": "projects/p/locations/l/models/m",
                 "endpoint": "projects/p/locations/k/endpoints/1",
             },
-            "different places",
+            "different projects or locations",
         ),
     ],
 )
-def test_what_asks_for_the_model_in_service_must_say_where_it_is(given, said):
-    with pytest.raises(FlagError, match=said):
+def test_flags_that_need_a_champion_are_refused_without_a_valid_one(given, message):
+    with pytest.raises(FlagError, match=message):
         champion.check(**given)

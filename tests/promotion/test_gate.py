@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tf_image_classification import flags
-from tf_image_classification.promotion.gate import judge
+from tf_image_classification.promotion.gate import decide
 
 GOOD = {
     "accuracy": 0.95,
@@ -25,9 +25,9 @@ def thresholds(**values: object) -> flags.Flags:
 
 
 def test_without_thresholds_every_model_passes():
-    verdict = judge(GOOD, thresholds())
-    assert verdict.passed
-    assert verdict.reasons == ["no threshold is set"]
+    decision = decide(GOOD, thresholds())
+    assert decision.passed
+    assert decision.reasons == ["no thresholds are set"]
 
 
 @pytest.mark.parametrize(
@@ -45,23 +45,23 @@ def test_without_thresholds_every_model_passes():
     ],
 )
 def test_each_threshold_is_inclusive_and_enough_to_fail(values: dict, passed: bool):
-    assert judge(GOOD, thresholds(**values)).passed is passed
+    assert decide(GOOD, thresholds(**values)).passed is passed
 
 
-def test_every_check_tells_what_was_received_and_what_is_required():
-    reasons = judge(GOOD, thresholds(min_accuracy=0.97, max_loss=0.5)).reasons
+def test_every_reason_has_the_value_and_what_is_required():
+    reasons = decide(GOOD, thresholds(min_accuracy=0.97, max_loss=0.5)).reasons
     assert reasons == [
-        "accuracy is 0.95, required is at least 0.97: FAILED",
-        "loss is 0.2, required is at most 0.5",
+        "accuracy is 0.95 (required: at least 0.97): FAILED",
+        "loss is 0.2 (required: at most 0.5)",
     ]
 
 
 def test_of_several_tasks_each_must_pass():
     metrics = {"tasks": {"animal": GOOD, "mood": {**GOOD, "accuracy": 0.5}, "weight": {"loss": 0.1}}}
-    verdict = judge(metrics, thresholds(min_accuracy=0.9, max_loss=0.3))
-    assert not verdict.passed
-    assert [reason for reason in verdict.reasons if reason.endswith("FAILED")] == [
-        "mood: accuracy is 0.5, required is at least 0.9: FAILED"
+    decision = decide(metrics, thresholds(min_accuracy=0.9, max_loss=0.3))
+    assert not decision.passed
+    assert [reason for reason in decision.reasons if reason.endswith("FAILED")] == [
+        "mood: accuracy is 0.5 (required: at least 0.9): FAILED"
     ]
 
 
@@ -86,23 +86,23 @@ def of_model(digest: str, **values: object) -> dict:
         ({"champion_metric": "loss", "min_improvement": 0.05}, {"loss": 0.16}, False),
     ],
 )
-def test_the_model_in_service_has_to_be_beaten_by_the_metric_and_the_margin_that_are_asked_for(values, new, passed):
-    verdict = judge(of_model("new", **new), thresholds(**values), of_model("old"))
-    assert verdict.passed is passed
-    assert verdict.reasons[-1].endswith("FAILED") is not passed
+def test_the_model_in_service_has_to_be_beaten_in_the_metric_and_by_the_margin_of_the_flags(values, new, passed):
+    decision = decide(of_model("new", **new), thresholds(**values), of_model("old"))
+    assert decision.passed is passed
+    assert decision.reasons[-1].endswith("FAILED") is not passed
 
 
-def test_the_comparison_tells_both_values():
-    verdict = judge(of_model("new", accuracy=0.9), thresholds(min_accuracy=0.5), of_model("old"))
-    assert verdict.reasons == [
-        "accuracy is 0.9, required is at least 0.5",
-        "accuracy is 0.9, that of the model in service 0.95, required is better: FAILED",
+def test_the_reason_of_the_comparison_has_both_values():
+    decision = decide(of_model("new", accuracy=0.9), thresholds(min_accuracy=0.5), of_model("old"))
+    assert decision.reasons == [
+        "accuracy is 0.9 (required: at least 0.5)",
+        "accuracy is 0.9, that of the model in service is 0.95 (required: higher): FAILED",
     ]
 
 
 def test_the_model_in_service_need_not_beat_itself_but_needs_the_thresholds():
-    assert judge(of_model("old"), thresholds(), of_model("old")).passed
-    assert not judge(of_model("old"), thresholds(min_accuracy=0.99), of_model("old")).passed
+    assert decide(of_model("old"), thresholds(), of_model("old")).passed
+    assert not decide(of_model("old"), thresholds(min_accuracy=0.99), of_model("old")).passed
 
 
 def test_several_tasks_are_compared_by_their_mean_and_regressions_by_their_loss():
@@ -110,11 +110,11 @@ def test_several_tasks_are_compared_by_their_mean_and_regressions_by_their_loss(
         tasks = {str(index): {**GOOD, "accuracy": accuracy} for index, accuracy in enumerate(accuracies)}
         return {"tasks": {**tasks, "weight": {"loss": 0.1}}, "model": {"digest": digest}}
 
-    assert judge(of_tasks("new", 0.9, 0.8), thresholds(), of_tasks("old", 0.95, 0.7)).passed
-    assert not judge(of_tasks("new", 0.9, 0.7), thresholds(), of_tasks("old", 0.95, 0.7)).passed
+    assert decide(of_tasks("new", 0.9, 0.8), thresholds(), of_tasks("old", 0.95, 0.7)).passed
+    assert not decide(of_tasks("new", 0.9, 0.7), thresholds(), of_tasks("old", 0.95, 0.7)).passed
     regression = {"loss": 0.3, "model": {"digest": "new"}}
-    assert judge(regression, thresholds(), {"loss": 0.4, "model": {"digest": "old"}}).passed
-    assert not judge(regression, thresholds(), {"loss": 0.2, "model": {"digest": "old"}}).passed
+    assert decide(regression, thresholds(), {"loss": 0.4, "model": {"digest": "old"}}).passed
+    assert not decide(regression, thresholds(), {"loss": 0.2, "model": {"digest": "old"}}).passed
 
 
 def test_the_gate_needs_neither_numpy_nor_tensorflow():

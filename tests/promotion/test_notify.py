@@ -1,4 +1,4 @@
-"""Failed runs are told of once, to people and to machines, and no secret of an address is said aloud."""
+"""A failed run sends one notification, for people and for programs, and no secret of a URL is logged."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ LINK = "https://console.cloud.google.com/vertex-ai/locations/europe-west4/pipeli
 
 
 class Listener(Service):
-    """A webhook and Pub/Sub's publish method, which keep what they are told."""
+    """A webhook and Pub/Sub's publish method, which keep the notifications."""
 
     def __init__(self) -> None:
-        self.told: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         super().__init__()
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -42,7 +42,7 @@ class Listener(Service):
         ]
 
     def _keep(self, request: Request, **_: str) -> dict[str, Any]:
-        self.told.append(json.loads(request.data))
+        self.received.append(json.loads(request.data))
         return {}
 
 
@@ -60,10 +60,10 @@ def topic(listener, monkeypatch) -> str:
     return TOPIC
 
 
-def test_a_webhook_is_told_of_a_failed_run(listener):
+def test_a_webhook_is_notified_of_a_failed_run(listener):
     assert notify(listener.url + HOOK, FAILED, "weekly-1")
-    (told,) = listener.told
-    assert told == {
+    (received,) = listener.received
+    assert received == {
         "text": f"The run weekly-1 ended as FAILED.\n{FAILED['error_message']}\n{LINK}",
         "state": "FAILED",
         "run": "weekly-1",
@@ -74,9 +74,9 @@ def test_a_webhook_is_told_of_a_failed_run(listener):
     }
 
 
-def test_a_topic_is_told_of_a_failed_run_without_credentials_where_it_is_emulated(listener, topic):
+def test_an_emulated_topic_is_notified_of_a_failed_run_without_credentials(listener, topic):
     assert notify(topic, FAILED, "weekly-1")
-    (message,) = listener.told[0]["messages"]
+    (message,) = listener.received[0]["messages"]
     assert message["attributes"] == {"state": "FAILED", "run": "weekly-1"}
     assert json.loads(base64.b64decode(message["data"]))["error"] == FAILED["error_message"]
     assert not listener.saw_credentials
@@ -84,58 +84,57 @@ def test_a_topic_is_told_of_a_failed_run_without_credentials_where_it_is_emulate
 
 def test_a_run_of_another_service_has_no_link(listener):
     notify(listener.url + HOOK, {"state": "FAILED", "pipeline_job_resource_name": "a1b2"}, "nightly")
-    assert listener.told[0]["text"] == "The run nightly ended as FAILED."
+    assert listener.received[0]["text"] == "The run nightly ended as FAILED."
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE", "CACHED", "RUNNING"])
-def test_nobody_is_told_of_a_run_that_succeeded_in_the_words_of_any_service(listener, state):
+def test_a_run_that_succeeded_in_the_terms_of_any_service_sends_no_notification(listener, state):
     assert not notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1")
     assert not listener.requests
 
 
 @pytest.mark.parametrize("state", ["CANCELLED", "CANCELED"])
-def test_a_cancelled_run_is_told_of(listener, state):
+def test_a_cancelled_run_sends_a_notification(listener, state):
     assert notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1")
 
 
 @pytest.mark.parametrize("code", [503, 500, 429])
-def test_a_listener_that_is_away_is_told_again(listener, code):
+def test_a_listener_that_is_unavailable_is_notified_again(listener, code):
     listener.faults.append(Fault(code))
     assert notify(listener.url + HOOK, FAILED, "weekly-1")
-    assert len(listener.told) == 1
+    assert len(listener.received) == 1
 
 
 @pytest.mark.parametrize("code", [400, 403, 404, 302])
-def test_a_message_that_is_refused_is_an_error_that_names_the_host_alone(listener, code, caplog):
+def test_a_refused_notification_is_an_error_that_names_only_the_host(listener, code, caplog):
     listener.faults.append(Fault(code))
     with caplog.at_level(logging.DEBUG, "tf_image_classification"), pytest.raises(ServiceError) as failed:
         notify(listener.url + HOOK, FAILED, "weekly-1")
-    assert "http://127.0.0.1 could not be told of the run weekly-1" in str(failed.value) and str(code) in str(
-        failed.value
-    )
-    assert "secret" not in str(failed.value) + caplog.text and "s3cret" not in str(failed.value) + caplog.text
+    message = str(failed.value)
+    assert "Cannot notify http://127.0.0.1 of the run weekly-1" in message and str(code) in message
+    assert "secret" not in message + caplog.text and "s3cret" not in message + caplog.text
 
 
-def test_an_address_where_nobody_listens_is_an_error_that_names_the_host_alone():
-    with pytest.raises(ServiceError, match=r"http://127\.0\.0\.1 could not be told") as failed:
+def test_a_host_that_cannot_be_reached_is_an_error_that_names_only_the_host():
+    with pytest.raises(ServiceError, match=r"Cannot notify http://127\.0\.0\.1 of") as failed:
         notify(f"http://127.0.0.1:1{HOOK}", FAILED, "weekly-1")
     assert "secret" not in str(failed.value) and failed.value.__suppress_context__
 
 
-def test_a_success_is_logged_without_the_secret(listener, caplog):
+def test_a_notification_is_logged_without_the_secret(listener, caplog):
     with caplog.at_level(logging.INFO, "tf_image_classification"):
         notify(listener.url + HOOK, FAILED, "weekly-1")
     assert "http://127.0.0.1" in caplog.text and "secret" not in caplog.text
 
 
-def test_a_topic_that_is_not_there_and_one_that_may_not_be_told_are_named(listener, topic):
+def test_a_topic_that_is_missing_or_forbidden_is_an_error_that_names_it(listener, topic):
     for code, said in ((404, "it is not there"), (403, r"roles/pubsub\.publisher")):
         listener.faults.append(Fault(code))
         with pytest.raises(UserError, match=f"publish to {TOPIC}.*{said}"):
             notify(topic, FAILED, "weekly-1")
 
 
-def test_a_topic_cannot_be_told_without_credentials(monkeypatch, tmp_path):
+def test_a_topic_cannot_be_notified_without_credentials(monkeypatch, tmp_path):
     monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
     with pytest.raises(ServiceError, match="no usable Google Cloud credentials"):
         notify(TOPIC, FAILED, "weekly-1")
@@ -153,7 +152,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("destination", WRONG)
-def test_a_destination_of_another_form_is_refused_even_when_there_is_nothing_to_tell(destination):
+def test_an_invalid_destination_is_refused_even_when_there_is_nothing_to_notify_of(destination):
     with pytest.raises(FlagError, match="projects/PROJECT/topics/TOPIC") as refused:
         notify(destination, FAILED | {"state": "SUCCEEDED"}, "weekly-1")
     assert "password@" not in str(refused.value)

@@ -31,7 +31,7 @@ def test_several_sources_stay_several(image_folder, monkeypatch):
     assert found.train_sources == f"{image_folder},{image_folder}"
 
 
-def test_the_fingerprint_knows_another_split_and_a_touched_image(image_folder, tmp_path):
+def test_the_fingerprint_changes_with_the_split_and_with_a_new_image(image_folder, tmp_path):
     import shutil
 
     copy = tmp_path / "copy"
@@ -43,7 +43,7 @@ def test_the_fingerprint_knows_another_split_and_a_touched_image(image_folder, t
     assert resolved(train_metadata=str(copy)).fingerprint != before.fingerprint
 
 
-def test_a_link_to_a_checkpoint_is_followed_and_its_content_has_a_version(image_folder, tmp_path):
+def test_a_link_to_a_checkpoint_is_resolved_and_its_content_has_a_version(image_folder, tmp_path):
     for name in ("first", "second"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.keras").write_text(name)
@@ -62,19 +62,18 @@ def test_a_link_to_a_checkpoint_is_followed_and_its_content_has_a_version(image_
 def test_a_checkpoint_prefix_is_found_by_its_files(image_folder, tmp_path, name):
     (tmp_path / "model.ckpt.index").write_text("index")
     (tmp_path / "model.ckpt.data-00000-of-00001").write_text("data")
-    assert resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / name)).checkpoint == str(
-        tmp_path / name
-    )
+    path = str(tmp_path / name)
+    assert resolved(train_metadata=str(image_folder), checkpoint_path=path).checkpoint == path
 
 
-def test_a_checkpoint_that_is_not_there_is_an_error(image_folder, tmp_path):
-    with pytest.raises(CheckpointError, match="There is no checkpoint"):
+def test_a_missing_checkpoint_is_an_error(image_folder, tmp_path):
+    with pytest.raises(CheckpointError, match="Checkpoint not found"):
         resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / "none.ckpt"))
 
 
 @pytest.fixture
 def champion(tmp_path):
-    """Makes the model folder of a champion, with this content of model.json."""
+    """Creates the model folder of a champion, with this content of model.json."""
 
     def make(**facts) -> InService:
         folder = tmp_path / "champion" / "models" / "1"
@@ -90,7 +89,7 @@ def _train_flags(**values) -> dict:
     return vars(flag_table.for_step("train", values)) | {"model_dir": "/elsewhere", "checkpoint_path": None}
 
 
-def test_a_training_starts_from_the_champion_when_told(image_folder, champion):
+def test_a_training_starts_from_the_champion_if_checkpoint_path_is_champion(image_folder, champion):
     warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
     assert resolved(**warm).checkpoint == ""
     made = champion(data_fingerprint="of other data", flags=_train_flags(), warm_start=None)
@@ -102,7 +101,7 @@ def test_a_training_starts_from_the_champion_when_told(image_folder, champion):
     assert (without.checkpoint, without.champion_folder) == ("", made.folder)
 
 
-def test_a_champion_that_was_made_of_this_data_with_these_flags_starts_where_it_started_itself(
+def test_a_champion_trained_on_this_data_with_these_flags_is_replaced_by_its_own_warm_start(
     image_folder, champion, tmp_path
 ):
     warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
@@ -118,7 +117,7 @@ def test_a_champion_that_was_made_of_this_data_with_these_flags_starts_where_it_
     assert resolved(scratch, **warm).checkpoint == ""
 
 
-def test_what_the_champion_started_from_counts_only_as_long_as_it_is_there_unchanged(image_folder, champion, tmp_path):
+def test_the_warm_start_of_the_champion_is_used_only_while_it_is_unchanged(image_folder, champion, tmp_path):
     warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
     pretrained = tmp_path / "pretrained.keras"
     pretrained.write_text("weights")
@@ -131,7 +130,7 @@ def test_what_the_champion_started_from_counts_only_as_long_as_it_is_there_uncha
     assert resolved(made, **warm).checkpoint == made.folder
 
 
-def test_metadata_that_is_not_given_or_not_there_is_an_error(tmp_path):
+def test_missing_metadata_is_an_error(tmp_path):
     with pytest.raises(FlagError, match="--train_metadata is required"):
         resolved()
     with pytest.raises(FlagError, match="none"):

@@ -78,10 +78,10 @@ def arguments() -> Callable[..., dict[str, Any]]:
                 "labels": ["cat", "dog"],
                 "confusion_matrix": [[5, 0], [1, 4]],
             },
-            "reason": "accuracy is 0.9, required is at least 0.8",
+            "reason": "accuracy is 0.9 (required: at least 0.8)",
             "run": "weekly-20261125",
             "serving_image": IMAGE,
-            "instead_of": "",
+            "compared_with": "",
         } | changes
 
     return make

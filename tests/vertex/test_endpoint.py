@@ -23,7 +23,7 @@ def first(vertex, endpoint, arguments):
 @pytest.fixture
 def second(first, arguments, endpoint):
     """Arguments that put another model in its place."""
-    return arguments("two", instead_of=first.name, endpoint=endpoint)
+    return arguments("two", compared_with=first.name, endpoint=endpoint)
 
 
 def _traffic(vertex) -> dict[str, int]:
@@ -113,7 +113,7 @@ def test_two_runs_at_once_leave_one_model_in_service_and_on_the_endpoint(vertex,
 
     def run(folder: str) -> None:
         try:
-            ended[folder] = register(**arguments(folder, instead_of=first.name, endpoint=endpoint))
+            ended[folder] = register(**arguments(folder, compared_with=first.name, endpoint=endpoint))
         except UserError as error:  # overtaken; or between a look and a step its deployment was taken for an idle one
             ended[folder] = error
 
@@ -128,7 +128,7 @@ def test_two_runs_at_once_leave_one_model_in_service_and_on_the_endpoint(vertex,
 
 
 def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex, first, second, arguments):
-    other = register(**arguments("three", instead_of=first.name))
+    other = register(**arguments("three", compared_with=first.name))
     vertex.endpoints.meanwhile.append(lambda: _make_default(vertex, "2"))
     _make_default(vertex, "1")
     with pytest.raises(ReplacedError, match=f"Received: {other.name}"):

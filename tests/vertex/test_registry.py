@@ -61,7 +61,7 @@ def test_a_folder_on_this_machine_is_refused(vertex, arguments, tmp_path):
 
 
 def test_the_next_model_takes_the_place_of_the_one_it_was_compared_with(vertex, arguments, first):
-    second = register(**arguments("two", instead_of=first.name))
+    second = register(**arguments("two", compared_with=first.name))
     assert second.name == f"{MODEL}@2"
     assert in_service(MODEL) == second
     assert _versions(vertex) == {"1": [], "2": ["default"]}
@@ -69,15 +69,15 @@ def test_the_next_model_takes_the_place_of_the_one_it_was_compared_with(vertex, 
 
 def test_registering_again_changes_nothing(vertex, arguments, first):
     assert register(**arguments("one")) == first
-    assert register(**arguments("one", instead_of=f"{MODEL}@7")) == first
+    assert register(**arguments("one", compared_with=f"{MODEL}@7")) == first
     assert _versions(vertex) == {"1": ["default"]}
     assert len(vertex.models.evaluations["pets", "1"]) == 1
 
 
 def test_another_model_put_in_service_meanwhile_stays(vertex, arguments, first):
-    register(**arguments("two", instead_of=first.name))
+    register(**arguments("two", compared_with=first.name))
     with pytest.raises(ReplacedError, match=r"Received: .*pets@2\. Expected: .*pets@1\."):
-        register(**arguments("three", instead_of=first.name))
+        register(**arguments("three", compared_with=first.name))
     assert _versions(vertex) == {"1": [], "2": ["default"]}
 
 
@@ -89,9 +89,9 @@ def test_a_first_model_is_no_longer_the_first_when_another_came_before_it(vertex
 def test_the_default_moves_last_and_a_rerun_goes_on(vertex, arguments, first):
     vertex.faults.append(Fault(403, path="mergeVersionAliases"))
     with pytest.raises(ServiceError, match=r"roles/aiplatform\.user"):
-        register(**arguments("two", instead_of=first.name))
+        register(**arguments("two", compared_with=first.name))
     assert in_service(MODEL) == first
-    register(**arguments("two", instead_of=first.name))
+    register(**arguments("two", compared_with=first.name))
     assert _versions(vertex) == {"1": [], "2": ["default"]}
     assert len(_sent(vertex, "models:upload")) == 2
 
@@ -100,7 +100,7 @@ def test_the_default_moves_last_and_a_rerun_goes_on(vertex, arguments, first):
 @pytest.mark.parametrize("carried_out", [False, True])
 def test_a_service_that_is_away_is_asked_again_and_nothing_is_there_twice(vertex, arguments, first, verb, carried_out):
     vertex.faults.append(Fault(503, path=verb, carried_out=carried_out))
-    second = register(**arguments("two", instead_of=first.name))
+    second = register(**arguments("two", compared_with=first.name))
     assert in_service(MODEL) == second
     assert (
         sum(

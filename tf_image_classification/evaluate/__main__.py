@@ -7,26 +7,28 @@ from collections.abc import Sequence
 from tf_image_classification import command_line, flags, storage
 from tf_image_classification.data import manifest, sources
 from tf_image_classification.data.manifest import Manifest, Task
+from tf_image_classification.evaluation_folder import METRICS, REPORT
 from tf_image_classification.flags import Flags
 
-_DESCRIPTION = "Scores labelled images with a finished model and writes metrics.json, report.html and predictions.csv."
+_DESCRIPTION = "Scores labelled images with a trained model and writes metrics.json, report.html and predictions.csv."
 _EPILOG = (
-    "example: python -m tf_image_classification.evaluate --model models/export --eval_metadata "
-    "photos/ --output_dir evaluation/"
+    "example: python -m tf_image_classification.evaluate --model models/export --eval_metadata photos/ "
+    "--output_dir evaluation/"
 )
+_REQUIRED = ("model", "eval_metadata", "output_dir")
 
 
 def _command(argv: Sequence[str] | None) -> None:
     parser = command_line.Parser("python -m tf_image_classification.evaluate", _DESCRIPTION, _EPILOG)
     table = flags.of_command(flags.EVALUATE)
-    required = ("model", "eval_metadata", "output_dir")
-    parser.add_flags(table, required)
-    given = parser.parse_flags(table, argv, required)
+    parser.add_flags(table, _REQUIRED)
+    given = parser.parse_flags(table, argv, _REQUIRED)
 
-    from tf_image_classification.evaluate import METRICS, REPORT, evaluate, model
+    from tf_image_classification.evaluate import evaluate, served_model
 
-    _, tasks = model.read_tasks(given.model)
-    found = sources.expand(given.eval_metadata)  # says what is missing before TensorFlow takes its seconds to load
+    # Wrong paths are errors before TensorFlow takes its seconds to import.
+    tasks = served_model.read_tasks(given.model)
+    found = sources.expand(given.eval_metadata)
     storage.check_replaceable(given.output_dir, METRICS, [given.model, *(source.path for source in found)])
 
     from tf_image_classification import estimator_specs
@@ -35,12 +37,13 @@ def _command(argv: Sequence[str] | None) -> None:
     with storage.temporary_dir() as cache_dir:
         # A built data set has class names of its own, which need not be in the model's order.
         is_built = len(found) == 1 and found[0].is_built
-        data = manifest.read(found[0].path) if is_built else _prepared(given, tasks, cache_dir)
+        data = manifest.read(found[0].path) if is_built else _build(given, tasks, cache_dir)
         evaluate(given.model, data, given.output_dir, batch_size=given.eval_batch_size, spec=spec)
     print(storage.join(given.output_dir, REPORT))
 
 
-def _prepared(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
+def _build(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
+    """Builds a data set from images, or lists TFRecords, with the model's class names."""
     from tf_image_classification import dataset
 
     return dataset.prepare_evaluation(

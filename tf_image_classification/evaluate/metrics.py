@@ -1,4 +1,4 @@
-"""Metrics of one task, gathered batch by batch: what is kept does not grow with the number of images."""
+"""Metrics of one task, updated batch by batch; their memory does not grow with the number of images."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tf_image_classification.evaluate.threshold_curves import MOST_CLASSES, ScoreHistograms
+from tf_image_classification.evaluate.threshold_curves import MAX_CURVES, ScoreHistograms
 
 CALIBRATION_BINS = 15
-# The least positive normal float32: a score that underflowed costs 87.3, not infinity.
-LEAST_SCORE = float(np.finfo(np.float32).tiny)
+# The smallest positive normal float32: a score that underflowed costs 87.3, not infinity.
+MIN_SCORE = float(np.finfo(np.float32).tiny)
+_TOP_K = 5
 
 Labels = NDArray[np.int64]
 Scores = NDArray[np.float32]
 
 
-class Outcome(NamedTuple):
-    """What a batch came to.
+class Predictions(NamedTuple):
+    """The model's predictions for the examples of a batch.
 
     Attributes:
-        predicted: int64 [B], class id of the highest score, the first of equal ones.
+        predicted: int64 [B], class id of the highest score, the lowest id of equal ones.
         score: float32 [B], that score.
         label_score: float32 [B], the true class's score; 0 for a class that the model does not know, or no label.
         in_top_5: bool [B], whether the true class is among the five with the highest scores.
@@ -33,131 +34,141 @@ class Outcome(NamedTuple):
     label_score: Scores
     in_top_5: NDArray[np.bool_]
 
-    def rows(self, which: NDArray[np.bool_]) -> Outcome:
-        """The outcome of a part of the batch; `which` is bool [B]."""
-        return Outcome(self.predicted[which], self.score[which], self.label_score[which], self.in_top_5[which])
+    def select(self, mask: NDArray[np.bool_]) -> Predictions:
+        """The predictions where `mask`, bool [B], is true."""
+        return Predictions(self.predicted[mask], self.score[mask], self.label_score[mask], self.in_top_5[mask])
 
 
-def judge(label_ids: Labels, scores: Scores) -> Outcome:
-    """Compares scores, float32 [B, K], with true class ids, int64 [B]; an id outside of [0, K) is a class without a
-    score.
+def rank_predictions(label_ids: Labels, scores: Scores) -> Predictions:
+    """Ranks each example's scores and finds the true class among them.
 
     Equal scores rank in the order of their ids, as argmax takes them, so that a constant model does not get top 5 for
     free.
+
+    Args:
+        label_ids: int64 [B], true class ids; an id outside of [0, K) is a class without a score.
+        scores: float32 [B, K].
     """
     rows, columns = np.arange(len(label_ids)), np.arange(scores.shape[1])
     predicted = scores.argmax(axis=1)
     has_score = (label_ids >= 0) & (label_ids < len(columns))
     label = np.where(has_score, label_ids, 0)
     label_score = scores[rows, label]
-    above = scores > label_score[:, None]
-    above |= (scores == label_score[:, None]) & (columns < label[:, None])
-    in_top_5 = has_score & (above.sum(axis=1) < 5)
-    return Outcome(predicted, scores[rows, predicted], np.where(has_score, label_score, np.float32(0)), in_top_5)
+    ranks_higher = scores > label_score[:, None]
+    ranks_higher |= (scores == label_score[:, None]) & (columns < label[:, None])
+    in_top_5 = has_score & (ranks_higher.sum(axis=1) < _TOP_K)
+    return Predictions(predicted, scores[rows, predicted], np.where(has_score, label_score, np.float32(0)), in_top_5)
 
 
 class ClassificationMetrics:
-    """Counts of a classification task.
+    """Streaming metrics of a classification task.
 
     Args:
         labels: class names by class id. The model's come first; the data may have more, which the model can only get
             wrong.
-        known: how many of them the model knows.
+        num_known: how many of them the model knows.
     """
 
-    def __init__(self, labels: Sequence[str], known: int) -> None:
-        self._labels, self._known = list(labels), known
+    def __init__(self, labels: Sequence[str], num_known: int) -> None:
+        self._labels, self._num_known = list(labels), num_known
         self._confusion = np.zeros((len(labels), len(labels)), np.int64)
         self._unlabelled = 0
         self._loss_sum = 0.0
         self._top_5 = 0
-        self._bins = np.zeros((3, CALIBRATION_BINS))  # examples, sum of scores, right ones
-        self._histograms = ScoreHistograms(known) if len(labels) <= MOST_CLASSES else None
+        self._bins = np.zeros((3, CALIBRATION_BINS))  # examples, sum of scores, correct predictions
+        self._histograms = ScoreHistograms(num_known) if len(labels) <= MAX_CURVES else None
 
-    def update(self, label_ids: Labels, scores: Scores, outcome: Outcome) -> None:
+    def update(self, label_ids: Labels, scores: Scores, predictions: Predictions) -> None:
         """Counts one batch.
 
         Args:
-            label_ids: int64 [B], below the number of labels; -1 for an example without a label, which counts for
-                nothing.
-            scores: float32 [B, known], finite, each row a probability distribution.
-            outcome: of `judge`.
+            label_ids: int64 [B], below the number of labels; -1 for an example without a label, which no metric
+                counts.
+            scores: float32 [B, num_known], finite, each row a probability distribution.
+            predictions: `rank_predictions(label_ids, scores)`.
         """
         labelled = label_ids >= 0
         if not labelled.all():
             self._unlabelled += int((~labelled).sum())
-            label_ids, scores, outcome = label_ids[labelled], scores[labelled], outcome.rows(labelled)
-        np.add.at(self._confusion, (label_ids, outcome.predicted), 1)
-        self._loss_sum -= float(np.log(np.clip(outcome.label_score, LEAST_SCORE, 1.0), dtype=np.float64).sum())
-        self._top_5 += int(outcome.in_top_5.sum())
-        bins = np.clip(np.ceil(outcome.score * CALIBRATION_BINS).astype(np.int64) - 1, 0, CALIBRATION_BINS - 1)
+            label_ids, scores, predictions = label_ids[labelled], scores[labelled], predictions.select(labelled)
+        np.add.at(self._confusion, (label_ids, predictions.predicted), 1)
+        self._loss_sum -= float(np.log(np.clip(predictions.label_score, MIN_SCORE, 1.0), dtype=np.float64).sum())
+        self._top_5 += int(predictions.in_top_5.sum())
+        # Bin m of M holds the scores in (m / M, (m + 1) / M].
+        bins = np.ceil(predictions.score * CALIBRATION_BINS).astype(np.int64) - 1
+        bins = np.clip(bins, 0, CALIBRATION_BINS - 1)
         np.add.at(self._bins[0], bins, 1)
-        np.add.at(self._bins[1], bins, outcome.score)
-        np.add.at(self._bins[2], bins, outcome.predicted == label_ids)
+        np.add.at(self._bins[1], bins, predictions.score)
+        np.add.at(self._bins[2], bins, predictions.predicted == label_ids)
         if self._histograms:
             self._histograms.update(label_ids, scores)
 
     def result(self) -> dict[str, Any]:
-        """The metrics, as JSON values, all numbers finite; what would be divided by zero is 0.
+        """The metrics, as JSON values, all numbers finite; a ratio whose denominator is zero is 0.
 
-        Macro averages are over the classes that have an example or were predicted, as scikit-learn's are. `calibration`
-        follows Guo et al. 2017, "On Calibration of Modern Neural Networks": 15 bins of equal width over the score of
-        the predicted class, and the mean over examples of the distance between a bin's mean score and its accuracy.
+        Per class: precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN), support = TP + FN.
+        A macro average is the unweighted mean over the classes that have an example or were predicted, as that of
+        scikit-learn's precision_recall_fscore_support. `loss` is the mean over examples of -log(score of the true
+        class), without regularisation. `calibration` is described at `_calibration`, `curves` (where there are at most
+        MAX_CURVES classes) at `ScoreHistograms.result`.
         """
         confusion = self._confusion
-        support, predicted, right = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+        support, predicted, correct = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
         total = int(support.sum())
-        precision, recall = _ratio(right, predicted), _ratio(right, support)
-        f1 = _ratio(2 * right, support + predicted)
+        precision, recall = _ratio(correct, predicted), _ratio(correct, support)
+        f1 = _ratio(2 * correct, support + predicted)
         seen = (support + predicted) > 0
         result: dict[str, Any] = {
             "num_examples": total,
             "unlabelled": self._unlabelled,
             "loss": self._loss_sum / max(total, 1),
-            "accuracy": int(right.sum()) / max(total, 1),
+            "accuracy": int(correct.sum()) / max(total, 1),
             "top_5_accuracy": self._top_5 / max(total, 1),
-            **{
-                f"macro_{name}": float(values[seen].mean()) if seen.any() else 0.0
-                for name, values in (("precision", precision), ("recall", recall), ("f1", f1))
-            },
+            "macro_precision": _mean(precision[seen]),
+            "macro_recall": _mean(recall[seen]),
+            "macro_f1": _mean(f1[seen]),
             "labels": self._labels,
-            "unknown_labels": self._labels[self._known :],
+            "unknown_labels": self._labels[self._num_known :],
             "per_class": [
-                {"name": name, "precision": p, "recall": r, "f1": f, "support": s, "predicted": n}
-                for name, p, r, f, s, n in zip(
-                    self._labels,
-                    precision.tolist(),
-                    recall.tolist(),
-                    f1.tolist(),
-                    support.tolist(),
-                    predicted.tolist(),
-                    strict=True,
-                )
+                {
+                    "name": name,
+                    "precision": float(precision[index]),
+                    "recall": float(recall[index]),
+                    "f1": float(f1[index]),
+                    "support": int(support[index]),
+                    "predicted": int(predicted[index]),
+                }
+                for index, name in enumerate(self._labels)
             ],
             "confusion_matrix": confusion.tolist(),
             "calibration": self._calibration(total),
         }
         if self._histograms:
-            result["curves"] = self._histograms.result(self._labels[: self._known])
+            result["curves"] = self._histograms.result(self._labels[: self._num_known])
         return result
 
     def _calibration(self, total: int) -> dict[str, Any]:
-        examples, confidence, right = self._bins
+        """Expected calibration error: sum over bins of |accuracy - mean score| * examples / total.
+
+        Equation (3) of Guo et al. 2017, "On Calibration of Modern Neural Networks" (arXiv:1706.04599): the examples are
+        binned by the score of the predicted class, into 15 bins of equal width.
+        """
+        examples, score_sums, correct = self._bins
         bins = [
             {
                 "lower": index / CALIBRATION_BINS,
                 "upper": (index + 1) / CALIBRATION_BINS,
                 "examples": int(examples[index]),
-                "score": float(confidence[index] / max(examples[index], 1)),
-                "accuracy": float(right[index] / max(examples[index], 1)),
+                "score": float(score_sums[index] / max(examples[index], 1)),
+                "accuracy": float(correct[index] / max(examples[index], 1)),
             }
             for index in range(CALIBRATION_BINS)
         ]
-        return {"expected_calibration_error": float(np.abs(confidence - right).sum() / max(total, 1)), "bins": bins}
+        return {"expected_calibration_error": float(np.abs(score_sums - correct).sum() / max(total, 1)), "bins": bins}
 
 
 class RegressionMetrics:
-    """Sums of a task that predicts one number."""
+    """Streaming metrics of a task that predicts one number."""
 
     def __init__(self) -> None:
         self._examples = 0
@@ -171,7 +182,7 @@ class RegressionMetrics:
         self._absolute += float(np.abs(error).sum())
 
     def result(self) -> dict[str, Any]:
-        """`loss` is the mean squared error."""
+        """The metrics, as JSON values; `loss` is the mean squared error."""
         examples = max(self._examples, 1)
         return {
             "num_examples": self._examples,
@@ -183,3 +194,7 @@ class RegressionMetrics:
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _mean(values: NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0

@@ -1,21 +1,23 @@
-"""report.html: one page that needs nothing else, no script, no font, no network."""
+"""report.html: one self-contained page, without scripts, fonts or network requests."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from tf_image_classification import pages
-from tf_image_classification import plots as style
+from tf_image_classification import pages, plots
 from tf_image_classification.evaluate import figures
 from tf_image_classification.evaluate.mistakes import Mistake, thumbnail
 from tf_image_classification.evaluation_folder import by_task, most_confused
 
-TABLE_CLASSES = 50  # a confusion matrix of more is drawn as an image
-PAIRS = 15
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_TABLE_CLASSES = 50  # a confusion matrix of more is drawn as an image
+MAX_CONFUSED_PAIRS = 15
 _HEADLINE_FLAGS = (
     "train_steps",
     "batch_size",
@@ -28,78 +30,85 @@ _HEADLINE_FLAGS = (
 
 
 def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], facts: dict[str, Any]) -> str:
-    """The report of one evaluation.
+    """The report of one evaluation, as HTML.
 
     Args:
         metrics: the content of metrics.json.
-        mistakes: task name -> its surest mistakes.
+        mistakes: task name -> its most confident mistakes, in the order of the tasks in `metrics`.
         facts: the content of the model's model.json.
     """
-    page = pages.template(
+    template = pages.template(
         "tf_image_classification.evaluate", "report.html", percent=_percent, number=_number, plain=_plain
     )
-    tasks = by_task(metrics)
-    names = list(mistakes)
-    several = len(tasks) > 1
+    has_several_tasks = len(by_task(metrics)) > 1
+    tasks = []
+    for (name, task_mistakes), task_metrics in zip(mistakes.items(), by_task(metrics).values(), strict=True):
+        suffix = f" of {name}" if has_several_tasks else ""
+        if "confusion_matrix" in task_metrics:
+            tasks.append({"name": name, **_classification(task_metrics, task_mistakes, suffix)})
+        else:
+            tasks.append({"name": name, "metrics": task_metrics, "is_classification": False})
     flags: dict[str, Any] = facts["flags"] if isinstance(facts.get("flags"), dict) else {}
-    return page.render(
+    return template.render(
         metrics=metrics,
-        tasks=[_task(name, task, mistakes[name], several) for name, task in zip(names, tasks.values(), strict=True)],
-        several=several,
+        tasks=tasks,
+        has_several_tasks=has_several_tasks,
         facts=facts,
         flags=flags,
         headline_flags={name: flags[name] for name in _HEADLINE_FLAGS if flags.get(name) not in (None, "")},
     )
 
 
-def _task(name: str, metrics: dict[str, Any], mistakes: Sequence[Mistake], several: bool) -> dict[str, Any]:
-    """What the template needs of one task."""
-    if "confusion_matrix" not in metrics:
-        return {"name": name, "metrics": metrics, "is_classification": False}
-    of_task = f" of {name}" if several else ""
-    drawn = [
-        (figures.reliability(metrics["calibration"]), f"Reliability diagram{of_task}: accuracy against score"),
-        (figures.scores(metrics["calibration"]), f"Histogram{of_task}: scores of right and of wrong predictions"),
+def _classification(metrics: dict[str, Any], mistakes: Sequence[Mistake], suffix: str) -> dict[str, Any]:
+    """What the template needs of a classification; `suffix` makes the figures' descriptions unique on the page."""
+    calibration, curves = metrics["calibration"], metrics.get("curves")
+    svgs = [
+        _svg(figures.reliability_diagram(calibration), f"Reliability diagram{suffix}: accuracy against score"),
+        _svg(figures.score_histogram(calibration), f"Histogram{suffix}: scores of correct and of wrong predictions"),
     ]
-    if metrics.get("curves"):
-        drawn.append((figures.roc(metrics["curves"]), f"ROC curves{of_task}"))
-        drawn.append((figures.precision_recall(metrics["curves"]), f"Precision-recall curves{of_task}"))
+    if curves:
+        svgs.append(_svg(figures.roc_curves(curves), f"ROC curves{suffix}"))
+        svgs.append(_svg(figures.precision_recall_curves(curves), f"Precision-recall curves{suffix}"))
     heatmap = None
-    if len(metrics["labels"]) > TABLE_CLASSES:
-        heatmap = _svg(figures.heatmap(metrics["confusion_matrix"]), f"Confusion matrix{of_task} as a heat map")
-    by_f1 = sorted(
-        metrics["per_class"], key=lambda row: (not (row["support"] or row["predicted"]), row["f1"], -row["support"])
-    )
+    if len(metrics["labels"]) > MAX_TABLE_CLASSES:
+        figure = figures.confusion_heatmap(metrics["confusion_matrix"])
+        heatmap = _svg(figure, f"Confusion matrix{suffix} as a heat map")
+    per_class = metrics["per_class"]
+    num_correct = sum(row[index] for index, row in enumerate(metrics["confusion_matrix"]))
     return {
-        "name": name,
         "metrics": metrics,
         "is_classification": True,
-        "figures": [_svg(figure, alt) for figure, alt in drawn],
+        "figures": svgs,
         "heatmap": heatmap,
-        "matrix": None if heatmap else _rows(metrics),
-        "pairs": most_confused(metrics, PAIRS),
-        "per_class": by_f1,
-        "without_examples": [row["name"] for row in metrics["per_class"] if not row["support"]],
+        "matrix": None if heatmap else _matrix_rows(metrics),
+        "pairs": most_confused(metrics, MAX_CONFUSED_PAIRS),
+        "per_class": sorted(per_class, key=_lowest_f1_first),
+        "without_examples": [row["name"] for row in per_class if not row["support"]],
         "mistakes": [(mistake, thumbnail(mistake.image)) for mistake in mistakes],
-        "wrong": sum(row["support"] for row in metrics["per_class"])
-        - sum(row[i] for i, row in enumerate(metrics["confusion_matrix"])),
+        "wrong": sum(row["support"] for row in per_class) - num_correct,
     }
 
 
-def _rows(metrics: dict[str, Any]) -> list[tuple[str, int, list[tuple[int, float]]]]:
+def _lowest_f1_first(row: dict[str, Any]) -> tuple[bool, float, int]:
+    """Sort key: classes without images and predictions last, of equal F1 the one with more images first."""
+    return not (row["support"] or row["predicted"]), row["f1"], -row["support"]
+
+
+def _matrix_rows(metrics: dict[str, Any]) -> list[tuple[str, int, list[tuple[int, float]]]]:
     """The confusion matrix as (true class, examples, cells); a cell is (examples, share of the row)."""
-    return [
-        (label, sum(counts), [(count, count / max(sum(counts), 1)) for count in counts])
-        for label, counts in zip(metrics["labels"], metrics["confusion_matrix"], strict=True)
-    ]
+    rows = []
+    for label, counts in zip(metrics["labels"], metrics["confusion_matrix"], strict=True):
+        total = sum(counts)
+        rows.append((label, total, [(count, count / max(total, 1)) for count in counts]))
+    return rows
 
 
-def _svg(figure: Any, alt: str) -> Markup:
-    return Markup(style.to_svg(figure, alt))  # noqa: S704 - matplotlib escapes every text of a figure, to_svg escapes `alt`
+def _svg(figure: Figure, alt: str) -> Markup:
+    return Markup(plots.to_svg(figure, alt))  # noqa: S704 - matplotlib escapes a figure's texts, to_svg escapes `alt`
 
 
 def _percent(value: float) -> str:
-    """0.98765 -> 98.77 %; what is not quite all or nothing does not look like it."""
+    """0.98765 -> 98.77 %; only exact 0 and 1 are shown as 0.00 % and 100.00 %."""
     rounded = f"{value:.2%}"
     if (rounded == "100.00%" and value < 1) or (rounded == "0.00%" and value > 0):
         rounded = "> 99.99%" if value > 0.5 else "< 0.01%"
@@ -107,7 +116,10 @@ def _percent(value: float) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+    """An integer with thousands separators, a float with four significant digits, '-' for None."""
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def _plain(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The metrics of a user's EstimatorSpec, over a whole set."""
+"""The `metric_ops` of an EstimatorSpec, over a whole data set."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 
 class UserMetrics:
-    """What a spec's `metric_ops` returns, batch by batch: tensors are averaged over the examples, Keras metrics keep
-    their own state."""
+    """Streaming metrics of a spec: tensors are averaged over the examples, Keras metrics keep their own state.
+
+    Args:
+        spec: its `metric_ops` is called for each batch, and updates the spec's Keras metrics.
+    """
 
     def __init__(self, spec: EstimatorSpec) -> None:
         self._spec = spec
@@ -24,8 +27,13 @@ class UserMetrics:
         self._metrics: dict[str, Any] = {}
         self._examples = 0
 
-    def update(self, labels: dict[str, tf.Tensor], predictions: dict[str, dict[str, tf.Tensor]], examples: int) -> None:
-        """Counts one batch of `examples` examples, with the arguments of `EstimatorSpec.metric_ops`.
+    def update(self, labels: dict[str, tf.Tensor], logits: dict[str, tf.Tensor], examples: int) -> None:
+        """Counts one batch.
+
+        Args:
+            labels: task name -> one-hot labels, float32 [B, K], or true values, float32 [B], of a regression.
+            logits: task name -> float32 [B, K], or [B, 1] of a regression.
+            examples: B.
 
         Raises:
             UserError: a value is neither a tensor with a row per example nor a Keras metric.
@@ -33,34 +41,33 @@ class UserMetrics:
         import keras
 
         self._examples += examples
-        for name, value in self._spec.metric_ops(labels, predictions).items():
+        for name, value in self._spec.metric_ops(labels, self._spec.predictions(logits)).items():
             if isinstance(value, keras.metrics.Metric):
                 self._metrics[name] = value
                 continue
             array = np.asarray(value)
             if array.ndim == 0 or len(array) != examples or array.dtype.kind not in "biuf":
                 raise UserError(
-                    f"metric_ops of {type(self._spec).__name__} returned something else than a metric for {name}",
+                    f"metric_ops of {type(self._spec).__name__} returned an invalid value for {name}",
                     received=f"{array.dtype} {list(array.shape)}",
                     expected=f"one number per example, [{examples}], or a Keras metric that was updated with the batch",
                 )
-            self._sums[name] = self._sums.get(name, 0.0) + float(
-                array.reshape(examples, -1).mean(axis=1, dtype=np.float64).sum()
-            )
+            per_example = array.reshape(examples, -1).mean(axis=1, dtype=np.float64)
+            self._sums[name] = self._sums.get(name, 0.0) + float(per_example.sum())
 
     def result(self) -> dict[str, Any]:
-        """Metric name -> number, or nested lists of numbers for a Keras metric of several; None for what is not finite.
+        """Metric name -> number, or nested lists of numbers for a Keras metric of several; None where not finite.
 
-        The Keras metrics are reset, so that the spec is ready for another evaluation.
+        Resets the spec's Keras metrics, so that the spec is ready for another evaluation.
         """
         values: dict[str, Any] = {name: total / max(self._examples, 1) for name, total in self._sums.items()}
         for name, metric in self._metrics.items():
             values[name] = np.asarray(metric.result(), np.float64).tolist()
             metric.reset_state()
-        return {name: _finite(value) for name, value in values.items()}
+        return {name: _none_if_not_finite(value) for name, value in values.items()}
 
 
-def _finite(value: Any) -> Any:
+def _none_if_not_finite(value: Any) -> Any:
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_none_if_not_finite(item) for item in value]
     return value if np.isfinite(value) else None

@@ -1,1 +1,1 @@
-"""The steps that are never cached, and the model in service: resolve, champion, gate, notify."""
+"""The steps that are never cached and the model in service: resolve, champion, gate, notify."""

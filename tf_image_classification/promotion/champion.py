@@ -1,11 +1,11 @@
-"""The model in service, kept in a folder, local or in a bucket: the new model has to beat it, and takes its place.
+"""The model in service (the champion), kept in a folder, local or in a bucket: a new model that beats it is promoted.
 
-    <folder>/models/<digest>/   model folders, none of them ever changed
-    <folder>/champion.json      which of them is in service, since when and why
+    <folder>/models/<digest>/   model folders; none of them is ever changed
+    <folder>/champion.json      pointer: which of them is in service, since when and why
 
-The pointer is written by compare-and-swap: of two runs that have judged their models against the same one, one takes
-its place. Going back is editing the pointer. (tf_image_classification.vertex.registry keeps it in Vertex AI's registry
-instead, with the same functions.)
+The pointer is written by compare-and-swap: of two runs that compared their models with the same champion, only one
+promotes its own. To roll back, edit the pointer. (tf_image_classification.vertex.registry keeps the champion in Vertex
+AI's Model Registry instead, with the same functions.)
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tf_image_classification import model_folder, storage
 from tf_image_classification.errors import Conflict, DataError, FlagError, UserError
 
 POINTER, MODELS = "champion.json", "models"
-WARM_START = "champion"  # of --checkpoint_path: the model in service
+WARM_START = "champion"  # value of --checkpoint_path that means the model in service
 REGISTRY_FORM = "projects/P/locations/L/models/ID"
 ENDPOINT_FORM = "projects/P/locations/L/endpoints/ID"
-# A model's id is chosen, or a number that the service chose.
+# A model's id is chosen by the user, or a number that Vertex AI chose.
 _REGISTRY = re.compile(r"(projects/[^/]+/locations/[^/]+)/models/([a-z_][a-z0-9_-]{0,62}|[0-9]+)")
 _ENDPOINT = re.compile(r"(projects/[^/]+/locations/[^/]+)/endpoints/[a-z0-9][a-z0-9-]*")
-_NAME_DIGITS = 16
+_DIGEST_LENGTH = 16  # of a model folder's name
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class InService(NamedTuple):
     """The model in service.
 
     Attributes:
-        name: tells it from those before and after it.
+        name: identifies it among those before and after it.
         folder: its model folder.
     """
 
@@ -45,76 +45,114 @@ class InService(NamedTuple):
 
 
 def check(checkpoint_path: str | None, champion: str | None, endpoint: str | None = None) -> None:
-    """Checks that what asks for the model in service comes with the place where it is kept.
+    """Checks --champion, and the flags that need it.
 
     Raises:
-        FlagError: it does not, or a name has another form.
+        FlagError: --champion is missing or invalid, or the endpoint is invalid or elsewhere.
     """
     if not champion:
-        for name, given in (
-            ("checkpoint_path", checkpoint_path if checkpoint_path == WARM_START else None),
-            ("endpoint", endpoint),
-        ):
-            if given:
+        warm_start = checkpoint_path if checkpoint_path == WARM_START else None
+        for name, value in (("checkpoint_path", warm_start), ("endpoint", endpoint)):
+            if value:
                 raise FlagError(
                     f"--{name} needs a --champion",
-                    received=f"--{name} {given}",
+                    received=f"--{name} {value}",
                     expected="the place where the model in service is kept",
                 )
         return
     if not is_registry(champion):
         if endpoint:
             raise FlagError(
-                "--endpoint serves a model of Vertex AI's registry",
+                "--endpoint needs a --champion in Vertex AI's Model Registry",
                 received=f"--champion {champion}",
                 expected=REGISTRY_FORM,
             )
         return
-    found = _ENDPOINT.fullmatch(endpoint) if endpoint else None
-    if endpoint and not found:
-        raise FlagError("--endpoint names no endpoint", received=endpoint, expected=ENDPOINT_FORM)
-    if found and found[1] != champion.partition("/models/")[0]:
+    match = _ENDPOINT.fullmatch(endpoint) if endpoint else None
+    if endpoint and not match:
+        raise FlagError("Invalid value for --endpoint", received=endpoint, expected=ENDPOINT_FORM)
+    if match and match[1] != champion.partition("/models/")[0]:
         raise FlagError(
-            "--endpoint and --champion are in different places",
+            "--endpoint and --champion have different projects or locations",
             received=f"{endpoint} and {champion}",
-            expected="one location",
+            expected="the same project and location",
         )
 
 
 def is_registry(champion: str) -> bool:
-    """Whether --champion is a model of Vertex AI's registry, and not a folder.
+    """Whether --champion is a model of Vertex AI's Model Registry, and not a folder.
 
     Raises:
-        FlagError: it begins like one, and is none.
+        FlagError: it begins with projects/, but is not the name of a model.
     """
     if not champion.startswith("projects/"):
         return False
     if not _REGISTRY.fullmatch(champion):
-        raise FlagError("--champion names no model", received=champion, expected=REGISTRY_FORM)
+        raise FlagError("Invalid value for --champion", received=champion, expected=REGISTRY_FORM)
     return True
 
 
-def in_service(home: str) -> InService | None:
-    """The model that is in service; None as long as there has been none.
+def in_service(champion_dir: str) -> InService | None:
+    """The model in service; None before the first promotion.
 
     Raises:
-        FlagError: the folder holds something else.
-        DataError: the pointer cannot be read, or its model is gone.
+        FlagError: the folder has other content.
+        DataError: the pointer cannot be read, or its model was not found.
     """
-    return _look(home)[0]
+    return _read_pointer(champion_dir)[0]
 
 
-def _look(home: str) -> tuple[InService | None, int]:
-    """The model in service, and the pointer's version."""
-    path = storage.join(home, POINTER)
+def promote(champion_dir: str, model_dir: str, *, compared_with: str, reason: str, run: str) -> InService:
+    """Copies a model folder into the champion folder and makes it the model in service.
+
+    Does nothing if it is in service already. Killed between the copy and the pointer, it can be called again.
+
+    Args:
+        champion_dir: created if it does not exist.
+        model_dir: the new model's folder, local.
+        compared_with: name of the model in service that the new one was compared with; '' for none.
+        reason: why it was promoted; recorded in the pointer.
+        run: name or resource name of the run that trained it; recorded in the pointer.
+
+    Returns:
+        The model in service from now on.
+
+    Raises:
+        UserError: another model has been promoted since.
+    """
+    digest = model_folder.read_facts(model_dir)["digest"]
+    name = digest[:_DIGEST_LENGTH]
+    new = InService(f"{MODELS}/{name}", storage.join(champion_dir, MODELS, name))
+    current, version = _read_pointer(champion_dir)
+    if current == new:
+        _log.info("Already in service: %s", new.folder)
+        return new
+    if (current.name if current else "") != compared_with:
+        raise _promoted_meanwhile(champion_dir, current.name if current else "none", compared_with)
+    if not storage.exists(storage.join(new.folder, model_folder.FACTS)):
+        with storage.replacing_dir(new.folder, model_folder.FACTS) as staging:
+            shutil.copytree(model_dir, staging, dirs_exist_ok=True)
+    content = {
+        "model": new.name,
+        "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "run": run.rpartition("/")[2],
+        "reason": reason,
+    }
+    pointer = storage.join(champion_dir, POINTER)
+    try:
+        storage.write_text(pointer, json.dumps(content, indent=2) + "\n", if_version=version)
+    except Conflict:
+        raise _promoted_meanwhile(champion_dir, "another model", compared_with) from None
+    _log.info("Promoted; in service now: %s", new.folder)
+    return new
+
+
+def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
+    """The model in service, and the pointer's version for compare-and-swap."""
+    path = storage.join(champion_dir, POINTER)
     content, version = storage.read_version(path)
     if content is None:
-        if others := [name for name in storage.names_in(home) if name != MODELS and not name.startswith(".")]:
-            raise FlagError(
-                f"--champion holds something else: it has no {POINTER}",
-                received=f"{home} with {', '.join(others[:3])}",
-                expected="a new or empty folder, or one that this pipeline has put a model into",
-            )
+        _check_empty(champion_dir)
         return None, version
     try:
         name = json.loads(content)["model"]
@@ -122,56 +160,31 @@ def _look(home: str) -> tuple[InService | None, int]:
         raise DataError(
             f"{path} cannot be read", received=repr(error), expected=f'{{"model": "{MODELS}/..."}}'
         ) from error
-    found = InService(name, storage.join(home, name))
-    if not storage.exists(storage.join(found.folder, model_folder.FACTS)):
+    model = InService(name, storage.join(champion_dir, name))
+    if not storage.exists(storage.join(model.folder, model_folder.FACTS)):
         raise DataError(
-            "The model in service is gone", received=found.folder, hint=f"Name another one of {home} in {path}."
+            "The model in service was not found",
+            received=model.folder,
+            hint=f"Set another model of {champion_dir} in {path}.",
         )
-    return found, version
+    return model, version
 
 
-def promote(home: str, folder: str, *, instead_of: str, reason: str, run: str) -> InService:
-    """Puts a copy of a model folder in service; does nothing when it is in service already.
-
-    Args:
-        folder: the new model's, local.
-        instead_of: name of the one that it was compared with; '' for none.
-        reason: why, for whoever looks.
-        run: the run that made it, a name or a resource name.
-
-    Raises:
-        UserError: another model has come into service meanwhile.
-    """
-    digest = model_folder.read_facts(folder)["digest"]
-    new = InService(f"{MODELS}/{digest[:_NAME_DIGITS]}", storage.join(home, MODELS, digest[:_NAME_DIGITS]))
-    pointer = storage.join(home, POINTER)
-    current, version = _look(home)
-    if current == new:
-        _log.info("%s is in service already", new.folder)
-        return new
-    if (current.name if current else "") != instead_of:
-        raise _overtaken(home, current.name if current else "none", instead_of)
-    if not storage.exists(storage.join(new.folder, model_folder.FACTS)):
-        with storage.replacing_dir(new.folder, model_folder.FACTS) as aside:
-            shutil.copytree(folder, aside, dirs_exist_ok=True)
-    content = {
-        "model": new.name,
-        "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "run": run.rpartition("/")[2],
-        "reason": reason,
-    }
-    try:
-        storage.write_text(pointer, json.dumps(content, indent=2) + "\n", if_version=version)
-    except Conflict:
-        raise _overtaken(home, "another one", instead_of) from None
-    _log.info("%s is in service now", new.folder)
-    return new
+def _check_empty(champion_dir: str) -> None:
+    """Without a pointer there are at most models, of a promotion that was interrupted."""
+    others = [name for name in storage.names_in(champion_dir) if name != MODELS and not name.startswith(".")]
+    if others:
+        raise FlagError(
+            f"The --champion folder is not empty and has no {POINTER}",
+            received=f"{champion_dir} with {', '.join(others[:3])}",
+            expected="a new or empty folder, or one that this pipeline has promoted a model to",
+        )
 
 
-def _overtaken(home: str, found: str, compared: str) -> UserError:
+def _promoted_meanwhile(champion_dir: str, current: str, compared_with: str) -> UserError:
     return UserError(
-        f"Another model has come into service in {home} since this run began",
-        received=found,
-        expected=compared or "none",
+        f"Another model was promoted to {champion_dir} since this run began",
+        received=current,
+        expected=compared_with or "none",
         hint="Run again: the new model is then compared with that one.",
     )

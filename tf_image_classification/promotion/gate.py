@@ -1,6 +1,6 @@
-"""Whether a model is good enough: its evaluation against thresholds and against that of the model in service.
+"""Decides whether a model is good enough: its metrics against thresholds, and against those of the model in service.
 
-Needs nothing but what metrics.json says.
+Needs only the content of metrics.json.
 """
 
 from __future__ import annotations
@@ -15,76 +15,87 @@ from tf_image_classification.flags import Flags
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """The gate's answer.
+class GateDecision:
+    """The gate's decision.
 
     Attributes:
         passed: whether every check passed.
-        reasons: one line per check: what was received, what is required, and whether that passes.
+        reasons: one line per check: the value, what is required, and FAILED if it is not met.
     """
 
     passed: bool
     reasons: list[str]
 
 
-def read(folder: str) -> tuple[Metrics, Metrics | None]:
-    """The metrics of the new model and of the one in service, out of a folder that the evaluate step wrote."""
-    champion = storage.join(folder, CHAMPION, METRICS)
-    new = json.loads(storage.read_text(storage.join(folder, METRICS)))
-    return new, json.loads(storage.read_text(champion)) if storage.exists(champion) else None
+def read_metrics(evaluation_dir: str) -> tuple[Metrics, Metrics | None]:
+    """Reads what the evaluate step wrote: the metrics of the new model, and of the model in service if there is one."""
+    new = json.loads(storage.read_text(storage.join(evaluation_dir, METRICS)))
+    champion_path = storage.join(evaluation_dir, CHAMPION, METRICS)
+    return new, json.loads(storage.read_text(champion_path)) if storage.exists(champion_path) else None
 
 
-def judge(metrics: Metrics, flags: Flags, champion: Metrics | None = None) -> Verdict:
-    """Checks the metrics of a model, all tasks of it.
+def decide(metrics: Metrics, flags: Flags, champion: Metrics | None = None) -> GateDecision:
+    """Checks a model's metrics, those of each of its tasks.
 
-    A class without an evaluation example has no recall that could be too low. A regression is judged by its loss alone.
+    A class without an evaluation image has no recall that could be too low. A regression is checked by its loss only.
 
     Args:
-        metrics: what `evaluate` returned or wrote as metrics.json.
+        metrics: the content of metrics.json.
         flags: with the flags of the gate step.
         champion: the same of the model in service, on the same examples; None for none.
+
+    Raises:
+        DataError: the two models have no metric in common.
     """
     checks: list[tuple[bool, str]] = []
     tasks = by_task(metrics)
     for name, task in tasks.items():
-        of_task = f"{name}: " if len(tasks) > 1 else ""
-        if "accuracy" in task:
-            worst = min((row for row in task["per_class"] if row["support"]), key=lambda row: row["recall"])
-            for what, received, required in (
-                ("accuracy", task["accuracy"], flags.min_accuracy),
-                ("macro F1", task["macro_f1"], flags.min_macro_f1),
-                (f"lowest recall of a class ({worst['name']})", worst["recall"], flags.min_class_recall),
-            ):
-                if required > 0:
-                    passed = received >= required
-                    checks.append((passed, _reason(passed, f"{of_task}{what}", received, f"at least {required:g}")))
-        if flags.max_loss is not None:
-            passed = task["loss"] <= flags.max_loss
-            checks.append((passed, _reason(passed, f"{of_task}loss", task["loss"], f"at most {flags.max_loss:g}")))
+        checks += _check_thresholds(task, flags, prefix=f"{name}: " if len(tasks) > 1 else "")
     if champion is not None:
         checks.append(_compare(metrics, champion, flags))
-    return Verdict(
-        passed=all(passed for passed, _ in checks), reasons=[reason for _, reason in checks] or ["no threshold is set"]
+    return GateDecision(
+        passed=all(passed for passed, _ in checks),
+        reasons=[reason for _, reason in checks] or ["no thresholds are set"],
     )
+
+
+def _check_thresholds(task: Metrics, flags: Flags, prefix: str) -> list[tuple[bool, str]]:
+    """(whether it passed, reason) for each threshold that is set."""
+    checks = []
+    if "accuracy" in task:
+        lowest = min((row for row in task["per_class"] if row["support"]), key=lambda row: row["recall"])
+        for what, value, minimum in (
+            ("accuracy", task["accuracy"], flags.min_accuracy),
+            ("macro F1", task["macro_f1"], flags.min_macro_f1),
+            (f"lowest class recall ({lowest['name']})", lowest["recall"], flags.min_class_recall),
+        ):
+            if minimum > 0:
+                checks.append(_check(value >= minimum, f"{prefix}{what} is {value:.6g}", f"at least {minimum:g}"))
+    if flags.max_loss is not None:
+        loss = task["loss"]
+        checks.append(_check(loss <= flags.max_loss, f"{prefix}loss is {loss:.6g}", f"at most {flags.max_loss:g}"))
+    return checks
 
 
 def _compare(metrics: Metrics, champion: Metrics, flags: Flags) -> tuple[bool, str]:
+    """Compares by --champion_metric; by the loss where one of the models has no such metric, as regressions."""
     if metrics["model"]["digest"] == champion["model"]["digest"]:
-        return True, "it is in service already"
-    name = (
-        flags.champion_metric
-        if all(_mean(flags.champion_metric, one) is not None for one in (metrics, champion))
-        else "loss"
-    )
+        return True, "already in service: the new model is the model in service"
+    name = flags.champion_metric
+    if _mean(name, metrics) is None or _mean(name, champion) is None:
+        name = "loss"
     new, old = _mean(name, metrics), _mean(name, champion)
     if new is None or old is None:
-        raise DataError("The new model and the one in service have nothing to be compared by", received=name)
-    gain = old - new if name == "loss" else new - old
-    least = flags.min_improvement
-    passed = gain > 0 if least == 0 else gain >= least
-    required = "better" if least == 0 else f"better by {least:g}" if least > 0 else f"worse by {-least:g} at most"
-    what = f"{name.replace('_', ' ')} is {new:.6g}, that of the model in service {old:.6g}, required is {required}"
-    return passed, what if passed else f"{what}: FAILED"
+        raise DataError("The new model and the model in service have no metric in common", received=name)
+    improvement = old - new if name == "loss" else new - old
+    better, worse = ("lower", "higher") if name == "loss" else ("higher", "lower")
+    minimum = flags.min_improvement
+    if minimum == 0:
+        passed, required = improvement > 0, better
+    else:
+        passed = improvement >= minimum
+        required = f"{better} by at least {minimum:g}" if minimum > 0 else f"{worse} by at most {-minimum:g}"
+    return _check(passed, f"{name.replace('_', ' ')} is {new:.6g}, that of the model in service is {old:.6g}", required)
 
 
 def _mean(name: str, metrics: Metrics) -> float | None:
@@ -93,5 +104,5 @@ def _mean(name: str, metrics: Metrics) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _reason(passed: bool, what: str, received: float, required: str) -> str:
-    return f"{what} is {received:.6g}, required is {required}{'' if passed else ': FAILED'}"
+def _check(passed: bool, statement: str, required: str) -> tuple[bool, str]:
+    return passed, f"{statement} (required: {required}){'' if passed else ': FAILED'}"

@@ -1,4 +1,4 @@
-"""Telling of a pipeline run that did not succeed: a POST to a webhook, or a Pub/Sub message."""
+"""Notifies when a pipeline run fails: a POST to a webhook, or a Pub/Sub message."""
 
 from __future__ import annotations
 
@@ -21,62 +21,62 @@ _log = logging.getLogger(__name__)
 
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
 _JOB = re.compile(r"projects/([^/]+)/locations/([^/]+)/pipelineJobs/([^/]+)")
-# Vertex AI's words, and those of Kubeflow, which calls a success COMPLETE, and in between tells whatever state it is
-# in.
-_FAILED = ("FAILED", "ERROR", "CANCELLED", "CANCELED", "CANCELLING", "CANCELING")
-_EXPECTED = "https://HOST/PATH or projects/PROJECT/topics/TOPIC"
-_SECONDS = 30
+# The states of Vertex AI and of Kubeflow. All others, Kubeflow's COMPLETE and intermediate states among them, are no
+# failures.
+_FAILED_STATES = ("FAILED", "ERROR", "CANCELLED", "CANCELED", "CANCELLING", "CANCELING")
+_FORMS = "https://HOST/PATH or projects/PROJECT/topics/TOPIC"
+_TIMEOUT_SECS = 30
 
 
 def check(destination: str) -> None:
-    """Makes sure that a destination has a form that can be told.
+    """Checks that a destination is a URL or a Pub/Sub topic.
 
     Raises:
-        FlagError: it has not, or holds a user and password, which would stand in the compiled pipeline.
+        FlagError: it is neither, or contains a user or password, which the compiled pipeline would show.
     """
     if _TOPIC.fullmatch(destination):
         return
-    address = _address(destination)
-    if address.scheme not in ("http", "https") or not address.hostname:
-        raise FlagError("Invalid value for --notify", received=_shown(destination), expected=_EXPECTED)
-    if address.username is not None or address.password is not None:
+    url = _parse_url(destination)
+    if url.scheme not in ("http", "https") or not url.hostname:
+        raise FlagError("Invalid value for --notify", received=_redact(destination), expected=_FORMS)
+    if url.username is not None or url.password is not None:
         raise FlagError(
-            "--notify holds a user or password, which would stand in the compiled pipeline",
-            received=_shown(destination),
-            expected=_EXPECTED,
-            hint="Use a Pub/Sub topic, which the run's own account may publish to.",
+            "--notify contains a user or password, which the compiled pipeline would show",
+            received=_redact(destination),
+            expected=_FORMS,
+            hint="Use a Pub/Sub topic that the run's service account may publish to.",
         )
 
 
 def notify(destination: str, status: Mapping[str, Any], run: str) -> bool:
-    """Tells of a run that did not succeed.
+    """Sends a notification if the run failed or was cancelled.
 
     The JSON has `text`, which chat webhooks show, and `state`, `run`, `error`, `error_code`, `task` and `link` for
-    machines; a topic gets it as the message's data, and `state` and `run` as attributes.
+    programs. A Pub/Sub message has it as data, and `state` and `run` as attributes.
 
     Args:
         destination: https://... (or http://...), or projects/P/topics/T. PUBSUB_EMULATOR_HOST is respected.
-        status: of dsl.PipelineTaskFinalStatus: `state`, `pipeline_job_resource_name`, `pipeline_task_name`,
-            `error_code`, `error_message`.
-        run: its name.
+        status: the attributes of dsl.PipelineTaskFinalStatus: `state`, `pipeline_job_resource_name`,
+            `pipeline_task_name`, `error_code`, `error_message`.
+        run: name of the run.
 
     Returns:
-        Whether there was something to tell.
+        Whether a notification was sent.
 
     Raises:
-        FlagError: the destination has another form.
-        ServiceError: it did not take the message.
+        FlagError: the destination is invalid; also of a run that succeeded.
+        ServiceError: the destination refused the notification, or could not be reached.
     """
     check(destination)
-    if status["state"] not in _FAILED:
-        _log.info("The run %s ended as %s: nobody is told", run, status["state"])
+    if status["state"] not in _FAILED_STATES:
+        _log.info("The run %s ended as %s: no notification", run, status["state"])
         return False
     message = _message(status, run)
     if _TOPIC.fullmatch(destination):
         _publish(destination, message)
     else:
         _post(destination, message)
-    _log.info("Told %s that the run %s ended as %s", _shown(destination), run, message["state"])
+    _log.info("Notified %s: the run %s ended as %s", _redact(destination), run, message["state"])
     return True
 
 
@@ -101,11 +101,11 @@ def _message(status: Mapping[str, Any], run: str) -> dict[str, Any]:
 
 
 def _post(destination: str, message: dict[str, Any]) -> None:
-    """Posts to a webhook. What is said of a failure names its host alone: path and query are its secret."""
+    """Posts to a webhook. Its errors name the host only: path and query are secret."""
 
     def post() -> None:
-        # Redirects are not followed: requests would turn the POST into a GET, which tells nobody anything.
-        response = requests.post(destination, json=message, timeout=_SECONDS, allow_redirects=False)
+        # Redirects are not followed: requests would turn the POST into a GET without the message.
+        response = requests.post(destination, json=message, timeout=_TIMEOUT_SECS, allow_redirects=False)
         if response.status_code >= 300:
             raise exceptions.from_http_status(response.status_code, response.reason or "refused")
 
@@ -113,21 +113,17 @@ def _post(destination: str, message: dict[str, Any]) -> None:
         retrying(also=(exceptions.TooManyRequests,))(post)()
     except (exceptions.GoogleAPICallError, exceptions.RetryError, requests.RequestException) as error:
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        # The address is part of what requests says.
-        said = (
-            f"{cause.code} {cause.message}"
-            if isinstance(cause, exceptions.GoogleAPICallError)
-            else type(cause).__name__
-        )
+        # The messages of requests' own errors contain the URL.
+        is_response = isinstance(cause, exceptions.GoogleAPICallError)
         raise ServiceError(
-            f"{_shown(destination)} could not be told of the run {message['run']}",
-            received=said,
-            hint="Check the address; the run itself is not changed by this.",
+            f"Cannot notify {_redact(destination)} of the run {message['run']}",
+            received=f"{cause.code} {cause.message}" if is_response else type(cause).__name__,
+            hint="Check the URL. The result of the run itself is not affected.",
         ) from None
 
 
 def _publish(topic: str, message: dict[str, Any]) -> None:
-    """Publishes over REST, so that no further package is needed for one request."""
+    """Publishes over REST: one request needs no client library."""
     from google.auth import default
     from google.auth.transport.requests import AuthorizedSession
 
@@ -142,24 +138,23 @@ def _publish(topic: str, message: dict[str, Any]) -> None:
             host = "https://pubsub.googleapis.com"
 
         def post() -> None:
-            response = session.post(f"{host}/v1/{topic}:publish", json=body, timeout=_SECONDS)
+            response = session.post(f"{host}/v1/{topic}:publish", json=body, timeout=_TIMEOUT_SECS)
             if not response.ok:
                 raise exceptions.from_http_response(response)
 
         retrying(also=(exceptions.TooManyRequests,))(post)()
 
 
-def _shown(destination: str) -> str:
-    """A destination without what may be secret in it."""
+def _redact(destination: str) -> str:
+    """A destination without its secret parts: of a URL, scheme and host."""
     if _TOPIC.fullmatch(destination):
         return destination
-    address = _address(destination)
-    return (
-        f"{address.scheme}://{address.hostname}" if address.scheme and address.hostname else "neither a URL nor a topic"
-    )
+    url = _parse_url(destination)
+    return f"{url.scheme}://{url.hostname}" if url.scheme and url.hostname else "neither a URL nor a topic"
 
 
-def _address(destination: str) -> urllib.parse.SplitResult:
+def _parse_url(destination: str) -> urllib.parse.SplitResult:
+    """The parts of a URL, all empty if it cannot be parsed."""
     try:
         return urllib.parse.urlsplit(destination)
     except ValueError:

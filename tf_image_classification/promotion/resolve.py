@@ -1,5 +1,7 @@
-"""What a pipeline's paths mean now: concrete sources, a fingerprint of the data, the warm start, the champion. It
-imports no TensorFlow."""
+"""Resolves a pipeline's paths when it runs: concrete sources, a data fingerprint, the warm start and the champion.
+
+It imports no TensorFlow.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,11 @@ class Resolved(NamedTuple):
     Attributes:
         train_sources, eval_sources: metadata with absolute paths, dates filled in; '' when not set.
         fingerprint: changes whenever the data does.
-        checkpoint: what training starts from, with links followed; '' for none.
+        checkpoint: what training starts from, with symbolic links resolved; '' for none.
         checkpoint_version: changes whenever the content at `checkpoint` does; '' for none.
         champion_folder: folder of the model in service; '' for none.
         champion_version: changes whenever the content at `champion_folder` does; '' for none.
-        in_service: name of the model in service, where it is kept; '' for none.
+        in_service: name of the model in service; '' for none.
     """
 
     train_sources: str
@@ -46,14 +48,15 @@ class Resolved(NamedTuple):
 
 
 def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
-    """Looks at what the flags of the resolve step name.
+    """Resolves the flags of the resolve step to the inputs of the later steps.
 
     Args:
-        in_service: the model in service.
+        flags: of the resolve step.
+        in_service: the model in service; None for none.
 
     Raises:
-        FlagError: something that is named is not there, or images are too small for the network.
-        MissingCheckpointError: nothing is found at --checkpoint_path.
+        FlagError: a path was not found, or images are too small for the network.
+        MissingCheckpointError: no checkpoint was found at --checkpoint_path.
     """
     if flags.train_metadata is None:
         raise FlagError(
@@ -62,9 +65,9 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
     if flags.estimator is None:
         flag_table.check_image_size(flags.model_name, flags.image_size)
     champion.check(flags.checkpoint_path, flags.champion)
-    train_metadata, eval_metadata = (
-        _of_today(metadata) for metadata in (flags.train_metadata, flags.eval_metadata or "")
-    )
+    today = dt.datetime.now(dt.UTC).date()
+    train_metadata = _fill_in_dates(flags.train_metadata, today)
+    eval_metadata = _fill_in_dates(flags.eval_metadata or "", today)
     fingerprint = sources.fingerprint(
         train_metadata,
         eval_metadata or None,
@@ -72,43 +75,58 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         image_root=flags.image_root,
         eval_fraction=flags.eval_fraction,
     )
-    folder = _follow(in_service.folder) if in_service else ""
+    champion_folder = _resolve_links(in_service.folder) if in_service else ""
     if flags.checkpoint_path == champion.WARM_START:
-        checkpoint, version = _warm_start(folder, fingerprint, flags)
+        checkpoint, checkpoint_version = _warm_start(champion_folder, fingerprint, flags)
     else:
-        checkpoint = _follow(flags.checkpoint_path) if flags.checkpoint_path else ""
-        version = _version(checkpoint) if checkpoint else ""
-    _log.info("Data %s; starting from %s; in service: %s", fingerprint[:12], checkpoint or "scratch", folder or "none")
+        checkpoint = _resolve_links(flags.checkpoint_path) if flags.checkpoint_path else ""
+        checkpoint_version = _content_version(checkpoint) if checkpoint else ""
+    _log.info(
+        "Data fingerprint: %s; warm start: %s; in service: %s",
+        fingerprint[:12],
+        checkpoint or "none",
+        champion_folder or "none",
+    )
     return Resolved(
-        absolute(train_metadata),
-        absolute(eval_metadata),
-        fingerprint,
-        checkpoint,
-        version,
-        folder,
-        _version(folder) if folder else "",
-        in_service.name if in_service else "",
+        train_sources=absolute_paths(train_metadata),
+        eval_sources=absolute_paths(eval_metadata),
+        fingerprint=fingerprint,
+        checkpoint=checkpoint,
+        checkpoint_version=checkpoint_version,
+        champion_folder=champion_folder,
+        champion_version=_content_version(champion_folder) if champion_folder else "",
+        in_service=in_service.name if in_service else "",
     )
 
 
-def _warm_start(folder: str, fingerprint: str, flags: Flags) -> tuple[str, str]:
-    """The checkpoint that `--checkpoint_path champion` means, and its version.
+def absolute_paths(metadata: str) -> str:
+    """A path, or several separated by commas, made absolute: later steps may run in another working directory."""
+    parts = [metadata] if storage.exists(metadata) else metadata.split(",")
+    paths = [path for part in parts if (path := part.strip())]
+    return ",".join(path if storage.is_gcs(path) else os.path.abspath(path) for path in paths)
 
-    It is the champion; but if that was made of this data with these flags, it is what the champion was made from. The
-    training then has
-    the inputs that it had when it made the champion, and comes from the cache: data that does not change trains
-        nothing.
+
+def _warm_start(champion_folder: str, fingerprint: str, flags: Flags) -> tuple[str, str]:
+    """The checkpoint that `--checkpoint_path champion` means, and the version of its content.
+
+    It is the champion itself, unless the champion was trained on this data with these flags: then it is the checkpoint
+    that the champion was trained from, if that is unchanged. The train step then has the inputs of the run that trained
+    the champion and is taken from the cache: as long as the data does not change, nothing is trained.
+
+    Args:
+        champion_folder: '' for none; training then starts from scratch.
+        fingerprint: of the data.
+        flags: of the resolve step, which include those of the train step.
     """
-    if not folder:
+    if not champion_folder:
         return "", ""
-    facts = model_folder.read_facts(folder)
+    facts = model_folder.read_facts(champion_folder)
     if facts.get("data_fingerprint") == fingerprint and _deciding(facts.get("flags", {})) == _deciding(vars(flags)):
         start = facts.get("warm_start") or {"checkpoint": "", "version": ""}
-        if not start["checkpoint"] or (
-            _files(start["checkpoint"]) and _version(start["checkpoint"]) == start.get("version")
-        ):
-            return start["checkpoint"], start.get("version", "")
-    return folder, _version(folder)
+        checkpoint, version = start["checkpoint"], start.get("version", "")
+        if not checkpoint or (_checkpoint_files(checkpoint) and _content_version(checkpoint) == version):
+            return checkpoint, version
+    return champion_folder, _content_version(champion_folder)
 
 
 def _deciding(flags: Mapping[str, object]) -> dict[str, object]:
@@ -121,36 +139,28 @@ def _deciding(flags: Mapping[str, object]) -> dict[str, object]:
     return {name: flags.get(name) for name in names}
 
 
-def _of_today(metadata: str) -> str:
-    """With {date} resolved in each source."""
-    today = dt.datetime.now(dt.UTC).date()
-    return (
-        ",".join(dates.newest(part.strip(), today) for part in metadata.split(","))
-        if dates.PLACEHOLDER in metadata
-        else metadata
-    )
+def _fill_in_dates(metadata: str, today: dt.date) -> str:
+    """The metadata with {date} in each source replaced by the newest date up to today that exists."""
+    if dates.PLACEHOLDER not in metadata:
+        return metadata
+    return ",".join(dates.newest(source.strip(), today) for source in metadata.split(","))
 
 
-def absolute(metadata: str) -> str:
-    """A path, or several separated by commas, as it reads from any folder: later steps may run in another one."""
-    parts = [metadata] if storage.exists(metadata) else metadata.split(",")
-    return ",".join(
-        part if storage.is_gcs(part) else os.path.abspath(part) for part in (part.strip() for part in parts) if part
-    )
-
-
-def _follow(path: str) -> str:
-    """A link such as runs/latest names another folder tomorrow: what it names now is what counts."""
+def _resolve_links(path: str) -> str:
+    """The path without symbolic links: one such as runs/latest points to another folder tomorrow."""
     return path if storage.is_gcs(path) else os.path.realpath(path)
 
 
-def _version(path: str) -> str:
-    """A hash over names, sizes and versions of the files of a checkpoint: a folder, or all files that begin with its
-    name."""
-    files = _files(path)
+def _content_version(path: str) -> str:
+    """A SHA-256 hash of the names, sizes and versions of a checkpoint's files.
+
+    Raises:
+        MissingCheckpointError: there are no such files.
+    """
+    files = _checkpoint_files(path)
     if not files:
         raise MissingCheckpointError(
-            "There is no checkpoint here",
+            "Checkpoint not found",
             received=path,
             expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .weights.h5",
         )
@@ -160,7 +170,8 @@ def _version(path: str) -> str:
     return digest.hexdigest()
 
 
-def _files(path: str) -> list[Stat]:
+def _checkpoint_files(path: str) -> list[Stat]:
+    """All files of a folder, the file itself, or the files of a checkpoint prefix."""
     if storage.is_dir(path):
         return list(storage.walk(path))
     return [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]

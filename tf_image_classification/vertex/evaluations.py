@@ -6,7 +6,7 @@ from typing import Any
 
 from google.cloud import aiplatform_v1 as vertex
 
-from tf_image_classification.evaluation_folder import Metrics, by_task, confusion
+from tf_image_classification.evaluation_folder import Metrics, by_task, confusion_matrix
 from tf_image_classification.promotion.google_errors import RETRY
 
 _SCHEMA = "gs://google-cloud-aiplatform/schema/modelevaluation/{}_metrics_1.0.0.yaml"
@@ -47,7 +47,7 @@ def _classification(metrics: Metrics) -> dict[str, Any]:
 
     With one label and one prediction for each image, micro-averaged precision, recall and F1 are all the accuracy.
     """
-    labels, matrix = confusion(metrics)
+    labels, matrix = confusion_matrix(metrics)
     micro = dict.fromkeys(("precision", "recall", "f1Score", "f1ScoreMicro"), metrics["accuracy"])
     return {
         "logLoss": metrics["loss"],

@@ -59,7 +59,7 @@ def register(
     reason: str,
     run: str,
     serving_image: str,
-    instead_of: str,
+    compared_with: str,
     machine_type: str,
     endpoint: str = "",
 ) -> InService:
@@ -77,12 +77,12 @@ def register(
         reason: the gate's; becomes the version's description.
         run: the pipeline run that made it: a name, or projects/P/locations/L/pipelineJobs/ID; or ''.
         serving_image: the container that serves it.
-        instead_of: .../models/ID@VERSION, which must still be in service; '' when no model was.
+        compared_with: .../models/ID@VERSION, which must still be in service; '' when no model was.
         endpoint: projects/P/locations/L/endpoints/ID, where all else is undeployed; '' deploys nothing.
         machine_type: of the endpoint's replica.
 
     Raises:
-        ReplacedError: another version is in service than `instead_of`.
+        ReplacedError: another version is in service than `compared_with`.
         FlagError: the endpoint is not there, or the service does not take what was given.
         ServiceError: the service refuses, or fails.
     """
@@ -102,7 +102,7 @@ def register(
     )
 
     def allowed() -> None:
-        model.check_in_service(instead_of, uploaded)
+        model.check_in_service(compared_with, uploaded)
 
     def ours() -> None:
         model.check_in_service(version.name, uploaded)

@@ -1,10 +1,10 @@
-"""One pass over the evaluation examples through the serving signature of a SavedModel."""
+"""One pass over the evaluation split through the serving signature of a SavedModel."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 from tf_image_classification import progress
 from tf_image_classification.data import manifest
 from tf_image_classification.errors import DataError, UserError
-from tf_image_classification.evaluate import tasks
 from tf_image_classification.evaluate.mistakes import Mistake
-from tf_image_classification.evaluate.model import INPUT, ServedModel
-from tf_image_classification.evaluate.tasks import Batch
+from tf_image_classification.evaluate.scorers import MAX_NAMES, Batch, Scorer, create_scorers
+from tf_image_classification.evaluate.served_model import INPUT, ServedModel
 from tf_image_classification.evaluate.user_metrics import UserMetrics
 
 if TYPE_CHECKING:
@@ -23,17 +22,15 @@ if TYPE_CHECKING:
 
     from tf_image_classification.estimator_specs import EstimatorSpec
 
-_NAMED = 5  # file names in a message
-
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """What one pass gave.
+class EvaluationResult:
+    """What one pass returns.
 
     Attributes:
         tasks: task name -> its metrics.
         user_metrics: metric name -> value; empty without a spec.
-        mistakes: task name -> the mistakes that the model was surest of.
+        mistakes: task name -> its most confident mistakes, the most confident first.
     """
 
     tasks: dict[str, dict[str, Any]]
@@ -41,58 +38,62 @@ class Scored:
     mistakes: dict[str, list[Mistake]]
 
 
-def score(
+def run(
     served: ServedModel, data: manifest.Manifest, predictions_path: str, *, batch_size: int, spec: EstimatorSpec | None
-) -> Scored:
-    """Scores every example of the evaluation side once, and writes a line for each to a CSV file.
+) -> EvaluationResult:
+    """Scores every example of the evaluation split once, and writes a row for each to a CSV file.
+
+    Metrics are updated in this thread, while one other thread runs the model on the following batch.
 
     Raises:
         DataError: there is no evaluation example, the labels are not the model's, or an example cannot be read or
             classified.
         UserError: a batch does not fit into memory, or a metric of the spec cannot be used.
     """
-    side = data.splits.get(manifest.EVAL)
-    if side is None or not side.examples:
+    split = data.splits.get(manifest.EVAL)
+    if split is None or not split.examples:
         raise DataError(
             "The data set has no evaluation examples", received=data.folder or None, expected="at least one"
         )
-    scorers = tasks.pair(served.tasks, data.tasks)
-    user = UserMetrics(spec) if spec else None
-    done = 0
+    scorers = create_scorers(served.tasks, data.tasks)
+    user_metrics = UserMetrics(spec) if spec else None
+    num_scored = 0
     with (
         open(predictions_path, "w", newline="", encoding="utf-8") as file,
-        progress.track("Evaluating", side.examples, "images") as advance,
+        progress.track("Evaluating", split.examples, "images") as advance,
     ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["filename", *chain.from_iterable(scorer.columns for scorer in scorers)])
-        for batch, outputs in _run_ahead(served, _batches(data, batch_size)):
+        for batch, outputs in _predict(served, _batches(data, batch_size)):
             columns = chain.from_iterable(scorer.update(batch, outputs) for scorer in scorers)
             writer.writerows(zip(batch.filenames, *columns, strict=True))
-            if user and spec:
-                labels, logits = zip(*(scorer.for_spec(batch, outputs) for scorer in scorers), strict=True)
-                names = [scorer.name for scorer in scorers]
-                user.update(
-                    dict(zip(names, labels, strict=True)),
-                    spec.predictions(dict(zip(names, logits, strict=True))),
-                    len(batch.filenames),
-                )
-            done += len(batch.filenames)
+            if user_metrics:
+                _update(user_metrics, scorers, batch, outputs)
+            num_scored += len(batch.filenames)
             advance(len(batch.filenames))
-    if done != side.examples:
+    if num_scored != split.examples:
         raise DataError(
-            "The shards hold another number of evaluation examples than their manifest says",
-            received=done,
-            expected=side.examples,
+            "The number of evaluation examples in the shards differs from the manifest's",
+            received=num_scored,
+            expected=split.examples,
             hint="Build the data set again.",
         )
-    return Scored(
+    return EvaluationResult(
         tasks={scorer.name: scorer.result() for scorer in scorers},
-        user_metrics=user.result() if user else {},
+        user_metrics=user_metrics.result() if user_metrics else {},
         mistakes={scorer.name: scorer.mistakes() for scorer in scorers},
     )
 
 
+def _update(user_metrics: UserMetrics, scorers: Iterable[Scorer], batch: Batch, outputs: dict[str, tf.Tensor]) -> None:
+    labels, logits = {}, {}
+    for scorer in scorers:
+        labels[scorer.name], logits[scorer.name] = scorer.labels_and_logits(batch, outputs)
+    user_metrics.update(labels, logits, len(batch.filenames))
+
+
 def _batches(data: manifest.Manifest, batch_size: int) -> Iterator[Batch]:
+    """The evaluation split in reading order; the last batch may be smaller."""
     import tensorflow as tf
 
     from tf_image_classification import dataset
@@ -116,20 +117,20 @@ def _batches(data: manifest.Manifest, batch_size: int) -> Iterator[Batch]:
         )
 
 
-def _run_ahead(served: ServedModel, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, tf.Tensor]]]:
-    """Batches with their outputs; while one is being counted the model already works on the next."""
+def _predict(served: ServedModel, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, tf.Tensor]]]:
+    """Batches with the model's outputs; the model runs one batch ahead of the consumer, in a thread of its own."""
     with ThreadPoolExecutor(1) as pool:
-        ahead = None
+        previous: tuple[Batch, Future[dict[str, tf.Tensor]]] | None = None
         for batch in batches:
-            following = batch, pool.submit(_run, served, batch)
-            if ahead:
-                yield ahead[0], ahead[1].result()
-            ahead = following
-        if ahead:
-            yield ahead[0], ahead[1].result()
+            current = batch, pool.submit(_call, served, batch)
+            if previous:
+                yield previous[0], previous[1].result()
+            previous = current
+        if previous:
+            yield previous[0], previous[1].result()
 
 
-def _run(served: ServedModel, batch: Batch) -> dict[str, tf.Tensor]:
+def _call(served: ServedModel, batch: Batch) -> dict[str, tf.Tensor]:
     import tensorflow as tf
 
     try:
@@ -141,12 +142,15 @@ def _run(served: ServedModel, batch: Batch) -> dict[str, tf.Tensor]:
             hint="Lower --eval_batch_size.",
         ) from error
     except tf.errors.OpError as error:
-        culprits = [name for row, name in enumerate(batch.filenames) if _fails(served, batch.images[row : row + 1])]
-        named = ", ".join(culprits[:_NAMED]) + (f" and {len(culprits) - _NAMED} more" if len(culprits) > _NAMED else "")
+        # The error of a batch does not tell which image caused it: each is tried alone.
+        failing = [name for row, name in enumerate(batch.filenames) if _fails(served, batch.images[row : row + 1])]
+        named = ", ".join(failing[:MAX_NAMES])
+        if len(failing) > MAX_NAMES:
+            named += f" and {len(failing) - MAX_NAMES} more"
         raise DataError(
             f"The model cannot classify {named or f'a batch that begins with {batch.filenames[0]}'}",
             received=_first_line(error),
-            expected="whole JPEG or PNG images",
+            expected="complete JPEG or PNG images",
             hint="build_tfrecords checks every image: build the data set from its images again.",
         ) from error
 

@@ -1,0 +1,264 @@
+"""Scorers: a task of the model with the same task of the data; class names decide which classes are equal, not ids."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tf_image_classification.data.manifest import Task
+from tf_image_classification.errors import DataError
+from tf_image_classification.evaluate.metrics import (
+    MIN_SCORE,
+    ClassificationMetrics,
+    Labels,
+    RegressionMetrics,
+    rank_predictions,
+)
+from tf_image_classification.evaluate.mistakes import Mistake, MostConfidentMistakes
+from tf_image_classification.evaluate.served_model import output_prefix
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+MAX_NAMES = 5  # file or class names in a message
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples of the evaluation split.
+
+    Attributes:
+        images: string [B], encoded.
+        filenames: of length B.
+        labels: task of the data -> int64 [B] class ids of the data (-1: not labelled), or float32 [B].
+    """
+
+    images: tf.Tensor
+    filenames: list[str]
+    labels: dict[str, NDArray[Any]]
+
+
+class Scorer(Protocol):
+    """Scores one task, batch by batch.
+
+    Attributes:
+        name: the model's name of the task.
+        columns: names of the columns of predictions.csv that `update` returns.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+
+    def update(self, batch: Batch, outputs: dict[str, tf.Tensor]) -> Sequence[Iterable[object]]:
+        """Counts one batch; returns the values of `columns`, each of length B."""
+
+    def labels_and_logits(self, batch: Batch, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Labels and logits of one batch in the form in which EstimatorSpec.metric_ops takes them."""
+
+    def result(self) -> dict[str, Any]:
+        """The metrics of all batches, as JSON values."""
+
+    def mistakes(self) -> list[Mistake]:
+        """The most confident mistakes of all batches, the most confident first."""
+
+
+def create_scorers(model_tasks: Sequence[Task], data_tasks: Sequence[Task]) -> list[Scorer]:
+    """A scorer for each task of the model.
+
+    Matches the tasks that a SavedModel serves with those that a built data set is labelled with: by name or, where both
+    have a single task, whatever their names. Their classes are matched by each scorer.
+
+    Raises:
+        DataError: the data has no labels for a task, no class in common with it, or classes where the model predicts a
+            number.
+    """
+    data_by_name = {task.name: task for task in data_tasks}
+    if len(model_tasks) == len(data_tasks) == 1:
+        data_by_name = {model_tasks[0].name: data_tasks[0]}
+    if missing := [task.name for task in model_tasks if task.name not in data_by_name]:
+        raise DataError(
+            "The data lacks labels for tasks of the model",
+            received=", ".join(data_by_name),
+            expected=", ".join(missing),
+        )
+    scorers: list[Scorer] = []
+    for task in model_tasks:
+        data, prefix = data_by_name[task.name], output_prefix(task, model_tasks)
+        if task.labels:
+            scorers.append(ClassificationScorer(task, data, prefix))
+        elif data.holds_numbers:
+            scorers.append(RegressionScorer(task, data, prefix))
+        else:
+            raise DataError(
+                f"The model predicts {task.name} as a number, but the data has classes",
+                received=", ".join(data.labels[:MAX_NAMES]),
+                expected="TFRecords with a float per image",
+            )
+    return scorers
+
+
+class ClassificationScorer:
+    """Scorer of a classification.
+
+    Args:
+        task: of the model.
+        data: the same task of the data; its classes may be others, and in another order.
+        prefix: of the model's output names.
+
+    Raises:
+        DataError: they have no class in common.
+    """
+
+    def __init__(self, task: Task, data: Task, prefix: str) -> None:
+        self.name = task.name
+        self.columns: tuple[str, ...] = tuple(
+            prefix + column for column in ("label", "predicted", "score", "label_score")
+        )
+        self._task, self._data, self._prefix = task, data, prefix
+        unknown = sorted(set(data.labels) - set(task.labels))
+        self._check_unknown(unknown)
+        self._labels = [*task.labels, *unknown]
+        ids = {label: index for index, label in enumerate(self._labels)}
+        # Class id of the data -> index into self._labels; id -1, not labelled, takes the last entry and stays -1.
+        self._index_by_id = np.array([ids[label] for label in data.labels or task.labels] + [-1], np.int64)
+        self._metrics = ClassificationMetrics(self._labels, len(task.labels))
+        self._mistakes = MostConfidentMistakes(self._labels)
+        self._classes_checked = False
+
+    def update(self, batch: Batch, outputs: dict[str, tf.Tensor]) -> Sequence[Iterable[object]]:
+        """See `Scorer`.
+
+        Raises:
+            DataError: a class id is out of range, a score is not finite, or the model's class names are not its labels
+                file's.
+        """
+        if not self._classes_checked:
+            self._check_classes(outputs)
+        ids, scores = self._label_indices(batch), _finite(outputs[self._prefix + "scores"].numpy(), batch)
+        predictions = rank_predictions(ids, scores)
+        self._metrics.update(ids, scores, predictions)
+        self._mistakes.update(ids, predictions, batch.filenames, batch.images)
+        return [
+            [self._labels[index] if index >= 0 else "" for index in ids.tolist()],
+            [self._labels[index] for index in predictions.predicted.tolist()],
+            map(str, predictions.score),
+            map(str, predictions.label_score),
+        ]
+
+    def labels_and_logits(self, batch: Batch, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """One-hot labels, all zero for an unknown class, and log-probabilities: both float32 [B, K]."""
+        import tensorflow as tf
+
+        scores = tf.maximum(outputs[self._prefix + "scores"], MIN_SCORE)
+        return tf.one_hot(self._label_indices(batch), len(self._task.labels)), tf.math.log(scores)
+
+    def result(self) -> dict[str, Any]:
+        return self._metrics.result()
+
+    def mistakes(self) -> list[Mistake]:
+        return self._mistakes.result()
+
+    def _label_indices(self, batch: Batch) -> Labels:
+        ids = batch.labels[self._data.name].astype(np.int64)
+        num_classes = len(self._index_by_id) - 1
+        if (invalid := (ids < -1) | (ids >= num_classes)).any():
+            row = int(np.flatnonzero(invalid)[0])
+            raise DataError(
+                f"An example has a class id without a label: {batch.filenames[row]}",
+                received=int(ids[row]),
+                expected=f"0 to {num_classes - 1}",
+            )
+        return self._index_by_id[ids]
+
+    def _check_unknown(self, unknown: Sequence[str]) -> None:
+        """Warns of classes of the data that the model does not know; that it knows none of them is an error."""
+        if unknown and len(unknown) == len(self._data.labels):
+            raise DataError(
+                "The model knows none of the data's classes",
+                received=_shorten(unknown),
+                expected=_shorten(self._task.labels),
+                hint="Check --labels_file, or evaluate on data of the classes that the model was trained on.",
+            )
+        if unknown:
+            _log.warning(
+                "The model does not know %d of the data's %d classes (%s): their examples count as mistakes",
+                len(unknown),
+                len(self._data.labels),
+                _shorten(unknown),
+            )
+
+    def _check_classes(self, outputs: dict[str, tf.Tensor]) -> None:
+        served = tuple(name.decode(errors="replace") for name in outputs[self._prefix + "classes"][0].numpy())
+        if served != self._task.labels or outputs[self._prefix + "scores"].shape[-1] != len(served):
+            raise DataError(
+                "The class names of the SavedModel differ from those of the labels file",
+                received=_shorten(served),
+                expected=_shorten(self._task.labels),
+                hint="Export the model again.",
+            )
+        self._classes_checked = True
+
+
+class RegressionScorer:
+    """Scorer of a task whose label is a number.
+
+    Args:
+        task: of the model.
+        data: the same task of the data.
+        prefix: of the model's output names.
+    """
+
+    def __init__(self, task: Task, data: Task, prefix: str) -> None:
+        self.name = task.name
+        self.columns: tuple[str, ...] = (prefix + "label", prefix + "predicted")
+        self._data, self._prefix = data, prefix
+        self._metrics = RegressionMetrics()
+
+    def update(self, batch: Batch, outputs: dict[str, tf.Tensor]) -> Sequence[Iterable[object]]:
+        """See `Scorer`.
+
+        Raises:
+            DataError: a predicted value is not finite.
+        """
+        labels = batch.labels[self._data.name].astype(np.float32)
+        predicted = _finite(outputs[self._prefix + "scores"].numpy(), batch).reshape(-1)
+        self._metrics.update(labels, predicted)
+        return [map(str, labels), map(str, predicted)]
+
+    def labels_and_logits(self, batch: Batch, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """True values, float32 [B], and predicted ones, float32 [B, 1]."""
+        import tensorflow as tf
+
+        return tf.constant(batch.labels[self._data.name], tf.float32), outputs[self._prefix + "scores"]
+
+    def result(self) -> dict[str, Any]:
+        return self._metrics.result()
+
+    def mistakes(self) -> list[Mistake]:
+        """None: a number is closer or farther, not wrong."""
+        return []
+
+
+def _shorten(names: Sequence[str]) -> str:
+    """The first names, separated by commas."""
+    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
+
+
+def _finite(scores: NDArray[np.float32], batch: Batch) -> NDArray[np.float32]:
+    """The scores, [B, ...]; raises DataError if one of them is not finite."""
+    if not np.isfinite(scores).all():
+        rows = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
+        raise DataError(
+            "The model's scores are not finite",
+            received=", ".join(batch.filenames[row] for row in rows[:MAX_NAMES].tolist()),
+            expected="finite scores for each image",
+            hint="The training has probably diverged: lower --learning_rate.",
+        )
+    return scores

@@ -1,0 +1,140 @@
+"""A model folder, loaded to be evaluated: its serving signature, class names and model.json."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tf_image_classification import model_folder, storage
+from tf_image_classification.data import manifest
+from tf_image_classification.data.manifest import Task
+from tf_image_classification.errors import DataError, FlagError
+from tf_image_classification.model_folder import EXPECTED, FACTS, SAVED_MODEL
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SIGNATURE, INPUT = "serving_default", "image_bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """A loaded SavedModel.
+
+    Attributes:
+        folder: the model folder, as given.
+        facts: the content of model.json.
+        tasks: in the order of model.json, with the class names by the model's class ids.
+        signature: what a server calls: image_bytes string [B] -> dict of outputs, for each task `<prefix>scores`
+            float32 [B, K] ([B, 1] for a regression) and `<prefix>classes` string [B, K] (none for a regression). The
+            prefix is `output_prefix`'s.
+    """
+
+    folder: str
+    facts: dict[str, Any]
+    tasks: tuple[Task, ...]
+    signature: Callable[..., dict[str, tf.Tensor]]
+
+
+def read_tasks(folder: str) -> tuple[Task, ...]:
+    """Reads tasks and class names of a model folder, without importing TensorFlow.
+
+    Raises:
+        FlagError: the folder does not exist.
+        DataError: it is not a model folder of this project.
+    """
+    return _tasks(folder, _read_facts(folder))
+
+
+def output_prefix(task: Task, tasks: Sequence[Task]) -> str:
+    """The prefix of a task's output names: `<task>_`, or nothing for the only task."""
+    return f"{task.name}_" if len(tasks) > 1 else ""
+
+
+@contextlib.contextmanager
+def load(folder: str) -> Iterator[ServedModel]:
+    """Loads the SavedModel of a model folder; a gs:// one that is not mounted is downloaded for the time of the block.
+
+    Raises:
+        FlagError: the folder does not exist.
+        DataError: it is not a model folder, or its SavedModel cannot be loaded or lacks the serving signature.
+    """
+    facts = _read_facts(folder)
+    tasks = _tasks(folder, facts)
+    import tensorflow as tf
+
+    with _local_copy(storage.mounted(storage.join(folder, SAVED_MODEL))) as path:
+        try:
+            loaded = tf.saved_model.load(path)
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            raise DataError(
+                "The SavedModel cannot be loaded", received=f"{folder}: {error}", expected=EXPECTED
+            ) from error
+        signature = _checked_signature(loaded.signatures, tasks)
+        # `loaded` stays referenced by this frame, and keeps the signature's variables alive.
+        yield ServedModel(folder, facts, tasks, signature)
+
+
+def _read_facts(folder: str) -> dict[str, Any]:
+    if not storage.is_dir(folder):
+        raise FlagError("The model folder does not exist", received=folder, expected=EXPECTED)
+    return model_folder.read_facts(folder)
+
+
+def _tasks(folder: str, facts: dict[str, Any]) -> tuple[Task, ...]:
+    path = storage.join(folder, FACTS)
+    try:
+        entries = [(str(task["name"]), task["labels_file"]) for task in facts["tasks"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path} cannot be read",
+            received=repr(error),
+            expected="the content that training wrote",
+            hint="Export the model again.",
+        ) from error
+    if not entries:
+        raise DataError(f"{path} lists no tasks", expected="at least one", hint="Export the model again.")
+    tasks = []
+    for name, labels_file in entries:
+        labels = manifest.read_labels(storage.join(folder, labels_file)) if labels_file else ()
+        tasks.append(Task(name, labels))
+    return tuple(tasks)
+
+
+def _checked_signature(signatures: Mapping[str, Any], tasks: Sequence[Task]) -> Callable[..., dict[str, tf.Tensor]]:
+    """The serving signature, which has the input and at least the outputs that the tasks need."""
+    outputs = set()
+    for task in tasks:
+        prefix = output_prefix(task, tasks)
+        outputs |= {f"{prefix}scores", f"{prefix}classes"} if task.labels else {f"{prefix}scores"}
+    signature = signatures.get(SIGNATURE)
+    if signature is None:
+        received = f"signatures {', '.join(signatures) or '(none)'}"
+    else:
+        inputs = signature.structured_input_signature[1]
+        if INPUT in inputs and outputs <= set(signature.structured_outputs):
+            return signature
+        received = f"{', '.join(inputs)} -> {', '.join(signature.structured_outputs)}"
+    raise DataError(
+        "The SavedModel lacks the serving signature that is evaluated",
+        received=received,
+        expected=f"{SIGNATURE}: {INPUT} -> {', '.join(sorted(outputs))}",
+        hint="Export the model again.",
+    )
+
+
+@contextlib.contextmanager
+def _local_copy(folder: str) -> Iterator[str]:
+    """The folder itself, or a temporary copy of one on gs://."""
+    if not storage.is_gcs(folder):
+        yield folder
+        return
+    with storage.temporary_dir() as temporary:
+        try:
+            copy = storage.fetch_dir(folder, os.path.join(temporary, SAVED_MODEL))
+        except FileNotFoundError:
+            raise DataError("The model folder has no SavedModel", received=folder, expected=EXPECTED) from None
+        yield copy
