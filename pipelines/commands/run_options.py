@@ -81,17 +81,23 @@ def read_parameters(
     return values
 
 
-def new_submission(arguments: argparse.Namespace, spec: template.Spec, parameters: Mapping[str, object]) -> Submission:
+def new_submission(arguments: argparse.Namespace, spec: template.Spec, values: Mapping[str, object]) -> Submission:
     """The submission that the options describe.
+
+    Args:
+        values: the checked parameters.
 
     Raises:
         FlagError: a label is invalid.
     """
-    return change(Submission(run_id="", spec=spec, parameters={}, pipeline_root=""), arguments, parameters)
+    return change(Submission(run_id="", spec=spec, parameters={}, pipeline_root=""), arguments, values)
 
 
-def change(base: Submission, arguments: argparse.Namespace, parameters: Mapping[str, object]) -> Submission:
-    """`base` with these parameters and the options that are given; with a new run id unless one is given.
+def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str, object]) -> Submission:
+    """`base` with the options that are given, and a new run id unless one is given.
+
+    Args:
+        values: the checked parameters.
 
     Raises:
         FlagError: a label is invalid.
@@ -107,7 +113,7 @@ def change(base: Submission, arguments: argparse.Namespace, parameters: Mapping[
         changes["spec"] = template.without_caching(spec)
     if not base.pipeline_root and "pipeline_root" not in changes:
         changes["pipeline_root"] = spec.get("defaultPipelineRoot", "")
-    changes["parameters"] = parameters
+    changes["parameters"] = values
     changes["run_id"] = getattr(arguments, "run_id", None) or _new_run_id(template.pipeline_name(spec))
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
 

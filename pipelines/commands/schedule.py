@@ -80,13 +80,13 @@ def _show(arguments: argparse.Namespace) -> int:
     start = _local_time(recurrence.start, recurrence.time_zone) or "its creation"
     end = _local_time(recurrence.end, recurrence.time_zone) or "no end"
     beyond = "wait" if recurrence.queue else "are skipped"
-    parameters = [(name, str(value)) for name, value in sorted(schedule.submission.parameters.items())]
+    rows = [(name, str(value)) for name, value in sorted(schedule.submission.parameters.items())]
     print(f"{schedule.name}  {schedule.state}")
     print(schedule.link)
     print(f"{recurrence.cron} ({recurrence.time_zone}), next run {_next_run(schedule) or '-'}")
     print(f"from {start} to {end}; at most {recurrence.max_concurrent_runs} at once, the others {beyond}")
     print(f"pipeline_root {schedule.submission.pipeline_root}")
-    print(f"\n{tables.table(('parameter', 'value'), parameters)}\n")
+    print(f"\n{tables.table(('parameter', 'value'), rows)}\n")
     print(tables.runs(service.list_runs(10, schedule.id)))
     return 0
 
