@@ -108,9 +108,7 @@ class Parser(argparse.ArgumentParser):
                 raise flag_table.unknown_flag(name, [*self.option_names(), *known])
         if strays:
             raise FlagError(
-                "A value stands where no flag takes it",
-                received=" ".join(strays),
-                hint="Put it behind the flag that it belongs to.",
+                "Unexpected positional arguments", received=" ".join(strays), hint="Put a value after its --flag."
             )
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:

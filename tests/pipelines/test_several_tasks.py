@@ -39,8 +39,16 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
             picture(age, gender, random).save(folder / "images" / f"{number}.png")
             writer.writerow([f"images/{number}.png", age, gender])
     command = [
-        *(sys.executable, "-m", "pipelines", "run"),
-        *("--runs_dir", str(folder / "runs"), "--train_metadata", str(folder / "people.csv")),
+        *(
+            sys.executable,
+            "-m",
+            "pipelines",
+            "run",
+            "--runs_dir",
+            str(folder / "runs"),
+            "--train_metadata",
+            str(folder / "people.csv"),
+        ),
         *("--image_size", "16", "--batch_size", "16", "--train_steps", "300", "--seed", "1"),
         *("--optimizer", "momentum", "--learning_rate", "0.05", "--learning_rate_decay_type", "fixed"),
     ]
