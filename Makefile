@@ -41,8 +41,8 @@ demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, a
 bench: $(READY)  ## measure speed, as ratios against yardsticks measured side by side
 	$(BIN)/python -m benchmarks
 
-compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex
-	$(BIN)/python -m pipelines compile --output build/image_classification.yaml
+compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex, and its steps to build/components/
+	$(BIN)/python -m pipelines compile --output build/image_classification.yaml --components_dir build/components
 
 images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [IMAGES="train-gpu .."] [PUSH=1]
 	$(PYTHON) -m images build $(IMAGES) $(REGISTRY:%=--registry %) $(TAG:%=--tag %) $(BASE:%=--base %) $(if $(PUSH),--push)

@@ -1,14 +1,16 @@
-"""The compiled pipeline: one YAML document that Kubeflow and Vertex both load."""
+"""The pipeline and its components, compiled to YAML that Kubeflow and Vertex both load."""
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from images import catalog
-from pipelines.definition import Options, make_pipeline
+from pipelines.definition import COMPONENTS, Options, make_pipeline
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
@@ -21,59 +23,67 @@ _FORMS = {
 
 
 def compile_pipeline(output: str, options: Options) -> None:
-    """Compiles to `output`, which appears whole.
+    """Compiles the pipeline to the YAML file `output`, which is written atomically.
 
     Raises:
         FlagError: `output` cannot be written.
     """
-    from kfp import compiler
-
     if not output.endswith((".yaml", ".yml")):
         raise FlagError("Invalid value for --output", received=output, expected="a file name that ends in .yaml")
-    with storage.temporary_dir() as folder:
-        made = os.path.join(folder, "pipeline.yaml")
-        compiler.Compiler().compile(make_pipeline(options), made)
-        try:
-            os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-            storage.write_bytes(output, Path(made).read_bytes())
-        except OSError as error:
-            raise FlagError(
-                f"Cannot write {output}", received=error.strerror, expected="a file that can be written"
-            ) from error
+    _compile(make_pipeline(options), output)
 
 
-def by_step(option: str, values: Sequence[str]) -> dict[str, str]:
-    """What --cpu, --memory or --accelerator says: each of its values is VALUE, for the training step, or STEP=VALUE.
+def compile_components(folder: str, images: Mapping[str, str]) -> list[str]:
+    """Compiles each step to `<folder>/<step>.yaml`, for `kfp.components.load_component_from_file`.
+
+    Args:
+        images: image reference of each step.
+
+    Returns:
+        The paths of the files.
 
     Raises:
-        FlagError: there is no such step, or a value has a form that KFP does not take.
+        FlagError: a file cannot be written.
+    """
+    paths = []
+    for step, component in _with_images(images):
+        paths.append(os.path.join(folder, f"{step}.yaml"))
+        _compile(component, paths[-1])
+    return paths
+
+
+def parse_by_step(option: str, values: Sequence[str]) -> dict[str, str]:
+    """Parses --cpu, --memory or --accelerator, whose values are VALUE, for the training step, or STEP=VALUE.
+
+    Returns:
+        Step -> value.
+
+    Raises:
+        FlagError: a step is unknown, or a value has a form that KFP does not accept.
     """
     form, expected = _FORMS[option]
-    chosen = {}
+    parsed = {}
     for text in values:
         step, _, value = text.rpartition("=")
         step = step or flag_table.TRAIN_STEP
         if step not in flag_table.STEPS:
-            raise FlagError(
-                f"--{option} names a step that there is not", received=step, expected=", ".join(flag_table.STEPS)
-            )
+            raise FlagError(f"Unknown step in --{option}", received=step, expected=", ".join(flag_table.STEPS))
         if not form.fullmatch(value):
             raise FlagError(f"Invalid value for --{option}", received=value, expected=expected)
-        chosen[step] = value
-    return chosen
+        parsed[step] = value
+    return parsed
 
 
 def image_references(
     registry: str = catalog.REGISTRY, tag: str = "", accelerator: Mapping[str, str] | None = None
 ) -> dict[str, str]:
-    """The image of each step, by its name; a step with an accelerator takes the GPU variant.
+    """The image reference of each step; a step with an accelerator has the GPU variant of its image.
 
     Args:
-        tag: one for all; by default each image has its own, a hash of what it is made from.
+        tag: one for all images; by default each image's tag is a hash of its content.
 
     Raises:
-        FlagError: the tag is none, or one that moves; or the image of a step that is to have an accelerator has no GPU
-            variant.
+        FlagError: the tag is invalid, or one that moves; or the image of a step with an accelerator has no GPU variant.
     """
     catalog.check_tag("image_tag", tag)
     names = dict(catalog.OF_STEP)
@@ -81,5 +91,29 @@ def image_references(
         names[step] += catalog.GPU
         if names[step] not in catalog.IMAGES:
             able = [name for name, image in catalog.OF_STEP.items() if image + catalog.GPU in catalog.IMAGES]
-            raise FlagError("--accelerator names a step that cannot use one", received=step, expected=" or ".join(able))
+            raise FlagError("A step in --accelerator has no GPU image", received=step, expected=" or ".join(able))
     return {step: catalog.IMAGES[name].reference(registry, tag) for step, name in names.items()}
+
+
+def _with_images(images: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
+    """Each step and a copy of its component with its image; KFP sets an image otherwise on a pipeline's tasks only."""
+    for step, component in COMPONENTS.items():
+        pinned = copy.copy(component)
+        pinned.component_spec = copy.deepcopy(component.component_spec)
+        pinned.component_spec.implementation.container.image = images[step]
+        yield step, pinned
+
+
+def _compile(component: Any, output: str) -> None:
+    from kfp import compiler
+
+    with storage.temporary_dir() as folder:
+        compiled = os.path.join(folder, "compiled.yaml")
+        compiler.Compiler().compile(component, compiled)
+        try:
+            os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
+            storage.write_bytes(output, Path(compiled).read_bytes())
+        except OSError as error:
+            raise FlagError(
+                f"Cannot write {output}", received=error.strerror, expected="a file that can be written"
+            ) from error

@@ -18,23 +18,36 @@ from components.train.component import train
 from tf_image_classification import flags as flag_table
 
 NAME = "image-classification"
-NOTIFY = "notify"  # the step behind all others, which is none of the chain
+NOTIFY = "notify"  # the exit handler, which is not part of the chain
+
+# The component of each step, by the step's name.
+COMPONENTS: Mapping[str, Any] = {
+    "resolve": resolve,
+    "build_tfrecords": build_tfrecords,
+    "train": train,
+    "evaluate": evaluate,
+    "gate": gate,
+    "register": register,
+    NOTIFY: notify,
+}
+# These read or change what no input of theirs identifies: files, the model in service, the run's state.
+NEVER_CACHED = frozenset({"resolve", "gate", "register", NOTIFY})
 
 _SUMMARY = """Retrains an image classifier.
 
-    1. resolve: what the paths mean today, a fingerprint of the data, and the model in service (never cached)
+    1. resolve: absolute paths, a fingerprint of the data, and the model in service (never cached)
     2. build_tfrecords: checked images, split and shuffled, as TFRecord shards
-    3. train: from a pretrained checkpoint, from scratch, or from where an interrupted training was
+    3. train: from a pretrained checkpoint, from scratch, or from where an interrupted training stopped
     4. evaluate: metrics and a report on the held-out images, of the new model and of the one in service
     5. gate: does the model pass the thresholds, and beat the one in service? (never cached)
-    6. register: where champion is set, a model that passed is put in service (never cached)
+    6. register: where champion is set, a model that passed is promoted to the model in service (never cached)
 
     Args:
 """
 
 
 class Outputs(NamedTuple):
-    """What a run ends with."""
+    """The outputs of the pipeline."""
 
     data: dsl.Dataset
     model: dsl.Model
@@ -48,12 +61,12 @@ class Options:
     """What is fixed when the pipeline is compiled; the mappings are by step.
 
     Attributes:
-        images: references; their tags are part of the cache's keys and must never be moved to another image.
-        cpu: limits in cores, as KFP writes them ('8'); a step that is not in it leaves it to the platform.
+        images: image references; their tags are part of the cache keys and must never be moved to another image.
+        cpu: limits in cores, as KFP writes them ('8'); a step that is not in the mapping has no limit.
         memory: limits, as KFP writes them ('32G').
         accelerator: type and count ('NVIDIA_TESLA_T4:1').
-        retries: how often a failed step is tried again.
-        notify: who is told of a run that fails, see tf_image_classification.promotion.notify; '' for nobody.
+        retries: how often a failed step is retried.
+        notify: where a failed run is reported, see tf_image_classification.promotion.notify; '' for nowhere.
     """
 
     images: Mapping[str, str]
@@ -65,79 +78,99 @@ class Options:
 
 
 def make_pipeline(options: Options) -> Any:
-    """The pipeline as KFP's compiler takes it."""
-    parameters = flag_table.of_pipeline()
+    """Returns the pipeline, a kfp GraphComponent for KFP's compiler."""
+    flags = flag_table.of_pipeline()
+    # KFP allows no outputs from inside an exit handler.
+    outputs = None if options.notify else Outputs
 
     def chain(*values: Any) -> Any:
-        given = dict(zip((flag.name for flag in parameters), values, strict=True))
-        with _notifying(options):
-            outputs = _steps(given, options)
-        # KFP takes no outputs out of an exit handler.
-        return None if options.notify else outputs
+        parameters = dict(zip((flag.name for flag in flags), values, strict=True))
+        with _exit_handler(options):
+            made = _Chain(parameters, options).connect()
+        return made if outputs else None
 
-    chain.__doc__ = _SUMMARY + "".join(f"        {flag.name}: {flag.help}\n" for flag in parameters)
-    return dsl.pipeline(name=NAME)(_with_signature(chain, parameters, None if options.notify else Outputs))
+    chain.__doc__ = _SUMMARY + "".join(f"        {flag.name}: {flag.help}\n" for flag in flags)
+    return dsl.pipeline(name=NAME)(_with_signature(chain, flags, outputs))
 
 
-def _steps(given: Mapping[str, Any], options: Options) -> Outputs:
-    """The chain; `given` holds the pipeline's parameters."""
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """The steps from resolve to register.
 
-    def flags_of(step: str) -> dict[str, Any]:
-        return {flag.name: given[flag.name] for flag in flag_table.of_step(step)}
+    Attributes:
+        parameters: the pipeline's parameters, by flag name.
+    """
 
-    resolved = resolve(**flags_of("resolve"))
-    sources = {"train_metadata": resolved.outputs["train_sources"], "eval_metadata": resolved.outputs["eval_sources"]}
-    built = build_tfrecords(**flags_of("build_tfrecords") | sources, fingerprint=resolved.outputs["fingerprint"])
-    trained = train(
-        **flags_of("train") | {"checkpoint_path": resolved.outputs["checkpoint"]},
-        data=built.outputs["data"],
-        pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
-        checkpoint_version=resolved.outputs["checkpoint_version"],
-    )
-    evaluated = evaluate(
-        **flags_of("evaluate"),
-        data=built.outputs["data"],
-        model=trained.outputs["model"],
-        champion_folder=resolved.outputs["champion_folder"],
-        champion_version=resolved.outputs["champion_version"],
-    )
-    judged = gate(**flags_of("gate"), evaluation=evaluated.outputs["evaluation"])
-    # Two conditions, one in the other: joined by `and`, KFP drops the first, and kfp.local knows outputs in inner
-    # conditions only.
-    with dsl.If(given["champion"] != "", name="champion"), dsl.If(judged.outputs["passed"] == True, name="passed"):  # noqa: E712
-        registered = register(
-            **flags_of("register"),
-            model=trained.outputs["model"],
-            evaluation=evaluated.outputs["evaluation"],
-            in_service=resolved.outputs["in_service"],
-            reason=judged.outputs["reason"],
-            run=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+    parameters: Mapping[str, Any]
+    options: Options
+
+    def connect(self) -> Outputs:
+        """Adds the tasks to the pipeline that KFP is tracing."""
+        resolved = self._add("resolve").outputs
+        built = self._add(
+            "build_tfrecords",
+            train_metadata=resolved["train_sources"],
+            eval_metadata=resolved["eval_sources"],
+            fingerprint=resolved["fingerprint"],
+        ).outputs
+        trained = self._add(
+            "train",
+            data=built["data"],
+            checkpoint_path=resolved["checkpoint"],
+            checkpoint_version=resolved["checkpoint_version"],
+            pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
+        ).outputs
+        evaluated = self._add(
+            "evaluate",
+            data=built["data"],
+            model=trained["model"],
+            champion_folder=resolved["champion_folder"],
+            champion_version=resolved["champion_version"],
+        ).outputs
+        gated = self._add("gate", evaluation=evaluated["evaluation"]).outputs
+        # Nested conditions: KFP drops the first of two that are joined by `and`, and kfp.local reads task outputs in
+        # inner conditions only.
+        has_champion = self.parameters["champion"] != ""
+        passed = gated["passed"] == True  # noqa: E712 - builds KFP's condition
+        with dsl.If(has_champion, name="champion"), dsl.If(passed, name="passed"):
+            self._add(
+                "register",
+                model=trained["model"],
+                evaluation=evaluated["evaluation"],
+                in_service=resolved["in_service"],
+                reason=gated["reason"],
+                run=dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER,
+            )
+        return Outputs(
+            data=built["data"],
+            model=trained["model"],
+            evaluation=evaluated["evaluation"],
+            passed=gated["passed"],
+            reason=gated["reason"],
         )
-    tasks = (resolved, built, trained, evaluated, judged, registered)
-    for step, task in zip(flag_table.STEPS, tasks, strict=True):
-        _place(task, step, options)
-    for task in (resolved, judged, registered):
-        task.set_caching_options(False)
-    return Outputs(
-        data=built.outputs["data"],
-        model=trained.outputs["model"],
-        evaluation=evaluated.outputs["evaluation"],
-        passed=judged.outputs["passed"],
-        reason=judged.outputs["reason"],
-    )
+
+    def _add(self, step: str, **inputs: Any) -> Any:
+        """Adds a step's task: its flags are the pipeline's parameters, except where `inputs` replaces them."""
+        flags = {flag.name: self.parameters[flag.name] for flag in flag_table.of_step(step)}
+        task = COMPONENTS[step](**flags | inputs)
+        _configure(task, step, self.options)
+        return task
 
 
-def _notifying(options: Options) -> Any:
-    """A context in whose end, whatever it is, a step tells of it; none when nobody is to be told."""
+def _exit_handler(options: Options) -> Any:
+    """A context whose tasks are followed by the notify step, whatever their outcome; an empty one without --notify."""
     if not options.notify:
         return contextlib.nullcontext()
-    task = notify(destination=options.notify, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+    task = COMPONENTS[NOTIFY](destination=options.notify, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
     task.set_container_image(options.images[NOTIFY]).set_caching_options(False)
     return dsl.ExitHandler(task, name="notify")
 
 
-def _place(task: Any, step: str, options: Options) -> None:
+def _configure(task: Any, step: str, options: Options) -> None:
+    """Sets the task's image, caching, resources and retries."""
     task.set_container_image(options.images[step])
+    if step in NEVER_CACHED:
+        task.set_caching_options(False)
     if step in options.cpu:
         task.set_cpu_limit(options.cpu[step])
     if step in options.memory:
@@ -149,19 +182,18 @@ def _place(task: Any, step: str, options: Options) -> None:
         task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2)
 
 
-def _with_signature(
-    function: Callable[..., Any], parameters: list[flag_table.Flag], outputs: type | None
-) -> Callable[..., Any]:
-    """KFP reads a pipeline's parameters and outputs off its function's signature."""
+def _with_signature(function: Callable[..., Any], flags: list[flag_table.Flag], outputs: type | None) -> Any:
+    """Sets the name, signature and annotations of `function`, from which KFP reads a pipeline's parameters and outputs,
+    and returns it."""
+    parameters = [
+        inspect.Parameter(
+            flag.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=flag.pipeline_default, annotation=flag.type
+        )
+        for flag in flags
+    ]
     function.__name__ = NAME.replace("-", "_")
     function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-        [
-            inspect.Parameter(
-                flag.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=flag.pipeline_default, annotation=flag.type
-            )
-            for flag in parameters
-        ],
-        return_annotation=outputs or inspect.Signature.empty,
+        parameters, return_annotation=outputs or inspect.Signature.empty
     )
-    function.__annotations__ = {flag.name: flag.type for flag in parameters} | ({"return": outputs} if outputs else {})
+    function.__annotations__ = {flag.name: flag.type for flag in flags} | ({"return": outputs} if outputs else {})
     return function

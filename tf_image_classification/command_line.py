@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from tf_image_classification import flags as flag_table
-from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.errors import FlagError, UserError, did_you_mean
 from tf_image_classification.flags import Flag, Flags
 
 
@@ -30,6 +30,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        self._flags_in_help: list[Flag] = []
 
     def add_flags(self, flags: Iterable[Flag], required: Sequence[str] = ()) -> None:
         """Adds table flags, in groups. Values stay text here: `parse_flags` checks them."""
@@ -73,24 +74,54 @@ class Parser(argparse.ArgumentParser):
                 raise FlagError(f"--{name} is required", hint=flag_table.BY_NAME[name].help)
         return parsed
 
+    def list_in_help(self, flags: Iterable[Flag]) -> None:
+        """Lists flags in `--help` that a later parser parses, as those that a pipeline's template decides."""
+        self._flags_in_help = list(flags)
+
+    def format_help(self) -> str:
+        self.add_flags(self._flags_in_help)
+        self._flags_in_help = []
+        return super().format_help()
+
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         parsed, strays = self.parse_known_args(args, namespace)
-        if strays:
-            known = [
-                option.removeprefix("--")
-                for action in self._actions
-                for option in action.option_strings
-                if option.startswith("--")
-            ]
-            for stray in strays:
-                if stray.startswith("--"):
-                    raise flag_table.unknown_flag(stray.removeprefix("--").partition("=")[0], known)
-            raise FlagError(
-                "A value stands where no flag takes it",
-                received=" ".join(strays),
-                hint="Put it behind the flag that it belongs to.",
-            )
+        self.reject(strays)
         return parsed
+
+    def option_names(self) -> list[str]:
+        """The long options, without their hyphens."""
+        options = [option for action in self._actions for option in action.option_strings]
+        return [option.removeprefix("--") for option in options if option.startswith("--")]
+
+    def reject(self, strays: Sequence[str], known: Iterable[str] = ()) -> None:
+        """Rejects the words that `parse_known_args` left over.
+
+        Args:
+            known: names of flags besides the parser's own, for the nearest one.
+
+        Raises:
+            FlagError: there are any.
+        """
+        for stray in strays:
+            if stray.startswith("--"):
+                name = stray.removeprefix("--").partition("=")[0]
+                raise flag_table.unknown_flag(name, [*self.option_names(), *known])
+        if strays:
+            raise FlagError(
+                "Unexpected positional arguments", received=" ".join(strays), hint="Put a value after its --flag."
+            )
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = list(map(str, action.choices))
+        is_command = isinstance(action, argparse._SubParsersAction)
+        raise FlagError(
+            "Unknown command" if is_command else f"Invalid value for {'/'.join(action.option_strings)}",
+            received=value,
+            expected=" or ".join(known),
+            hint=did_you_mean(str(value), known),
+        )
 
     def error(self, message: str) -> NoReturn:
         raise FlagError(re.sub(r"^argument ", "", message), hint="--help lists the flags.")

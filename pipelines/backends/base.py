@@ -1,39 +1,45 @@
-"""What a service that runs pipelines is asked for, and what it answers, whichever service it is."""
+"""The interface of a service that runs pipelines, and the values that go in and out of it."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Protocol
 
-from tf_image_classification.errors import FlagError, did_you_mean
+from tf_image_classification.errors import FlagError
 
-PENDING, RUNNING, SUCCEEDED, CACHED, FAILED, CANCELLED, SKIPPED = (
-    "PENDING",
-    "RUNNING",
-    "SUCCEEDED",
-    "CACHED",
-    "FAILED",
-    "CANCELLED",
-    "SKIPPED",
-)
-ENDED = (SUCCEEDED, FAILED, CANCELLED)
+
+class State(StrEnum):
+    """The state of a run or of one of its tasks."""
+
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    CACHED = "CACHED"  # of a task: its outputs are an earlier run's
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+    SKIPPED = "SKIPPED"  # of a task: its condition does not hold, or a task that it depends on failed
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a run in this state has ended."""
+        return self in (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A step of a run.
+class TaskStatus:
+    """The status of a step in a run.
 
     Attributes:
-        state: one of the states above.
-        started, ended: None as long as it has not.
-        error: what the service says of a failure.
-        outputs: name -> value, or where an artifact lies.
+        started, ended: None until it has.
+        error: the service's message about a failure.
+        outputs: output name -> value of a parameter, or URI of an artifact.
     """
 
     name: str
-    state: str
+    state: State
     started: dt.datetime | None = None
     ended: dt.datetime | None = None
     error: str = ""
@@ -45,11 +51,11 @@ class Submission:
     """A run to start.
 
     Attributes:
-        run_id: two submissions with one id are one run.
+        run_id: identifies the run: two submissions with the same id start one run.
         spec: the compiled pipeline.
         parameters: those that differ from their defaults.
-        pipeline_root: gs:// folder for what the run makes; '' leaves it to the service.
-        labels, service_account, network, encryption_key, failure_policy: as Vertex AI has them.
+        pipeline_root: gs:// folder for the run's artifacts; '' leaves it to the service.
+        labels, service_account, network, encryption_key, failure_policy: as Vertex AI defines them.
     """
 
     run_id: str
@@ -65,36 +71,35 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as it stands.
+    """A run and its current status.
 
     Attributes:
-        state: one of the states above.
-        submission: what started it; in a list its spec and parameters may be left out.
-        schedule: the id of the schedule that started it, or ''.
-        link: its page for a person.
+        submission: what it was started from; in a list, its spec and parameters may be missing.
+        schedule: id of the schedule that started it, or ''.
+        link: its page in the service's console.
     """
 
     id: str
-    state: str
+    state: State
     pipeline: str
     created: dt.datetime
     ended: dt.datetime | None
     submission: Submission
-    tasks: tuple[Task, ...]
+    tasks: tuple[TaskStatus, ...]
     error: str
     schedule: str
     link: str
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Recurrence:
     """When a schedule starts runs.
 
     Attributes:
         cron: five fields.
         time_zone: IANA name.
         start, end: None for now, and for never.
-        max_concurrent_runs: a run that would be one more is left out, or waits when `queue` is set.
+        max_concurrent_runs: a run beyond these is skipped, or waits when `queue` is set.
     """
 
     cron: str
@@ -107,18 +112,19 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A schedule as it stands.
+    """A schedule and its current status.
 
     Attributes:
         state: ACTIVE, PAUSED or COMPLETED.
-        submission: what each of its runs starts from; its run_id is ''.
-        next_run, started_runs: None when the service does not tell.
+        submission: what each of its runs is started from; its run_id is ''.
+        next_run, started_runs: None when the service does not report it.
+        link: its page in the service's console.
     """
 
     id: str
     name: str
     state: str
-    plan: Plan
+    recurrence: Recurrence
     submission: Submission
     created: dt.datetime
     next_run: dt.datetime | None
@@ -127,71 +133,136 @@ class Schedule:
 
 
 class Backend(Protocol):
-    """A service that runs pipelines. Its methods raise UserError for what it refuses."""
+    """A service that runs pipelines.
 
-    def check_root(self, pipeline_root: str) -> None: ...
+    Every method raises ServiceError when the service cannot be reached or denies access, and FlagError when it rejects
+    the request.
+    """
+
+    def check_pipeline_root(self, pipeline_root: str) -> None:
+        """Checks that the bucket of the pipeline root exists; it is never created.
+
+        Raises:
+            FlagError: the root is missing or not on gs://, or its bucket is not found.
+        """
+
     def submit(self, submission: Submission) -> tuple[Run, bool]:
-        """Starts a run; the second value says whether it is new, or one that this id already had."""
+        """Starts a run, unless there is one with the submission's id.
 
-    def run(self, run_id: str) -> Run: ...
-    def runs(self, limit: int, schedule: str = "") -> list[Run]: ...
-    def cancel(self, run_id: str) -> None: ...
-    def create_schedule(self, name: str, plan: Plan, submission: Submission) -> Schedule: ...
-    def schedule(self, name: str) -> Schedule: ...
-    def schedules(self) -> list[Schedule]: ...
-    def pause(self, schedule: Schedule) -> None: ...
-    def resume(self, schedule: Schedule, catch_up: bool) -> None: ...
-    def update_schedule(self, schedule: Schedule, plan: Plan, submission: Submission) -> Schedule: ...
-    def delete_schedule(self, schedule: Schedule) -> None: ...
+        Returns:
+            The run, and whether this call started it.
+
+        Raises:
+            FlagError: an option is invalid for this service, or the id is that of a run with other parameters.
+        """
+
+    def get_run(self, run_id: str) -> Run:
+        """Returns a run with its tasks.
+
+        Raises:
+            FlagError: it is not found.
+        """
+
+    def list_runs(self, limit: int, schedule_id: str = "") -> list[Run]:
+        """Returns runs, the newest first.
+
+        Args:
+            limit: maximum number of runs.
+            schedule_id: only the runs of this schedule.
+        """
+
+    def cancel_run(self, run_id: str) -> None:
+        """Requests that a run is cancelled, and does not wait for it.
+
+        Raises:
+            FlagError: it is not found.
+        """
+
+    def create_schedule(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
+        """Creates a schedule.
+
+        Args:
+            submission: what each run is started from; its run_id is ignored.
+
+        Raises:
+            FlagError: the name is taken, or the service does not support the recurrence or an option.
+        """
+
+    def get_schedule(self, name: str) -> Schedule:
+        """Returns the schedule with this name.
+
+        Raises:
+            FlagError: it is not found, or several schedules have this name.
+        """
+
+    def list_schedules(self) -> list[Schedule]:
+        """Returns all schedules, the newest first."""
+
+    def pause_schedule(self, schedule: Schedule) -> None:
+        """Pauses a schedule: it starts no runs. Active runs continue."""
+
+    def resume_schedule(self, schedule: Schedule, catch_up: bool) -> None:
+        """Resumes a paused schedule.
+
+        Args:
+            catch_up: also start the runs that the pause skipped.
+
+        Raises:
+            FlagError: `catch_up` is set, and the service does not support it.
+        """
+
+    def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
+        """Changes a schedule in place, or replaces it where the service cannot change it.
+
+        Returns:
+            The changed schedule; a replacement has another id.
+
+        Raises:
+            FlagError: the service does not support the recurrence or an option.
+        """
+
+    def delete_schedule(self, schedule: Schedule) -> None:
+        """Deletes a schedule; the runs that it has started are kept."""
 
 
 def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Schedule]) -> Schedule:
-    """Puts the schedule that `create` makes in the place of an old one.
+    """Replaces a schedule by the one that `create` creates, which is paused if the old one is.
 
-    The old one is paused first and deleted last: no run is started twice, and when something fails it goes on.
+    The old schedule is paused first and deleted last, so no run is started twice; when `create` fails, it is resumed.
+
+    Returns:
+        The new schedule.
     """
     active = old.state == "ACTIVE"
     if active:
-        service.pause(old)
+        service.pause_schedule(old)
     try:
-        made = create()
+        created = create()
     except BaseException:
         if active:
-            service.resume(old, catch_up=False)
+            service.resume_schedule(old, catch_up=False)
         raise
     if not active:
-        service.pause(made)
+        service.pause_schedule(created)
     service.delete_schedule(old)
-    return service.schedule(old.name)
+    return service.get_schedule(old.name)
 
 
-def dispatch(
-    help_text: str,
-    plain: Mapping[str, Callable[[Sequence[str]], int]],
-    named: Mapping[str, Callable[[str, Sequence[str]], int]],
-    argv: Sequence[str],
-) -> int:
-    """Calls the verb that stands first; those of `named` take a name behind it.
+def run_id_taken(run_id: str) -> FlagError:
+    """The error for a run id that another run has."""
+    return FlagError(
+        "This --run_id is that of another run, with other parameters",
+        received=run_id,
+        hint="Choose another --run_id.",
+    )
 
-    Raises:
-        FlagError: there is no such verb, or the name is missing.
-    """
-    if not argv or argv[0] in ("-h", "--help"):
-        print(help_text, end="")
-        return 0 if argv else 2
-    verb, *rest = argv
-    if verb in plain:
-        return plain[verb](rest)
-    if verb not in named:
-        known = [*plain, *named]
-        raise FlagError(
-            "There is no such command",
-            received=verb,
-            expected=" or ".join(known),
-            hint=did_you_mean(verb, known),
-        )
-    if rest and rest[0] in ("-h", "--help"):
-        return named[verb]("", rest)
-    if not rest or rest[0].startswith("-"):
-        raise FlagError(f"{verb} is told no name", received=" ".join(argv), expected=f"{verb} NAME [options]")
-    return named[verb](rest[0], rest[1:])
+
+def schedule_exists(name: str) -> FlagError:
+    """The error for a new schedule whose name is taken."""
+    return FlagError("A schedule with this name exists", received=name, hint="Change it with `schedule update`.")
+
+
+def schedule_not_found(service: Backend, name: str) -> FlagError:
+    """The error for a schedule that is not found; it lists those that exist."""
+    known = ", ".join(schedule.name for schedule in service.list_schedules())
+    return FlagError("Schedule not found", received=name, expected=known or None, hint="`schedule list` shows them.")

@@ -1,4 +1,4 @@
-"""The bucket of a pipeline root: it is looked at before a run is sent, and never created."""
+"""The bucket of a pipeline root: checked before a run is submitted, and never created."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from tf_image_classification.promotion.google_errors import translate_api_errors
 
 
 def check(pipeline_root: str, create_options: str = "") -> None:
-    """Makes sure that the bucket is there. Its region and rights are a decision, so it is not made here.
+    """Checks that the bucket exists. Its region and rights are the user's decision, so it is not created here.
 
     Args:
-        create_options: what would follow `gcloud storage buckets create gs://BUCKET`.
+        create_options: further options of `gcloud storage buckets create gs://BUCKET`, for the hint.
 
     Raises:
-        FlagError: it is none, or not there.
-        ServiceError: it may not be read, or the storage cannot be reached.
+        FlagError: the root is not on gs://, or its bucket is not found.
+        ServiceError: access is denied, or Cloud Storage cannot be reached.
     """
     if not storage.is_gcs(pipeline_root):
         raise FlagError("--pipeline_root is required", received=pipeline_root or None, expected="gs://BUCKET/FOLDER")
@@ -24,9 +24,9 @@ def check(pipeline_root: str, create_options: str = "") -> None:
         with translate_api_errors("Cloud Storage", f"list the bucket {bucket}", "roles/storage.objectUser"):
             storage.check_bucket(pipeline_root)
     except FileNotFoundError:
+        command = f"gcloud storage buckets create gs://{bucket} {create_options}".rstrip()
         raise FlagError(
-            "The bucket of --pipeline_root is not there",
+            "The bucket of --pipeline_root is not found",
             received=pipeline_root,
-            hint="Create it where the runs will be: "
-            + f"gcloud storage buckets create gs://{bucket} {create_options}".rstrip(),
+            hint=f"Create it where the runs will be: {command}",
         ) from None

@@ -1,4 +1,4 @@
-"""The options that say which service runs the pipeline, and the backend that they name."""
+"""The options that select the service which runs the pipeline, and the connection to it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tf_image_classification.errors import FlagError
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say which service."""
+    """Adds the options that select the service."""
     group = parser.add_argument_group("Service")
     group.add_argument("--backend", choices=("vertex", "kubeflow"), default="vertex", help="default: %(default)s")
     group.add_argument("--project", help="Vertex AI: Google Cloud project")
@@ -23,27 +23,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--api_endpoint",
         default="",
         metavar="URL",
-        help="another address of the service; one with http:// is sent no credentials",
+        help="Vertex AI: another address of its API; over http:// no credentials are sent",
     )
 
 
-def connect(given: argparse.Namespace) -> Backend:
-    """The service that the options name.
+def connect(arguments: argparse.Namespace) -> Backend:
+    """The service that the options select.
 
     Raises:
         FlagError: an option is missing.
+        ServiceError: the service cannot be reached, or there are no usable credentials.
     """
-    if given.backend == "kubeflow":
-        if not given.host:
+    if arguments.backend == "kubeflow":
+        if not arguments.host:
             raise FlagError(
                 "--host is required", expected="the address of Kubeflow's API", hint="--help lists the options."
             )
         from pipelines.backends.kubeflow import Kubeflow
 
-        return Kubeflow(given.host, given.namespace, given.experiment)
+        return Kubeflow(arguments.host, arguments.namespace, arguments.experiment)
     for name in ("project", "location"):
-        if not getattr(given, name):
+        if not getattr(arguments, name):
             raise FlagError(f"--{name} is required", hint="There is no default: a run costs money where it runs.")
     from pipelines.backends.vertex import Vertex
 
-    return Vertex(given.project, given.location, given.api_endpoint)
+    return Vertex(arguments.project, arguments.location, arguments.api_endpoint)

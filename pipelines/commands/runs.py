@@ -1,97 +1,84 @@
-"""python -m pipelines runs: what was submitted and how it stands; cancel it, or run it again."""
+"""python -m pipelines runs: lists, shows, cancels and reruns what was submitted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import argparse
 
-from pipelines import template
-from pipelines.backends import base as backend
 from pipelines.backends import options
-from pipelines.commands import following, submit
-from tf_image_classification import command_line
+from pipelines.commands import parameters, run_options, submit, tables, watch
+from pipelines.commands.subparsers import SubParsers, add_command, add_group
 from tf_image_classification.errors import FlagError
 
-_PROG = "python -m pipelines runs"
 
-
-def _list(argv: Sequence[str]) -> int:
-    parser = command_line.Parser(f"{_PROG} list", "Lists runs, the newest first.")
+def add_parser(commands: SubParsers) -> None:
+    verbs = add_group(commands, "runs", "Lists, shows, cancels or reruns runs.")
+    parser = add_command(verbs, "list", _list, "Lists runs, the newest first.")
     options.add_options(parser)
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="how many (default: %(default)s)")
-    parser.add_argument("--schedule", default="", metavar="NAME", help="only those that this schedule started")
-    given = parser.parse_args(argv)
-    if given.limit < 1:
-        raise FlagError("Invalid value for --limit", received=given.limit, expected="a whole number >= 1")
-    service = options.connect(given)
-    print(following.in_list(service.runs(given.limit, service.schedule(given.schedule).id if given.schedule else "")))
-    return 0
+    parser.add_argument("--schedule", default="", metavar="NAME", help="only the runs of this schedule")
 
-
-def _show(run_id: str, argv: Sequence[str]) -> int:
-    parser = command_line.Parser(
-        f"{_PROG} show RUN", "Shows a run: its parameters, its tasks with states and times, what they made, errors."
+    parser = add_command(
+        verbs, "show", _show, "Shows a run: its parameters, tasks, times, outputs and errors.", target="RUN"
     )
     options.add_options(parser)
-    parser.add_argument("--wait", action="store_true", help="follow the run, task by task, and exit with its result")
-    given = parser.parse_args(argv)
-    service = options.connect(given)
-    if given.wait:
-        following.until_ended(service, run_id)
-    else:
-        print(following.in_full(service.run(run_id)))
+    run_options.add_wait_option(parser)
+
+    parser = add_command(
+        verbs, "cancel", _cancel, "Cancels a run.", "The outputs of its finished tasks are kept.", target="RUN"
+    )
+    options.add_options(parser)
+
+    parser = add_command(
+        verbs,
+        "rerun",
+        _rerun,
+        "Runs the same pipeline again, with the same parameters or with some changed.",
+        "Finished tasks whose inputs are the same come from the cache; an interrupted training resumes.",
+        target="RUN",
+    )
+    options.add_options(parser)
+    run_options.add_options(parser)
+    run_options.add_wait_option(parser)
+    parameters.add_options(parser)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    if arguments.limit < 1:
+        raise FlagError("Invalid value for --limit", received=arguments.limit, expected="a whole number >= 1")
+    service = options.connect(arguments)
+    schedule_id = service.get_schedule(arguments.schedule).id if arguments.schedule else ""
+    print(tables.runs(service.list_runs(arguments.limit, schedule_id)))
     return 0
 
 
-def _cancel(run_id: str, argv: Sequence[str]) -> int:
-    parser = command_line.Parser(f"{_PROG} cancel RUN", "Cancels a run. What its finished tasks have made stays.")
-    options.add_options(parser)
-    service = options.connect(parser.parse_args(argv))
-    run = service.run(run_id)
-    if run.state in backend.ENDED:
+def _show(arguments: argparse.Namespace) -> int:
+    service = options.connect(arguments)
+    if arguments.wait:
+        watch.follow(service, arguments.name)
+    else:
+        print(tables.run(service.get_run(arguments.name)))
+    return 0
+
+
+def _cancel(arguments: argparse.Namespace) -> int:
+    service = options.connect(arguments)
+    run = service.get_run(arguments.name)
+    if run.state.has_ended:
         print(f"Run {run.id} had ended: {run.state}")
         return 0
-    service.cancel(run_id)
+    service.cancel_run(arguments.name)
     print(f"Run {run.id} is being cancelled")
     return 0
 
 
-def _rerun(run_id: str, argv: Sequence[str]) -> int:
-    parser = command_line.Parser(
-        f"{_PROG} rerun RUN",
-        "Runs the same pipeline again, with the same parameters or with some changed.",
-        "Tasks that had finished, and whose inputs are the same, come from the cache; a training "
-        "that was interrupted goes on.",
-    )
-    options.add_options(parser)
-    template.add_params_option(parser)
-    submit.add_options(parser)
-    parser.add_argument("--wait", action="store_true", help="follow the run, task by task, and exit with its result")
-    given, words = template.parse_options(parser, argv)
-    service = options.connect(given)
-    earlier = service.run(run_id)
-    if earlier.state not in backend.ENDED:
+def _rerun(arguments: argparse.Namespace) -> int:
+    service = options.connect(arguments)
+    earlier = service.get_run(arguments.name)
+    if not earlier.state.has_ended:
         raise FlagError(
             "This run has not ended",
-            received=f"{run_id} is {earlier.state}",
-            hint=f"Cancel it first: {_PROG} cancel {run_id}",
+            received=f"{arguments.name} is {earlier.state}",
+            hint=f"Cancel it first: python -m pipelines runs cancel {arguments.name}",
         )
-    spec = dict(earlier.submission.spec)
-    parameters = submit.read_parameters(parser, given, words, spec, earlier.submission)
-    return submit.send(service, submit.changed(earlier.submission, given, parameters), given.wait)
-
-
-_VERBS: dict[str, Callable[[str, Sequence[str]], int]] = {"show": _show, "cancel": _cancel, "rerun": _rerun}
-_HELP = """usage: python -m pipelines runs COMMAND [options]
-
-Commands:
-  list        runs, the newest first
-  show RUN    tasks, states, times, artifacts and errors of a run
-  cancel RUN  end a run
-  rerun RUN   run it again, with the same parameters or some changed; finished tasks come from the cache
-
-`python -m pipelines runs COMMAND --help` lists a command's options.
-"""
-
-
-def main(argv: Sequence[str]) -> int:
-    return backend.dispatch(_HELP, {"list": _list}, _VERBS, argv)
+    values = run_options.read_parameters(arguments, dict(earlier.submission.spec), earlier.submission)
+    return submit.send(service, run_options.change(earlier.submission, arguments, values), arguments.wait)

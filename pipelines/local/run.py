@@ -55,7 +55,7 @@ class Run:
     in_service: str
 
 
-def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess") -> Run:
+def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess", verbose: bool = False) -> Run:
     """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
 
     What an earlier run has finished with equal inputs comes from the cache, and a training that was interrupted goes

@@ -109,7 +109,7 @@ def command(storage_url, monkeypatch) -> Iterator[Command]:
 
 @pytest.fixture
 def pipelines(vertex, command) -> Command:
-    """Calls `python -m pipelines WORDS` with the options that lead it to Vertex AI on this machine."""
+    """Calls `python -m pipelines WORDS` with the options of Vertex AI on this machine."""
     place = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", vertex.url]
     return lambda *words: command(*words, *place)
 

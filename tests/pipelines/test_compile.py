@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from images import catalog
-from pipelines.compile import by_step, compile_pipeline, image_references
+from pipelines.compile import compile_pipeline, image_references, parse_by_step
 from pipelines.definition import Options
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
@@ -67,7 +67,7 @@ def test_no_cached_step_has_the_image_of_one_that_is_not(tmp_path):
     assert {image[name] for name in cached}.isdisjoint(image[name] for name in set(image) - cached)
 
 
-def test_only_the_cheap_steps_that_look_outside_are_never_cached(spec):
+def test_only_the_cheap_steps_that_read_outside_their_inputs_are_never_cached(spec):
     tasks = _all_tasks(spec)
     cached = {name for name, task in tasks.items() if task.get("cachingOptions", {}).get("enableCache")}
     assert cached == {"build-tfrecords", "train", "evaluate"}
@@ -110,7 +110,7 @@ def test_one_tag_for_all_images_can_be_given(tmp_path):
 
 
 @pytest.mark.parametrize("tag", ["latest", "two words", ".7"])
-def test_a_tag_that_moves_or_is_none_is_refused(tag):
+def test_a_tag_that_moves_or_is_invalid_is_refused(tag):
     with pytest.raises(FlagError, match="--image_tag"):
         image_references(tag=tag)
 
@@ -129,12 +129,12 @@ def test_the_file_loads_as_a_component(tmp_path):
 
 
 def test_resources_retries_and_accelerators_are_fixed_at_compile_time(tmp_path):
-    accelerator = by_step("accelerator", ["NVIDIA_TESLA_T4:2"])
+    accelerator = parse_by_step("accelerator", ["NVIDIA_TESLA_T4:2"])
     document = compiled(
         tmp_path,
         images=image_references(accelerator=accelerator),
-        cpu=by_step("cpu", ["8", "evaluate=4"]),
-        memory=by_step("memory", ["32G", "build_tfrecords=16G", "32G"]),
+        cpu=parse_by_step("cpu", ["8", "evaluate=4"]),
+        memory=parse_by_step("memory", ["32G", "build_tfrecords=16G", "32G"]),
         accelerator=accelerator,
         retries=3,
     )
@@ -153,7 +153,7 @@ def test_resources_retries_and_accelerators_are_fixed_at_compile_time(tmp_path):
     assert document["root"]["dag"]["tasks"]["evaluate"]["retryPolicy"]["maxRetryCount"] == 3
 
 
-def test_a_failed_run_is_told_of_where_the_compilation_says(tmp_path):
+def test_a_failed_run_is_reported_to_the_destination_that_is_compiled_in(tmp_path):
     document = compiled(tmp_path, notify="projects/p/topics/failures")
     tasks = document["root"]["dag"]["tasks"]
     assert tasks["notify"]["triggerPolicy"]["strategy"] == "ALL_UPSTREAM_TASKS_COMPLETED"
@@ -187,7 +187,7 @@ def test_an_accelerator_selects_the_gpu_image_of_its_step_alone():
 )
 def test_a_resource_of_the_wrong_form_or_of_no_step_is_refused(option, value):
     with pytest.raises(FlagError, match=f"--{option}"):
-        by_step(option, [value])
+        parse_by_step(option, [value])
 
 
 def test_two_compilations_are_equal(tmp_path):
@@ -196,7 +196,7 @@ def test_two_compilations_are_equal(tmp_path):
     assert compiled(tmp_path / "a") == compiled(tmp_path / "b")
 
 
-def test_the_command_writes_the_file_and_says_where(tmp_path):
+def test_the_command_writes_the_file_and_prints_its_path(tmp_path):
     output = tmp_path / "deep" / "pipeline.yaml"
     answer = subprocess.run(
         [sys.executable, "-m", "pipelines", "compile", "--output", str(output)],

@@ -1,4 +1,4 @@
-"""A run that fails is told of, by the step behind all others."""
+"""A failed run is reported by the notify step, the exit handler."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def hook():
-    """A web address, and what was sent to it."""
+    """The URL of a webhook, and the messages that it received."""
     received: list[dict] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -36,7 +36,7 @@ def submit(pipelines):
     return lambda *words: pipelines("submit", *root, *words)
 
 
-def test_a_run_that_fails_is_told_of_once(submit, vertex, hook):
+def test_a_failed_run_is_reported_once(submit, vertex, hook):
     address, received = hook
     vertex.runner.fail_once = ["resolve"]
     done = submit("--run_id", "first", "--notify", address, "--wait")

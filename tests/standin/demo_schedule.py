@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines.commands import following
+from pipelines.commands import tables
 from pipelines.local import sample
 from tests.standin import bucket
 from tests.standin.runs import REPOSITORY
@@ -99,7 +99,7 @@ def table(weeks: list[Week]) -> str:
         for number, week in enumerate(weeks, start=1)
     ]
     head = ("week", "data", "build", "train", "evaluate", "accuracy", "to beat", "gate", "register", "in service")
-    lines = [following.table(head, rows), ""]
+    lines = [tables.table(head, rows), ""]
     return "\n".join([*lines, *(f"week {number}: {week.reason}" for number, week in enumerate(weeks, start=1))])
 
 

@@ -23,7 +23,7 @@ def kubeflow(tmp_path, storage_url):
 
 @pytest.fixture
 def call(kubeflow, command):
-    """Calls `python -m pipelines WORDS` with the options that lead it to the service on this machine."""
+    """Calls `python -m pipelines WORDS` with the options of the service on this machine."""
     return lambda *words: command(*words, "--backend", "kubeflow", "--host", kubeflow.url)
 
 
@@ -95,7 +95,7 @@ def test_runs_are_listed_and_cancelled(submit, call, kubeflow):
 def test_what_the_service_refuses_is_one_paragraph(submit, kubeflow):
     for code, said, exit_code in (
         (403, "does not let this account", 1),
-        (429, "asked too often", 1),
+        (429, "Too many requests", 1),
         (400, "refuses to submit", 2),
     ):
         kubeflow.faults.append(Fault(code, path="/runs$"))
@@ -117,7 +117,7 @@ def test_options_of_vertex_are_refused_before_anything_is_sent(submit, create, k
     assert not kubeflow.runs and not kubeflow.recurring
 
 
-def test_a_schedule_lives_and_is_replaced_when_it_is_updated(create, call, kubeflow):
+def test_a_schedule_starts_runs_and_is_replaced_when_it_is_updated(create, call, kubeflow):
     done = create("--steps", "1")
     assert done.returncode == 0, done.stderr
     assert create().returncode == 2  # the name is taken
@@ -147,7 +147,7 @@ def test_a_schedule_lives_and_is_replaced_when_it_is_updated(create, call, kubef
 
 
 def test_checkpoints_go_where_the_pipeline_root_goes(call, kubeflow):
-    """Kubeflow does not tell its steps the pipeline root."""
+    """Kubeflow does not pass the pipeline root to the steps."""
     kubeflow.runner.fail_once = ["resolve", "resolve"]
     data = ["--train_metadata", "gs://bucket/photos"]
     refused = call("submit", "--run_id", "first", *data)

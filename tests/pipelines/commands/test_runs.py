@@ -18,7 +18,7 @@ def test_a_run_that_failed_is_completed_by_a_rerun_and_what_had_finished_comes_f
     assert second.labels == first.labels
 
 
-def test_a_rerun_changes_what_it_is_told_and_checks_it(submit_tiny, pipelines, vertex):
+def test_a_rerun_changes_the_given_parameters_and_checks_them(submit_tiny, pipelines, vertex):
     assert submit_tiny("--run_id", "first", "--steps", "3", "--wait").returncode == 0
     assert pipelines("runs", "rerun", "first", "--run_id", "second", "--steps", "4", "--wait").returncode == 0
     assert dict(vertex.jobs["second"].runtime_config.parameter_values) == {"folder": "gs://bucket/words", "steps": 4}
@@ -29,7 +29,7 @@ def test_a_rerun_changes_what_it_is_told_and_checks_it(submit_tiny, pipelines, v
     assert list(vertex.jobs) == ["first", "second"]
 
 
-def test_show_says_what_became_of_a_run(submit_tiny, pipelines, vertex):
+def test_show_prints_parameters_tasks_outputs_and_errors(submit_tiny, pipelines, vertex):
     vertex.runner.fail_once = ["train"]
     submit_tiny("--run_id", "first", "--steps", "3", "--wait")
     shown = pipelines("runs", "show", "first")
@@ -66,7 +66,7 @@ def test_a_run_is_cancelled(submit_tiny, pipelines, vertex):
     assert waited.returncode == 1 and "was cancelled" in waited.stderr
 
 
-def test_a_run_that_is_not_there_is_named(pipelines, vertex):
+def test_a_run_that_is_not_found_is_named(pipelines, vertex):
     for verb in ("show", "cancel", "rerun"):
         done = pipelines("runs", verb, "nowhere")
         assert done.returncode == 2
@@ -79,7 +79,7 @@ def test_a_misspelt_verb_is_answered_by_the_nearest_one(pipelines):
     assert pipelines("runs", "show").returncode == 2
 
 
-def test_looking_goes_on_when_the_service_was_away(submit_tiny, pipelines, vertex):
+def test_following_continues_when_the_service_was_unavailable(submit_tiny, pipelines, vertex):
     submit_tiny("--run_id", "first")
     vertex.faults.append(Fault(503, method="GET", times=2))
     assert pipelines("runs", "show", "first", "--wait").returncode == 0

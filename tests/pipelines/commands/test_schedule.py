@@ -72,7 +72,7 @@ def test_no_run_starts_before_the_start_or_after_the_end(create, vertex):
     assert _only(vertex).state.name == "COMPLETED"
 
 
-def test_a_paused_schedule_starts_nothing_and_catches_up_only_when_told(create, pipelines, vertex):
+def test_a_paused_schedule_starts_nothing_and_catches_up_only_with_the_option(create, pipelines, vertex):
     assert create().returncode == 0
     assert pipelines("schedule", "pause", "weekly").returncode == 0
     vertex.advance(2 * WEEK)
@@ -149,7 +149,7 @@ def test_a_name_is_taken_once_and_free_again_after_delete(create, pipelines, ver
     assert pipelines("schedule", "delete", "weekly").returncode == 0
     assert not vertex.schedules
     gone = pipelines("schedule", "show", "weekly")
-    assert gone.returncode == 2 and "no such schedule" in gone.stderr
+    assert gone.returncode == 2 and "Schedule not found" in gone.stderr
 
 
 def test_wrong_options_are_named_before_anything_is_sent(create, vertex):

@@ -27,7 +27,7 @@ def test_a_run_is_followed_task_by_task_to_its_end(submit_tiny, vertex):
     assert job.runtime_config.failure_policy.name == "PIPELINE_FAILURE_POLICY_FAIL_FAST"
 
 
-def test_what_a_task_made_lies_in_the_bucket(submit_tiny, vertex, storage_url, monkeypatch):
+def test_the_output_of_a_task_is_in_the_bucket(submit_tiny, vertex, storage_url, monkeypatch):
     from tests.standin import bucket as standin
 
     assert submit_tiny("--run_id", "first", "--wait").returncode == 0
@@ -36,15 +36,12 @@ def test_what_a_task_made_lies_in_the_bucket(submit_tiny, vertex, storage_url, m
     assert client.bucket("bucket").blob(uri.removeprefix("gs://bucket/") + "/all.txt").download_as_bytes() == b"a"
 
 
-def test_a_failed_run_fails_the_command_and_says_which_task(submit_tiny, vertex):
+def test_a_failed_run_fails_the_command_and_names_the_task(submit_tiny, vertex):
     vertex.runner.fail_once = ["train"]
     done = submit_tiny("--run_id", "first", "--wait")
     assert done.returncode == 1
-    assert (
-        "The run first failed" in done.stderr
-        and "train:" in done.stderr
-        and "runs rerun first" in " ".join(done.stderr.split())
-    )
+    said = " ".join(done.stderr.split())
+    assert "The run first failed" in said and "train:" in said and "runs rerun first" in said
 
 
 def test_a_second_submit_with_the_same_run_id_starts_no_second_run(submit_tiny, vertex):
@@ -70,7 +67,7 @@ def test_a_lost_answer_starts_one_run(submit_tiny, vertex):
     assert list(vertex.jobs) == ["first"]
 
 
-def test_a_service_that_is_away_twice_is_asked_again(submit_tiny, vertex):
+def test_a_service_that_is_unavailable_twice_is_called_again(submit_tiny, vertex):
     vertex.faults.append(Fault(503, path="pipelineJobs", times=2))
     done = submit_tiny("--wait")
     assert done.returncode == 0, done.stderr
@@ -89,7 +86,7 @@ def test_missing_permission_is_one_paragraph(submit_tiny, vertex):
     assert "roles/aiplatform.user" in said and "Traceback" not in said
 
 
-def test_a_used_up_quota_is_one_paragraph_and_not_pressed(submit_tiny, vertex):
+def test_an_exceeded_quota_is_one_paragraph_and_not_retried(submit_tiny, vertex):
     vertex.faults.append(Fault(429, path="pipelineJobs", message="Quota exceeded for custom_model_training_cpus"))
     done = submit_tiny()
     assert done.returncode == 1
@@ -97,14 +94,12 @@ def test_a_used_up_quota_is_one_paragraph_and_not_pressed(submit_tiny, vertex):
     assert len(_sent(vertex)) == 1
 
 
-def test_a_bucket_that_is_not_there_is_not_created(submit_tiny, vertex):
+def test_a_bucket_that_is_not_found_is_not_created(submit_tiny, vertex):
     done = submit_tiny("--pipeline_root", "gs://no-such-bucket/root")
     assert done.returncode == 2
     said = " ".join(done.stderr.split())
-    assert (
-        "is not there" in said
-        and "gcloud storage buckets create gs://no-such-bucket --project my-project --location europe-west4" in said
-    )
+    assert "is not found" in said
+    assert "gcloud storage buckets create gs://no-such-bucket --project my-project --location europe-west4" in said
     assert not vertex.requests
 
 
@@ -140,15 +135,8 @@ def test_a_wrong_value_is_named_before_anything_is_sent(pipelines, submit_tiny, 
 
 @pytest.mark.parametrize("champion", ["service/pets", "Pets", "/gcs/bucket/service"])
 def test_a_model_in_service_where_no_run_would_find_it_again_is_refused(pipelines, vertex, champion):
-    done = pipelines(
-        "submit",
-        "--train_metadata",
-        "gs://bucket/photos",
-        "--pipeline_root",
-        "gs://bucket/root",
-        "--champion",
-        champion,
-    )
+    words = ["--train_metadata", "gs://bucket/photos", "--pipeline_root", "gs://bucket/root"]
+    done = pipelines("submit", *words, "--champion", champion)
     assert done.returncode == 2
     assert "--champion" in done.stderr
     assert not vertex.requests
@@ -156,17 +144,8 @@ def test_a_model_in_service_where_no_run_would_find_it_again_is_refused(pipeline
 
 def test_a_model_and_an_endpoint_may_be_named_by_their_ids(pipelines, vertex):
     vertex.runner.fail_once = ["resolve"]
-    words = [
-        "--train_metadata",
-        "gs://bucket/photos",
-        "--pipeline_root",
-        "gs://bucket/root",
-        "--champion",
-        "pets",
-        "--endpoint",
-        "42",
-    ]
-    done = pipelines("submit", "--run_id", "first", *words)
+    words = ["--train_metadata", "gs://bucket/photos", "--pipeline_root", "gs://bucket/root"]
+    done = pipelines("submit", "--run_id", "first", *words, "--champion", "pets", "--endpoint", "42")
     assert done.returncode == 0, done.stderr
     given = dict(vertex.jobs["first"].runtime_config.parameter_values)
     assert given["champion"] == "projects/my-project/locations/europe-west4/models/pets"
@@ -194,16 +173,14 @@ def test_caching_can_be_turned_off_and_tasks_that_are_never_cached_stay_so(submi
     assert states["fourth"] == ["SUCCEEDED", "SUCCEEDED", "SUCCEEDED"]
 
 
-def test_a_template_may_lie_in_the_bucket(pipelines, tiny_template, storage_url, vertex):
+def test_a_template_may_be_in_the_bucket(pipelines, tiny_template, storage_url, vertex):
     from tests.standin import bucket as standin
 
     client = standin.client(storage_url)
     client.bucket("bucket").blob("tiny.yaml").upload_from_string(tiny_template.read_bytes())
     root = ["--pipeline_root", "gs://bucket/root"]
-    assert (
-        pipelines("submit", "--template", "gs://bucket/tiny.yaml", *root, "--folder", "gs://bucket/words").returncode
-        == 0
-    )
+    done = pipelines("submit", "--template", "gs://bucket/tiny.yaml", *root, "--folder", "gs://bucket/words")
+    assert done.returncode == 0, done.stderr
     missing = pipelines("submit", "--template", "gs://bucket/tny.yaml", *root)
     assert missing.returncode == 2 and "Cannot read --template" in missing.stderr
 
@@ -240,20 +217,12 @@ def test_without_credentials_nothing_is_tried(tiny_template, capsys, monkeypatch
     assert "no usable Google Cloud credentials" in " ".join(capsys.readouterr().err.split())
 
 
-def test_an_address_that_cannot_be_reached_is_said_at_once(capsys):
+def test_an_unreachable_address_is_reported_at_once(capsys):
     from pipelines.__main__ import run_command
     from tf_image_classification import command_line
 
-    words = [
-        "runs",
-        "list",
-        "--project",
-        "my-project",
-        "--location",
-        "europe-west4",
-        "--api_endpoint",
-        "http://127.0.0.1:1",
-    ]
+    service = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", "http://127.0.0.1:1"]
+    words = ["runs", "list", *service]
     with pytest.raises(SystemExit) as ended:
         command_line.main(run_command, words)
     assert ended.value.code == 1
@@ -261,8 +230,8 @@ def test_an_address_that_cannot_be_reached_is_said_at_once(capsys):
     assert "Vertex AI cannot be reached" in said and "http://127.0.0.1:1/" in said
 
 
-def test_a_person_orders_faults_and_failures_with_curl_as_the_stand_in_says(submit_tiny, vertex):
-    """curl -d calls what it sends a form."""
+def test_faults_and_failures_can_be_ordered_with_curl(submit_tiny, vertex):
+    """curl -d sends the content type of a form."""
     import urllib.request
 
     for place, order in (
@@ -274,3 +243,28 @@ def test_a_person_orders_faults_and_failures_with_curl_as_the_stand_in_says(subm
     assert denied.returncode == 1 and "denied" in denied.stderr
     failed = submit_tiny("--run_id", "first", "--wait")
     assert failed.returncode == 1 and "train:" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "flag"),
+    [
+        ({"train_metadata": "gs://bucket/a,photos"}, "--train_metadata"),
+        ({"labels_file": "labels.txt"}, "--labels_file"),
+        ({"model_dir": "models"}, "--model_dir"),
+        ({"checkpoint_path": "inception.ckpt"}, "--checkpoint_path"),
+        ({"champion": "/gcs/bucket/service"}, "--champion"),
+    ],
+)
+def test_every_flag_that_is_a_path_must_be_one_that_the_cloud_sees(values, flag):
+    from pipelines import template
+    from tf_image_classification.errors import FlagError
+
+    with pytest.raises(FlagError, match=flag):
+        template.check_paths(values)
+
+
+def test_a_comma_separates_paths_only_in_a_flag_that_is_a_list():
+    from pipelines import template
+
+    template.check_paths({"labels_file": "gs://bucket/cats,dogs.txt", "train_metadata": "gs://bucket/a,/gcs/bucket/b"})
+    template.check_paths({"checkpoint_path": "champion", "champion": "projects/p/locations/l/models/m"})

@@ -1,0 +1,68 @@
+"""python -m pipelines run: the pipeline on this machine."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipelines.commands.subparsers import SubParsers, add_command
+from tf_image_classification import command_line
+from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import FlagError
+from tf_image_classification.flags import Flags
+from tf_image_classification.promotion import champion
+
+
+def add_parser(commands: SubParsers) -> None:
+    parser = add_command(
+        commands,
+        "run",
+        _run,
+        "Runs the pipeline on this machine.",
+        "Without --train_metadata it runs on the sample data set, with flags that train well on it. Run the same "
+        "command again after an interruption: finished steps come from the cache, and training resumes.",
+    )
+    parser.add_argument(
+        "--runs_dir",
+        default="runs",
+        metavar="DIR",
+        help="folder for runs, checkpoints and the cache (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--runner",
+        choices=("subprocess", "docker"),
+        default="subprocess",
+        help="run each step as a process, or in its image, which `make images` builds (default: %(default)s)",
+    )
+    parser.add_argument("--verbose", action="store_true", help="show everything that the steps print")
+    parser.add_flags(flag_table.of_pipeline())
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    names = [flag.name for flag in flag_table.of_pipeline()]
+    given = command_line.given_flags(arguments, names)
+    checked = flag_table.validate(given, names)
+    _check(checked, arguments.runs_dir)
+
+    from pipelines.local import run, sample, summary
+
+    parameters = {name: getattr(checked, name) for name in given if getattr(checked, name) is not None}
+    if checked.train_metadata is None:
+        folder = sample.write(f"{arguments.runs_dir}/sample/digits")
+        parameters = sample.FLAGS | {"train_metadata": folder} | parameters
+    finished = run.run(parameters, arguments.runs_dir, arguments.runner, verbose=arguments.verbose)
+    print(summary.table(finished))
+    return 0
+
+
+def _check(flags: Flags, runs_dir: str) -> None:
+    champion.check(flags.checkpoint_path, flags.champion, flags.endpoint)
+    if flags.champion and champion.is_registry(flags.champion):
+        raise FlagError(
+            "A run on this machine keeps the model in service in a folder",
+            received=f"--champion {flags.champion}",
+            expected="a folder",
+        )
+    if not frozenset("*?[").isdisjoint(runs_dir):
+        raise FlagError(
+            "--runs_dir takes a single path", received=runs_dir, expected="a path without the characters * ? ["
+        )

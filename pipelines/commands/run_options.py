@@ -1,0 +1,147 @@
+"""The options of a run, which a schedule's runs share, and the submission that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime as dt
+import re
+import secrets
+from collections.abc import Mapping
+
+from pipelines import template
+from pipelines.backends.base import Submission
+from pipelines.commands import parameters
+from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import FlagError
+from tf_image_classification.promotion import champion
+
+_RESOURCE_ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
+_LABEL = re.compile(r"([a-z][a-z0-9_-]{0,62})=([a-z0-9_-]{0,63})")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options of a single run."""
+    group = parser.add_argument_group("Run")
+    group.add_argument(
+        "--run_id", help="name of the run, unique in project and region (default: the pipeline's name and the time)"
+    )
+    add_shared_options(group)
+
+
+def add_wait_option(parser: argparse.ArgumentParser) -> None:
+    """Adds --wait."""
+    parser.add_argument("--wait", action="store_true", help="follow the run, task by task, and exit with its result")
+
+
+def add_shared_options(group: argparse._ActionsContainer) -> None:
+    """Adds the options of a run that all runs of a schedule share."""
+    group.add_argument(
+        "--pipeline_root", metavar="gs://BUCKET/FOLDER", help="folder for the run's artifacts and checkpoints"
+    )
+    group.add_argument("--labels", nargs="+", metavar="KEY=VALUE", help="labels of the run, shown in billing reports")
+    group.add_argument(
+        "--service_account",
+        metavar="EMAIL",
+        help="account that the steps run as (default: the project's Compute Engine one)",
+    )
+    group.add_argument(
+        "--network", metavar="NAME", help="VPC network to peer with: projects/NUMBER/global/networks/NAME"
+    )
+    group.add_argument("--encryption_key", metavar="KEY", help="Cloud KMS key that encrypts what Vertex AI stores")
+    group.add_argument(
+        "--failure_policy", choices=("slow", "fast"), help="after a failed task, start what can be started, or nothing"
+    )
+    group.add_argument(
+        "--caching",
+        choices=("true", "false"),
+        help="false: no task is cached; true: as compiled, with a few tasks that are never cached (default)",
+    )
+
+
+def read_parameters(
+    arguments: argparse.Namespace, spec: template.Spec | None, base: Submission | None = None
+) -> dict[str, object]:
+    """The run's checked parameters: those of `base`, overridden by --params, overridden by the command line.
+
+    Args:
+        spec: the pipeline; None for this project's own.
+
+    Raises:
+        FlagError: a parameter is unknown, invalid, missing, or a path of this machine.
+    """
+    on_command_line = parameters.parse(arguments, spec)
+    in_file = parameters.read_file(arguments.params) if arguments.params else {}
+    inherited = base.parameters if base else {}
+    values = template.check_parameters(spec, {**inherited, **in_file, **on_command_line})
+    if flag_table.BY_NAME["champion"] in template.signature(spec):
+        values |= _resource_names(values, arguments.project, arguments.location)
+        champion.check(values.get("checkpoint_path"), values.get("champion"), values.get("endpoint"))
+    template.check_paths(values)
+    return values
+
+
+def new_submission(arguments: argparse.Namespace, spec: template.Spec, values: Mapping[str, object]) -> Submission:
+    """The submission that the options describe.
+
+    Args:
+        values: the checked parameters.
+
+    Raises:
+        FlagError: a label is invalid.
+    """
+    return change(Submission(run_id="", spec=spec, parameters={}, pipeline_root=""), arguments, values)
+
+
+def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str, object]) -> Submission:
+    """`base` with the options that are given, and a new run id unless one is given.
+
+    Args:
+        values: the checked parameters.
+
+    Raises:
+        FlagError: a label is invalid.
+    """
+    names = ("pipeline_root", "service_account", "network", "encryption_key", "failure_policy")
+    changes: dict[str, object] = {
+        name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
+    }
+    if arguments.labels:
+        changes["labels"] = dict(_parse_label(text) for text in arguments.labels)
+    spec = dict(base.spec)
+    if arguments.caching == "false":
+        changes["spec"] = template.without_caching(spec)
+    if not base.pipeline_root and "pipeline_root" not in changes:
+        changes["pipeline_root"] = spec.get("defaultPipelineRoot", "")
+    changes["parameters"] = values
+    changes["run_id"] = getattr(arguments, "run_id", None) or _new_run_id(template.pipeline_name(spec))
+    return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def _resource_names(values: Mapping[str, object], project: str | None, location: str | None) -> dict[str, object]:
+    """The full names of Vertex AI resources that are given by their ids, in the project and location of the run."""
+    if not project:
+        return {}
+    names: dict[str, object] = {}
+    for flag, collection in (("champion", "models"), ("endpoint", "endpoints")):
+        resource_id = str(values.get(flag, ""))
+        if _RESOURCE_ID.fullmatch(resource_id):
+            names[flag] = f"projects/{project}/locations/{location}/{collection}/{resource_id}"
+    return names
+
+
+def _parse_label(text: str) -> tuple[str, str]:
+    found = _LABEL.fullmatch(text)
+    if not found:
+        raise FlagError(
+            "Invalid value for --labels",
+            received=text,
+            expected="KEY=VALUE of lower-case letters, digits, hyphens and underscores, at most 63 characters each, "
+            "the key starting with a letter",
+        )
+    return found[1], found[2]
+
+
+def _new_run_id(pipeline: str) -> str:
+    stem = re.sub(r"[^a-z0-9]+", "-", pipeline.lower()).strip("-")
+    return f"{stem}-{dt.datetime.now(dt.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(2)}"
