@@ -71,6 +71,16 @@ def test_every_page_is_reached_from_the_readme() -> None:
     assert linked >= set(documents.PAGES) - {"README.md"}
 
 
+def test_the_messages_that_the_page_on_vertex_explains_are_those_of_the_code() -> None:
+    section = documents.section(documents.read("docs/vertex.md"), "When it does not run")
+    messages = re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+    folders = ("tf_image_classification", "pipelines")
+    code = "".join(file.read_text() for folder in folders for file in (REPOSITORY / folder).rglob("*.py"))
+    fragments = [fragment.strip() for message in messages for fragment in message.split("...")]
+    assert len(messages) > 3
+    assert not [fragment for fragment in fragments if fragment not in code]
+
+
 def test_the_migrated_estimator_trains_on_the_originals_records_by_its_scopes(mini_mnist: Path, tmp_path: Path) -> None:
     (script,) = documents.blocks(documents.read("docs/migrating.md"), "python")
     (tmp_path / "myEstimator.py").write_text(script)
