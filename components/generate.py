@@ -104,8 +104,8 @@ def generated() -> Iterator[tuple[Path, str, str]]:
         yield path, now, wanted
         page = path.with_name("README.md")
         yield page, page.read_text() if page.exists() else "", component_page(step)
-    for page, name, table in (("flags.md", "flags", flags_table()), ("checkpoints.md", "nets", nets_table())):
-        path = ROOT / "docs" / page
+    for file_name, name, table in (("flags.md", "flags", flags_table()), ("checkpoints.md", "nets", nets_table())):
+        path = ROOT / "docs" / file_name
         now = path.read_text()
         begin, end = f"<!-- {name}: begin (written by `make generate`) -->\n", f"<!-- {name}: end -->\n"
         yield path, now, _replace(now, begin, end, f"\n{table}\n")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,18 @@ def test_the_readme_is_short() -> None:
 def test_every_page_is_reached_from_the_readme() -> None:
     linked = set(re.findall(r"\]\(([\w/.]+\.md)", documents.read("README.md")))
     assert linked >= set(documents.PAGES) - {"README.md"}
+
+
+def test_the_architectures_table_has_the_layers_that_the_linter_checks() -> None:
+    contracts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract.get("exhaustive"))
+    layer_of = {module: number for number, layer in enumerate(layers) for module in layer.split(" | ")}
+    section = documents.section(documents.read("docs/architecture.md"), "Packages")
+    rows = [re.findall(r"`(\w+)/?`", line.split("|")[1]) for line in section.splitlines() if line.startswith("| `")]
+    numbers = [[layer_of[module] for module in row if module in layer_of] for row in rows]
+    assert {module for row in rows for module in row} >= set(layer_of)
+    for above, below in itertools.pairwise(filter(None, numbers)):
+        assert max(above) < min(below)
 
 
 def test_the_messages_that_the_page_on_vertex_explains_are_those_of_the_code() -> None:
