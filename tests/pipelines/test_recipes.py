@@ -113,7 +113,7 @@ def _commands(page: str, text: str) -> Iterator[str]:
         if language == "bash" and block.splitlines()[0] not in NOT_RUN.get(page, {}):
             yield block
         elif language == "python" and page not in SCRIPTS:
-            yield f"python - <<'END'\n{block}END"
+            yield f"cat > snippet.py <<'END'\n{block}END\npython snippet.py"
 
 
 @pytest.fixture
