@@ -53,7 +53,7 @@ submit: $(READY)  ## start a run on Vertex AI or Kubeflow; ARGS="--project .. --
 schedule: $(READY)  ## start runs again and again; ARGS="create weekly --cron '0 3 * * 1' .."
 	$(BIN)/python -m pipelines schedule $(ARGS)
 
-generate: $(READY)  ## write what the flag table decides: component signatures, the README's table
+generate: $(READY)  ## write component signatures, their READMEs and the tables of docs/ from the flag table and the networks
 	$(BIN)/python -m components.generate && $(BIN)/ruff format --quiet components
 
 lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the same versions

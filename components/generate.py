@@ -1,4 +1,4 @@
-"""`make generate`: writes what the flag table decides into sources, component signatures and the README's table.
+"""`make generate`: writes component signatures, components' READMEs, and the tables of flags and networks in docs/.
 
 A lightweight KFP component ships the source of its function, so its signature has to be spelled out there; this keeps
 it the table's.
@@ -28,8 +28,8 @@ def signature(step: str) -> str:
     )
 
 
-def readme_table() -> str:
-    """The README's flag table, in Markdown, group by group."""
+def flags_table() -> str:
+    """The table of docs/flags.md, in Markdown, group by group."""
     parts = []
     for group in dict.fromkeys(flag.group for flag in flag_table.FLAGS):
         rows = "\n".join(_row(flag) for flag in flag_table.FLAGS if flag.group == group)
@@ -45,7 +45,7 @@ def _row(flag: Flag) -> str:
 
 
 def nets_table() -> str:
-    """The README's table of built-in networks, in Markdown."""
+    """The table of built-in networks in docs/checkpoints.md, in Markdown."""
     from tf_image_classification import nets
 
     rows = "".join(
@@ -54,7 +54,7 @@ def nets_table() -> str:
         for net in nets.NETS.values()
     )
     return (
-        "| `--model_name` | best size | least size | parameters | preprocessing | exclude to "
+        "| `--model_name` | default size | min size | parameters | preprocessing | exclude to "
         "fine-tune on other classes |\n"
         f"|---|---|---|---|---|---|\n{rows}"
     )
@@ -108,12 +108,11 @@ def generated() -> Iterator[tuple[Path, str, str]]:
         yield path, now, wanted
         page = path.with_name("README.md")
         yield page, page.read_text() if page.exists() else "", component_page(step)
-    path = ROOT / "README.md"
-    now = wanted = path.read_text()
-    for name, table in (("flags", readme_table()), ("nets", nets_table())):
+    for file_name, name, table in (("flags.md", "flags", flags_table()), ("checkpoints.md", "nets", nets_table())):
+        path = ROOT / "docs" / file_name
+        now = path.read_text()
         begin, end = f"<!-- {name}: begin (written by `make generate`) -->\n", f"<!-- {name}: end -->\n"
-        wanted = _replace(wanted, begin, end, f"\n{table}\n")
-    yield path, now, wanted
+        yield path, now, _replace(now, begin, end, f"\n{table}\n")
 
 
 def _replace(text: str, begin: str, end: str, content: str) -> str:

@@ -1,4 +1,4 @@
-"""Every kind of image, and what becomes of it. README.md shows the same table."""
+"""Every kind of image, and what becomes of it. docs/data.md shows the same table."""
 
 from __future__ import annotations
 
@@ -326,10 +326,10 @@ def test_the_manifest_accounts_for_every_image(built: Built) -> None:
     assert built.manifest.reencoded == sum(kind.outcome.startswith("re-encoded") for kind in KINDS)
 
 
-def test_the_readme_shows_this_table() -> None:
-    readme = (REPOSITORY / "README.md").read_text()
-    missing = [row for row in table() if row not in readme]
-    assert not missing, "README.md lacks these lines:\n" + "\n".join(missing)
+def test_the_documentation_shows_this_table() -> None:
+    page = (REPOSITORY / "docs" / "data.md").read_text()
+    missing = [row for row in table() if row not in page]
+    assert not missing, "docs/data.md lacks these lines:\n" + "\n".join(missing)
 
 
 def table() -> list[str]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from components import generate
@@ -11,11 +13,17 @@ def test_every_generated_part_is_current():
     assert not stale, "run `make generate`"
 
 
-def test_the_readme_lists_every_flag_with_its_default():
-    table = generate.readme_table()
+def test_the_documentation_lists_every_flag_with_its_default():
+    page = (generate.ROOT / "docs" / "flags.md").read_text()
     for flag in flag_table.FLAGS:
-        assert f"| `{flag.name}`" in table
-    assert "| `opt_epsilon` | `1.0` |" in table
+        assert f"| `{flag.name}`" in page
+    assert "| `opt_epsilon` | `1.0` |" in page
+
+
+def test_the_documentation_lists_every_network_with_its_smallest_images():
+    page = (generate.ROOT / "docs" / "checkpoints.md").read_text()
+    for name, min_image_size in flag_table.MIN_IMAGE_SIZE.items():
+        assert re.search(rf"^\| `{name}` \| \d+ \| {min_image_size} \| ", page, re.MULTILINE), name
 
 
 @pytest.mark.parametrize("step", flag_table.STEPS)

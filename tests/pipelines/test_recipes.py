@@ -1,65 +1,275 @@
-"""The README's recipes for Vertex AI and Kubeflow, as written, against the stand-ins."""
+"""The commands of README.md and docs/, as written: against the stand-ins, or on this machine with small data.
+
+A page's bash blocks run one after the other in one shell, in a checkout with a folder of photos that the bucket holds,
+too. Only what would take hours is replaced: numbers of steps, networks.
+"""
 
 from __future__ import annotations
 
+import json
 import os
-import re
+import shutil
 import subprocess
-import sys
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 import pytest
+import requests
+import yaml
 
+from tests import documents
+from tests.conftest import REPOSITORY
+from tests.parity.support import V1, save_by_name
 from tests.standin import bucket
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.vertex import Vertex
+from tf_image_classification import flags as flag_table
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-# Instead of the README's, which need a pretrained network and hours.
-_FLAGS = "image_size: 16\nbatch_size: 8\ntrain_steps: 4\nseed: 7\n"
+# The first line of a block that is not run -> why not.
+NOT_RUN = {
+    "docs/images.md": {
+        "make images": "needs Docker: tests/images builds the images and runs the pipeline in them",
+        "make images REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY PUSH=1": "needs Docker and a registry",
+        "gcloud builds submit --config images/cloudbuild.yaml --substitutions "
+        "_REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY": "gcloud",
+    },
+    "docs/kubeflow.md": {"kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80": "needs a cluster"},
+    "docs/migrating.md": {"# before": "gcloud, and a service that is gone"},
+    "docs/vertex.md": {
+        "gcloud config set project $PROJECT": "gcloud",
+        "gcloud storage buckets create gs://$BUCKET --location $REGION --uniform-bucket-level-access": "gcloud",
+        "gcloud artifacts repositories create training --repository-format docker --location $REGION": "gcloud, Docker",
+        "gcloud iam service-accounts create trainer": "gcloud",
+        "gcloud iam service-accounts add-iam-policy-binding $TRAINER --member user:you@example.com "
+        "--role roles/iam.serviceAccountUser": "gcloud",
+        "gcloud ai endpoints create --region $REGION --display-name pets    # prints the endpoint's id": "gcloud",
+        "gcloud pubsub topics create failures": "gcloud",
+        "gcloud storage rm --recursive gs://$BUCKET/runs": "gcloud",
+        "make demo-schedule": "tests/pipelines/test_demo_schedule.py runs it",
+    },
+}
+# Pages that a test of their own follows.
+FOLLOWED = {"docs/extending.md": "tests/test_extending.py"}
+WITH_CHECKS = [
+    "README.md",
+    "docs/flags.md",
+    "docs/kubeflow.md",
+    "docs/migrating.md",
+    "docs/serving.md",
+    "docs/vertex.md",
+]
+OTHERS = [
+    page
+    for page in documents.PAGES
+    if page.startswith("docs/")
+    and page not in (*WITH_CHECKS, *FOLLOWED)
+    and documents.blocks(documents.read(page), "bash")
+]
+# Pages whose Python block is a file that their commands name; other Python blocks run where they stand.
+SCRIPTS = {"README.md": "my_estimator.py", "docs/migrating.md": "myEstimator.py"}
+SMALL = "--image_size 16 --batch_size 8 --train_steps 4 --seed 7"
 
 
-def _recipes() -> list[str]:
-    text = (REPOSITORY / "README.md").read_text()
-    section = text.split("\n## On Vertex AI and Kubeflow\n")[1].split("\n## ")[0]
-    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+class Desk:
+    """A checkout, and the services that its commands talk to.
+
+    Attributes:
+        folder: the checkout, in which the commands run.
+    """
+
+    def __init__(self, folder: Path, storage_url: str, vertex: Vertex, kubeflow: Kubeflow) -> None:
+        self.folder, self.storage_url, self.vertex, self.kubeflow = folder, storage_url, vertex, kubeflow
+
+    def follow(self, page: str, replace: Mapping[str, str], *, before: str = "") -> None:
+        """Runs a page's blocks.
+
+        Args:
+            replace: what the page's commands hold -> what they hold here.
+            before: commands that run first.
+        """
+        text = documents.read(page)
+        if page in SCRIPTS:
+            (script,) = documents.blocks(text, "python")
+            (self.folder / SCRIPTS[page]).write_text(script)
+        commands = before + "\n".join(_commands(page, text))
+        for old, new in replace.items():
+            assert old in commands, f"{page} does not hold what is replaced here: {old}"
+            commands = commands.replace(old, new)
+        environment = os.environ | {
+            "STORAGE_EMULATOR_HOST": self.storage_url,
+            "PYTHONPATH": str(self.folder),
+            "PATH": f"{self.folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        }
+        shell = ["bash", "-c", f"set -ex\n{commands}"]
+        done = subprocess.run(shell, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_the_recipes_work_as_written(tmp_path, image_folder):
-    (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
-    (tmp_path / "flags.yaml").write_text(_FLAGS)
-    with bucket.serving("my-bucket") as storage_url:
-        client = bucket.client(storage_url)
-        for picture in image_folder.rglob("*.*"):
-            client.bucket("my-bucket").blob(f"photos/{picture.relative_to(image_folder)}").upload_from_filename(
-                str(picture)
-            )
+def _commands(page: str, text: str) -> Iterator[str]:
+    """What a shell runs of a page, block by block."""
+    for language, block in documents.blocks_of_any_language(text):
+        if language == "bash" and block.splitlines()[0] not in NOT_RUN.get(page, {}):
+            yield block
+        elif language == "python" and page not in SCRIPTS:
+            yield f"cat > snippet.py <<'END'\n{block}END\npython snippet.py"
+
+
+@pytest.fixture
+def desk(tmp_path, image_folder) -> Iterator[Desk]:
+    folder = documents.copy_of_the_checkout(tmp_path / "checkout")
+    shutil.copytree(image_folder, folder / "photos")
+    shutil.copy(image_folder / "bright" / "01.jpg", folder / "photo.jpg")
+    (folder / "flags.yaml").write_text("image_size: 16\nbatch_size: 8\ntrain_steps: 4\nseed: 7\n")
+    with bucket.serving("my-bucket", "bucket") as storage_url:
+        bucket.fill(storage_url, "my-bucket", "photos", image_folder)
         vertex, kubeflow = Vertex(tmp_path / "vertex", storage_url), Kubeflow(tmp_path / "kubeflow", storage_url)
         vertex.start()
         kubeflow.start()
         try:
-            script = "set -e\n" + "\n".join(_recipes()).replace(
-                'europe-west4"', f'europe-west4 --api_endpoint {vertex.url}"', 1
-            )
-            script = script.replace("http://127.0.0.1:8080", kubeflow.url)
-            environment = os.environ | {
-                "STORAGE_EMULATOR_HOST": storage_url,
-                "PYTHONPATH": os.pathsep.join([str(REPOSITORY), *sys.path]),
-            }
-            done = subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True)
+            yield Desk(folder, storage_url, vertex, kubeflow)
         finally:
             vertex.stop()
             kubeflow.stop()
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert list(vertex.jobs) == ["first", "second", "third"]
-    assert {job.state.name for job in vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
-    (weekly,) = vertex.schedules.values()
+
+
+def test_every_block_is_run_or_has_a_reason_why_it_is_not():
+    for page, blocks in NOT_RUN.items():
+        first_lines = [block.splitlines()[0] for block in documents.blocks(documents.read(page), "bash")]
+        assert set(blocks) <= set(first_lines), f"{page} has no block that begins so"
+    for page, test in FOLLOWED.items():
+        assert (REPOSITORY / page).exists() and (REPOSITORY / test).exists()
+
+
+def test_the_file_of_flags_holds_flags():
+    (content,) = documents.blocks(documents.read("README.md"), "yaml")
+    names = [flag.name for flag in flag_table.of_pipeline()]
+    flags = flag_table.validate(yaml.safe_load(content), names)
+    assert flags.checkpoint_path and flags.train_steps > 1
+
+
+@pytest.mark.slow
+def test_the_readmes_commands_run_as_written(desk):
+    _write_inception_v3(desk.folder / "inception_v3.ckpt")
+    desk.follow(
+        "README.md",
+        {
+            "--batch_size 32 --train_steps 2000": "--batch_size 2 --train_steps 1",
+            "--batch_size 64 --train_steps 10000": SMALL,
+            'europe-west4"': f'europe-west4 --api_endpoint {desk.vertex.url}"',
+        },
+    )
+    assert (desk.folder / "build" / "image_classification.yaml").exists()
+    assert json.loads((desk.folder / "models" / "export" / "model.json").read_text())["metrics"]["global_step"] == 4
+    facts = json.loads((desk.folder / "runs" / "latest" / "model" / "model.json").read_text())
+    assert facts["estimator"] == "my_estimator:MyEstimator"
+    assert list(desk.vertex.jobs) == ["first", "second"]
+    assert {job.state.name for job in desk.vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
+    (weekly,) = desk.vertex.schedules.values()
+    scheduled = dict(weekly.create_pipeline_job_request.pipeline_job.runtime_config.parameter_values)
+    assert scheduled["champion"] == "projects/my-project/locations/europe-west4/models/pets"
+    assert weekly.state.name == "ACTIVE"
+
+
+@pytest.mark.slow
+def test_the_commands_for_vertex_run_as_written(desk):
+    _make_endpoint(desk.vertex, "1234567890")
+    desk.follow(
+        "docs/vertex.md",
+        {
+            '--location $REGION"': f'--location $REGION --api_endpoint {desk.vertex.url}"',
+            "--image_size 96 --batch_size 32 --train_steps 500": SMALL,
+        },
+    )
+    assert list(desk.vertex.jobs) == ["first", "second", "third"]
+    assert {job.state.name for job in desk.vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
+    assert [list(version.version_aliases) for version in desk.vertex.models.versions["pets"].values()] == [["default"]]
+    (deployed,) = desk.vertex.endpoints.all["1234567890"].deployed_models
+    assert deployed.model.endswith("/models/pets")
+    (weekly,) = desk.vertex.schedules.values()
     scheduled = dict(weekly.create_pipeline_job_request.pipeline_job.runtime_config.parameter_values)
     pets = "projects/my-project/locations/europe-west4/models/pets"
-    assert (scheduled["train_steps"], scheduled["champion"], scheduled["checkpoint_path"]) == (4000, pets, "champion")
-    assert [list(version.version_aliases) for version in vertex.models.versions["pets"].values()] == [["default"]]
+    assert (scheduled["train_steps"], scheduled["champion"], scheduled["checkpoint_path"]) == (1000, pets, "champion")
     assert weekly.state.name == "ACTIVE"
-    assert [run["state"] for run in kubeflow.runs.values()] == ["SUCCEEDED"]
-    assert [recurring["display_name"] for recurring in kubeflow.recurring.values()] == ["nightly"]
+
+
+@pytest.mark.slow
+def test_the_commands_for_kubeflow_run_as_written(desk):
+    desk.follow("docs/kubeflow.md", {"http://127.0.0.1:8080": desk.kubeflow.url})
+    assert [run["state"] for run in desk.kubeflow.runs.values()] == ["SUCCEEDED", "SUCCEEDED"]
+    assert [recurring["display_name"] for recurring in desk.kubeflow.recurring.values()] == ["nightly"]
+
+
+@pytest.mark.slow
+def test_the_steps_run_by_themselves_as_written(desk):
+    desk.follow("docs/flags.md", {"--image_size 96 --batch_size 32 --train_steps 1000": SMALL})
+    assert json.loads((desk.folder / "evaluation" / "metrics.json").read_text())["num_examples"] > 0
+
+
+@pytest.mark.slow
+def test_the_model_is_called_evaluated_and_promoted_as_written(desk):
+    desk.follow(
+        "docs/serving.md",
+        {"--champion service/digits": f"--champion service/digits --train_metadata photos {SMALL}"},
+        before=f".venv/bin/python -m pipelines run --train_metadata photos {SMALL}\n",
+    )
+    assert (desk.folder / "evaluation" / "report.html").exists()
+    assert (desk.folder / "service" / "digits" / "champion.json").exists()
+
+
+@pytest.mark.slow
+def test_the_commands_of_who_migrates_run_as_written(desk, mini_mnist):
+    records = mini_mnist / "dataset" / "tf_records"
+    (desk.folder / "tfrecords_path").symlink_to(records)
+    bucket.fill(desk.storage_url, "bucket", "tfrecords", records)
+    for folder, name in (("checkpoint_path", "pretrained_ckpt"), ("pretrained_checkpoints", "pretrained_model")):
+        (desk.folder / folder).mkdir()
+        convolution = {"MiniMNIST/conv1/weights": np.ones((3, 3, 3, 16), np.float32)}
+        save_by_name(convolution, desk.folder / folder / f"{name}.ckpt", V1)
+    bucket.fill(desk.storage_url, "bucket", "pretrained_checkpoints", desk.folder / "pretrained_checkpoints")
+    few = "--train_steps 3 --image_size 28"
+    desk.follow(
+        "docs/migrating.md", {"--train_steps 10000": few, "--train_steps 1000": few}, before=_PACKAGE_OF_THE_ESTIMATOR
+    )
+    assert (desk.folder / "pipeline.yaml").exists()
+    facts = json.loads((desk.folder / "runs" / "latest" / "model" / "model.json").read_text())
+    assert facts["estimator"] == "myEstimatorPkg.myEstimator:MyEstimator"
+    assert facts["warm_start"]["checkpoint"] == "gs://bucket/pretrained_checkpoints/pretrained_model.ckpt"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", OTHERS)
+def test_the_commands_of_other_pages_run_as_written(page, desk):
+    desk.follow(page, {})
+
+
+# Makes myEstimator.tar.gz of the page's estimator, under the names that the page's commands give it.
+_PACKAGE_OF_THE_ESTIMATOR = """
+mkdir -p package/myEstimatorPkg
+sed 's/MiniMNIST(EstimatorSpec)/MyEstimator(EstimatorSpec)/; s/run(MiniMNIST)/run(MyEstimator)/' myEstimator.py \\
+    > package/myEstimatorPkg/myEstimator.py
+touch package/myEstimatorPkg/__init__.py
+(cd package && printf '[project]\\nname = "myEstimator"\\nversion = "1"\\n' > pyproject.toml
+ python -c 'import setuptools.build_meta as build; build.build_sdist("..")')
+mv myestimator-1.tar.gz myEstimator.tar.gz
+"""
+
+
+def _write_inception_v3(path: Path) -> None:
+    """A checkpoint with slim's variables, of values with which the network computes finite numbers."""
+    manifest = REPOSITORY / "tests" / "parity" / "manifests" / "inception_v3.json"
+    random = np.random.default_rng(0)
+    values = {}
+    for name, shape, *_ in json.loads(manifest.read_text())["variables"]:
+        spread = 0.0 if name.endswith(("beta", "moving_mean", "moving_variance")) else 0.05
+        center = 1.0 if name.endswith("moving_variance") else 0.0
+        values[name] = random.normal(center, spread, shape).astype(np.float32)
+    save_by_name(values, path, V1)
+
+
+def _make_endpoint(vertex: Vertex, name: str) -> None:
+    url = f"{vertex.url}/v1/projects/my-project/locations/europe-west4/endpoints?endpointId={name}"
+    requests.post(url, json={"displayName": "pets"}, timeout=10).raise_for_status()
+    while name not in vertex.endpoints.all:
+        time.sleep(0.1)
