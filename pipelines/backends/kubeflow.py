@@ -25,8 +25,7 @@ from pipelines.backends import base as backend
 from pipelines.backends import bucket
 from pipelines.backends.base import Plan, Run, Schedule, Submission, Task
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import ServiceError
+from tf_image_classification.errors import FlagError, ServiceError
 
 _STATES = {
     "RUNNING": backend.RUNNING,

@@ -12,8 +12,7 @@ import pytest
 from werkzeug.wrappers import Request
 
 from tests.standin.service import Fault, Service
-from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.promotion.google_errors import ServiceError
+from tf_image_classification.errors import FlagError, ServiceError, UserError
 from tf_image_classification.promotion.notify import notify
 
 HOOK = "/hooks/T0-secret?key=s3cret"

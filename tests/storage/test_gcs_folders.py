@@ -11,7 +11,7 @@ import pytest
 from tests.standin.bucket import Buckets
 from tests.standin.faults import STALLED, Fault
 from tf_image_classification import storage
-from tf_image_classification.errors import AccessError, Conflict, FlagError
+from tf_image_classification.errors import AccessError, ConflictError, FlagError
 from tf_image_classification.storage import gcs, gcs_folders, gcs_requests
 
 FILES = ("a", "deep/b", "marker", "z")
@@ -120,7 +120,10 @@ def test_of_two_writers_at_once_the_first_gives_way(service, monkeypatch, ended)
                 gcs.write(SIGN, b"", find(SIGN).version)
         return find(path)
 
-    with pytest.raises(Conflict, match="Another process"), storage.replacing_dir("gs://bucket/out", "marker") as aside:
+    with (
+        pytest.raises(ConflictError, match="Another process"),
+        storage.replacing_dir("gs://bucket/out", "marker") as aside,
+    ):
         storage.write_text(os.path.join(aside, "marker"), "slow")
         storage.write_text(os.path.join(aside, "a"), "slow")
         monkeypatch.setattr(gcs, "find", overtaken)
@@ -130,7 +133,7 @@ def test_of_two_writers_at_once_the_first_gives_way(service, monkeypatch, ended)
 def test_an_object_that_came_meanwhile_is_not_overwritten(service, tmp_path):
     (tmp_path / "a").write_text("ours")
     storage.write_text("gs://bucket/out/a", "theirs")
-    with pytest.raises(Conflict, match="gs://bucket/out/a"):
+    with pytest.raises(ConflictError, match="gs://bucket/out/a"):
         gcs_folders.upload(str(tmp_path), ["a"], "gs://bucket/out")
     assert read() == {"a": "theirs"}
 
@@ -172,7 +175,7 @@ def test_a_folder_that_is_replaced_while_it_is_copied_is_not_taken_for_whole(ser
     write("new")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(gcs, "objects", lambda folder: iter(found))
-        with pytest.raises(Conflict):
+        with pytest.raises(ConflictError):
             storage.fetch_dir("gs://bucket/out", str(tmp_path / "copy"))
     assert list(tmp_path.iterdir()) == []
 

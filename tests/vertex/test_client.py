@@ -10,7 +10,7 @@ import yaml
 from google.cloud import aiplatform_v1
 
 from tests.vertex.conftest import MODEL, PARENT
-from tf_image_classification.promotion.google_errors import ServiceError
+from tf_image_classification.errors import ServiceError
 from tf_image_classification.vertex.client import ENDPOINT_VARIABLE, client_options, result_of
 from tf_image_classification.vertex.registry import register
 

@@ -9,8 +9,7 @@ import pytest
 
 from tests.standin.service import Fault, Refused
 from tests.vertex.conftest import ENDPOINT, MODEL
-from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.promotion.google_errors import ServiceError
+from tf_image_classification.errors import FlagError, ServiceError, UserError
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 

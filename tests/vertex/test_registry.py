@@ -6,9 +6,8 @@ import pytest
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import MODEL
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, ServiceError
 from tf_image_classification.promotion.champion import InService
-from tf_image_classification.promotion.google_errors import ServiceError
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 

@@ -18,7 +18,7 @@ import shutil
 from typing import NamedTuple
 
 from tf_image_classification import model_folder, storage
-from tf_image_classification.errors import Conflict, DataError, FlagError, UserError
+from tf_image_classification.errors import ConflictError, DataError, FlagError, UserError
 
 POINTER, MODELS = "champion.json", "models"
 WARM_START = "champion"  # of --checkpoint_path: the model in service
@@ -162,7 +162,7 @@ def promote(home: str, folder: str, *, instead_of: str, reason: str, run: str) -
     }
     try:
         storage.write_text(pointer, json.dumps(content, indent=2) + "\n", if_version=version)
-    except Conflict:
+    except ConflictError:
         raise _overtaken(home, "another one", instead_of) from None
     _log.info("%s is in service now", new.folder)
     return new

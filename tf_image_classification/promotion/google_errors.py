@@ -11,7 +11,7 @@ import urllib3
 from google.api_core import exceptions, retry
 from google.auth.exceptions import GoogleAuthError
 
-from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.errors import FlagError, ServiceError
 
 # A lost answer is the same to the caller as a service that is away: the request may have been carried out.
 _PASSING = (
@@ -47,10 +47,6 @@ def retrying(
 
 
 RETRY = retrying()
-
-
-class ServiceError(UserError):
-    """A service refused a request, or could not be reached."""
 
 
 @contextlib.contextmanager

@@ -14,8 +14,8 @@ from typing import Any
 import requests
 from google.api_core import exceptions
 
-from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import ServiceError, retrying, translate_api_errors
+from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.promotion.google_errors import retrying, translate_api_errors
 
 _log = logging.getLogger(__name__)
 

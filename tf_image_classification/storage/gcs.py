@@ -179,7 +179,7 @@ def write(path: str, content: bytes, if_version: int) -> int:
         The new version.
 
     Raises:
-        Conflict: there is another version.
+        ConflictError: there is another version.
     """
     with translate_storage_errors(path, writing=True):
         blob = blob_of(path)
@@ -190,7 +190,7 @@ def delete(found: Iterable[Stat]) -> None:
     """Deletes objects, if they still have these versions.
 
     Raises:
-        Conflict: one has another version by now.
+        ConflictError: one has another version by now.
     """
     from google.api_core.exceptions import NotFound, PreconditionFailed
 

@@ -12,7 +12,7 @@ import os
 import uuid
 from collections.abc import Sequence
 
-from tf_image_classification.errors import Conflict, UserError
+from tf_image_classification.errors import ConflictError, UserError
 from tf_image_classification.storage import gcs, gcs_requests
 from tf_image_classification.storage.local_files import Stat
 
@@ -35,7 +35,7 @@ def publish(folder: str, names: Sequence[str], destination: str, marker: str) ->
         marker: the file, or folder of files, that goes first and comes last.
 
     Raises:
-        Conflict: another process is writing there.
+        ConflictError: another process is writing there.
     """
     destination = destination.rstrip("/")
     signed = f"{destination}/{sign(marker)}"
@@ -58,7 +58,7 @@ def upload(folder: str, names: Sequence[str], destination: str) -> None:
         names: of the files, relative to both folders.
 
     Raises:
-        Conflict: another writer has made one of them.
+        ConflictError: another writer has made one of them.
     """
     from google.cloud.storage import transfer_manager
 
@@ -82,7 +82,7 @@ def send(file: str, path: str) -> None:
     """Copies a file to an object, in the place of the one that is there.
 
     Raises:
-        Conflict: another writer has changed it meanwhile.
+        ConflictError: another writer has changed it meanwhile.
     """
     found = gcs.find(path)
     with gcs_requests.translate_storage_errors(path, writing=True):
@@ -94,7 +94,7 @@ def download(found: Sequence[Stat], files: Sequence[str]) -> None:
     """Copies objects, in the versions found, to local files, whose folders are made.
 
     Raises:
-        Conflict: one of them is gone, or has another version by now.
+        ConflictError: one of them is gone, or has another version by now.
     """
     from google.api_core.exceptions import NotFound
     from google.cloud.storage import transfer_manager
@@ -127,7 +127,7 @@ def fetch(path: str, file: str) -> None:
     from google.api_core.retry import Retry, if_exception_type
 
     replaced_meanwhile = Retry(
-        predicate=if_exception_type(Conflict), initial=gcs_requests.FIRST_PAUSE, timeout=gcs_requests.PATIENCE
+        predicate=if_exception_type(ConflictError), initial=gcs_requests.FIRST_PAUSE, timeout=gcs_requests.PATIENCE
     )
     replaced_meanwhile(lambda: download([gcs.stat(path)], [file]))()
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tf_image_classification.errors import AccessError, Conflict, FlagError, UserError
+from tf_image_classification.errors import AccessError, ConflictError, FlagError, UserError
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
@@ -54,7 +54,7 @@ def translate_storage_errors(path: str, writing: bool = False) -> Iterator[None]
     Raises:
         FileNotFoundError: there is no such object or, on listing, no such bucket.
         AccessError: this account may not do that.
-        Conflict: the object has another version than was asked for.
+        ConflictError: the object has another version than was asked for.
         UserError: anything else.
     """
     import requests
@@ -114,9 +114,11 @@ def _said(error: BaseException) -> str:
     return f"{answer.status_code} {answer.reason}: {said[1] if said else text[:200]}"
 
 
-def changed(path: str) -> Conflict:
+def changed(path: str) -> ConflictError:
     """The error that a file or folder is no longer what it was."""
-    return Conflict("Another process has changed this meanwhile", received=path, hint="Try again when it has ended.")
+    return ConflictError(
+        "Another process has changed this meanwhile", received=path, hint="Try again when it has ended."
+    )
 
 
 def missing(path: str) -> FileNotFoundError:

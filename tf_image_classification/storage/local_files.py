@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tf_image_classification.errors import Conflict, FlagError, UserError
+from tf_image_classification.errors import ConflictError, FlagError, UserError
 
 
 class Stat(NamedTuple):
@@ -88,7 +88,7 @@ def write_if_version(path: str, content: bytes, version: int) -> None:
     beside it.
 
     Raises:
-        Conflict: the file is another one.
+        ConflictError: the file is another one.
     """
     import fcntl
 
@@ -97,7 +97,7 @@ def write_if_version(path: str, content: bytes, version: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         now = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
         if now != version:
-            raise Conflict(
+            raise ConflictError(
                 "Another process has changed this meanwhile", received=path, hint="Try again when it has ended."
             )
         write(path, content, newer_than=now)

@@ -17,7 +17,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tf_image_classification.errors import Conflict, FlagError
+from tf_image_classification.errors import ConflictError, FlagError
 from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, local_files, mounts
 from tf_image_classification.storage.local_files import Stat
 
@@ -171,7 +171,7 @@ def write_bytes(path: str, content: bytes, if_version: int | None = None) -> Non
             Without it, of two writers at the same time either may be the last.
 
     Raises:
-        Conflict: there is another version.
+        ConflictError: there is another version.
     """
     if if_version is not None:
         if is_gcs(path):
@@ -181,7 +181,7 @@ def write_bytes(path: str, content: bytes, if_version: int | None = None) -> Non
     elif is_gcs(path):
         found = gcs.find(path)
         with contextlib.suppress(
-            Conflict
+            ConflictError
         ):  # another writer was at it too: that its content stays is as good as that ours came first
             gcs.write(path, content, found.version if found else 0)
     else:
@@ -288,7 +288,7 @@ def fetch_dir(folder: str, target: str) -> str:
 
     Raises:
         FileNotFoundError: nothing lies in it.
-        Conflict: it has been replaced while it was being copied.
+        ConflictError: it has been replaced while it was being copied.
     """
     folder = mounted(folder)
     if not is_gcs(folder):
@@ -349,7 +349,7 @@ def upload(file: str, path: str) -> None:
     """Copies a local file of any size to gs://, where it appears whole or not at all.
 
     Raises:
-        Conflict: another process has written there meanwhile.
+        ConflictError: another process has written there meanwhile.
     """
     gcs_folders.send(file, path)
 
@@ -358,7 +358,7 @@ def delete(path: str) -> None:
     """Removes an object of a bucket; one that is gone already is no error.
 
     Raises:
-        Conflict: another process has written it meanwhile.
+        ConflictError: another process has written it meanwhile.
     """
     if (found := gcs.find(path)) is not None:
         gcs.delete([found])

@@ -12,7 +12,8 @@ from typing import Any
 from google.api_core import exceptions, retry
 from google.api_core.future import polling
 
-from tf_image_classification.promotion.google_errors import RETRY, ServiceError
+from tf_image_classification.errors import ServiceError
+from tf_image_classification.promotion.google_errors import RETRY
 
 SERVICE, ROLE = "Vertex AI", "roles/aiplatform.user"
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"  # gcloud's own name for it

@@ -10,8 +10,8 @@ from google.api_core import exceptions, retry
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import RETRY, ServiceError, translate_api_errors
+from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.promotion.google_errors import RETRY, translate_api_errors
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
 
 _log = logging.getLogger(__name__)
