@@ -105,17 +105,17 @@ def assert_never_half(service: Buckets, began: int) -> None:
 
 
 def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(service, monkeypatch, tmp_path):
-    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
+    monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
     service.faults = [Fault(path="cat%2F9.png.*alt=media", times=10**6)]
-    with pytest.raises(UserError, match=r"Cloud Storage does not do.*gs://bucket/images/cat/9.png.*503"):
+    with pytest.raises(UserError, match=r"request to Cloud Storage failed.*gs://bucket/images/cat/9.png.*503"):
         build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "data"), workers=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_failed(service, monkeypatch):
-    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
+    monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
     service.faults = [Fault("reset", path="cat%2F9.png", times=10**6)]
-    with pytest.raises(UserError, match=r"Cloud Storage does not do.*gs://bucket/images/cat/9.png"):
+    with pytest.raises(UserError, match=r"request to Cloud Storage failed.*gs://bucket/images/cat/9.png"):
         sources.fingerprint("gs://bucket/images.csv")

@@ -19,7 +19,7 @@ from tf_image_classification.storage import gcs_requests
 def service(model_dir, monkeypatch):
     with Buckets("bucket") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
         fill(service.url, "bucket", "model", Path(model_dir))
         yield service
 

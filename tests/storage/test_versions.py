@@ -34,7 +34,7 @@ while times:
 def service(monkeypatch):
     with Buckets("bucket") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
         yield service
 
 
