@@ -20,7 +20,7 @@ from pipelines.backends import base as backend
 from pipelines.backends import bucket
 from pipelines.backends.base import Plan, Run, Schedule, Submission, Task
 from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import RETRY, retrying, translate_api_errors
+from tf_image_classification.promotion.google_errors import RETRY, api_retry, translate_api_errors
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options
 
 _RUN_ID = re.compile(r"[a-z][-a-z0-9]{0,127}")
@@ -78,14 +78,17 @@ class Vertex:
         job = _job(submission)
         lost: list[Exception] = []
         with translate_api_errors(
-            SERVICE, "submit a run", ROLE, again="The same command with the same --run_id never starts a second run."
+            SERVICE,
+            "submit a run",
+            ROLE,
+            retry_hint="The same command with the same --run_id never starts a second run.",
         ):
             try:
                 made = self._runs.create_pipeline_job(
                     parent=self._parent,
                     pipeline_job=job,
                     pipeline_job_id=submission.run_id,
-                    retry=retrying(on_error=lost.append),
+                    retry=api_retry(on_error=lost.append),
                     timeout=60,
                 )
                 return self._as_run(made), True

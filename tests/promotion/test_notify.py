@@ -128,7 +128,7 @@ def test_a_success_is_logged_without_the_secret(listener, caplog):
 
 
 def test_a_topic_that_is_not_there_and_one_that_may_not_be_told_are_named(listener, topic):
-    for code, said in ((404, "it is not there"), (403, r"roles/pubsub\.publisher")):
+    for code, said in ((404, "not found"), (403, r"roles/pubsub\.publisher")):
         listener.faults.append(Fault(code))
         with pytest.raises(UserError, match=f"publish to {TOPIC}.*{said}"):
             notify(topic, FAILED, "weekly-1")

@@ -137,7 +137,7 @@ def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex
 
 
 def test_an_endpoint_that_is_not_there_is_named_before_anything_is_changed(vertex, arguments):
-    with pytest.raises(FlagError, match=r"show the endpoint .*endpoints/pets: it is not there"):
+    with pytest.raises(FlagError, match=r"show the endpoint .*endpoints/pets: not found"):
         register(**arguments("one", endpoint=ENDPOINT))
     assert not vertex.models.versions
 

@@ -18,7 +18,7 @@ from google.cloud import aiplatform_v1 as vertex
 from tf_image_classification import model_folder, storage
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.promotion.champion import InService
-from tf_image_classification.promotion.google_errors import RETRY, retrying, translate_api_errors
+from tf_image_classification.promotion.google_errors import RETRY, api_retry, translate_api_errors
 from tf_image_classification.vertex import evaluations
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
 from tf_image_classification.vertex.endpoint import Endpoint
@@ -201,7 +201,7 @@ class _Model:
 
         # A name that has just been taken is another run's, or ours, from a try whose answer was lost: the next look
         # tells.
-        made = retrying(also=(exceptions.Conflict,))(find_or_upload)()
+        made = api_retry(also=(exceptions.Conflict,))(find_or_upload)()
         first, *again = self._same_as(wanted) or [made]
         for repeated in again:  # a try whose answer was lost was carried out after all
             if (
