@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -98,9 +99,8 @@ class Runner:
         return thread
 
     def cancel(self, run_id: str) -> None:
-        process = self._processes[run_id]
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        """Kills a run's process and those that it has started; does nothing if it has ended."""
+        kill_group(self._processes[run_id])
 
     def stop(self) -> None:
         for run_id in self._processes:
@@ -128,6 +128,13 @@ class Runner:
             command = executor["container"]["command"]
             command[-1] = "\n".join([*lines, command[-1]])
         return spec
+
+
+def kill_group(process: subprocess.Popen) -> None:
+    """Kills the processes of a group by its leader, which was started with `start_new_session`."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, and is still being waited for
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def leaf_tasks(spec: Mapping[str, Any]) -> dict[str, Any]:

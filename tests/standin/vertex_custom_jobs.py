@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from google.cloud.aiplatform_v1 import types
 from werkzeug.wrappers import Request
 
 from tests.standin.clock import Clock
-from tests.standin.runs import REPOSITORY, Runner
+from tests.standin.runs import REPOSITORY, Runner, kill_group
 from tests.standin.service import Refused
 from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, answer, page, parse
 from tests.standin.vertex_operations import Operations
@@ -115,8 +114,7 @@ class CustomJobs:
 
     def _kill(self, name: str) -> None:
         for process in self._processes[name]:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
+            kill_group(process)
 
     def _one(self, name: str) -> types.CustomJob:
         if name not in self.all:
