@@ -11,7 +11,7 @@ from google.cloud import aiplatform_v1
 
 from tests.vertex.conftest import MODEL, PARENT
 from tf_image_classification.errors import ServiceError
-from tf_image_classification.vertex.client import ENDPOINT_VARIABLE, client_options, result_of
+from tf_image_classification.vertex.client import ENDPOINT_VARIABLE, client_options, wait_for
 from tf_image_classification.vertex.registry import register
 
 _STEP = """
@@ -58,7 +58,7 @@ def test_an_operation_that_does_not_end_is_named(vertex):
     with pytest.raises(
         ServiceError, match=r"takes too long to create an endpoint\. Received: projects/.*/operations/1, after"
     ):
-        result_of(operation, "create an endpoint", hours=1e-9)
+        wait_for(operation, "create an endpoint", hours=1e-9)
 
 
 def test_a_step_of_a_pipeline_finds_the_registry_that_the_pipeline_runs_on(vertex, arguments, tmp_path):
