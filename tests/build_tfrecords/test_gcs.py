@@ -58,7 +58,7 @@ def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
         reading = 0
         patience = 10.0
 
-        def meet(self, method: str, path: str) -> Fault | None:
+        def next_fault(self, method: str, path: str) -> Fault | None:
             if method == "GET" and "alt=media" in path:
                 with self.lock:
                     self.reading += 1
@@ -68,7 +68,7 @@ def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
                     self.patience = 0.0
                 with self.lock:
                     self.reading -= 1
-            return super().meet(method, path)
+            return super().next_fault(method, path)
 
     with Slow("photos") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.standin.bucket import Buckets
-from tests.standin.faults import Fault, Weather
+from tests.standin.faults import Fault, RandomFaults
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.errors import UserError
@@ -46,9 +46,9 @@ def add(service: Buckets, name: str, content: bytes) -> str:
 def test_what_is_built_in_bad_weather_equals_what_is_built_in_good(service, tmp_path):
     calm = build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "calm"), workers=2, shard_bytes=50_000)
     began, without_faults = len(service.changes), len(service.requests)
-    service.weather = Weather(rate=0.25, seed=1)
+    service.random_faults = RandomFaults(rate=0.25, seed=1)
     made = build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=2, shard_bytes=50_000)
-    service.weather = None
+    service.random_faults = None
 
     assert made.splits == calm.splits
     assert sum(split.examples for split in made.splits.values()) == IMAGES
@@ -67,9 +67,9 @@ def test_a_data_set_is_replaced_in_bad_weather_without_a_half_being_seen(service
     build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=1, shard_bytes=50_000)
     csv = storage.read_text("gs://bucket/images.csv").splitlines()
     storage.write_text("gs://bucket/images.csv", "\n".join(csv[: IMAGES // 2]))
-    service.weather = Weather(rate=0.3, seed=2)
+    service.random_faults = RandomFaults(rate=0.3, seed=2)
     build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=1, shard_bytes=50_000)
-    service.weather = None
+    service.random_faults = None
     assert_never_half(service, 0)
 
 

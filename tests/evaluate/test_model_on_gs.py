@@ -26,8 +26,8 @@ def service(model_dir, monkeypatch):
 
 def test_a_model_is_fetched_through_faults_and_is_the_one_that_lies_there(service, model_dir):
     service.faults = [
-        Fault(faults.CUT, path="variables.*alt=media", times=2),
-        Fault(faults.GARBLED, path="saved_model.pb.*alt=media"),
+        Fault(faults.RESET_IN_BODY, path="variables.*alt=media", times=2),
+        Fault(faults.CORRUPTED, path="saved_model.pb.*alt=media"),
         Fault(code=429, path="model.json"),
         Fault(path="prefix=model%2Fsaved_model", times=2),
     ]

@@ -7,7 +7,7 @@ import requests
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from tests.standin import bucket, faults
-from tests.standin.faults import Fault, Weather
+from tests.standin.faults import Fault, RandomFaults
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_listings_come_in_pages(service, place):
     assert [blob.name for blob in place.list_blobs(max_results=2)] == ["a/1", "a/2"]
 
 
-@pytest.mark.parametrize("kind", [faults.RESET, faults.CUT, faults.TRUNCATED, faults.STALLED])
+@pytest.mark.parametrize("kind", [faults.RESET, faults.RESET_IN_BODY, faults.TRUNCATED, faults.STALLED])
 def test_a_broken_connection_is_broken_for_the_client_too(service, kind):
     service.faults = [Fault(kind, "GET", seconds=0.5)]
     with pytest.raises((requests.ConnectionError, requests.exceptions.ChunkedEncodingError)):
@@ -76,10 +76,10 @@ def test_a_broken_connection_is_broken_for_the_client_too(service, kind):
     assert requests.get(f"{service.url}/storage/v1/b/bucket/o", timeout=5).ok
 
 
-def test_the_same_seed_makes_the_same_weather():
+def test_the_same_seed_makes_the_same_faults():
     def outcome(seed: int) -> list[str]:
-        weather = Weather(0.3, seed)
-        met = [weather.fault("GET", f"/o/{number % 50}?upload_id={seed * number}", True) for number in range(300)]
+        random_faults = RandomFaults(0.3, seed)
+        met = [random_faults.draw("GET", f"/o/{number % 50}?upload_id={seed * number}", True) for number in range(300)]
         return [fault.kind if fault else "" for fault in met]
 
     assert outcome(1) == outcome(1) != outcome(2)

@@ -27,11 +27,11 @@ TROUBLE = {
     "503 after the work": Fault(carried_out=True),
     "reset": Fault(faults.RESET),
     "reset after the work": Fault(faults.RESET, carried_out=True),
-    "reset in the answer": Fault(faults.CUT, times=2),
+    "reset in the answer": Fault(faults.RESET_IN_BODY, times=2),
     "truncated": Fault(faults.TRUNCATED, times=2),
     "stalled": Fault(faults.STALLED, seconds=0.6),
 }
-DAMAGE = {"clipped": Fault(faults.CLIPPED), "garbled": Fault(faults.GARBLED, times=2)}
+DAMAGE = {"clipped": Fault(faults.CLIPPED), "corrupted": Fault(faults.CORRUPTED, times=2)}
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_an_object_is_written_once(service, fault):
 
 
 def test_a_content_that_is_damaged_on_its_way_is_refused_and_sent_again(service):
-    order(service, Fault(faults.GARBLED_UPLOAD, times=2), "POST")
+    order(service, Fault(faults.CORRUPTED_UPLOAD, times=2), "POST")
     storage.write_bytes("gs://bucket/object", CONTENT)
     assert_met(service)
     assert storage.read_bytes("gs://bucket/object") == CONTENT
@@ -172,7 +172,7 @@ def test_trouble_that_stays_is_one_error_that_names_the_object(service, monkeypa
         with pytest.raises(UserError, match=r"gs://bucket/folder.*: 503 .*: injected") as raised:
             work()
         assert raised.value.exit_code == 1
-    service.faults = [Fault(faults.GARBLED, path="alt=media", times=10**6)]
+    service.faults = [Fault(faults.CORRUPTED, path="alt=media", times=10**6)]
     with pytest.raises(UserError, match=r"gs://bucket/folder.*Checksum mismatch"):
         storage.read_bytes("gs://bucket/folder/object")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]

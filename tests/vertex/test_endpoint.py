@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.standin.service import Fault, Refused
+from tests.standin.service import ApiError, Fault
 from tests.vertex.conftest import ENDPOINT, MODEL
 from tf_image_classification.errors import FlagError, ServiceError, UserError
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
@@ -37,7 +37,7 @@ def _sent(vertex, verb: str) -> int:
 
 def _refuse(code: int, message: str) -> Callable[[], None]:
     def refuse() -> None:
-        raise Refused(code, message)
+        raise ApiError(code, message)
 
     return refuse
 
@@ -64,7 +64,7 @@ def test_the_next_version_takes_the_traffic_and_the_old_one_is_undeployed(vertex
 
 
 def test_a_version_that_cannot_be_deployed_leaves_the_old_one_in_service_and_a_rerun_goes_on(vertex, first, second):
-    vertex.endpoints.meanwhile.append(_refuse(500, "Model server exited unexpectedly."))
+    vertex.endpoints.on_deploy.append(_refuse(500, "Model server exited unexpectedly."))
     with pytest.raises(ServiceError, match=r"could not deploy .*pets@2\. Received: Model server exited unexpectedly"):
         register(**second)
     assert _traffic(vertex) == {"1": 100}
@@ -75,7 +75,7 @@ def test_a_version_that_cannot_be_deployed_leaves_the_old_one_in_service_and_a_r
 
 
 def test_a_quota_that_ends_the_deployment_is_named(vertex, first, second):
-    vertex.endpoints.meanwhile.append(_refuse(429, "Quota exceeded for custom_model_serving_cpus"))
+    vertex.endpoints.on_deploy.append(_refuse(429, "Quota exceeded for custom_model_serving_cpus"))
     with pytest.raises(ServiceError, match=r"A quota of Vertex AI is used up.*custom_model_serving_cpus"):
         register(**second)
     assert in_service(MODEL) == first
@@ -128,7 +128,7 @@ def test_two_runs_at_once_leave_one_model_in_service_and_on_the_endpoint(vertex,
 
 def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex, first, second, arguments):
     other = register(**arguments("three", instead_of=first.name))
-    vertex.endpoints.meanwhile.append(lambda: _make_default(vertex, "2"))
+    vertex.endpoints.on_deploy.append(lambda: _make_default(vertex, "2"))
     _make_default(vertex, "1")
     with pytest.raises(ReplacedError, match=f"Received: {other.name}"):
         register(**second)
