@@ -105,10 +105,12 @@ class Buckets:
 
     @property
     def url(self) -> str:
+        """http://127.0.0.1:PORT"""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     @property
     def changes(self) -> list[Change]:
+        """Of all objects, in order."""
         return self._objects.changes
 
     def __enter__(self) -> Buckets:

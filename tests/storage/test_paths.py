@@ -68,7 +68,7 @@ def test_a_folder_of_another_kind_is_never_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["out", "out/model", "out/deep/er"])
-def test_what_is_read_is_never_replaced(tmp_path, kept):
+def test_an_input_is_never_replaced(tmp_path, kept):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "marker").write_text("")
     with pytest.raises(FlagError, match="would replace"):

@@ -1,4 +1,4 @@
-"""A small file that several processes write: what one of them wrote last is never lost."""
+"""Conditional writes: of several processes that update one file, none overwrites an update it has not read."""
 
 from __future__ import annotations
 

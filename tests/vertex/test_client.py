@@ -1,4 +1,4 @@
-"""Where Vertex AI is, and how long it is waited for."""
+"""The address of Vertex AI, and waiting for its operations."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _address(**options) -> str:
     return client_options("europe-west4", **options)["client_options"]["api_endpoint"]
 
 
-def test_the_address_is_the_regions_gclouds_or_the_one_that_is_given(monkeypatch):
+def test_the_address_is_the_argument_else_that_of_gcloud_else_the_regions(monkeypatch):
     monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
     assert _address() == "europe-west4-aiplatform.googleapis.com"
     monkeypatch.setenv(ENDPOINT_VARIABLE, "https://private.example.com/")
@@ -52,7 +52,7 @@ def test_no_credentials_go_over_plain_http(vertex, arguments):
     assert vertex.requests and not vertex.saw_credentials
 
 
-def test_an_operation_that_does_not_end_is_named(vertex):
+def test_an_operation_that_takes_too_long_is_named(vertex):
     client = aiplatform_v1.EndpointServiceClient(**client_options("europe-west4"))
     operation = client.create_endpoint(parent=PARENT, endpoint=aiplatform_v1.Endpoint(display_name="pets"))
     with pytest.raises(

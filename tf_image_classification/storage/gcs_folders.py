@@ -147,7 +147,7 @@ def local_path(folder: str, name: str) -> str:
     """The path below a local folder to which an object of this name is copied.
 
     Raises:
-        UserError: there is none: a part of its name is empty, '.' or '..'.
+        UserError: a part of the name is empty, '.' or '..'.
     """
     if not {"", ".", ".."}.isdisjoint(name.split("/")):
         raise UserError(

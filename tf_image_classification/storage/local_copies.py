@@ -11,7 +11,7 @@ from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, is_gcs,
 
 
 def fetch(path: str, folder: str) -> str:
-    """The local path of a file: itself, or its mount, or a copy that is made below `folder`.
+    """The local path of a file: itself, or its mount, or a new copy below `folder`.
 
     Raises:
         FileNotFoundError: file not found.
