@@ -1,4 +1,4 @@
-"""The errors a user can act on: each is one paragraph that says what was received, what was expected, what to do."""
+"""Errors that a user can act on: each is one paragraph of problem, received, expected and hint."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something the user gave cannot be worked with. Command lines print it as one paragraph.
+    """Base of all errors that a command line prints as one paragraph, without a traceback.
+
+    Args:
+        problem: what is wrong, in a few words.
+        received: what was found instead of what was expected.
+        expected: what would have been valid.
+        hint: what to do next.
 
     Attributes:
-        exit_code: 1, the work was begun and failed; 2, the call itself is wrong and nothing was begun.
+        exit_code: of the process: 1, the work failed while it ran; 2, the call is invalid and no work was started.
     """
 
     exit_code = 1
@@ -28,45 +34,51 @@ class UserError(Exception):
 
 
 class FlagError(UserError, ValueError):
-    """A flag is unknown, or its value cannot be used. Raised before any work starts."""
+    """A flag is unknown, or its value is invalid. Raised before any work starts."""
 
     exit_code = 2
 
 
 class DataError(UserError, ValueError):
-    """The images, labels or TFRecords themselves cannot be used."""
+    """Images, labels, TFRecords or another stored file are invalid."""
 
 
 class CheckpointError(UserError, ValueError):
-    """A checkpoint cannot be found, read, or matched with the model."""
+    """A checkpoint cannot be read, or does not match the model."""
 
 
 class MissingCheckpointError(FlagError, CheckpointError):
-    """Nothing lies where a flag says that a checkpoint is."""
+    """A flag names a checkpoint that was not found."""
 
 
 class MissingDataError(FlagError, DataError):
-    """Nothing lies where a flag says that data is."""
+    """A flag names data that was not found."""
 
 
 class EstimatorError(UserError, ValueError):
-    """A method of an EstimatorSpec returned something else than its contract says."""
+    """A method of an EstimatorSpec breaks its contract."""
 
 
 class TrainingError(UserError, RuntimeError):
-    """Training cannot go on, for example because the loss is not a number."""
+    """Training cannot continue, for example because the loss is NaN."""
 
 
-class Conflict(UserError):
-    """A file or folder is no longer what it was when its writer looked: another writer was there first."""
+class ConflictError(UserError):
+    """A conditional write failed: another process has changed the file or folder since this one read it."""
+
+
+class ServiceError(UserError):
+    """A service refused a request, failed to carry it out, or could not be reached."""
 
 
 class AccessError(UserError, PermissionError):
-    """A bucket refuses this account what it was asked for.
+    """This account has no permission to read or write a bucket.
+
+    A PermissionError too, so that code for local files handles it.
 
     Attributes:
-        filename: the path.
-        strerror: a few words.
+        filename: the path, as of any OSError.
+        strerror: "permission denied".
     """
 
     def __init__(
@@ -75,18 +87,18 @@ class AccessError(UserError, PermissionError):
         super().__init__(problem, received=received, expected=expected, hint=hint)
         self.filename, self.strerror = path, "permission denied"
 
-    __str__ = Exception.__str__  # OSError's puts errno and file name together instead
+    __str__ = Exception.__str__  # OSError's own would print errno and filename
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.6) -> str:
-    """The hint that names the nearest known name, or ''.
+    """The hint "Did you mean PREFIXNAME?" for the known name that is most similar to `name`; '' if none is.
 
     Args:
-        prefix: stands before the name in the hint.
-        cutoff: similarity that a name has to have, 0 to 1, see difflib.get_close_matches.
+        prefix: printed before the name, such as --.
+        cutoff: the lowest similarity of a hint, from 0 to 1, as of difflib.get_close_matches.
     """
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f"Did you mean {prefix}{near[0]}?" if near else ""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"Did you mean {prefix}{nearest[0]}?" if nearest else ""
 
 
 def _sentence(text: str) -> str:

@@ -23,8 +23,7 @@ from pipelines.backends import base, bucket
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import ServiceError
+from tf_image_classification.errors import FlagError, ServiceError
 
 _PAGE_SIZE = 50
 # The service cannot filter runs by recurring run, so this many of the newest runs are searched for those of one.

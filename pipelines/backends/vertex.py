@@ -16,7 +16,7 @@ from pipelines.backends import base, bucket
 from pipelines.backends import vertex_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import RETRY, retrying, translate_api_errors
+from tf_image_classification.promotion.google_errors import RETRY, api_retry, translate_api_errors
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options
 
 # The fields of a run that a list shows.
@@ -53,14 +53,17 @@ class Vertex:
         job = messages.from_submission(submission)
         lost: list[Exception] = []
         with translate_api_errors(
-            SERVICE, "submit a run", ROLE, again="The same command with the same --run_id never starts a second run."
+            SERVICE,
+            "submit a run",
+            ROLE,
+            retry_hint="The same command with the same --run_id never starts a second run.",
         ):
             try:
                 created = self._jobs.create_pipeline_job(
                     parent=self._parent,
                     pipeline_job=job,
                     pipeline_job_id=submission.run_id,
-                    retry=retrying(on_error=lost.append),
+                    retry=api_retry(on_error=lost.append),
                     timeout=60,
                 )
                 return self._to_run(created), True

@@ -58,7 +58,7 @@ def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
         reading = 0
         patience = 10.0
 
-        def meet(self, method: str, path: str) -> Fault | None:
+        def next_fault(self, method: str, path: str) -> Fault | None:
             if method == "GET" and "alt=media" in path:
                 with self.lock:
                     self.reading += 1
@@ -68,7 +68,7 @@ def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
                     self.patience = 0.0
                 with self.lock:
                     self.reading -= 1
-            return super().meet(method, path)
+            return super().next_fault(method, path)
 
     with Slow("photos") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
@@ -107,7 +107,7 @@ def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
 def test_a_data_set_is_not_written_into_the_images_it_is_made_of_nor_over_something_else(bucket):
     for place, problem in (
         (f"{bucket}/images/data", "lies in the data"),
-        (f"{bucket}/images", "would replace|holds something else"),
+        (f"{bucket}/images", "would replace|has other content"),
     ):
         with pytest.raises(FlagError, match=problem):
             build_tfrecords.build(f"{bucket}/images", place)

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.standin.bucket import Buckets
-from tests.standin.faults import Fault, Weather
+from tests.standin.faults import Fault, RandomFaults
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.errors import UserError
@@ -46,9 +46,9 @@ def add(service: Buckets, name: str, content: bytes) -> str:
 def test_what_is_built_in_bad_weather_equals_what_is_built_in_good(service, tmp_path):
     calm = build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "calm"), workers=2, shard_bytes=50_000)
     began, without_faults = len(service.changes), len(service.requests)
-    service.weather = Weather(rate=0.25, seed=1)
+    service.random_faults = RandomFaults(rate=0.25, seed=1)
     made = build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=2, shard_bytes=50_000)
-    service.weather = None
+    service.random_faults = None
 
     assert made.splits == calm.splits
     assert sum(split.examples for split in made.splits.values()) == IMAGES
@@ -67,9 +67,9 @@ def test_a_data_set_is_replaced_in_bad_weather_without_a_half_being_seen(service
     build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=1, shard_bytes=50_000)
     csv = storage.read_text("gs://bucket/images.csv").splitlines()
     storage.write_text("gs://bucket/images.csv", "\n".join(csv[: IMAGES // 2]))
-    service.weather = Weather(rate=0.3, seed=2)
+    service.random_faults = RandomFaults(rate=0.3, seed=2)
     build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=1, shard_bytes=50_000)
-    service.weather = None
+    service.random_faults = None
     assert_never_half(service, 0)
 
 
@@ -105,17 +105,17 @@ def assert_never_half(service: Buckets, began: int) -> None:
 
 
 def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(service, monkeypatch, tmp_path):
-    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
+    monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
     service.faults = [Fault(path="cat%2F9.png.*alt=media", times=10**6)]
-    with pytest.raises(UserError, match=r"Cloud Storage does not do.*gs://bucket/images/cat/9.png.*503"):
+    with pytest.raises(UserError, match=r"request to Cloud Storage failed.*gs://bucket/images/cat/9.png.*503"):
         build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "data"), workers=1)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_failed(service, monkeypatch):
-    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
+    monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
     service.faults = [Fault("reset", path="cat%2F9.png", times=10**6)]
-    with pytest.raises(UserError, match=r"Cloud Storage does not do.*gs://bucket/images/cat/9.png"):
+    with pytest.raises(UserError, match=r"request to Cloud Storage failed.*gs://bucket/images/cat/9.png"):
         sources.fingerprint("gs://bucket/images.csv")

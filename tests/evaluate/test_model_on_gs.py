@@ -19,15 +19,15 @@ from tf_image_classification.storage import gcs_requests
 def service(model_dir, monkeypatch):
     with Buckets("bucket") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
         fill(service.url, "bucket", "model", Path(model_dir))
         yield service
 
 
 def test_a_model_is_downloaded_through_faults_unchanged(service, model_dir):
     service.faults = [
-        Fault(faults.CUT, path="variables.*alt=media", times=2),
-        Fault(faults.GARBLED, path="saved_model.pb.*alt=media"),
+        Fault(faults.RESET_IN_BODY, path="variables.*alt=media", times=2),
+        Fault(faults.CORRUPTED, path="saved_model.pb.*alt=media"),
         Fault(code=429, path="model.json"),
         Fault(path="prefix=model%2Fsaved_model", times=2),
     ]

@@ -1,4 +1,4 @@
-"""A weekly schedule with a model in service, through four weeks."""
+"""Four simulated weeks of a weekly schedule that retrains a model in service."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import pytest
 
 
 @pytest.mark.slow
-def test_only_new_data_trains_and_only_a_better_model_comes_into_service(tmp_path):
+def test_only_new_data_is_trained_on_and_only_a_better_model_is_promoted(tmp_path):
     from tests.standin import demo_schedule
 
-    first, same, newer, worse = demo_schedule.run(tmp_path)
+    first, same, newer, worse = demo_schedule.simulate(tmp_path)
     assert first.tasks == {"build-tfrecords": "done", "train": "done", "evaluate": "done", "register": "done"}
     assert first.passed
     assert same.tasks["build-tfrecords"] == same.tasks["train"] == "cached"

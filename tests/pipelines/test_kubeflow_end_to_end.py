@@ -1,5 +1,4 @@
-"""The project's own pipeline on Kubeflow, with nothing mounted: images, checkpoints, report and model in service are in
-a bucket."""
+"""The project's pipeline on Kubeflow without mounts: images, checkpoints, report and champion are in a bucket."""
 
 from __future__ import annotations
 
@@ -7,43 +6,33 @@ import json
 
 import pytest
 
-from tests.standin import bucket as standin
+from tests.standin import bucket as standin_bucket
 from tests.standin.kubeflow import Kubeflow
 
 FLAGS = ["--batch_size", "8", "--train_steps", "4", "--image_size", "16", "--seed", "7", "--learning_rate", "0.1"]
 
 
 @pytest.mark.slow
-def test_the_pipeline_runs_on_kubeflow_and_goes_on_after_a_failure(tmp_path, command, storage_url, image_folder):
-    standin.fill(storage_url, "bucket", "kubeflow/photos", image_folder)
+def test_the_pipeline_runs_on_kubeflow_and_continues_after_a_failure(tmp_path, command, storage_url, image_folder):
+    standin_bucket.fill(storage_url, "bucket", "kubeflow/photos", image_folder)
     kubeflow = Kubeflow(tmp_path / "kubeflow", storage_url)
     kubeflow.start()
     try:
-        place = ["--backend", "kubeflow", "--host", kubeflow.url]
+        backend = ["--backend", "kubeflow", "--host", kubeflow.url]
         root = ["--pipeline_root", "gs://bucket/kubeflow/runs", "--champion", "gs://bucket/kubeflow/service"]
         kubeflow.runner.fail_once = ["evaluate"]
-        failed = command(
-            "submit",
-            *place,
-            *root,
-            "--run_id",
-            "first",
-            "--train_metadata",
-            "gs://bucket/kubeflow/photos",
-            *FLAGS,
-            "--wait",
-        )
+        flags = [*root, "--train_metadata", "gs://bucket/kubeflow/photos", *FLAGS]
+        failed = command("submit", *backend, "--run_id", "first", *flags, "--wait")
         assert failed.returncode == 1 and "evaluate:" in failed.stderr
-        mended = command("runs", "rerun", "first", *place, "--run_id", "second", "--wait")
+        rerun = command("runs", "rerun", "first", *backend, "--run_id", "second", "--wait")
         logs = "".join(log.read_text()[-3000:] for log in (kubeflow.runner.folder / "logs").iterdir())
-        assert mended.returncode == 0, mended.stderr + logs
+        assert rerun.returncode == 0, rerun.stderr + logs
     finally:
         kubeflow.stop()
-    client = standin.client(storage_url)
+    client = standin_bucket.client(storage_url)
     names = [blob.name for blob in client.list_blobs("bucket", prefix="kubeflow/")]
-    assert (
-        len([name for name in names if name.endswith("train/model/model.json")]) == 1
-    )  # the second run took it from the cache
+    models = [name for name in names if name.endswith("train/model/model.json")]
+    assert len(models) == 1  # the second run took it from the cache
     assert any(name.startswith("kubeflow/runs/checkpoints/") and name.endswith("model.ckpt-4.index") for name in names)
     (report,) = [name for name in names if name.endswith("evaluation/report.html")]
     assert b"<html" in client.bucket("bucket").blob(report).download_as_bytes()

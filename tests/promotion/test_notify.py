@@ -12,8 +12,7 @@ import pytest
 from werkzeug.wrappers import Request
 
 from tests.standin.service import Fault, Service
-from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.promotion.google_errors import ServiceError
+from tf_image_classification.errors import FlagError, ServiceError, UserError
 from tf_image_classification.promotion.notify import notify
 
 HOOK = "/hooks/T0-secret?key=s3cret"
@@ -128,7 +127,7 @@ def test_a_notification_is_logged_without_the_secret(listener, caplog):
 
 
 def test_a_topic_that_is_missing_or_forbidden_is_an_error_that_names_it(listener, topic):
-    for code, said in ((404, "it is not there"), (403, r"roles/pubsub\.publisher")):
+    for code, said in ((404, "not found"), (403, r"roles/pubsub\.publisher")):
         listener.faults.append(Fault(code))
         with pytest.raises(UserError, match=f"publish to {TOPIC}.*{said}"):
             notify(topic, FAILED, "weekly-1")

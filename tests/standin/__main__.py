@@ -1,4 +1,4 @@
-"""Starts the stand-ins for a person: python -m tests.standin [--folder DIR] [--port N] [--bucket NAME]"""
+"""Starts the stand-ins for use from the command line: python -m tests.standin [--folder DIR] [--port N] ..."""
 
 from __future__ import annotations
 
@@ -14,39 +14,43 @@ from tests.standin.vertex import Vertex
 
 
 def main() -> None:
+    """Serves until Ctrl-C; starts scheduled runs when they are due."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.standin",
-        description="Vertex AI Pipelines, Kubeflow Pipelines and a bucket, on this machine.",
+        description="Stand-ins for Vertex AI, Kubeflow Pipelines and Cloud Storage, on this machine.",
     )
-    parser.add_argument("--folder", type=Path, help="where runs keep their files (default: a temporary folder)")
+    parser.add_argument("--folder", type=Path, help="for the files and logs of runs (default: a temporary folder)")
     parser.add_argument(
         "--port",
         type=int,
         default=8900,
-        help="of Vertex AI; the bucket's and Kubeflow's are the next (default: %(default)s)",
+        help="of Vertex AI; Cloud Storage and Kubeflow get the next two (default: %(default)s)",
     )
     parser.add_argument("--bucket", default="my-bucket", help="name of the bucket (default: %(default)s)")
-    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder to copy to gs://BUCKET/photos")
-    given = parser.parse_args()
-    folder = given.folder or Path(tempfile.mkdtemp(prefix="standin-"))
-    with bucket.serving(given.bucket, port=given.port + 1) as storage_url, contextlib.suppress(KeyboardInterrupt):
-        if given.photos:
-            bucket.fill(storage_url, given.bucket, "photos", given.photos)
-        vertex = Vertex(folder.resolve(), storage_url, given.port)
-        kubeflow = Kubeflow(folder.resolve() / "kubeflow", storage_url, given.port + 2)
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="a folder that is copied to gs://BUCKET/photos")
+    arguments = parser.parse_args()
+    folder = arguments.folder or Path(tempfile.mkdtemp(prefix="standin-"))
+    with (
+        bucket.serving(arguments.bucket, port=arguments.port + 1) as storage_url,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        if arguments.photos:
+            bucket.fill(storage_url, arguments.bucket, "photos", arguments.photos)
+        vertex = Vertex(folder.resolve(), storage_url, arguments.port)
+        kubeflow = Kubeflow(folder.resolve() / "kubeflow", storage_url, arguments.port + 2)
         vertex.start()
         kubeflow.start()
         print(
-            f"""Logs and files of runs: {folder}
+            f"""Files and logs of runs: {folder}
 
 In another terminal:
   export STORAGE_EMULATOR_HOST={storage_url}
   VERTEX="--project my-project --location europe-west4 --api_endpoint {vertex.url}"
   KUBEFLOW="--backend kubeflow --host {kubeflow.url}"
-  python -m pipelines submit $VERTEX --pipeline_root gs://{given.bucket}/runs \\
-      --train_metadata gs://{given.bucket}/photos --wait
+  python -m pipelines submit $VERTEX --pipeline_root gs://{arguments.bucket}/runs \\
+      --train_metadata gs://{arguments.bucket}/photos --wait
 
-Move the clock, fail a task of the next run, lose the answer to the next submission:
+Advance the clock, fail a task of the next run, lose the response to the next submission:
   curl -d '{{"weeks": 1}}' {vertex.url}/standin/clock
   curl -d '["train"]' {vertex.url}/standin/fail_once
   curl -d '{{"code": 503, "path": "pipelineJobs", "carried_out": true}}' {vertex.url}/standin/faults

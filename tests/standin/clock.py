@@ -1,4 +1,4 @@
-"""A clock that a test can move, and when a cron expression fires by it."""
+"""A clock that a test can advance, and the times at which a cron expression fires."""
 
 from __future__ import annotations
 
@@ -12,23 +12,29 @@ _ZONE = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)")
 
 
 class Clock:
-    """Real time, moved forward by what `advance_to` has added."""
+    """Real time, plus what `advance_to` has added."""
 
     def __init__(self) -> None:
-        self._moved = dt.timedelta()
+        self._offset = dt.timedelta()
 
     def now(self) -> dt.datetime:
-        return dt.datetime.now(dt.UTC) + self._moved
+        """The time, in UTC."""
+        return dt.datetime.now(dt.UTC) + self._offset
 
     def advance_to(self, time: dt.datetime) -> None:
-        self._moved += max(time - self.now(), dt.timedelta())
+        """Sets the clock forward to a time; never back."""
+        self._offset += max(time - self.now(), dt.timedelta())
 
 
 def next_time(cron: str, after: dt.datetime) -> dt.datetime:
-    """When `cron` (five fields, `CRON_TZ=ZONE` before them or UTC) fires next.
+    """The next time at which a cron expression fires, in UTC.
+
+    Args:
+        cron: five fields, in UTC unless `CRON_TZ=ZONE` stands before them.
+        after: the time after which to search.
 
     Raises:
-        ValueError: it is no cron expression, or there is no such time zone.
+        ValueError: the cron expression is invalid, or the time zone not found.
     """
     found = _ZONE.fullmatch(cron.strip())
     zone, fields = found.groups() if found else ("UTC", cron)

@@ -1,7 +1,7 @@
-"""Four weeks of a schedule on the stand-ins, as a table: python -m tests.standin.demo_schedule
+"""Simulates four weeks of a weekly schedule on the stand-ins, and prints a table: python -m tests.standin.demo_schedule
 
-A weekly retrain of a model in Vertex AI's registry. Week 1 has the first data; week 2 nothing new; week 3 ten new
-images; week 4 images that were sorted into the wrong folders.
+The schedule retrains a model of Vertex AI's Model Registry. Week 1 has the first images; week 2 no new data; week 3 ten
+new images; week 4 new images in the wrong class folders.
 """
 
 from __future__ import annotations
@@ -23,29 +23,31 @@ from tests.standin.runs import REPOSITORY
 from tests.standin.vertex import Vertex
 
 BUCKET, MODEL = "my-bucket", "digits"
-_PLACE = ("--project", "my-project", "--location", "europe-west4")
 _FLAGS = {
     **sample.FLAGS,
     "train_steps": 200,
-    "min_accuracy": 0.0,  # the comparison alone decides
+    "min_accuracy": 0.0,  # only the comparison with the model in service decides
     "champion": MODEL,
     "checkpoint_path": "champion",
 }
-_PER_CLASS, _HELD_OUT, _NEW = 30, 20, 10
+_CLASSES = 10
+_PER_CLASS, _HELD_OUT_PER_CLASS = 30, 20  # images
+_NEW = 10  # images, in all
 _TASKS = ("build-tfrecords", "train", "evaluate", "register")
-_SAID = {"SUCCEEDED": "done", "SKIPPED": "cached", "NOT_TRIGGERED": "-", "FAILED": "FAILED"}
+_STATES = {"SUCCEEDED": "done", "SKIPPED": "cached", "NOT_TRIGGERED": "-", "FAILED": "FAILED"}
 
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """What the run of a week came to.
+    """The result of one week's run.
 
     Attributes:
-        data: what was new.
+        data: the week's new data.
         tasks: task -> done, cached or - (not started).
-        accuracy: of the new model, and of the one in service at the time; None for none.
-        passed, reason: of the gate.
-        in_service: version of the model in service afterwards.
+        accuracy: of the new model, and of the one that was in service; None if there was none.
+        passed: whether the gate passed the new model.
+        reason: of the gate's decision.
+        in_service: version of the model in service after the run.
     """
 
     data: str
@@ -56,89 +58,83 @@ class Week:
     in_service: str
 
 
-def run(folder: Path) -> Iterator[Week]:
-    """Simulates the four weeks below a folder."""
-    photos = Path(sample.write(str(folder / "digits")))
+def simulate(folder: Path) -> Iterator[Week]:
+    """Simulates the four weeks, with all files below a local folder."""
+    rows = _images_by_number(Path(sample.write(str(folder / "digits"))))
+    held_out, rows = rows[:_HELD_OUT_PER_CLASS], rows[_HELD_OUT_PER_CLASS:]
+    first, later = rows[:_PER_CLASS], rows[_PER_CLASS:]
     with bucket.serving(BUCKET) as storage_url:
         vertex = Vertex(folder / "vertex", storage_url)
         vertex.start()
         try:
-            _fill(storage_url, photos)
+            _upload(storage_url, "held-out", _labelled(held_out))
+            _upload(storage_url, "photos", _labelled(first))
             _create_schedule(vertex.url, storage_url)
             yield _simulate_week(vertex, "first images")
             yield _simulate_week(vertex, "nothing new")
-            new = _pictures(photos)[_HELD_OUT + _PER_CLASS :]
-            _upload(storage_url, [(f"photos/{label}/{path.name}", path) for label, path in _spread(new, _NEW)])
+            _upload(storage_url, "photos", _labelled(later)[:_NEW])
             yield _simulate_week(vertex, f"{_NEW} new images")
-            wrong = _pictures(photos)[_HELD_OUT : _HELD_OUT + _PER_CLASS]
-            _upload(
-                storage_url,
-                [
-                    (f"photos/{(label + 1) % 10}/wrong-{path.name}", path)
-                    for row in wrong
-                    for label, path in enumerate(row)
-                ],
-            )
-            yield _simulate_week(vertex, "300 images in wrong folders")
+            mislabelled = [((label + 1) % _CLASSES, image) for label, image in _labelled(first)]
+            _upload(storage_url, "photos", mislabelled, name_prefix="wrong-")
+            yield _simulate_week(vertex, f"{len(mislabelled)} images in wrong folders")
         finally:
             vertex.stop()
 
 
 def table(weeks: list[Week]) -> str:
-    """The weeks as lines of text."""
-    rows = [
-        (
-            str(number),
-            week.data,
-            *(week.tasks[name] for name in _TASKS[:3]),
-            *("-" if value is None else f"{value:.3f}" for value in week.accuracy),
-            "passed" if week.passed else "REFUSED",
-            week.tasks["register"],
-            f"version {week.in_service}",
-        )
-        for number, week in enumerate(weeks, start=1)
-    ]
-    head = ("week", "data", "build", "train", "evaluate", "accuracy", "to beat", "gate", "register", "in service")
-    lines = [tables.table(head, rows), ""]
-    return "\n".join([*lines, *(f"week {number}: {week.reason}" for number, week in enumerate(weeks, start=1))])
+    """The weeks as a table, and the gate's reasons below it."""
+    rows, reasons = [], []
+    for number, week in enumerate(weeks, start=1):
+        accuracy, to_beat = ("-" if value is None else f"{value:.3f}" for value in week.accuracy)
+        steps = [week.tasks[name] for name in ("build-tfrecords", "train", "evaluate")]
+        gate = "passed" if week.passed else "REFUSED"
+        version = f"version {week.in_service}"
+        rows.append((str(number), week.data, *steps, accuracy, to_beat, gate, week.tasks["register"], version))
+        reasons.append(f"week {number}: {week.reason}")
+    header = ("week", "data", "build", "train", "evaluate", "accuracy", "to beat", "gate", "register", "in service")
+    return "\n".join([tables.table(header, rows), "", *reasons])
 
 
 def _simulate_week(vertex: Vertex, data: str) -> Week:
+    """Advances the clock by a week, in which the schedule starts one run, and reads that run's result."""
     before = set(vertex.jobs)
     vertex.advance(dt.timedelta(weeks=1))
     (name,) = set(vertex.jobs) - before
     details = {task.task_name: task for task in vertex.jobs[name].job_detail.task_details}
     failed = [task for task, detail in details.items() if detail.state.name == "FAILED"]
     if failed:
-        raise RuntimeError(
-            f"{', '.join(failed)} failed:\n{(vertex.runner.folder / 'logs' / f'{name}.log').read_text()[-3000:]}"
-        )
+        log = (vertex.runner.folder / "logs" / f"{name}.log").read_text()
+        raise RuntimeError(f"{', '.join(failed)} failed:\n{log[-3000:]}")
     gate = dict(details["gate"].execution.metadata)
-    tasks = {task: _SAID[details[task].state.name] if task in details else "-" for task in _TASKS}
     metrics = dict(details["evaluate"].outputs["metrics"].artifacts[0].metadata)
-    accuracy = metrics["accuracy"], metrics.get("champion_accuracy")
-    (in_service,) = [
-        number for number, version in vertex.models.versions[MODEL].items() if "default" in version.version_aliases
-    ]
-    return Week(data, tasks, accuracy, gate["output:passed"], gate["output:reason"], in_service)
+    versions = vertex.models.versions[MODEL]
+    (in_service,) = [number for number, version in versions.items() if "default" in version.version_aliases]
+    return Week(
+        data=data,
+        tasks={task: _STATES[details[task].state.name] if task in details else "-" for task in _TASKS},
+        accuracy=(metrics["accuracy"], metrics.get("champion_accuracy")),
+        passed=gate["output:passed"],
+        reason=gate["output:reason"],
+        in_service=in_service,
+    )
 
 
 def _create_schedule(url: str, storage_url: str) -> None:
-    flags = [word for name, value in _FLAGS.items() for word in (f"--{name}", str(value))]
-    sources = ["--train_metadata", f"gs://{BUCKET}/photos", "--eval_metadata", f"gs://{BUCKET}/held-out"]
-    command = [
-        "schedule",
-        "create",
-        "weekly",
-        "--cron",
-        "0 3 * * 1",
-        "--pipeline_root",
-        f"gs://{BUCKET}/runs",
-        *sources,
-        *flags,
-    ]
+    flags = {
+        "cron": "0 3 * * 1",
+        "pipeline_root": f"gs://{BUCKET}/runs",
+        "train_metadata": f"gs://{BUCKET}/photos",
+        "eval_metadata": f"gs://{BUCKET}/held-out",
+        **_FLAGS,
+        "project": "my-project",
+        "location": "europe-west4",
+        "api_endpoint": url,
+    }
+    words = []
+    for name, value in flags.items():
+        words += [f"--{name}", str(value)]
     subprocess.run(
-        [sys.executable, "-m", "pipelines", *command, *_PLACE, "--api_endpoint", url],
+        [sys.executable, "-m", "pipelines", "schedule", "create", "weekly", *words],
         check=True,
         cwd=REPOSITORY,
         env=os.environ | {"STORAGE_EMULATOR_HOST": storage_url},
@@ -146,35 +142,30 @@ def _create_schedule(url: str, storage_url: str) -> None:
     )
 
 
-def _pictures(photos: Path) -> list[tuple[Path, ...]]:
-    """The n-th picture of each class, for n = 0, 1, ..."""
-    return list(zip(*(sorted((photos / str(label)).iterdir()) for label in range(10)), strict=False))
+def _images_by_number(folder: Path) -> list[tuple[Path, ...]]:
+    """The n-th image of each class, for n = 0, 1, ..."""
+    images_by_class = [sorted((folder / str(label)).iterdir()) for label in range(_CLASSES)]
+    return list(zip(*images_by_class, strict=False))
 
 
-def _spread(rows: list[tuple[Path, ...]], count: int) -> list[tuple[int, Path]]:
-    return [(label, path) for row in rows for label, path in enumerate(row)][:count]
+def _labelled(rows: list[tuple[Path, ...]]) -> list[tuple[int, Path]]:
+    """(label, image) of all images."""
+    return [(label, image) for row in rows for label, image in enumerate(row)]
 
 
-def _fill(storage_url: str, photos: Path) -> None:
-    rows = _pictures(photos)
-    held_out, first = rows[:_HELD_OUT], rows[_HELD_OUT : _HELD_OUT + _PER_CLASS]
-    for prefix, part in (("held-out", held_out), ("photos", first)):
-        _upload(
-            storage_url, [(f"{prefix}/{label}/{path.name}", path) for row in part for label, path in enumerate(row)]
-        )
-
-
-def _upload(storage_url: str, files: list[tuple[str, Path]]) -> None:
-    place = bucket.client(storage_url).bucket(BUCKET)
-    for name, path in files:
-        place.blob(name).upload_from_filename(str(path))
+def _upload(storage_url: str, prefix: str, images: list[tuple[int, Path]], name_prefix: str = "") -> None:
+    """Uploads images to the class folders below gs://BUCKET/PREFIX."""
+    target = bucket.client(storage_url).bucket(BUCKET)
+    for label, image in images:
+        target.blob(f"{prefix}/{label}/{name_prefix}{image.name}").upload_from_filename(str(image))
 
 
 def main() -> None:
+    """Prints the table of the four weeks; progress goes to stderr."""
     folder = Path(tempfile.mkdtemp(prefix="four-weeks-"))
     try:
         weeks = []
-        for week in run(folder):
+        for week in simulate(folder):
             weeks.append(week)
             print(f"week {len(weeks)} of 4 is over", file=sys.stderr, flush=True)
         print(table(weeks))

@@ -1,4 +1,6 @@
-"""The process in which a stand-in runs one pipeline, with kfp.local; it reports each task's changes as a line of JSON.
+"""The process that executes one pipeline for a stand-in, with kfp.local.
+
+It writes each change of a task as a line of JSON to a file descriptor.
 
 python -m tests.standin.execute JOB.json EVENTS_FD
 """
@@ -22,6 +24,7 @@ from tests.standin import bucket
 
 
 def main(job_file: str, events_fd: str) -> int:
+    """Executes the pipeline of a job file, as written by runs.Runner; returns the exit code."""
     job = json.loads(Path(job_file).read_text())
     with os.fdopen(int(events_fd), "w", buffering=1) as events:
         _report_tasks(lambda event: print(json.dumps(event), file=events), Path(job["buckets"]))
@@ -42,11 +45,11 @@ def main(job_file: str, events_fd: str) -> int:
 
 
 def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> None:
-    """kfp.local tells only its log how tasks fare: this stands between its two orchestrators and the tasks that they
-    execute.
+    """Calls `report` for each change of a task, and uploads the artifacts of each.
 
-    What a task has made is brought to the bucket, as a container's launcher does, and goes by its gs:// address from
-    then on.
+    kfp.local only logs the states of tasks, so this patches the two functions by which both of its orchestrators look
+    up the cache and execute a task. As a container's launcher does, it uploads a task's artifacts to the bucket and
+    sets their URIs to their gs:// addresses.
     """
     execute, look_up = task_executor.execute_single_task, LocalCache.get
     hits: list[bool] = []
@@ -63,7 +66,7 @@ def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> No
         for artifact in outputs.values():
             if isinstance(artifact, dsl.Artifact):
                 _publish(artifact, buckets, upload=not any(hits))
-        done = "SKIPPED" if any(hits) else "SUCCEEDED"  # Vertex calls a task that came from its cache skipped
+        done = "SKIPPED" if any(hits) else "SUCCEEDED"  # Vertex AI's state of a cache hit
         report(
             {
                 "task": task_name,
@@ -78,13 +81,15 @@ def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> No
 
 
 def _publish(artifact: dsl.Artifact, buckets: Path, upload: bool) -> None:
-    made = Path(artifact.uri)
-    if not made.is_relative_to(buckets):
+    """Sets an artifact's URI to its gs:// address, and uploads its files."""
+    local = Path(artifact.uri)
+    if not local.is_relative_to(buckets):
         return
-    artifact.uri = f"gs://{made.relative_to(buckets).as_posix()}"
+    artifact.uri = f"gs://{local.relative_to(buckets).as_posix()}"
     if upload and (storage_url := os.environ.get("STORAGE_EMULATOR_HOST")):
         client = bucket.client(storage_url)
-        for file in [made] if made.is_file() else sorted(path for path in made.rglob("*") if path.is_file()):
+        files = [local] if local.is_file() else sorted(path for path in local.rglob("*") if path.is_file())
+        for file in files:
             name, _, blob = file.relative_to(buckets).as_posix().partition("/")
             client.bucket(name).blob(blob).upload_from_filename(str(file))
 

@@ -1,4 +1,8 @@
-"""Kubeflow Pipelines on 127.0.0.1: what kfp.Client asks of its v2beta1 API, for runs and recurring runs."""
+"""Kubeflow Pipelines on 127.0.0.1: the methods of its v2beta1 API that kfp.Client calls.
+
+Served: runs and recurring runs of one experiment, with filters and pages. Not served: uploaded pipelines and their
+versions, several users and namespaces, artifacts, archiving, the UI.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +19,24 @@ from werkzeug.wrappers import Request, Response
 
 from tests.standin.clock import Clock, next_time
 from tests.standin.runs import Event, Runner, leaf_tasks
-from tests.standin.service import Refused, Service
+from tests.standin.service import ApiError, Service
 
 _API = "/apis/v2beta1"
 _EXPERIMENT = {"experiment_id": "e1", "display_name": "Default", "namespace": ""}
+
+_COPIED = ("experiment_id", "pipeline_spec", "runtime_config")  # fields of a recurring run that its runs have too
 
 Resource = dict[str, Any]
 
 
 class Kubeflow(Service):
-    """Runs and recurring runs.
+    """Runs and recurring runs of one experiment.
 
     Attributes:
-        clock: what recurring runs go by; moved by `advance`.
-        runner: carries the runs out.
+        clock: of recurring runs and timestamps; advanced by `advance`.
+        runner: executes the pipelines.
+        runs: by id.
+        recurring: recurring runs, by id.
     """
 
     def __init__(self, folder: Path, storage_url: str = "", port: int = 0) -> None:
@@ -45,11 +53,11 @@ class Kubeflow(Service):
             ("GET", f"{_API}/experiments", lambda request: {"experiments": [_EXPERIMENT], "total_size": 1}),
             ("POST", f"{_API}/runs", self._create_run),
             ("GET", f"{_API}/runs", lambda request: _page(request, self.runs, "runs")),
-            ("GET", f"{_API}/runs/<name>", lambda request, name: _one(self.runs, name)),
+            ("GET", f"{_API}/runs/<name>", lambda request, name: _find(self.runs, name)),
             ("POST", f"{_API}/runs/<name>:terminate", self._terminate),
             ("POST", f"{_API}/recurringruns", self._create_recurring),
             ("GET", f"{_API}/recurringruns", lambda request: _page(request, self.recurring, "recurringRuns")),
-            ("GET", f"{_API}/recurringruns/<name>", lambda request, name: _one(self.recurring, name)),
+            ("GET", f"{_API}/recurringruns/<name>", lambda request, name: _find(self.recurring, name)),
             (
                 "POST",
                 f"{_API}/recurringruns/<name>:enable",
@@ -64,10 +72,12 @@ class Kubeflow(Service):
         ]
 
     def stop(self) -> None:
+        """Kills the processes of all runs, and stops serving."""
         self.runner.stop()
         super().stop()
 
     def error(self, code: int, message: str) -> Response:
+        """An error in the format of Kubeflow's API."""
         return Response(
             json.dumps({"error": message, "code": code, "message": message}), status=code, mimetype="application/json"
         )
@@ -81,7 +91,7 @@ class Kubeflow(Service):
         parameters = config.get("parameters", {})
         unknown = set(parameters) - set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
         if unknown:
-            raise Refused(400, f"Unrecognized input parameter: {', '.join(sorted(unknown))}.")
+            raise ApiError(400, f"Unrecognized input parameter: {', '.join(sorted(unknown))}.")
         run_id = str(uuid.uuid4())
         details = [
             {"task_id": str(uuid.uuid4()), "display_name": name, "create_time": self._now(), "state": "PENDING"}
@@ -95,7 +105,7 @@ class Kubeflow(Service):
         }
         self.runs[run_id] = run
         root, name = config.get("pipeline_root") or "gs://default/v2/artifacts", run["display_name"]
-        # The service leaves this one as it is; kfp.local, which runs the tasks here, would fill it in.
+        # The service does not replace {{$.pipeline_root}}; kfp.local, which executes the tasks here, would.
         placeholders = {
             "pipeline_root": "{{$pipeline_root}}",
             "pipeline_job_name": name,
@@ -131,9 +141,9 @@ class Kubeflow(Service):
                 run |= {"state": "SUCCEEDED" if succeeded else "FAILED", "finished_at": self._now()}
 
     def _terminate(self, request: Request, name: str) -> Resource:
-        run = _one(self.runs, name)
+        run = _find(self.runs, name)
         if run["state"] != "RUNNING":
-            raise Refused(400, "The run has ended.")
+            raise ApiError(400, "The run has ended.")
         run |= {"state": "CANCELED", "finished_at": self._now()}
         self.runner.cancel(name)
         return {}
@@ -150,43 +160,45 @@ class Kubeflow(Service):
     def _plan(self, recurring: Resource, after: dt.datetime) -> None:
         seconds, _, fields = recurring["trigger"]["cron_schedule"]["cron"].partition(" ")
         if seconds != "0" or len(fields.split()) != 5:
-            raise Refused(400, "Schedule cron is not supported: six fields, the first of which is the second.")
+            raise ApiError(400, "Schedule cron is not supported: six fields, the first of which is the second.")
         try:
             self._due[recurring["recurring_run_id"]] = next_time(fields, after)
         except ValueError as error:
-            raise Refused(400, str(error)) from None
+            raise ApiError(400, str(error)) from None
 
     def _switch(self, name: str, mode: str, status: str) -> Resource:
-        recurring = _one(self.recurring, name)
+        recurring = _find(self.recurring, name)
         recurring |= {"mode": mode, "status": status}
         self._plan(recurring, self.clock.now())
         return {}
 
     def _delete_recurring(self, request: Request, name: str) -> Resource:
-        _one(self.recurring, name)
+        _find(self.recurring, name)
         del self.recurring[name]
         return {}
 
     def advance(self, time: dt.timedelta) -> None:
-        """Moves the clock; each run that becomes due is started when the one before it has ended."""
+        """Advances the clock. Runs that become due are started one after the other, as if they took no time."""
         end = self.clock.now() + time
-        while due := [
-            one for name, one in self.recurring.items() if one["status"] == "ENABLED" and self._due[name] <= end
-        ]:
-            first = min(due, key=lambda one: self._due[one["recurring_run_id"]])
-            self.clock.advance_to(self._due[first["recurring_run_id"]])
+        while recurring := self._first_due(end):
+            recurring_id = recurring["recurring_run_id"]
+            self.clock.advance_to(self._due[recurring_id])
+            now = self.clock.now()
             with self.lock:
-                self._plan(first, self.clock.now())
-                run = {key: first[key] for key in ("experiment_id", "pipeline_spec", "runtime_config") if key in first}
-                name = f"{first['display_name']}-{self.clock.now():%Y%m%d%H%M%S}"
-                self._start(
-                    json.loads(json.dumps(run)) | {"display_name": name, "recurring_run_id": first["recurring_run_id"]}
-                )
+                self._plan(recurring, now)
+                copied = {key: recurring[key] for key in _COPIED if key in recurring}
+                name = f"{recurring['display_name']}-{now:%Y%m%d%H%M%S}"
+                self._start(json.loads(json.dumps(copied)) | {"display_name": name, "recurring_run_id": recurring_id})
             self.join()
         self.clock.advance_to(end)
 
+    def _first_due(self, until: dt.datetime) -> Resource | None:
+        enabled = [one for one in self.recurring.values() if one["status"] == "ENABLED"]
+        first = min(enabled, key=lambda one: self._due[one["recurring_run_id"]], default=None)
+        return first if first and self._due[first["recurring_run_id"]] <= until else None
+
     def join(self) -> None:
-        """Waits until no run is going on."""
+        """Waits until all runs have ended."""
         for thread in self._threads:
             thread.join()
 
@@ -198,24 +210,26 @@ def _parse(kind: type, body: bytes) -> Resource:
     given = json.loads(body)
     unknown = set(given) - set(kind.attribute_map.values())
     if unknown:
-        raise Refused(400, f"unknown field: {', '.join(sorted(unknown))}")
+        raise ApiError(400, f"unknown field: {', '.join(sorted(unknown))}")
     return given
 
 
-def _one(found: dict[str, Resource], name: str) -> Resource:
-    if name not in found:
-        raise Refused(404, f"ResourceNotFound: {name} not found.")
-    return found[name]
+def _find(resources: dict[str, Resource], name: str) -> Resource:
+    if name not in resources:
+        raise ApiError(404, f"ResourceNotFound: {name} not found.")
+    return resources[name]
 
 
-def _page(request: Request, found: dict[str, Resource], key: str) -> Resource:
-    """One page, newest first, of what a filter of EQUALS predicates leaves."""
+def _page(request: Request, resources: dict[str, Resource], key: str) -> Resource:
+    """One page of a list, newest first, of the resources that match a filter of EQUALS predicates."""
     predicates = json.loads(request.args.get("filter") or "{}").get("predicates", [])
-    kept = [
-        one
-        for one in reversed(found.values())
-        if all(one.get(term["key"]) == term["stringValue"] for term in predicates)
-    ]
-    first, size = int(request.args.get("page_token") or 0), int(request.args.get("page_size") or 10)
-    more = {"next_page_token": str(first + size)} if first + size < len(kept) else {}
-    return {key: kept[first : first + size], "total_size": len(kept)} | more
+    kept = []
+    for resource in reversed(resources.values()):
+        if all(resource.get(predicate["key"]) == predicate["stringValue"] for predicate in predicates):
+            kept.append(resource)
+    start = int(request.args.get("page_token") or 0)
+    end = start + int(request.args.get("page_size") or 10)
+    page: Resource = {key: kept[start:end], "total_size": len(kept)}
+    if end < len(kept):
+        page["next_page_token"] = str(end)
+    return page

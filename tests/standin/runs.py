@@ -1,7 +1,8 @@
-"""Pipeline runs as the stand-ins carry them out: each in a process of its own, its artifacts copied to the bucket."""
+"""The execution of pipelines for the stand-ins: a process for each run, with its artifacts copied to the bucket."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,15 +19,17 @@ Event = dict[str, Any]
 
 
 class Runner:
-    """Carries pipelines out below a folder.
+    """Executes pipelines below a folder.
 
-    Artifacts of gs://BUCKET/... lie in the folder `buckets/BUCKET/...` for the steps, as they lie in /gcs/BUCKET/... in
-    a container; what a task has made is uploaded to the storage emulator before the next one starts. All else on gs://
-    the steps reach through the emulator.
+    Steps see an artifact of gs://BUCKET/... at `buckets/BUCKET/...`, as they see it at /gcs/BUCKET/... in a container;
+    a task's artifacts are uploaded to the storage emulator before the next one starts. Steps access all other gs://
+    paths through the emulator. Images and resources of the steps are not used.
 
     Attributes:
-        fail_once: names of tasks that fail in the next run that holds them.
-        environment: variables that the steps are given besides this process's own.
+        folder: with the sub-folders buckets, cache, jobs and logs.
+        storage_url: of the storage emulator; '' for none.
+        fail_once: names of tasks that fail in the next run that has them.
+        environment: variables of the steps, besides those of this process.
     """
 
     def __init__(self, folder: Path, storage_url: str = "") -> None:
@@ -50,45 +53,46 @@ class Runner:
         """Runs a pipeline in the background.
 
         Args:
-            placeholders: name -> what the service puts in its place.
-            report: is told of each change of a task: `task`, `state`, and `outputs` once it has ended.
-            finish: is told at the end whether the run succeeded.
+            run_id: unique.
+            pipeline_spec: as compiled by kfp.
+            parameters: of the run.
+            pipeline_root: gs:// or local.
+            placeholders: {{$.NAME}} placeholders of the service: NAME -> value.
+            report: called for each change of a task, with `task`, `state`, and `outputs` once it has ended.
+            finish: called at the end; True if the run succeeded.
+
+        Returns:
+            The thread that calls `report` and `finish`.
         """
-        spec = _filled_in(pipeline_spec, placeholders)
+        spec = _fill_placeholders(pipeline_spec, placeholders)
         job_file, log = self.folder / "jobs" / f"{run_id}.json", self.folder / "logs" / f"{run_id}.log"
         job_file.write_text(
             json.dumps(
                 {
-                    "pipeline_spec": self._as_executed(spec),
-                    "parameters": whole_numbers(spec, parameters),
-                    "pipeline_root": self.local(pipeline_root),
+                    "pipeline_spec": self._for_local_execution(spec),
+                    "parameters": as_integers(spec, parameters),
+                    "pipeline_root": self.local_path(pipeline_root),
                     "buckets": str(self.folder / "buckets"),
                     "cache": str(self.folder / "cache"),
                 }
             )
         )
-        reading, writing = os.pipe()
-        environment = os.environ | {
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-        }
-        environment |= self.environment
-        if self.storage_url:
-            environment["STORAGE_EMULATOR_HOST"] = self.storage_url
+        events_read, events_write = os.pipe()
         with log.open("w") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "tests.standin.execute", str(job_file), str(writing)],
-                pass_fds=[writing],
+                [sys.executable, "-m", "tests.standin.execute", str(job_file), str(events_write)],
+                pass_fds=[events_write],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=REPOSITORY,
-                env=environment,
+                env=self._environment(),
                 start_new_session=True,
             )
-        os.close(writing)
+        os.close(events_write)
         self._processes[run_id] = process
 
         def follow() -> None:
-            with os.fdopen(reading) as events:
+            with os.fdopen(events_read) as events:
                 for line in events:
                     report(json.loads(line))
             finish(process.wait() == 0)
@@ -97,21 +101,31 @@ class Runner:
         thread.start()
         return thread
 
+    def _environment(self) -> dict[str, str]:
+        python_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
+        environment = os.environ | {"PYTHONPATH": python_path} | self.environment
+        if self.storage_url:
+            environment["STORAGE_EMULATOR_HOST"] = self.storage_url
+        return environment
+
     def cancel(self, run_id: str) -> None:
-        process = self._processes[run_id]
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
+        """Kills a run's process and those that it has started; does nothing if it has ended."""
+        kill_group(self._processes[run_id])
 
     def stop(self) -> None:
+        """Kills the processes of all runs."""
         for run_id in self._processes:
             self.cancel(run_id)
 
-    def local(self, path: str) -> str:
+    def local_path(self, path: str) -> str:
+        """Where steps see a gs:// path; any other path unchanged."""
         return str(self.folder / "buckets" / path.removeprefix("gs://")) if path.startswith("gs://") else path
 
-    def _as_executed(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """The pipeline with what a container would bring, artifacts on gs:// under a local folder, and with the
-        failures ordered."""
+    def _for_local_execution(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """The pipeline, changed so that artifacts on gs:// are local, and that the tasks in `fail_once` fail.
+
+        Removes those tasks from `fail_once`.
+        """
         labels = {
             name: spec["components"][task["componentRef"]["name"]]["executorLabel"]
             for name, task in leaf_tasks(spec).items()
@@ -124,40 +138,47 @@ class Runner:
                 "__import__('kfp').dsl.types.artifact_types._GCS_LOCAL_MOUNT_PREFIX = "
                 f"{str(self.folder / 'buckets')!r} + '/'"
             ]
-            lines += ["raise RuntimeError('a failure that was ordered from the stand-in')"] if label in failing else []
+            lines += ["raise RuntimeError('injected by the stand-in')"] if label in failing else []
             command = executor["container"]["command"]
             command[-1] = "\n".join([*lines, command[-1]])
         return spec
 
 
-def leaf_tasks(spec: Mapping[str, Any]) -> dict[str, Any]:
-    """Task name -> task, of a pipeline and what is nested in it, each after those that it depends on; without the
-    groups themselves."""
+def kill_group(process: subprocess.Popen) -> None:
+    """Kills the processes of a group by its leader, which was started with `start_new_session`."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended, and is still being waited for
+            os.killpg(process.pid, signal.SIGKILL)
 
-    def of_dag(dag: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+
+def leaf_tasks(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Task name -> task, of a pipeline and its nested DAGs (conditions, exit handlers), in order of execution.
+
+    The tasks that stand for the nested DAGs themselves are left out.
+    """
+
+    def walk(dag: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         done: set[str] = set()
         while waiting := {name: task for name, task in dag["tasks"].items() if name not in done}:
             for name, task in waiting.items():
                 if set(task.get("dependentTasks", [])) <= done:
                     component = spec["components"][task["componentRef"]["name"]]
-                    yield from of_dag(component["dag"]) if "dag" in component else [(name, task)]
+                    yield from walk(component["dag"]) if "dag" in component else [(name, task)]
                     done.add(name)
 
-    return dict(of_dag(spec["root"]["dag"]))
+    return dict(walk(spec["root"]["dag"]))
 
 
-def _filled_in(spec: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """The pipeline with the service's placeholders filled in."""
+def _fill_placeholders(spec: Mapping[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
+    """The pipeline with the values of the service's placeholders."""
     text = json.dumps(spec)
     for name, value in values.items():
         text = text.replace(f"{{{{$.{name}}}}}", value)
     return json.loads(text)
 
 
-def whole_numbers(spec: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON knows no integers: the pipeline's signature says which numbers are."""
-    types = {
-        name: given["parameterType"]
-        for name, given in spec["root"].get("inputDefinitions", {}).get("parameters", {}).items()
-    }
+def as_integers(spec: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """The parameters, with those that the pipeline declares as integers converted: in JSON all numbers are doubles."""
+    inputs = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    types = {name: definition["parameterType"] for name, definition in inputs.items()}
     return {name: int(value) if types.get(name) == "NUMBER_INTEGER" else value for name, value in parameters.items()}

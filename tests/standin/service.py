@@ -1,4 +1,4 @@
-"""What the stand-ins share: an HTTP server on 127.0.0.1, Google's error format, and faults on order."""
+"""What the stand-ins of APIs share: an HTTP server on 127.0.0.1, Google's error format, and injected faults."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _STATUS = {
 }
 
 
-class Refused(Exception):
-    """A request is answered with an error.
+class ApiError(Exception):
+    """The response to a request is an error.
 
     Attributes:
         code: HTTP status.
-        message: what the client is told.
+        message: of the error.
     """
 
     def __init__(self, code: int, message: str) -> None:
@@ -42,15 +42,15 @@ class Refused(Exception):
 
 @dataclass(slots=True)
 class Fault:
-    """Requests to answer with an error.
+    """An error, and the requests that get it as their response.
 
     Attributes:
         code: HTTP status.
-        method: of the requests that it meets.
+        method: of the requests.
         path: regular expression searched in their path.
-        times: how many requests it meets.
-        carried_out: the request is carried out all the same, only its answer is lost.
-        message: what the client is told.
+        times: for how many requests.
+        carried_out: the request is carried out, only its response is lost.
+        message: of the error.
     """
 
     code: int
@@ -60,12 +60,23 @@ class Fault:
     carried_out: bool = False
     message: str = "injected by the stand-in"
 
-    def meets(self, request: Request) -> bool:
+    def matches(self, request: Request) -> bool:
+        """Whether it is to be injected into this request."""
         return self.times > 0 and request.method == self.method and re.search(self.path, request.path) is not None
 
 
 class Service(abc.ABC):
-    """An HTTP service on a free port of 127.0.0.1. Subclasses give its routes: (method, werkzeug rule, handler)."""
+    """An HTTP service on 127.0.0.1, by default on a free port; subclasses define its routes.
+
+    Requests are handled in threads, one at a time under `lock`. POST /standin/faults adds a fault: a JSON object with
+    the attributes of Fault.
+
+    Attributes:
+        faults: to inject; of several that match a request, the first.
+        requests: `METHOD path` of each request.
+        saw_credentials: whether any request had an Authorization header.
+        lock: held while a request is handled; threads of a service take it before they change its state.
+    """
 
     def __init__(self, port: int = 0) -> None:
         self.faults: list[Fault] = []
@@ -74,61 +85,66 @@ class Service(abc.ABC):
         self.lock = threading.RLock()
         routes = [
             *self.routes(),
-            ("POST", "/standin/faults", self._order_fault),
+            ("POST", "/standin/faults", self._add_fault),
         ]
         self._map = Map([Rule(rule, methods=[method], endpoint=handler) for method, rule, handler in routes])
-        self._server = make_server("127.0.0.1", port, self._answer, threaded=True, request_handler=_Quiet)
+        self._server = make_server("127.0.0.1", port, self._respond, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
 
     @abc.abstractmethod
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
-        """(method, path, what answers it) of each address that the service has."""
+        """(HTTP method, werkzeug rule, handler) of each address; a handler returns the JSON of the response."""
 
     @property
     def url(self) -> str:
+        """http://127.0.0.1:PORT"""
         return f"http://127.0.0.1:{self._server.server_port}"
 
     def start(self) -> None:
+        """Starts serving, in a thread."""
         self._thread.start()
 
     def stop(self) -> None:
+        """Stops serving and closes the port."""
         self._server.shutdown()
         self._server.server_close()
 
     @Request.application
-    def _answer(self, request: Request) -> Response:
+    def _respond(self, request: Request) -> Response:
         try:
             with self.lock:
                 self.requests.append(f"{request.method} {request.path}")
                 self.saw_credentials |= "Authorization" in request.headers
-                fault = next((fault for fault in self.faults if fault.meets(request)), None)
+                fault = next((fault for fault in self.faults if fault.matches(request)), None)
                 if fault:
                     fault.times -= 1
                     if not fault.carried_out:
-                        raise Refused(fault.code, fault.message)
+                        raise ApiError(fault.code, fault.message)
                 handler, arguments = self._map.bind_to_environ(request.environ).match()
-                answer = handler(request, **arguments)
+                content = handler(request, **arguments)
                 if fault:
-                    raise Refused(fault.code, fault.message)
-        except Refused as error:
+                    raise ApiError(fault.code, fault.message)
+        except ApiError as error:
             return self.error(error.code, error.message)
         except HTTPException as error:
             return self.error(error.code or 500, f"{request.method} {request.path}: {error.description}")
-        except Exception as error:  # a 500 would be taken for passing trouble and asked again for minutes
+        except Exception as error:  # a 500 would be retried for minutes
             traceback.print_exc()
             return self.error(501, f"{request.method} {request.path}: the stand-in failed: {error!r}")
-        return Response(json.dumps(answer), mimetype="application/json")
+        return Response(json.dumps(content), mimetype="application/json")
 
     def error(self, code: int, message: str) -> Response:
-        """An error as Google's services write it."""
+        """An error in the format of Google's APIs."""
         body = {"error": {"code": code, "message": message, "status": _STATUS.get(code, "UNKNOWN")}}
         return Response(json.dumps(body), status=code, mimetype="application/json")
 
-    def _order_fault(self, request: Request) -> dict[str, Any]:
+    def _add_fault(self, request: Request) -> dict[str, Any]:
         self.faults.append(Fault(**json.loads(request.get_data())))
         return {}
 
 
 class _Quiet(WSGIRequestHandler):
+    """Logs no requests."""
+
     def log(self, *_: object) -> None:
         pass

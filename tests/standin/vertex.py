@@ -1,4 +1,10 @@
-"""Vertex AI on 127.0.0.1: the REST surface that the SDK uses, checked with the SDK's own message types."""
+"""Vertex AI on 127.0.0.1: the REST methods that this project uses, with the SDK's own message types.
+
+Served: pipelineJobs, schedules, models (versions, aliases, evaluations), endpoints, customJobs, and their operations.
+Not served: gRPC, permissions, quotas (see `Service.faults` for their errors), predictions, metadata, experiments.
+POST /standin/clock advances the clock by a JSON object such as {"weeks": 1}; POST /standin/fail_once adds to
+`runner.fail_once`.
+"""
 
 from __future__ import annotations
 
@@ -23,16 +29,16 @@ from tests.standin.vertex_schedules import Schedules
 
 
 class Vertex(Service):
-    """Pipeline jobs, schedules, models, endpoints and custom jobs.
+    """Pipeline jobs, schedules, models, endpoints and custom jobs of one project.
 
     Attributes:
-        clock: what schedules go by; moved by `advance`.
-        runner: carries the runs out; their steps find this service by its environment.
+        clock: of schedules and timestamps; advanced by `advance`.
+        runner: executes the pipelines; their steps find this service by its environment.
         jobs: pipeline jobs, by id.
         schedules: by id.
         models: the Model Registry.
-        endpoints: where models are deployed.
-        custom_jobs: processes that run beside the pipelines.
+        endpoints: with the models deployed to them.
+        custom_jobs: with a process for each replica.
     """
 
     def __init__(self, folder: Path, storage_url: str = "", port: int = 0) -> None:
@@ -53,18 +59,19 @@ class Vertex(Service):
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
             *(route for part in self._parts for route in part.routes()),
-            ("POST", "/standin/clock", self._move_clock),
+            ("POST", "/standin/clock", self._advance_clock),
             ("POST", "/standin/fail_once", self._fail_once),
         ]
 
     def stop(self) -> None:
+        """Kills the processes of all jobs, and stops serving."""
         self.custom_jobs.stop()
         self.runner.stop()
         super().stop()
 
     @property
     def updates_requests(self) -> bool:
-        """Whether a schedule's pipeline job can be changed in place."""
+        """Whether create_pipeline_job_request of a schedule can be updated."""
         return self._schedules.updates_requests
 
     @updates_requests.setter
@@ -72,19 +79,18 @@ class Vertex(Service):
         self._schedules.updates_requests = updates
 
     def advance(self, time: dt.timedelta) -> None:
-        """Moves the clock; each run that becomes due is started when the one before it has ended, as if no time passed
-        within."""
+        """Advances the clock. Runs that become due are started one after the other, as if they took no time."""
         self._schedules.advance(time)
 
     def fire_due(self) -> None:
-        """Starts what is due now."""
+        """Starts the runs that are due now."""
         self._schedules.fire_due()
 
     def join(self) -> None:
-        """Waits until no run is going on."""
+        """Waits until all runs have ended."""
         self._pipeline_jobs.join()
 
-    def _move_clock(self, request: Request) -> dict[str, Any]:
+    def _advance_clock(self, request: Request) -> dict[str, Any]:
         threading.Thread(
             target=self.advance, args=[dt.timedelta(**json.loads(request.get_data()))], daemon=True
         ).start()

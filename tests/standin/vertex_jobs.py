@@ -1,4 +1,4 @@
-"""Vertex AI Pipelines' jobs: created, carried out by the runner, told of task by task."""
+"""Vertex AI Pipelines' jobs: executed by a Runner, with the state of each task."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from google.cloud.aiplatform_v1 import types
 from werkzeug.wrappers import Request
 
 from tests.standin.clock import Clock
-from tests.standin.runs import Event, Runner, leaf_tasks, whole_numbers
-from tests.standin.service import Refused
-from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, answer, page, parse
+from tests.standin.runs import Event, Runner, as_integers, leaf_tasks
+from tests.standin.service import ApiError
+from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, page, parse, to_json
 from tests.standin.vertex_operations import Operations
 
 _TYPES = {
@@ -29,7 +29,10 @@ RUNNING = (types.PipelineState.PIPELINE_STATE_PENDING, types.PipelineState.PIPEL
 
 
 class PipelineJobs:
-    """The pipeline jobs of a project, by id."""
+    """The pipeline jobs of a project, by id.
+
+    Each job has a thread that changes its state; it holds the service's lock.
+    """
 
     def __init__(self, clock: Clock, runner: Runner, operations: Operations, lock: threading.RLock) -> None:
         self.all: dict[str, types.PipelineJob] = {}
@@ -47,24 +50,28 @@ class PipelineJobs:
         ]
 
     def join(self) -> None:
-        """Waits until no run is going on."""
+        """Waits until all runs have ended."""
         for thread in list(self._threads.values()):
             thread.join()
 
     def _create(self, request: Request, project: str, location: str) -> dict[str, Any]:
         name = request.args.get("pipelineJobId") or f"run-{len(self.all) + 1}"
-        return answer(self.start(name, parse(types.PipelineJob, request.data), project, location))
+        return to_json(self.start(name, parse(types.PipelineJob, request.data), project, location))
 
     def start(self, name: str, job: types.PipelineJob, project: str, location: str) -> types.PipelineJob:
-        """Starts a run, whoever asked for it."""
+        """Creates and starts a job, for a request or a schedule.
+
+        Raises:
+            ApiError: the id is invalid or taken, or the job is invalid.
+        """
         if not re.fullmatch(r"[a-z][-a-z0-9]{0,127}", name):
-            raise Refused(400, f"Invalid pipeline job id {name!r}: it must match [a-z][-a-z0-9]{{0,127}}.")
+            raise ApiError(400, f"Invalid pipeline job id {name!r}: it must match [a-z][-a-z0-9]{{0,127}}.")
         if name in self.all:
-            raise Refused(409, f"The PipelineJob {name} already exists.")
-        spec, config = answer(job)["pipelineSpec"], job.runtime_config
+            raise ApiError(409, f"The PipelineJob {name} already exists.")
+        spec, config = to_json(job)["pipelineSpec"], job.runtime_config
         check_parameters(spec, dict(config.parameter_values))
         if not config.gcs_output_directory.startswith("gs://"):
-            raise Refused(400, "pipeline_job.runtime_config.gcs_output_directory must be a Cloud Storage path.")
+            raise ApiError(400, "pipeline_job.runtime_config.gcs_output_directory must be a Cloud Storage path.")
         now = self._clock.now()
         job.name = f"projects/{PROJECT_NUMBER}/locations/{location}/pipelineJobs/{name}"
         job.create_time = job.start_time = job.update_time = now
@@ -136,27 +143,27 @@ class PipelineJobs:
                 job.error = {"code": _FAILED_PRECONDITION, "message": message}
 
     def _get(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        return answer(self._one(name))
+        return to_json(self._find(name))
 
-    def _one(self, name: str) -> types.PipelineJob:
+    def _find(self, name: str) -> types.PipelineJob:
         if name not in self.all:
-            raise Refused(404, f"The PipelineJob {name} does not exist.")
+            raise ApiError(404, f"The PipelineJob {name} does not exist.")
         return self.all[name]
 
     def _list(self, request: Request, project: str, location: str) -> dict[str, Any]:
         return page(request, list(self.all.values()), "pipelineJobs")
 
     def _delete(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        job = self._one(name)
+        job = self._find(name)
         if job.state in RUNNING:
-            raise Refused(400, f"The PipelineJob {name} is still running.")
+            raise ApiError(400, f"The PipelineJob {name} is still running.")
         del self.all[name]
         return self._operations.start(job.name)
 
     def _cancel(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        job = self._one(name)
+        job = self._find(name)
         if job.state not in RUNNING:
-            raise Refused(400, f"The PipelineJob {name} has ended already.")
+            raise ApiError(400, f"The PipelineJob {name} has ended already.")
         self._runner.cancel(name)
         job.state = types.PipelineState.PIPELINE_STATE_CANCELLED
         job.end_time = job.update_time = self._clock.now()
@@ -168,20 +175,21 @@ class PipelineJobs:
         return {}
 
 
-def check_parameters(spec: dict[str, Any], given: dict[str, Any]) -> None:
-    """Refuses parameters that the pipeline does not take, and their lack."""
+def check_parameters(spec: dict[str, Any], parameters: dict[str, Any]) -> None:
+    """Checks the parameters of a job against the pipeline's inputs.
+
+    Raises:
+        ApiError: one is unknown, has another type, or is missing.
+    """
     known = spec["root"].get("inputDefinitions", {}).get("parameters", {})
-    for name, value in given.items():
+    for name, value in parameters.items():
         if name not in known:
-            raise Refused(400, f"Parameter {name} is not found in the pipeline's input definitions.")
+            raise ApiError(400, f"Parameter {name} is not found in the pipeline's input definitions.")
         kind = known[name]["parameterType"]
         wrong = not isinstance(value, _TYPES[kind]) or (kind != "BOOLEAN" and isinstance(value, bool))
-        if wrong or (kind == "NUMBER_INTEGER" and whole_numbers(spec, {name: value})[name] != value):
-            raise Refused(400, f"Parameter {name} is not of type {kind}.")
-    missing = [
-        name
-        for name, one in known.items()
-        if name not in given and "defaultValue" not in one and not one.get("isOptional")
-    ]
+        if wrong or (kind == "NUMBER_INTEGER" and as_integers(spec, {name: value})[name] != value):
+            raise ApiError(400, f"Parameter {name} is not of type {kind}.")
+    required = [name for name, one in known.items() if "defaultValue" not in one and not one.get("isOptional")]
+    missing = [name for name in required if name not in parameters]
     if missing:
-        raise Refused(400, f"Parameters are missing: {', '.join(missing)}.")
+        raise ApiError(400, f"Parameters are missing: {', '.join(missing)}.")

@@ -1,4 +1,4 @@
-"""Vertex AI's long-running operations: each takes a moment, and may fail when its moment comes."""
+"""Vertex AI's long-running operations: each is carried out after a delay, and may fail then."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Any
 from google.protobuf import empty_pb2
 from werkzeug.wrappers import Request
 
-from tests.standin.service import Refused
-from tests.standin.vertex_messages import answer
+from tests.standin.service import ApiError
+from tests.standin.vertex_messages import to_json
 
-_MOMENT = 0.2  # seconds
+_DELAY = 0.2  # seconds
 _GRPC_CODES = {400: 9, 403: 7, 404: 5, 409: 6, 429: 8, 500: 13, 503: 14}
 
 
 class Operations:
-    """The operations of a project, by name. Each is carried out a moment after it was begun, whether anyone asks about
-    it or not."""
+    """The operations of a project, by name. Each is carried out shortly after its start, polled or not.
+
+    Timers' threads change the service's state; they hold its lock.
+    """
 
     def __init__(self, lock: threading.RLock) -> None:
         self._lock = lock
@@ -32,10 +34,11 @@ class Operations:
         ]
 
     def start(self, resource: str, carry_out: Callable[[], Any] | None = None) -> dict[str, Any]:
-        """Begins an operation on a resource.
+        """Starts an operation on a resource, and returns it as it is now.
 
         Args:
-            carry_out: what is done when its moment comes; returns the SDK's message of the response, or raises Refused.
+            resource: its name; the operation's name begins with it.
+            carry_out: called when the delay is over; returns the response as a message of the SDK, or raises ApiError.
         """
         name = f"{resource}/operations/{len(self._all) + 1}"
         operation: dict[str, Any] = {"name": name, "done": False}
@@ -45,35 +48,39 @@ class Operations:
             with self._lock:
                 try:
                     operation["response"] = _as_any(carry_out() if carry_out else None)
-                except Refused as error:
+                except ApiError as error:
                     operation["error"] = {"code": _GRPC_CODES[error.code], "message": error.message}
                 operation["done"] = True
 
-        timer = threading.Timer(_MOMENT, end)
+        timer = threading.Timer(_DELAY, end)
         timer.daemon = True
         timer.start()
         return dict(operation)
 
     def check_free(self, kind: str, resource: str) -> None:
-        """Refuses a second operation on what has one under way."""
-        under_way = [name for name, one in self._all.items() if name.startswith(resource + "/") and not one["done"]]
-        if under_way:
-            raise Refused(
+        """Rejects a second operation on a resource while one is running.
+
+        Raises:
+            ApiError: one is running.
+        """
+        running = [name for name, one in self._all.items() if name.startswith(resource + "/") and not one["done"]]
+        if running:
+            raise ApiError(
                 400,
                 f'There are other operations running on the {kind} "{resource}". '
-                f"Operation(s) are: {', '.join(under_way)}.",
+                f"Operation(s) are: {', '.join(running)}.",
             )
 
     def _get(self, request: Request, name: str) -> dict[str, Any]:
         if name not in self._all:
-            raise Refused(404, f"{request.path} does not exist.")
+            raise ApiError(404, f"{request.path} does not exist.")
         if name in self._polled:
             return self._all[name]
         self._polled.add(name)
-        return {"name": name, "done": False}  # the first poll always comes too early
+        return {"name": name, "done": False}  # the first poll never finds it done
 
 
 def _as_any(message: Any) -> dict[str, Any]:
     if message is None:
         return {"@type": f"type.googleapis.com/{empty_pb2.Empty.DESCRIPTOR.full_name}"}
-    return {"@type": f"type.googleapis.com/{type(message).pb(message).DESCRIPTOR.full_name}"} | answer(message)
+    return {"@type": f"type.googleapis.com/{type(message).pb(message).DESCRIPTOR.full_name}"} | to_json(message)

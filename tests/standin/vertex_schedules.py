@@ -1,4 +1,4 @@
-"""Vertex AI's schedules: they start pipeline jobs by a clock that a test can move."""
+"""Vertex AI's schedules: they start pipeline jobs by a clock that a test can advance."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from google.cloud.aiplatform_v1 import types
 from werkzeug.wrappers import Request
 
 from tests.standin.clock import Clock, next_time
-from tests.standin.service import Refused
+from tests.standin.service import ApiError
 from tests.standin.vertex_jobs import RUNNING, PipelineJobs, check_parameters
-from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, answer, copy_of, mask_of, page, parse
+from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, copy_message, page, parse, to_json, update_mask
 from tests.standin.vertex_operations import Operations
 
 
@@ -22,7 +22,7 @@ class Schedules:
     """The schedules of a project, by id.
 
     Attributes:
-        updates_requests: whether a schedule's pipeline job can be changed in place.
+        updates_requests: whether create_pipeline_job_request of a schedule can be updated.
     """
 
     def __init__(self, clock: Clock, jobs: PipelineJobs, operations: Operations, lock: threading.RLock) -> None:
@@ -43,8 +43,7 @@ class Schedules:
         ]
 
     def advance(self, time: dt.timedelta) -> None:
-        """Moves the clock; each run that becomes due is started when the one before it has ended, as if no time passed
-        within."""
+        """Advances the clock. Runs that become due are started one after the other, as if they took no time."""
         end = self._clock.now() + time
         while due := self._first_due(end):
             self._clock.advance_to(due.next_run_time)
@@ -53,7 +52,7 @@ class Schedules:
         self._clock.advance_to(end)
 
     def fire_due(self) -> None:
-        """Starts what is due now."""
+        """Starts the runs that are due now."""
         while (due := self._first_due(self._clock.now())) and self._fire(due):
             pass
 
@@ -71,7 +70,7 @@ class Schedules:
             return min(active, key=lambda one: one.next_run_time, default=None)
 
     def _fire(self, schedule: types.Schedule) -> bool:
-        """Starts a run or leaves it out; False when it has to wait."""
+        """Starts the next run of a schedule, or skips it; False if it is queued."""
         with self._lock:
             time = schedule.next_run_time
             running = [
@@ -81,15 +80,15 @@ class Schedules:
             if full and schedule.allow_queueing:
                 return False
             schedule.next_run_time = next_time(schedule.cron, time)
-            said = "SKIPPED: max_concurrent_run_count was reached" if full else "OK"
-            schedule.last_scheduled_run_response = {"scheduled_run_time": time, "run_response": said}
+            run_response = "SKIPPED: max_concurrent_run_count was reached" if full else "OK"
+            schedule.last_scheduled_run_response = {"scheduled_run_time": time, "run_response": run_response}
             if full:
                 return True
-            job = copy_of(schedule.create_pipeline_job_request.pipeline_job)
+            job = copy_message(schedule.create_pipeline_job_request.pipeline_job)
             job.schedule_name = schedule.name
             schedule.started_run_count += 1
             _, project, _, location, _, number = schedule.name.split("/")
-            pipeline = answer(job)["pipelineSpec"]["pipelineInfo"]["name"]
+            pipeline = to_json(job)["pipelineSpec"]["pipelineInfo"]["name"]
             self._jobs.start(f"{pipeline}-{number}-{time:%Y%m%d%H%M%S}", job, project, location)
             return True
 
@@ -104,57 +103,57 @@ class Schedules:
         schedule.start_time = schedule.start_time or now
         schedule.next_run_time = next_time(schedule.cron, max(now, schedule.start_time))
         self.all[name] = schedule
-        return answer(schedule)
+        return to_json(schedule)
 
     def _check(self, schedule: types.Schedule) -> None:
         try:
             next_time(schedule.cron, self._clock.now())
         except ValueError as error:
-            raise Refused(400, str(error)) from None
+            raise ApiError(400, str(error)) from None
         if schedule.max_concurrent_run_count < 1:
-            raise Refused(400, "max_concurrent_run_count must be positive.")
+            raise ApiError(400, "max_concurrent_run_count must be positive.")
         job = schedule.create_pipeline_job_request.pipeline_job
-        check_parameters(answer(job)["pipelineSpec"], dict(job.runtime_config.parameter_values))
+        check_parameters(to_json(job)["pipelineSpec"], dict(job.runtime_config.parameter_values))
 
-    def _one(self, name: str) -> types.Schedule:
+    def _find(self, name: str) -> types.Schedule:
         if name not in self.all:
-            raise Refused(404, f"The Schedule {name} does not exist.")
+            raise ApiError(404, f"The Schedule {name} does not exist.")
         return self.all[name]
 
     def _get(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        return answer(self._one(name))
+        return to_json(self._find(name))
 
     def _list(self, request: Request, project: str, location: str) -> dict[str, Any]:
         return page(request, list(self.all.values()), "schedules")
 
     def _update(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        current, given = self._one(name), parse(types.Schedule, request.data)
-        paths = mask_of(request)
+        current, given = self._find(name), parse(types.Schedule, request.data)
+        paths = update_mask(request)
         if "create_pipeline_job_request" in paths and not self.updates_requests:
-            raise Refused(400, "create_pipeline_job_request cannot be updated.")
-        changed = copy_of(current)
+            raise ApiError(400, "create_pipeline_job_request cannot be updated.")
+        changed = copy_message(current)
         for path in paths:
             setattr(changed, path, getattr(given, path))
         self._check(changed)
         changed.update_time = self._clock.now()
         changed.next_run_time = next_time(changed.cron, max(self._clock.now(), changed.start_time))
         self.all[name] = changed
-        return answer(changed)
+        return to_json(changed)
 
     def _delete(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        schedule = self._one(name)
+        schedule = self._find(name)
         del self.all[name]
         return self._operations.start(schedule.name)
 
     def _pause(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        schedule = self._one(name)
+        schedule = self._find(name)
         schedule.state, schedule.last_pause_time = types.Schedule.State.PAUSED, self._clock.now()
         return {}
 
     def _resume(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        schedule = self._one(name)
+        schedule = self._find(name)
         schedule.state, schedule.last_resume_time = types.Schedule.State.ACTIVE, self._clock.now()
         schedule.catch_up = json.loads(request.data or b"{}").get("catchUp", False)
-        if not schedule.catch_up:  # what the pause left out stays left out
+        if not schedule.catch_up:  # runs missed during the pause stay missed
             schedule.next_run_time = next_time(schedule.cron, self._clock.now())
         return {}

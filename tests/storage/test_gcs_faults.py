@@ -1,5 +1,4 @@
-"""Every way in which a request to a bucket can go wrong, for every kind of work: the work is done all the same, and
-once."""
+"""Every fault of a request to a bucket, for every operation: the operation succeeds all the same, and is done once."""
 
 from __future__ import annotations
 
@@ -18,112 +17,112 @@ from tf_image_classification.errors import AccessError, FlagError, UserError
 from tf_image_classification.storage import gcs, gcs_folders, gcs_requests
 
 CONTENT = bytes(range(256)) * 400
-TROUBLE = {
+TRANSIENT = {
     "429": Fault(code=429, times=2),
     "500": Fault(code=500),
     "502": Fault(code=502),
     "503": Fault(code=503, times=3),
     "504": Fault(code=504),
-    "503 after the work": Fault(carried_out=True),
+    "503 after being carried out": Fault(carried_out=True),
     "reset": Fault(faults.RESET),
-    "reset after the work": Fault(faults.RESET, carried_out=True),
-    "reset in the answer": Fault(faults.CUT, times=2),
+    "reset after being carried out": Fault(faults.RESET, carried_out=True),
+    "reset in the response": Fault(faults.RESET_IN_BODY, times=2),
     "truncated": Fault(faults.TRUNCATED, times=2),
     "stalled": Fault(faults.STALLED, seconds=0.6),
 }
-DAMAGE = {"clipped": Fault(faults.CLIPPED), "garbled": Fault(faults.GARBLED, times=2)}
+CORRUPTION = {"clipped": Fault(faults.CLIPPED), "corrupted": Fault(faults.CORRUPTED, times=2)}
 
 
 @pytest.fixture
 def service(monkeypatch) -> Iterator[Buckets]:
     with Buckets("bucket", page_size=7) as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
         monkeypatch.setattr(gcs_requests, "TIMEOUT", (5.0, 0.3))
         yield service
 
 
-def order(service: Buckets, fault: Fault, method: str = ".*", path: str = ".") -> None:
+def inject(service: Buckets, fault: Fault, method: str = ".*", path: str = ".") -> None:
     service.faults = [Fault(fault.kind, method, path, fault.times, fault.code, fault.carried_out, fault.seconds)]
 
 
-def assert_met(service: Buckets) -> None:
+def assert_injected(service: Buckets) -> None:
     assert [fault.times for fault in service.faults] == [0]
 
 
-@pytest.mark.parametrize("fault", (TROUBLE | DAMAGE).values(), ids=(TROUBLE | DAMAGE).keys())
+@pytest.mark.parametrize("fault", (TRANSIENT | CORRUPTION).values(), ids=(TRANSIENT | CORRUPTION).keys())
 def test_an_object_is_read_whole(service, fault):
     storage.write_bytes("gs://bucket/object", CONTENT)
-    order(service, fault, "GET")
+    inject(service, fault, "GET")
     assert storage.read_bytes("gs://bucket/object") == CONTENT
-    assert_met(service)
+    assert_injected(service)
 
 
-@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
 def test_an_object_is_written_once(service, fault):
     storage.write_bytes("gs://bucket/object", b"old")
-    order(service, fault, "POST")
+    inject(service, fault, "POST")
     storage.write_bytes("gs://bucket/object", CONTENT)
-    assert_met(service)
+    assert_injected(service)
     assert storage.read_bytes("gs://bucket/object") == CONTENT
     assert [change.size for change in service.changes] == [3, len(CONTENT)]
 
 
-def test_a_content_that_is_damaged_on_its_way_is_refused_and_sent_again(service):
-    order(service, Fault(faults.GARBLED_UPLOAD, times=2), "POST")
+def test_content_that_is_corrupted_on_the_way_is_rejected_and_sent_again(service):
+    inject(service, Fault(faults.CORRUPTED_UPLOAD, times=2), "POST")
     storage.write_bytes("gs://bucket/object", CONTENT)
-    assert_met(service)
+    assert_injected(service)
     assert storage.read_bytes("gs://bucket/object") == CONTENT
     assert len(service.changes) == 1
 
 
-@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
 def test_a_listing_of_many_pages_names_everything_once(service, fault):
     names = [f"gs://bucket/folder/{number:02}" for number in range(30)]
     for name in names:
         storage.write_text(name, "x")
-    order(service, fault, "GET", "pageToken=14")
+    inject(service, fault, "GET", "pageToken=14")
     assert [file.path for file in storage.walk("gs://bucket/folder")] == names
-    assert_met(service)
-    order(service, fault, "GET", "pageToken=14")
+    assert_injected(service)
+    inject(service, fault, "GET", "pageToken=14")
     assert storage.names_in("gs://bucket/folder") == [os.path.basename(name) for name in names]
-    assert_met(service)
-    order(service, fault, "GET", "pageToken=14")
+    assert_injected(service)
+    inject(service, fault, "GET", "pageToken=14")
     assert storage.glob("gs://bucket/folder/*") == names
-    assert_met(service)
+    assert_injected(service)
 
 
-@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
 @pytest.mark.parametrize("method", ["GET", "POST", "DELETE"])
 def test_a_folder_is_replaced_whole_and_its_files_are_written_once(service, fault, method):
     for content in ("old", "new"):
         if content == "new":
-            order(service, fault, method)
-        with storage.replacing_dir("gs://bucket/folder", "marker") as aside:
+            inject(service, fault, method)
+        with storage.replacing_dir("gs://bucket/folder", "marker") as staging:
             for name in ("marker", f"{content}/a", f"{content}/b", "c"):
-                os.makedirs(os.path.dirname(os.path.join(aside, name)), exist_ok=True)
-                storage.write_text(os.path.join(aside, name), f"{content} {name}")
-    assert_met(service)
+                os.makedirs(os.path.dirname(os.path.join(staging, name)), exist_ok=True)
+                storage.write_text(os.path.join(staging, name), f"{content} {name}")
+    assert_injected(service)
     found = {file.path: storage.read_text(file.path) for file in storage.walk("gs://bucket/folder")}
     assert found == {f"gs://bucket/folder/{name}": f"new {name}" for name in ("marker", "new/a", "new/b", "c")}
-    made = [change for change in service.changes if change.crc32c and ".unfinished" not in change.path]
-    assert len(made) == 8
+    uploaded = [change for change in service.changes if change.crc32c and ".unfinished" not in change.path]
+    assert len(uploaded) == 8
 
 
 @pytest.mark.parametrize(
     ("fault", "part"),
     [
-        *(pytest.param(fault, "alt=media", id=f"content {name}") for name, fault in (TROUBLE | DAMAGE).items()),
-        *(pytest.param(fault, "/o[?]", id=f"listing {name}") for name, fault in TROUBLE.items()),
+        *(pytest.param(fault, "alt=media", id=f"content {name}") for name, fault in (TRANSIENT | CORRUPTION).items()),
+        *(pytest.param(fault, "/o[?]", id=f"listing {name}") for name, fault in TRANSIENT.items()),
     ],
 )
 def test_a_folder_is_copied_whole(service, tmp_path, fault, part):
     for number in range(9):
         storage.write_bytes(f"gs://bucket/folder/{number}/file", CONTENT[number:])
     storage.write_bytes("gs://bucket/folder/empty", b"")
-    order(service, fault, "GET", part)
+    inject(service, fault, "GET", part)
     copy = Path(storage.fetch_dir("gs://bucket/folder", str(tmp_path / "copy")))
-    assert_met(service)
+    assert_injected(service)
     assert {file.relative_to(copy).as_posix(): file.read_bytes() for file in copy.rglob("*") if file.is_file()} == {
         "empty": b"",
         **{f"{number}/file": CONTENT[number:] for number in range(9)},
@@ -131,32 +130,32 @@ def test_a_folder_is_copied_whole(service, tmp_path, fault, part):
     assert [path.name for path in tmp_path.iterdir()] == ["copy"]
 
 
-@pytest.mark.parametrize("fault", (TROUBLE | DAMAGE).values(), ids=(TROUBLE | DAMAGE).keys())
+@pytest.mark.parametrize("fault", (TRANSIENT | CORRUPTION).values(), ids=(TRANSIENT | CORRUPTION).keys())
 def test_a_large_object_comes_in_parts_that_are_checked_together(service, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(gcs_folders, "_LARGE", 30_000)
+    monkeypatch.setattr(gcs_folders, "_LARGE_BYTES", 30_000)
     storage.write_bytes("gs://bucket/large", CONTENT)
-    order(service, fault, "GET", "alt=media")
+    inject(service, fault, "GET", "alt=media")
     local = storage.fetch("gs://bucket/large", str(tmp_path))
     assert Path(local).read_bytes() == CONTENT
-    assert_met(service)
+    assert_injected(service)
     assert len([request for request in service.requests if "alt=media" in request]) > 4
 
 
-@pytest.mark.parametrize("fault", TROUBLE.values(), ids=TROUBLE.keys())
+@pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_large_file_is_sent_in_parts(service, tmp_path, monkeypatch, fault, method):
-    monkeypatch.setattr(gcs_folders, "_PART", 4 * 2**20)
+    monkeypatch.setattr(gcs_folders, "_CHUNK_BYTES", 4 * 2**20)
     (tmp_path / "large").write_bytes(CONTENT * 100)  # 10 MB; up to 8 MiB go in one request
-    order(service, fault, method, "resumable")
-    gcs_folders.upload(str(tmp_path), ["large"], "gs://bucket/folder")
-    assert_met(service)
+    inject(service, fault, method, "resumable")
+    gcs_folders.upload_files(str(tmp_path), ["large"], "gs://bucket/folder")
+    assert_injected(service)
     assert storage.read_bytes("gs://bucket/folder/large") == CONTENT * 100
     assert len(service.changes) == 1
 
 
-def test_trouble_that_stays_is_one_error_that_names_the_object(service, monkeypatch, tmp_path, caplog):
+def test_a_permanent_failure_is_one_error_that_names_the_object(service, monkeypatch, tmp_path, caplog):
     storage.write_text("gs://bucket/folder/object", "x")
-    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
+    monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
     service.faults = [Fault(times=10**6)]
     for work in (
         lambda: storage.read_bytes("gs://bucket/folder/object"),
@@ -172,7 +171,7 @@ def test_trouble_that_stays_is_one_error_that_names_the_object(service, monkeypa
         with pytest.raises(UserError, match=r"gs://bucket/folder.*: 503 .*: injected") as raised:
             work()
         assert raised.value.exit_code == 1
-    service.faults = [Fault(faults.GARBLED, path="alt=media", times=10**6)]
+    service.faults = [Fault(faults.CORRUPTED, path="alt=media", times=10**6)]
     with pytest.raises(UserError, match=r"gs://bucket/folder.*Checksum mismatch"):
         storage.read_bytes("gs://bucket/folder/object")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -180,19 +179,19 @@ def test_trouble_that_stays_is_one_error_that_names_the_object(service, monkeypa
         service.faults = [Fault(times=10**6, method="PUT")]
         (tmp_path / "large").write_bytes(CONTENT * 100)
         with pytest.raises(UserError) as raised:
-            gcs_folders.upload(str(tmp_path), ["large"], "gs://bucket/folder")
+            gcs_folders.upload_files(str(tmp_path), ["large"], "gs://bucket/folder")
     assert "upload_id" not in str(raised.value)  # whoever has it may write
 
 
-def test_a_connection_that_nobody_takes_is_an_error_in_the_end(monkeypatch):
+def test_a_refused_connection_is_an_error_after_retries(monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9")
-    monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(gcs_requests, "PATIENCE", 0.2)
-    with pytest.raises(UserError, match="Cloud Storage does not do"):
+    monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
+    monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
+    with pytest.raises(UserError, match="request to Cloud Storage failed"):
         storage.read_bytes("gs://bucket/object")
 
 
-def test_what_is_not_there_or_not_allowed_is_known_at_once(service, tmp_path):
+def test_missing_objects_and_missing_permissions_are_reported_without_retries(service, tmp_path):
     for path in (
         "gs://bucket/none",
         "gs://none/object",
@@ -236,6 +235,6 @@ def test_an_object_whose_name_leads_out_of_the_folder_is_not_copied(service, tmp
         lambda: storage.fetch("gs://bucket/folder/../up", str(tmp_path)),
         lambda: storage.fetch_dir("gs://bucket/folder", str(tmp_path / "copy")),
     ):
-        with pytest.raises(UserError, match="cannot be a file's"):
+        with pytest.raises(UserError, match="no valid file name"):
             copy()
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""Folders in a bucket: a reader that sees the marker sees everything, whatever became of the writers."""
+"""Folders in a bucket: a reader that sees the marker sees all files, even if writers are killed."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ import pytest
 from tests.standin.bucket import Buckets
 from tests.standin.faults import STALLED, Fault
 from tf_image_classification import storage
-from tf_image_classification.errors import AccessError, Conflict, FlagError
+from tf_image_classification.errors import AccessError, ConflictError, FlagError
 from tf_image_classification.storage import gcs, gcs_folders, gcs_requests
 
 FILES = ("a", "deep/b", "marker", "z")
-SIGN = "gs://bucket/out/.marker.unfinished"
+UNFINISHED = "gs://bucket/out/.marker.unfinished"
 
 
 @pytest.fixture
 def service(monkeypatch):
     with Buckets("bucket") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
         yield service
 
 
 def write(content: str, names=FILES) -> None:
-    with storage.replacing_dir("gs://bucket/out", "marker") as aside:
+    with storage.replacing_dir("gs://bucket/out", "marker") as staging:
         for name in names:
-            os.makedirs(os.path.dirname(os.path.join(aside, name)), exist_ok=True)
-            storage.write_text(os.path.join(aside, name), f"{content} {name}")
+            os.makedirs(os.path.dirname(os.path.join(staging, name)), exist_ok=True)
+            storage.write_text(os.path.join(staging, name), f"{content} {name}")
 
 
 def read() -> dict[str, str]:
@@ -54,14 +54,16 @@ def test_a_marker_is_visible_only_with_all_the_files_of_its_folder(service):
     write("old", [*FILES, "older"])
     write("new")
     assert read() == {name: f"new {name}" for name in FILES}
-    whole = [state for state in states(service) if "gs://bucket/out/marker" in state]
-    assert {frozenset(path for path in state if path != SIGN) for state in whole} == {
-        frozenset(f"gs://bucket/out/{name}" for name in names) for names in (FILES, (*FILES, "older"))
-    }
-    assert not storage.exists(SIGN)
+    seen_with_marker = set()
+    for state in states(service):
+        if "gs://bucket/out/marker" in state:
+            seen_with_marker.add(frozenset(state.keys() - {UNFINISHED}))
+    new = frozenset(f"gs://bucket/out/{name}" for name in FILES)
+    assert seen_with_marker == {new, new | {"gs://bucket/out/older"}}
+    assert not storage.exists(UNFINISHED)
 
 
-@pytest.mark.parametrize("changes", range(10))  # a sign, four files that go, four that come, the sign goes
+@pytest.mark.parametrize("changes", range(10))  # unfinished marker, 4 deletions, 4 uploads, its deletion
 def test_a_writer_that_stops_anywhere_leaves_no_marker_without_the_rest_and_the_next_one_succeeds(
     service, monkeypatch, changes
 ):
@@ -91,12 +93,12 @@ def test_a_writer_killed_while_it_uploads_is_followed_by_the_next(service, tmp_p
     service.faults = [Fault(STALLED, "POST", "uploadType", times=10**6, seconds=60)]
     program = (
         "import os, pathlib\nfrom tf_image_classification import storage\n"
-        "with storage.replacing_dir('gs://bucket/out', 'marker') as aside:\n"
+        "with storage.replacing_dir('gs://bucket/out', 'marker') as staging:\n"
         "    for name in ('marker', 'a'):\n"
-        "        pathlib.Path(aside, name).write_text(name)\n"
+        "        pathlib.Path(staging, name).write_text(name)\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", program])
-    while not service.changes:  # the first of them is there, its answer is not
+    while not service.changes:  # the first upload is carried out, its response stalls
         assert writer.poll() is None
     writer.kill()
     writer.wait()
@@ -107,35 +109,38 @@ def test_a_writer_killed_while_it_uploads_is_followed_by_the_next(service, tmp_p
 
 
 @pytest.mark.parametrize("ended", [True, False])
-def test_of_two_writers_at_once_the_first_gives_way(service, monkeypatch, ended):
+def test_of_two_concurrent_writers_the_first_fails(service, monkeypatch, ended):
     find = gcs.find
 
     def overtaken(path):
-        if path == SIGN and storage.exists("gs://bucket/out/a"):  # the last look at the sign, before the marker
+        if path == UNFINISHED and storage.exists("gs://bucket/out/a"):  # the last check before the marker is uploaded
             monkeypatch.undo()
             monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
             if ended:
                 write("quick")
             else:
-                gcs.write(SIGN, b"", find(SIGN).version)
+                gcs.write(UNFINISHED, b"", find(UNFINISHED).version)
         return find(path)
 
-    with pytest.raises(Conflict, match="Another process"), storage.replacing_dir("gs://bucket/out", "marker") as aside:
-        storage.write_text(os.path.join(aside, "marker"), "slow")
-        storage.write_text(os.path.join(aside, "a"), "slow")
+    with (
+        pytest.raises(ConflictError, match="Another process"),
+        storage.replacing_dir("gs://bucket/out", "marker") as staging,
+    ):
+        storage.write_text(os.path.join(staging, "marker"), "slow")
+        storage.write_text(os.path.join(staging, "a"), "slow")
         monkeypatch.setattr(gcs, "find", overtaken)
     assert read() == ({name: f"quick {name}" for name in FILES} if ended else {"a": "slow"})
 
 
-def test_an_object_that_came_meanwhile_is_not_overwritten(service, tmp_path):
+def test_an_object_of_a_concurrent_writer_is_not_overwritten(service, tmp_path):
     (tmp_path / "a").write_text("ours")
     storage.write_text("gs://bucket/out/a", "theirs")
-    with pytest.raises(Conflict, match="gs://bucket/out/a"):
-        gcs_folders.upload(str(tmp_path), ["a"], "gs://bucket/out")
+    with pytest.raises(ConflictError, match="gs://bucket/out/a"):
+        gcs_folders.upload_files(str(tmp_path), ["a"], "gs://bucket/out")
     assert read() == {"a": "theirs"}
 
 
-def test_what_is_not_ours_is_never_replaced(service):
+def test_other_content_is_never_replaced(service):
     storage.write_text("gs://bucket/precious/thesis.txt", "x")
     storage.write_text("gs://bucket/file", "x")
     for path in (
@@ -145,14 +150,14 @@ def test_what_is_not_ours_is_never_replaced(service):
         "gs://bucket/file",
         "gs://bucket",
     ):
-        with pytest.raises(FlagError, match="holds something else"), storage.replacing_dir(path, "marker"):
+        with pytest.raises(FlagError, match="has other content"), storage.replacing_dir(path, "marker"):
             pytest.fail("it may be written to")
     storage.check_replaceable("gs://bucket/prec", "marker")
     assert storage.read_text("gs://bucket/precious/thesis.txt") == "x"
 
 
 @pytest.mark.parametrize("kept", ["gs://bucket/out", "gs://bucket/out/model", "gs://bucket/out/deep/er"])
-def test_what_is_read_is_never_replaced(service, kept):
+def test_an_input_is_never_replaced(service, kept):
     with pytest.raises(FlagError, match="would replace"):
         storage.check_replaceable("gs://bucket/out", "marker", [kept])
     storage.check_replaceable(
@@ -161,18 +166,18 @@ def test_what_is_read_is_never_replaced(service, kept):
 
 
 def test_a_whole_bucket_may_be_one_folder(service):
-    with storage.replacing_dir("gs://bucket", "marker") as aside:
-        storage.write_text(os.path.join(aside, "marker"), "x")
+    with storage.replacing_dir("gs://bucket", "marker") as staging:
+        storage.write_text(os.path.join(staging, "marker"), "x")
     assert [file.path for file in storage.walk("gs://bucket")] == ["gs://bucket/marker"]
 
 
 def test_a_folder_that_is_replaced_while_it_is_copied_is_not_taken_for_whole(service, tmp_path):
     write("old")
-    found = list(gcs.objects("gs://bucket/out"))
+    found = list(gcs.list_objects("gs://bucket/out"))
     write("new")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gcs, "objects", lambda folder: iter(found))
-        with pytest.raises(Conflict):
+        patch.setattr(gcs, "list_objects", lambda folder: iter(found))
+        with pytest.raises(ConflictError):
             storage.fetch_dir("gs://bucket/out", str(tmp_path / "copy"))
     assert list(tmp_path.iterdir()) == []
 

@@ -14,12 +14,12 @@ from tf_image_classification.storage import paths
 
 def test_a_replaced_folder_appears_whole_or_not_at_all(tmp_path):
     target = tmp_path / "out"
-    with storage.replacing_dir(str(target), "a") as aside:
-        open(os.path.join(aside, "a"), "w").close()
+    with storage.replacing_dir(str(target), "a") as staging:
+        open(os.path.join(staging, "a"), "w").close()
         assert not target.exists()
     assert [path.name for path in target.iterdir()] == ["a"]
-    with pytest.raises(RuntimeError), storage.replacing_dir(str(target), "a") as aside:
-        open(os.path.join(aside, "b"), "w").close()
+    with pytest.raises(RuntimeError), storage.replacing_dir(str(target), "a") as staging:
+        open(os.path.join(staging, "b"), "w").close()
         raise RuntimeError
     assert [path.name for path in target.iterdir()] == ["a"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -28,15 +28,15 @@ def test_a_replaced_folder_appears_whole_or_not_at_all(tmp_path):
 def test_what_a_killed_writer_left_is_cleared_by_the_next(tmp_path):
     program = (
         "import os, signal\nfrom tf_image_classification import storage\n"
-        f"with storage.replacing_dir({str(tmp_path / 'out')!r}, 'whole') as aside:\n"
-        "    open(os.path.join(aside, 'half'), 'w').close()\n"
+        f"with storage.replacing_dir({str(tmp_path / 'out')!r}, 'whole') as staging:\n"
+        "    open(os.path.join(staging, 'half'), 'w').close()\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=False)
     assert not (tmp_path / "out").exists()
     assert len(list(tmp_path.iterdir())) == 1
-    with storage.replacing_dir(str(tmp_path / "out"), "whole") as aside:
-        open(os.path.join(aside, "whole"), "w").close()
+    with storage.replacing_dir(str(tmp_path / "out"), "whole") as staging:
+        open(os.path.join(staging, "whole"), "w").close()
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
@@ -45,11 +45,11 @@ def test_a_folder_on_a_mounted_bucket_is_written_without_a_rename_and_its_marker
     monkeypatch.setattr(os, "rename", lambda *_: pytest.fail("a bucket's folders cannot be renamed"))
     target = tmp_path / "gcs" / "bucket" / "out"
     for content in ("old", "new"):
-        with storage.replacing_dir(str(target), "marker") as aside:
-            os.mkdir(os.path.join(aside, "deep"))
+        with storage.replacing_dir(str(target), "marker") as staging:
+            os.mkdir(os.path.join(staging, "deep"))
             for name in ("marker", "zebra", f"deep/{content}"):
-                storage.write_text(os.path.join(aside, name), content)
-            assert not str(aside).startswith(str(tmp_path / "gcs"))
+                storage.write_text(os.path.join(staging, name), content)
+            assert not str(staging).startswith(str(tmp_path / "gcs"))
     found = {os.path.relpath(file.path, target): storage.read_text(file.path) for file in storage.walk(str(target))}
     assert found == {"marker": "new", "zebra": "new", "deep/new": "new"}
     written = sorted((file for file in storage.walk(str(target))), key=lambda file: file.version)
@@ -60,7 +60,7 @@ def test_a_folder_of_another_kind_is_never_replaced(tmp_path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("x")
     with (
-        pytest.raises(FlagError, match="holds something else"),
+        pytest.raises(FlagError, match="has other content"),
         storage.replacing_dir(str(tmp_path / "precious"), "metrics.json"),
     ):
         pass
@@ -68,7 +68,7 @@ def test_a_folder_of_another_kind_is_never_replaced(tmp_path):
 
 
 @pytest.mark.parametrize("kept", ["out", "out/model", "out/deep/er"])
-def test_what_is_read_is_never_replaced(tmp_path, kept):
+def test_an_input_is_never_replaced(tmp_path, kept):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "marker").write_text("")
     with pytest.raises(FlagError, match="would replace"):
@@ -156,13 +156,13 @@ def test_a_changed_object_has_another_version(bucket):
 
 
 def test_a_folder_is_uploaded_and_an_object_fetched(bucket, tmp_path):
-    with storage.replacing_dir(f"{bucket}/folder", "deep") as aside:
-        os.mkdir(os.path.join(aside, "deep"))
-        storage.write_text(os.path.join(aside, "deep", "file"), "content")
-    with storage.replacing_dir(f"{bucket}/folder", "deep") as aside:
-        os.mkdir(os.path.join(aside, "deep"))
-        storage.write_text(os.path.join(aside, "deep", "file"), "content")
-        storage.write_text(os.path.join(aside, "other"), "more")
+    with storage.replacing_dir(f"{bucket}/folder", "deep") as staging:
+        os.mkdir(os.path.join(staging, "deep"))
+        storage.write_text(os.path.join(staging, "deep", "file"), "content")
+    with storage.replacing_dir(f"{bucket}/folder", "deep") as staging:
+        os.mkdir(os.path.join(staging, "deep"))
+        storage.write_text(os.path.join(staging, "deep", "file"), "content")
+        storage.write_text(os.path.join(staging, "other"), "more")
     assert [file.path for file in storage.walk(f"{bucket}/folder")] == [
         f"{bucket}/folder/deep/file",
         f"{bucket}/folder/other",
@@ -174,5 +174,5 @@ def test_a_folder_is_uploaded_and_an_object_fetched(bucket, tmp_path):
 
 
 def test_a_gcs_path_without_a_bucket_is_an_error():
-    with pytest.raises(FlagError, match="names no bucket"):
+    with pytest.raises(FlagError, match="Invalid bucket name"):
         storage.exists("gs:///object")

@@ -1,4 +1,4 @@
-"""A small file that several processes write: what one of them wrote last is never lost."""
+"""Conditional writes: of several processes that update one file, none overwrites an update it has not read."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from tests.standin import faults
 from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault
 from tf_image_classification import storage
-from tf_image_classification.errors import Conflict
+from tf_image_classification.errors import ConflictError
 from tf_image_classification.storage import gcs_requests
 
 COUNTER = """
 import sys
 from tf_image_classification import storage
-from tf_image_classification.errors import Conflict
+from tf_image_classification.errors import ConflictError
 path, times = sys.argv[1], int(sys.argv[2])
 while times:
     content, version = storage.read_version(path)
     try:
         storage.write_text(path, str(int(content or 0) + 1), if_version=version)
         times -= 1
-    except Conflict:
+    except ConflictError:
         pass
 """
 
@@ -34,7 +34,7 @@ while times:
 def service(monkeypatch):
     with Buckets("bucket") as service:
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs_requests, "FIRST_PAUSE", 0.01)
+        monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
         yield service
 
 
@@ -46,13 +46,13 @@ def path(request, service, tmp_path) -> str:
 def test_a_file_is_written_only_if_it_is_still_what_was_read(path):
     assert storage.read_version(path) == (None, 0)
     storage.write_text(path, "first", if_version=0)
-    with pytest.raises(Conflict, match=r"changed this meanwhile.*pointer"):
+    with pytest.raises(ConflictError, match=r"changed this meanwhile.*pointer"):
         storage.write_text(path, "too late", if_version=0)
     content, version = storage.read_version(path)
     assert content == b"first"
     assert version == storage.stat(path).version
     storage.write_text(path, "second", if_version=version)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         storage.write_text(path, "too late", if_version=version)
     assert storage.read_text(path) == "second"
 
@@ -81,7 +81,7 @@ def test_a_write_whose_answer_was_lost_is_known_as_ones_own(service, kind):
 
 def test_the_same_content_of_another_writer_is_a_conflict(service):
     storage.write_text("gs://bucket/lock", "taken", if_version=0)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         storage.write_text("gs://bucket/lock", "taken", if_version=0)
 
 

@@ -1,4 +1,4 @@
-"""Vertex AI on this machine, a bucket with models in it, and what is known about them."""
+"""Fixtures: Vertex AI on this machine, a bucket with models, and the arguments of `register` for them."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def storage_url() -> Iterator[str]:
 
 @pytest.fixture
 def vertex(tmp_path, storage_url, monkeypatch):
-    """Vertex AI, without any model; its clients find it by the environment."""
+    """Vertex AI without models; the environment has its address for clients."""
     from tests.standin.vertex import Vertex
 
     service = Vertex(tmp_path / "vertex", storage_url)
@@ -55,7 +55,7 @@ def endpoint(vertex) -> str:
 
 @pytest.fixture
 def arguments() -> Callable[..., dict[str, Any]]:
-    """Makes what `register` takes for a model folder in the bucket; keyword arguments replace some."""
+    """Returns the arguments of `register` for a model folder in the bucket; keyword arguments replace some."""
 
     def make(model: str, **changes: Any) -> dict[str, Any]:
         digest = model.encode().hex().ljust(64, "0")

@@ -1,4 +1,4 @@
-"""Where Vertex AI is, and how long it is waited for."""
+"""The address of Vertex AI, and waiting for its operations."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import yaml
 from google.cloud import aiplatform_v1
 
 from tests.vertex.conftest import MODEL, PARENT
-from tf_image_classification.promotion.google_errors import ServiceError
-from tf_image_classification.vertex.client import ENDPOINT_VARIABLE, client_options, result_of
+from tf_image_classification.errors import ServiceError
+from tf_image_classification.vertex.client import ENDPOINT_VARIABLE, client_options, wait_for
 from tf_image_classification.vertex.registry import register
 
 _STEP = """
@@ -39,7 +39,7 @@ def _address(**options) -> str:
     return client_options("europe-west4", **options)["client_options"]["api_endpoint"]
 
 
-def test_the_address_is_the_regions_gclouds_or_the_one_that_is_given(monkeypatch):
+def test_the_address_is_the_argument_else_that_of_gcloud_else_the_regions(monkeypatch):
     monkeypatch.delenv(ENDPOINT_VARIABLE, raising=False)
     assert _address() == "europe-west4-aiplatform.googleapis.com"
     monkeypatch.setenv(ENDPOINT_VARIABLE, "https://private.example.com/")
@@ -52,13 +52,13 @@ def test_no_credentials_go_over_plain_http(vertex, arguments):
     assert vertex.requests and not vertex.saw_credentials
 
 
-def test_an_operation_that_does_not_end_is_named(vertex):
+def test_an_operation_that_takes_too_long_is_named(vertex):
     client = aiplatform_v1.EndpointServiceClient(**client_options("europe-west4"))
     operation = client.create_endpoint(parent=PARENT, endpoint=aiplatform_v1.Endpoint(display_name="pets"))
     with pytest.raises(
         ServiceError, match=r"takes too long to create an endpoint\. Received: projects/.*/operations/1, after"
     ):
-        result_of(operation, "create an endpoint", hours=1e-9)
+        wait_for(operation, "create an endpoint", hours=1e-9)
 
 
 def test_a_step_of_a_pipeline_finds_the_registry_that_the_pipeline_runs_on(vertex, arguments, tmp_path):

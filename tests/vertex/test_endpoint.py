@@ -1,4 +1,4 @@
-"""An endpoint goes on answering whatever happens while another version takes its place."""
+"""An endpoint keeps serving while another version replaces the deployed one, whatever fails."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.standin.service import Fault, Refused
+from tests.standin.service import ApiError, Fault
 from tests.vertex.conftest import ENDPOINT, MODEL
-from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.promotion.google_errors import ServiceError
+from tf_image_classification.errors import FlagError, ServiceError, UserError
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 
@@ -38,7 +37,7 @@ def _sent(vertex, verb: str) -> int:
 
 def _refuse(code: int, message: str) -> Callable[[], None]:
     def refuse() -> None:
-        raise Refused(code, message)
+        raise ApiError(code, message)
 
     return refuse
 
@@ -64,8 +63,8 @@ def test_the_next_version_takes_the_traffic_and_the_old_one_is_undeployed(vertex
     assert in_service(MODEL).name == f"{MODEL}@2"
 
 
-def test_a_version_that_cannot_be_deployed_leaves_the_old_one_in_service_and_a_rerun_goes_on(vertex, first, second):
-    vertex.endpoints.meanwhile.append(_refuse(500, "Model server exited unexpectedly."))
+def test_a_failed_deployment_leaves_the_old_version_in_service_and_a_rerun_continues(vertex, first, second):
+    vertex.endpoints.on_deploy.append(_refuse(500, "Model server exited unexpectedly."))
     with pytest.raises(ServiceError, match=r"could not deploy .*pets@2\. Received: Model server exited unexpectedly"):
         register(**second)
     assert _traffic(vertex) == {"1": 100}
@@ -76,7 +75,7 @@ def test_a_version_that_cannot_be_deployed_leaves_the_old_one_in_service_and_a_r
 
 
 def test_a_quota_that_ends_the_deployment_is_named(vertex, first, second):
-    vertex.endpoints.meanwhile.append(_refuse(429, "Quota exceeded for custom_model_serving_cpus"))
+    vertex.endpoints.on_deploy.append(_refuse(429, "Quota exceeded for custom_model_serving_cpus"))
     with pytest.raises(ServiceError, match=r"A quota of Vertex AI is used up.*custom_model_serving_cpus"):
         register(**second)
     assert in_service(MODEL) == first
@@ -91,16 +90,14 @@ def test_a_deployed_version_is_not_deployed_again(vertex, endpoint, arguments, f
 
 
 @pytest.mark.parametrize("verb", ["deployModel", "undeployModel"])
-def test_a_lost_answer_changes_the_endpoint_once(vertex, second, verb):
+def test_a_lost_response_changes_the_endpoint_once(vertex, second, verb):
     vertex.faults.append(Fault(503, path=verb, carried_out=True))
     register(**second)
     assert _traffic(vertex) == {"2": 100}
 
 
-def test_a_deployment_that_a_killed_try_began_is_waited_for(vertex, second):
-    vertex.faults.append(
-        Fault(403, path="deployModel", carried_out=True)
-    )  # begun, but this try does not live to see it
+def test_a_deployment_that_a_killed_attempt_started_is_waited_for(vertex, second):
+    vertex.faults.append(Fault(403, path="deployModel", carried_out=True))  # started, but this attempt ends
     with pytest.raises(ServiceError):
         register(**second)
     register(**second)
@@ -108,13 +105,13 @@ def test_a_deployment_that_a_killed_try_began_is_waited_for(vertex, second):
     assert list(vertex.models.versions["pets"]) == ["1", "2"]
 
 
-def test_two_runs_at_once_leave_one_model_in_service_and_on_the_endpoint(vertex, first, arguments, endpoint):
+def test_two_concurrent_runs_leave_one_model_in_service_and_on_the_endpoint(vertex, first, arguments, endpoint):
     ended = {}
 
     def run(folder: str) -> None:
         try:
             ended[folder] = register(**arguments(folder, compared_with=first.name, endpoint=endpoint))
-        except UserError as error:  # overtaken; or between a look and a step its deployment was taken for an idle one
+        except UserError as error:  # replaced, or undeployed by the other run while it had no traffic yet
             ended[folder] = error
 
     threads = [threading.Thread(target=run, args=[folder]) for folder in ("two", "three")]
@@ -129,7 +126,7 @@ def test_two_runs_at_once_leave_one_model_in_service_and_on_the_endpoint(vertex,
 
 def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex, first, second, arguments):
     other = register(**arguments("three", compared_with=first.name))
-    vertex.endpoints.meanwhile.append(lambda: _make_default(vertex, "2"))
+    vertex.endpoints.on_deploy.append(lambda: _make_default(vertex, "2"))
     _make_default(vertex, "1")
     with pytest.raises(ReplacedError, match=f"Received: {other.name}"):
         register(**second)
@@ -137,13 +134,13 @@ def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex
     assert _traffic(vertex) == {"1": 100}
 
 
-def test_an_endpoint_that_is_not_there_is_named_before_anything_is_changed(vertex, arguments):
-    with pytest.raises(FlagError, match=r"show the endpoint .*endpoints/pets: it is not there"):
+def test_a_missing_endpoint_is_reported_before_anything_is_changed(vertex, arguments):
+    with pytest.raises(FlagError, match=r"show the endpoint .*endpoints/pets: not found"):
         register(**arguments("one", endpoint=ENDPOINT))
     assert not vertex.models.versions
 
 
-def test_a_name_of_no_endpoint_is_refused(vertex, arguments):
+def test_an_invalid_endpoint_name_is_rejected(vertex, arguments):
     with pytest.raises(FlagError, match="projects/P/locations/L/endpoints/ID"):
         register(**arguments("one", endpoint="pets"))
     assert not vertex.models.versions

@@ -1,4 +1,4 @@
-"""A model is put in service once, whole, and only in the place of the one that it was compared with."""
+"""A model is promoted once, and only in place of the version that it was compared with."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import pytest
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import MODEL
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, ServiceError
 from tf_image_classification.promotion.champion import InService
-from tf_image_classification.promotion.google_errors import ServiceError
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 
@@ -22,7 +21,7 @@ def _versions(vertex) -> dict[str, list[str]]:
     return {number: list(version.version_aliases) for number, version in vertex.models.versions["pets"].items()}
 
 
-def _sent(vertex, verb: str) -> list[str]:
+def _posts(vertex, verb: str) -> list[str]:
     return [request for request in vertex.requests if request.startswith("POST") and request.endswith(verb)]
 
 
@@ -35,7 +34,7 @@ def test_the_first_model_is_in_service(vertex, arguments):
     assert registered == InService(f"{MODEL}@1", "gs://bucket/models/one") == in_service(MODEL)
 
 
-def test_a_version_says_what_it_was_made_from(vertex, arguments):
+def test_a_version_has_labels_for_its_model_its_data_and_its_run(vertex, arguments):
     job = "projects/123/locations/europe-west4/pipelineJobs/weekly-20261125"
     given = arguments("one", run=job)
     register(**given)
@@ -74,7 +73,7 @@ def test_registering_again_changes_nothing(vertex, arguments, first):
     assert len(vertex.models.evaluations["pets", "1"]) == 1
 
 
-def test_another_model_put_in_service_meanwhile_stays(vertex, arguments, first):
+def test_a_model_that_was_promoted_meanwhile_is_kept(vertex, arguments, first):
     register(**arguments("two", compared_with=first.name))
     with pytest.raises(ReplacedError, match=r"Received: .*pets@2\. Expected: .*pets@1\."):
         register(**arguments("three", compared_with=first.name))
@@ -86,42 +85,39 @@ def test_a_first_model_is_no_longer_the_first_when_another_came_before_it(vertex
         register(**arguments("two"))
 
 
-def test_the_default_moves_last_and_a_rerun_goes_on(vertex, arguments, first):
+def test_the_default_alias_moves_last_and_a_rerun_continues(vertex, arguments, first):
     vertex.faults.append(Fault(403, path="mergeVersionAliases"))
     with pytest.raises(ServiceError, match=r"roles/aiplatform\.user"):
         register(**arguments("two", compared_with=first.name))
     assert in_service(MODEL) == first
     register(**arguments("two", compared_with=first.name))
     assert _versions(vertex) == {"1": [], "2": ["default"]}
-    assert len(_sent(vertex, "models:upload")) == 2
+    assert len(_posts(vertex, "models:upload")) == 2
 
 
 @pytest.mark.parametrize("verb", ["models:upload", "evaluations:import", "mergeVersionAliases"])
 @pytest.mark.parametrize("carried_out", [False, True])
-def test_a_service_that_is_away_is_asked_again_and_nothing_is_there_twice(vertex, arguments, first, verb, carried_out):
+def test_a_request_to_an_unavailable_service_is_retried_and_nothing_is_created_twice(
+    vertex, arguments, first, verb, carried_out
+):
     vertex.faults.append(Fault(503, path=verb, carried_out=carried_out))
     second = register(**arguments("two", compared_with=first.name))
     assert in_service(MODEL) == second
-    assert (
-        sum(
-            version.artifact_uri == "gs://bucket/models/two/saved_model"
-            for version in vertex.models.versions["pets"].values()
-        )
-        == 1
-    )
+    artifacts = [version.artifact_uri for version in vertex.models.versions["pets"].values()]
+    assert artifacts.count("gs://bucket/models/two/saved_model") == 1
     assert len(vertex.models.evaluations["pets", second.name.partition("@")[2]]) == 1
 
 
-def test_the_lost_answer_to_the_first_upload_makes_no_second_model(vertex, arguments):
+def test_a_lost_response_to_the_first_upload_creates_no_second_model(vertex, arguments):
     vertex.faults.append(Fault(503, path="models:upload", carried_out=True))
     assert register(**arguments("one")).name == f"{MODEL}@1"
     assert _versions(vertex) == {"1": ["default"]}
 
 
-def test_a_service_that_is_away_while_it_is_waited_for_is_asked_again(vertex, arguments):
+def test_a_poll_of_an_unavailable_service_is_retried(vertex, arguments):
     vertex.faults.append(Fault(503, method="GET", path="operations/", times=2))
     assert register(**arguments("one")).name == f"{MODEL}@1"
-    assert len(_sent(vertex, "models:upload")) == 1
+    assert len(_posts(vertex, "models:upload")) == 1
 
 
 def test_a_used_up_quota_is_one_paragraph(vertex, arguments):
@@ -130,24 +126,30 @@ def test_a_used_up_quota_is_one_paragraph(vertex, arguments):
         register(**arguments("one"))
 
 
+def test_an_account_without_valid_credentials_is_told_how_to_sign_in(vertex, arguments):
+    vertex.faults.append(Fault(401, path="models:upload", message="Request had invalid authentication credentials."))
+    with pytest.raises(ServiceError, match=r"no usable Google Cloud credentials.*gcloud auth"):
+        register(**arguments("one"))
+
+
 def test_a_folder_without_a_model_is_refused(vertex, arguments):
     with pytest.raises(FlagError, match=r"gs://bucket/models/none/saved_model holds no saved_model\.pb"):
         register(**arguments("none"))
 
 
-def test_a_model_that_others_made_is_no_champion(vertex, arguments, first):
+def test_a_version_that_another_project_registered_is_no_champion(vertex, arguments, first):
     vertex.models.versions["pets"]["1"].artifact_uri = "gs://bucket/elsewhere"
     with pytest.raises(FlagError, match="gs://bucket/elsewhere"):
         in_service(MODEL)
 
 
-def test_a_model_that_may_not_be_looked_up_is_not_taken_for_a_missing_one(vertex):
+def test_a_model_without_permission_to_read_it_is_not_taken_for_a_missing_one(vertex):
     vertex.faults.append(Fault(403, method="GET", path="models/pets"))
     with pytest.raises(ServiceError, match=r"look up the model .*roles/aiplatform\.user"):
         in_service(MODEL)
 
 
 @pytest.mark.parametrize("name", ["pets", "models/pets", f"{MODEL}@1"])
-def test_a_name_of_another_form_is_refused(name):
+def test_an_invalid_model_name_is_rejected(name):
     with pytest.raises(FlagError, match="projects/P/locations/L/models/ID"):
         in_service(name)

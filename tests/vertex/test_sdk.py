@@ -1,4 +1,4 @@
-"""The stand-in speaks what the SDK speaks: its high-level classes work against it, unpatched."""
+"""The high-level classes of the SDK work against the stand-in, unpatched."""
 
 from __future__ import annotations
 
@@ -108,18 +108,18 @@ while '"type": "worker"' in os.environ["TF_CONFIG"] or len(list(folder.glob("[0-
 
 
 def test_a_custom_job_runs_its_replicas_until_the_chief_has_ended(aiplatform, tmp_path):
-    (tmp_path / "said").mkdir()
-    command = ["python", "-c", _REPLICA, str(tmp_path / "said")]
+    (tmp_path / "tf_configs").mkdir()
+    command = ["python", "-c", _REPLICA, str(tmp_path / "tf_configs")]
     job = aiplatform.CustomJob(display_name="train", worker_pool_specs=[_pool(command), _pool(command, 2)])
     job.run()
     assert job.state.name == "JOB_STATE_SUCCEEDED"
-    said = [json.loads(file.read_text().removesuffix("red")) for file in (tmp_path / "said").iterdir()]
-    tasks = sorted((one["task"]["type"], one["task"]["index"]) for one in said)
+    tf_configs = [json.loads(file.read_text().removesuffix("red")) for file in (tmp_path / "tf_configs").iterdir()]
+    tasks = sorted((one["task"]["type"], one["task"]["index"]) for one in tf_configs)
     assert tasks == [("chief", 0), ("worker", 0), ("worker", 1)]
-    assert [len(said[0]["cluster"][role]) for role in ("chief", "worker")] == [1, 2]
+    assert [len(tf_configs[0]["cluster"][role]) for role in ("chief", "worker")] == [1, 2]
 
 
-def test_a_custom_job_that_fails_says_so(aiplatform):
+def test_a_failed_custom_job_has_an_error(aiplatform):
     job = aiplatform.CustomJob(display_name="train", worker_pool_specs=[_pool(["python", "-c", "raise SystemExit(3)"])])
     with pytest.raises(RuntimeError, match="non-zero status of 3"):
         job.run()
@@ -135,7 +135,7 @@ def test_a_custom_job_can_be_cancelled(aiplatform, vertex):
     assert [one.display_name for one in aiplatform.CustomJob.list()] == ["train"]
 
 
-def test_a_field_that_does_not_exist_and_a_model_that_is_not_there_are_refused(vertex):
+def test_an_unknown_field_and_a_missing_model_are_rejected(vertex):
     import requests
 
     base = f"{vertex.url}/v1/{PARENT}"

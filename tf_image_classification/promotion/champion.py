@@ -18,7 +18,7 @@ import shutil
 from typing import NamedTuple
 
 from tf_image_classification import model_folder, storage
-from tf_image_classification.errors import Conflict, DataError, FlagError, UserError
+from tf_image_classification.errors import ConflictError, DataError, FlagError, UserError
 
 POINTER, MODELS = "champion.json", "models"
 WARM_START = "champion"  # value of --checkpoint_path that means the model in service
@@ -141,7 +141,7 @@ def promote(champion_dir: str, model_dir: str, *, compared_with: str, reason: st
     pointer = storage.join(champion_dir, POINTER)
     try:
         storage.write_text(pointer, json.dumps(content, indent=2) + "\n", if_version=version)
-    except Conflict:
+    except ConflictError:
         raise _promoted_meanwhile(champion_dir, "another model", compared_with) from None
     _log.info("Promoted; in service now: %s", new.folder)
     return new

@@ -1,9 +1,12 @@
-"""What Google's services refuse, said as a user would want it; and when it is worth asking again."""
+"""Errors of Google's APIs, translated into those of this project; and which requests to them are retried.
+
+For Cloud Storage see storage.gcs_requests: its library has retries of its own, which include quotas (429), since its
+requests are many and short.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 
 import requests
@@ -11,10 +14,11 @@ import urllib3
 from google.api_core import exceptions, retry
 from google.auth.exceptions import GoogleAuthError
 
-from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.storage.service_errors import last_error, missing_credentials, server_message
 
-# A lost answer is the same to the caller as a service that is away: the request may have been carried out.
-_PASSING = (
+# A lost response is the same to the client as an unavailable service: the request may have been carried out.
+_TRANSIENT = (
     exceptions.ServiceUnavailable,
     exceptions.BadGateway,
     exceptions.GatewayTimeout,
@@ -24,9 +28,25 @@ _PASSING = (
 )
 
 
-def _worth_asking_again(error: Exception) -> bool:
+def api_retry(
+    on_error: Callable[[Exception], None] | None = None, also: tuple[type[Exception], ...] = ()
+) -> retry.Retry:
+    """Retries transient errors, with growing delays, for two minutes.
+
+    Args:
+        on_error: called with each error that is retried.
+        also: further types of errors to retry.
+    """
+
+    def predicate(error: Exception) -> bool:
+        return isinstance(error, also) or _is_transient(error)
+
+    return retry.Retry(predicate=predicate, initial=1.0, maximum=20.0, multiplier=2.0, timeout=120.0, on_error=on_error)
+
+
+def _is_transient(error: Exception) -> bool:
     # An address that cannot be connected to is most likely a wrong one, and nothing has been sent to it.
-    return isinstance(error, _PASSING) and not _never_connected(error)
+    return isinstance(error, _TRANSIENT) and not _never_connected(error)
 
 
 def _never_connected(error: object) -> bool:
@@ -34,88 +54,66 @@ def _never_connected(error: object) -> bool:
     return isinstance(getattr(cause, "reason", None), urllib3.exceptions.NewConnectionError)
 
 
-def retrying(
-    on_error: Callable[[Exception], None] | None = None, also: tuple[type[Exception], ...] = ()
-) -> retry.Retry:
-    """Asks again, at growing intervals for two minutes, while a service is away or answers with `also`; `on_error` is
-    told each time."""
-
-    def predicate(error: Exception) -> bool:
-        return isinstance(error, also) or _worth_asking_again(error)
-
-    return retry.Retry(predicate=predicate, initial=1.0, maximum=20.0, multiplier=2.0, timeout=120.0, on_error=on_error)
-
-
-RETRY = retrying()
-
-
-class ServiceError(UserError):
-    """A service refused a request, or could not be reached."""
+RETRY = api_retry()
 
 
 @contextlib.contextmanager
 def translate_api_errors(
-    service: str, doing: str, role: str = "", again: str = "It is safe to ask again."
+    service: str, action: str, role: str = "", retry_hint: str = "It is safe to try again."
 ) -> Iterator[None]:
-    """Turns what a service refuses within the block into one paragraph.
+    """Turns errors of a Google API within the block into errors of this project.
 
     Args:
-        service: as 'Vertex AI'.
-        doing: what was asked for, as 'submit a run'.
-        role: what gives the permission for it.
-        again: what the user is told when the answer was lost: the request may have been carried out.
+        service: such as 'Vertex AI'.
+        action: what the block does, such as 'submit a run'.
+        role: the IAM role that permits it.
+        retry_hint: shown when the response was lost, and the request may have been carried out.
 
     Raises:
-        FlagError: what was asked for is not there, or the request itself is wrong.
-        ServiceError: anything else that was refused.
+        FlagError: a resource was not found, or the request is invalid.
+        ServiceError: any other error of the service.
     """
     try:
         yield
-    except (exceptions.Forbidden, exceptions.Unauthorized) as error:
-        hint = (
-            f"Ask for {role} on the project, and check its name."
-            if role
-            else "Check the account and the project's name."
-        )
+    except exceptions.Forbidden as error:
+        role_hint = f"Ask for {role} on the project, and check its name."
         raise ServiceError(
-            f"{service} does not let this account {doing}", received=_message(error), hint=hint
+            f"{service} does not let this account {action}",
+            received=server_message(error),
+            hint=role_hint if role else "Check the account and the project's name.",
         ) from None
+    except (exceptions.Unauthorized, GoogleAuthError) as error:
+        raise missing_credentials(action, error) from None
     except exceptions.TooManyRequests as error:
         raise ServiceError(
-            f"A quota of {service} is used up; cannot {doing} now",
-            received=_message(error),
+            f"A quota of {service} is used up; cannot {action} now",
+            received=server_message(error),
             hint="Try again later, or ask for more under IAM & Admin > Quotas.",
         ) from None
     except exceptions.NotFound as error:
-        raise FlagError(f"{service} cannot {doing}: it is not there", received=_message(error)) from None
+        raise FlagError(f"{service} cannot {action}: not found", received=server_message(error)) from None
     except (exceptions.BadRequest, exceptions.Conflict) as error:
-        raise FlagError(f"{service} refuses to {doing}", received=_message(error)) from None
-    except GoogleAuthError as error:
-        raise ServiceError(
-            f"Cannot {doing}: no usable Google Cloud credentials",
-            received=str(error).partition(". ")[0],
-            hint="Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS.",
-        ) from None
-    except (*_PASSING, exceptions.RetryError) as error:
-        if _never_connected(error):
-            raise ServiceError(
-                f"{service} cannot be reached; cannot {doing}",
-                received=error.request.url if isinstance(error, requests.ConnectionError) and error.request else error,
-                hint="Check the location, the service's address and the network. Nothing was sent.",
-            ) from None
-        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        if isinstance(cause, exceptions.BadRequest):  # it was asked again because it said that this might help
-            raise ServiceError(f"{service} cannot {doing}", received=_message(cause), hint="Try again later.") from None
-        raise ServiceError(
-            f"{service} did not answer; cannot {doing}",
-            received=_message(cause),
-            hint=f"The request may have been carried out. {again}",
-        ) from None
+        raise FlagError(f"{service} refuses to {action}", received=server_message(error)) from None
+    except (*_TRANSIENT, exceptions.RetryError) as error:
+        raise _unavailable(service, action, retry_hint, error) from None
     except exceptions.GoogleAPICallError as error:
-        raise ServiceError(f"{service} cannot {doing}", received=_message(error)) from None
+        raise ServiceError(f"{service} cannot {action}", received=server_message(error)) from None
 
 
-def _message(error: object) -> str:
-    """What the service said, without the request's address."""
-    text = str(getattr(error, "message", "") or error)
-    return re.sub(r"^[A-Z]+ https?://\S+: ", "", text)
+def _unavailable(service: str, action: str, retry_hint: str, error: Exception) -> ServiceError:
+    """The error that a transient error remained after all retries, or that nothing could be connected to."""
+    if _never_connected(error):
+        sent = error.request if isinstance(error, requests.ConnectionError) else None
+        return ServiceError(
+            f"{service} cannot be reached; cannot {action}",
+            received=sent.url if sent else error,
+            hint="Check the location, the service's address and the network. Nothing was sent.",
+        )
+    cause = last_error(error)
+    if isinstance(cause, exceptions.BadRequest):  # retried because the service said that it is busy
+        return ServiceError(f"{service} cannot {action}", received=server_message(cause), hint="Try again later.")
+    return ServiceError(
+        f"{service} did not answer; cannot {action}",
+        received=server_message(cause),
+        hint=f"The request may have been carried out. {retry_hint}",
+    )

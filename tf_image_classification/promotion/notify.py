@@ -14,8 +14,8 @@ from typing import Any
 import requests
 from google.api_core import exceptions
 
-from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import ServiceError, retrying, translate_api_errors
+from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.promotion.google_errors import api_retry, translate_api_errors
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +110,7 @@ def _post(destination: str, message: dict[str, Any]) -> None:
             raise exceptions.from_http_status(response.status_code, response.reason or "refused")
 
     try:
-        retrying(also=(exceptions.TooManyRequests,))(post)()
+        api_retry(also=(exceptions.TooManyRequests,))(post)()
     except (exceptions.GoogleAPICallError, exceptions.RetryError, requests.RequestException) as error:
         cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
         # The messages of requests' own errors contain the URL.
@@ -142,7 +142,7 @@ def _publish(topic: str, message: dict[str, Any]) -> None:
             if not response.ok:
                 raise exceptions.from_http_response(response)
 
-        retrying(also=(exceptions.TooManyRequests,))(post)()
+        api_retry(also=(exceptions.TooManyRequests,))(post)()
 
 
 def _redact(destination: str) -> str:

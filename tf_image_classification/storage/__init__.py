@@ -1,32 +1,33 @@
 """One view of local paths, /gcs/ mounts and gs:// objects."""
 
-from tf_image_classification.storage.local_files import Stat
+from tf_image_classification.storage.gcs import check_bucket
+from tf_image_classification.storage.gcs_folders import upload
+from tf_image_classification.storage.local_copies import fetch, fetch_dir
+from tf_image_classification.storage.local_files import Stat, exclusive, temporary_dir
 from tf_image_classification.storage.paths import (
     GCS_MOUNT,
     GCS_SCHEME,
     canonical,
-    check_bucket,
-    check_replaceable,
-    delete,
-    exclusive,
-    exists,
-    fetch,
-    fetch_dir,
-    glob,
-    is_dir,
     is_gcs,
     join,
     mounted,
+    split_gcs,
+)
+from tf_image_classification.storage.reading import (
+    exists,
+    glob,
+    is_dir,
     names_in,
     read_bytes,
     read_text,
     read_version,
-    replacing_dir,
-    split_gcs,
     stat,
-    temporary_dir,
-    upload,
     walk,
+)
+from tf_image_classification.storage.writing import (
+    check_replaceable,
+    delete,
+    replacing_dir,
     write_bytes,
     write_text,
 )

@@ -1,7 +1,7 @@
 """Objects of Cloud Storage, through google-cloud-storage.
 
-Every content is checked against its CRC-32C. Nothing is overwritten or deleted but the version that was seen, so that a
-request that is repeated because its answer was lost cannot undo what another writer did since.
+Every content is checked against its CRC-32C. An object is overwritten or deleted only in the version that was seen, so
+that a request that is repeated because its response was lost cannot undo another writer's change.
 """
 
 from __future__ import annotations
@@ -10,45 +10,25 @@ import contextlib
 import errno
 import functools
 import os
-import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.errors import FlagError
 from tf_image_classification.storage import gcs_requests
-from tf_image_classification.storage.gcs_requests import (
-    missing,
-    retry_on_corruption,
-    retrying,
-    translate_storage_errors,
-)
-from tf_image_classification.storage.local_files import Stat
+from tf_image_classification.storage.gcs_requests import retry_on_corruption, storage_retry, translate_storage_errors
+from tf_image_classification.storage.local_files import Stat, not_found_error
+from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, split_gcs
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob, Client
 
-SCHEME = "gs://"
-_CONNECTIONS = 32  # as many as callers start threads
-WRITER = "tf-image-classification-write"  # metadata of an object: the write that made it
-_BUCKET_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,220}[a-z0-9])?")
-_LONGEST_NAME = 1024  # bytes
-
-
-def split(path: str) -> tuple[str, str]:
-    """gs://bucket/some/object -> (bucket, some/object).
-
-    Raises:
-        FlagError: no bucket can have this name.
-    """
-    bucket, _, name = path.removeprefix(SCHEME).partition("/")
-    if not _BUCKET_NAME.fullmatch(bucket):
-        raise FlagError("A gs:// path names no bucket", received=path, expected="gs://BUCKET/OBJECT")
-    return bucket, name
+WRITER = "tf-image-classification-write"  # metadata key of an object: id of the write that created it
+_MAX_CONNECTIONS = 32  # at least as many as callers start threads
+_MAX_NAME_BYTES = 1024  # see https://cloud.google.com/storage/docs/objects#naming
 
 
 def client() -> Client:
-    """The client of the service, or of the emulator that STORAGE_EMULATOR_HOST names."""
+    """The client of the service, or of the emulator in STORAGE_EMULATOR_HOST; one for all threads of the process."""
     return _client(os.environ.get("STORAGE_EMULATOR_HOST", ""))
 
 
@@ -60,42 +40,40 @@ def _client(emulator: str) -> Client:
     if emulator:
         from google.auth.credentials import AnonymousCredentials
 
-        made = storage.Client(
+        new = storage.Client(
             project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": emulator}
         )
     else:
-        made = storage.Client()
+        new = storage.Client()
     for scheme in ("https://", "http://"):
-        made._http.mount(
-            scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS)
-        )  # by default ten, and a warning for each one more
-    return made
+        # By default it pools ten connections, and warns of each one above.
+        new._http.mount(scheme, HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS))
+    return new
 
 
 def check_bucket(path: str) -> None:
-    """Makes sure that the bucket of a gs:// path is there and may be listed.
+    """Checks that the bucket of a gs:// path exists and that this account may list it.
 
     Raises:
-        FileNotFoundError: it is not there.
+        FileNotFoundError: bucket not found.
         google.api_core.exceptions.GoogleAPICallError: the service refuses.
     """
     from google.api_core.exceptions import NotFound
 
+    bucket, _ = split_gcs(path)
+    listing = client().list_blobs(bucket, max_results=1, **_request_options())
     try:
-        next(
-            iter(client().list_blobs(split(path)[0], max_results=1, retry=retrying(), timeout=gcs_requests.TIMEOUT)),
-            None,
-        )
+        next(iter(listing), None)
     except NotFound:
-        raise FileNotFoundError(errno.ENOENT, "no such bucket", path) from None
+        raise FileNotFoundError(errno.ENOENT, "bucket not found", path) from None
 
 
 def find(path: str) -> Stat | None:
-    """The object of this name, if there is one."""
-    if not _can_be(path):
+    """Size and generation of an object; None if it does not exist."""
+    if not _is_valid_name(path):
         return None
     with translate_storage_errors(path):
-        blob = blob_of(path).bucket.get_blob(split(path)[1], retry=retrying(), timeout=gcs_requests.TIMEOUT)
+        blob = blob_of(path).bucket.get_blob(split_gcs(path)[1], **_request_options())
         return Stat(path, blob.size or 0, blob.generation) if blob else None
 
 
@@ -103,68 +81,70 @@ def stat(path: str) -> Stat:
     """Size and generation of an object.
 
     Raises:
-        FileNotFoundError: there is no such object.
+        FileNotFoundError: object not found.
     """
     if found := find(path):
         return found
-    raise missing(path)
+    raise not_found_error(path)
 
 
-def objects(folder: str) -> Iterator[Stat]:
-    """The objects below a folder, in the order of their names; none in a bucket that is not there.
+def list_objects(folder: str) -> Iterator[Stat]:
+    """The objects below a folder, sorted by name; none if the bucket does not exist.
 
-    Hidden ones, and those that stand for empty folders, are passed over.
+    Hidden ones, and placeholders of empty folders, are left out.
     """
-    bucket, prefix = split(folder)
-    prefix = _below(prefix)
+    bucket, prefix = _split_folder(folder)
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        for blob in client().list_blobs(bucket, prefix=prefix, retry=retrying(), timeout=gcs_requests.TIMEOUT):
+        for blob in client().list_blobs(bucket, prefix=prefix, **_request_options()):
             parts = blob.name[len(prefix) :].split("/")
             if not parts[-1] or any(part.startswith(".") for part in parts):
                 continue
-            yield Stat(f"{SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation)
+            yield Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation)
 
 
-def matching(pattern: str) -> list[str]:
+def glob(pattern: str) -> list[str]:
     """The objects that match a glob, sorted."""
-    bucket, name = split(pattern)
+    bucket, name = split_gcs(pattern)
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(pattern):
-        listing = client().list_blobs(bucket, match_glob=name, retry=retrying(), timeout=gcs_requests.TIMEOUT)
-        return sorted(f"{SCHEME}{bucket}/{blob.name}" for blob in listing)
+        listing = client().list_blobs(bucket, match_glob=name, **_request_options())
+        return sorted(f"{GCS_SCHEME}{bucket}/{blob.name}" for blob in listing)
     return []
 
 
 def names_in(folder: str) -> list[str]:
     """The names of the objects and folders directly in a folder, sorted."""
-    bucket, prefix = split(folder)
-    prefix = _below(prefix)
+    bucket, prefix = _split_folder(folder)
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        listing = client().list_blobs(
-            bucket, prefix=prefix, delimiter="/", retry=retrying(), timeout=gcs_requests.TIMEOUT
-        )
-        found = {blob.name for blob in listing} | set(listing.prefixes)  # the folders are known when all pages are read
-        return sorted(name[len(prefix) :].rstrip("/") for name in found)
+        listing = client().list_blobs(bucket, prefix=prefix, delimiter="/", **_request_options())
+        objects = {blob.name for blob in listing}
+        folders = set(listing.prefixes)  # complete once all pages are read
+        return sorted(name[len(prefix) :].rstrip("/") for name in objects | folders)
     return []
 
 
 def read(path: str) -> bytes:
-    """The content of an object."""
+    """The content of an object.
+
+    Raises:
+        FileNotFoundError: object not found.
+        AccessError: no permission to read it.
+    """
     return read_version(path)[0]
 
 
 def read_version(path: str) -> tuple[bytes, int]:
-    """The content of an object, and its version.
+    """The content of an object, and its generation.
 
     Raises:
-        FileNotFoundError: there is no such object.
-        AccessError: it may not be read.
+        FileNotFoundError: object not found.
+        AccessError: no permission to read it.
     """
-    if not _can_be(path):
-        raise missing(path)
+    if not _is_valid_name(path):
+        raise not_found_error(path)
 
     def attempt() -> tuple[bytes, int]:
         blob = blob_of(path)
-        # The library goes on where a connection broke, but checks the CRC of what came in one piece only.
+        # Without retries of the library: it resumes where a connection broke, and then does not check the CRC.
         content = blob.download_as_bytes(retry=None, timeout=gcs_requests.TIMEOUT, checksum="crc32c")
         return content, blob.generation or 0
 
@@ -173,76 +153,93 @@ def read_version(path: str) -> tuple[bytes, int]:
 
 
 def write(path: str, content: bytes, if_version: int) -> int:
-    """Writes an object if its version is still this one; 0: if there is none.
+    """Writes an object if it still has this generation; 0: if it does not exist.
 
     Returns:
-        The new version.
+        The new generation.
 
     Raises:
-        Conflict: there is another version.
+        ConflictError: it has another generation.
     """
     with translate_storage_errors(path, writing=True):
         blob = blob_of(path)
-        return put(blob, functools.partial(blob.upload_from_string, content), if_version)
+        return upload_blob(blob, functools.partial(blob.upload_from_string, content), if_version)
 
 
-def delete(found: Iterable[Stat]) -> None:
-    """Deletes objects, if they still have these versions.
+def delete(objects: Iterable[Stat]) -> None:
+    """Deletes objects, each if it still has this generation. Objects that are already gone are no error.
 
     Raises:
-        Conflict: one has another version by now.
+        ConflictError: one has another generation.
     """
     from google.api_core.exceptions import NotFound, PreconditionFailed
 
-    for path, _, version in found:
+    for path, _, version in objects:
         with translate_storage_errors(path, writing=True):
             try:
-                blob_of(path).delete(if_generation_match=version, retry=retrying(), timeout=gcs_requests.TIMEOUT)
+                blob_of(path).delete(if_generation_match=version, **_request_options())
             except (NotFound, PreconditionFailed):
-                if find(path):  # else a first attempt was carried out, and its answer lost
+                if find(path):  # otherwise an earlier attempt deleted it, and its response was lost
                     raise
 
 
-def put(blob: Blob, send: Callable[..., None], if_version: int) -> int:
-    """Uploads an object if its version is still this one, and gives its new version.
+def upload_blob(blob: Blob, upload_content: Callable[..., None], if_version: int) -> int:
+    """Uploads an object if it still has this generation, and returns the new one.
+
+    Idempotent: the object's metadata hold the id of its write, by which an upload that was carried out while its
+    response was lost is recognised. Sets that id in `blob.metadata` unless it is there.
 
     Args:
-        send: one of the blob's upload methods, with its content.
+        blob: the object's handle.
+        upload_content: one of the blob's upload methods, with its content.
+        if_version: the generation to replace; 0: none.
 
     Raises:
-        google.api_core.exceptions.PreconditionFailed: there is another version.
+        google.api_core.exceptions.PreconditionFailed: it has another generation.
     """
     from google.api_core.exceptions import PreconditionFailed
 
     blob.metadata = {WRITER: (blob.metadata or {}).get(WRITER) or uuid.uuid4().hex}
-    mine = blob.metadata[WRITER]
+    write_id = blob.metadata[WRITER]
     try:
-        retry_on_corruption(lambda: send(if_generation_match=if_version, **upload_options()))
+        retry_on_corruption(lambda: upload_content(if_generation_match=if_version, **upload_options()))
     except PreconditionFailed:
-        found = blob.bucket.get_blob(blob.name, retry=retrying(), timeout=gcs_requests.TIMEOUT)
-        if not found or (found.metadata or {}).get(WRITER) != mine:
+        current = blob.bucket.get_blob(blob.name, **_request_options())
+        if not current or (current.metadata or {}).get(WRITER) != write_id:
             raise
-        return found.generation  # an earlier attempt was carried out, and its answer lost
+        return current.generation
     return blob.generation or 0
 
 
 def upload_options() -> dict[str, Any]:
-    """What every upload is called with."""
-    return {"retry": retrying(), "timeout": gcs_requests.TIMEOUT, "checksum": "crc32c"}
+    """Keyword arguments of every upload."""
+    return {**_request_options(), "checksum": "crc32c"}
 
 
-def _can_be(path: str) -> bool:
-    """Whether an object may have this name; the service answers others with a bad request."""
-    name = split(path)[1]
+def blob_of(path: str, version: int | None = None, chunk_bytes: int | None = None) -> Blob:
+    """The library's handle of an object; sends no request.
+
+    Args:
+        path: gs://BUCKET/OBJECT.
+        version: the generation to access; by default the newest.
+        chunk_bytes: size of the parts in which it is uploaded or downloaded; by default in one part.
+    """
+    bucket, name = split_gcs(path)
+    return client().bucket(bucket).blob(name, generation=version, chunk_size=chunk_bytes)
+
+
+def _request_options() -> dict[str, Any]:
+    return {"retry": storage_retry(), "timeout": gcs_requests.TIMEOUT}
+
+
+def _is_valid_name(path: str) -> bool:
+    """Whether an object may have this name; the service answers requests for others with 400."""
+    name = split_gcs(path)[1]
     length = len(name.encode(errors="surrogatepass"))
-    return 0 < length <= _LONGEST_NAME and len(name.splitlines()) == 1 and name not in (".", "..")
+    return 0 < length <= _MAX_NAME_BYTES and len(name.splitlines()) == 1 and name not in (".", "..")
 
 
-def _below(prefix: str) -> str:
-    return prefix.rstrip("/") + "/" if prefix else ""
-
-
-def blob_of(path: str, version: int | None = None, part: int | None = None) -> Blob:
-    """The library's handle of an object: of one version of it, sent or fetched in parts of so many bytes."""
-    bucket, name = split(path)
-    return client().bucket(bucket).blob(name, generation=version, chunk_size=part)
+def _split_folder(folder: str) -> tuple[str, str]:
+    """gs://bucket/some/folder -> (bucket, some/folder/), the prefix of the objects below it."""
+    bucket, prefix = split_gcs(folder)
+    return bucket, as_prefix(prefix) if prefix else ""

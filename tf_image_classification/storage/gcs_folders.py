@@ -1,8 +1,9 @@
-"""Folders of objects in a bucket: copied there so that a reader never meets a half, and copied from there.
+"""Folders of objects in a bucket: replaced and copied so that a reader never sees half of one.
 
-Objects cannot be renamed as a folder. So a folder's marker, a file that all folders of its kind have, goes first and
-comes last: where it is, everything else is. While it is away, a hidden sign tells the next writer that what lies there
-is an unfinished folder of this kind, and nobody's photos.
+Objects cannot be renamed as a folder. So a folder has a marker, a file (or folder of files) that all folders of its
+kind have: it is deleted before all others and uploaded after them, and where it exists the folder is whole. While it is
+gone, a hidden file, the unfinished marker, tells the next writer that this is an unfinished folder of the same kind,
+which may be replaced, and no other content.
 """
 
 from __future__ import annotations
@@ -12,60 +13,67 @@ import os
 import uuid
 from collections.abc import Sequence
 
-from tf_image_classification.errors import Conflict, UserError
+from tf_image_classification.errors import ConflictError, UserError
 from tf_image_classification.storage import gcs, gcs_requests
-from tf_image_classification.storage.local_files import Stat
+from tf_image_classification.storage.gcs_requests import retry_on_corruption, translate_storage_errors
+from tf_image_classification.storage.local_files import Stat, conflict_error
+from tf_image_classification.storage.paths import GCS_SCHEME
 
-_LARGE = 32 * 2**20  # bytes; larger objects are fetched in parts of this size
-_PART = 16 * 2**20  # bytes sent at a time, by each thread: they are in memory
+_LARGE_BYTES = 32 * 2**20  # larger objects are downloaded in parts of this size
+_CHUNK_BYTES = 16 * 2**20  # of uploads; each thread holds one in memory
 _THREADS = 8
 
 
-def sign(marker: str) -> str:
-    """The name of the file that lies in a folder while its marker is away."""
+def unfinished_marker(marker: str) -> str:
+    """The name of the file that a folder has while its marker is gone."""
     return f".{marker}.unfinished"
 
 
-def publish(folder: str, names: Sequence[str], destination: str, marker: str) -> None:
-    """Replaces a folder in a bucket by a local one. Killed at any moment, it leaves no marker without all that belongs
-    to it.
+def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str) -> None:
+    """Replaces a folder in a bucket by a local one. Killed at any moment, it leaves no marker without all other files.
 
     Args:
-        names: of the files, relative to the folder.
-        marker: the file, or folder of files, that goes first and comes last.
+        folder: the local folder.
+        names: of its files, relative to it.
+        destination: gs://BUCKET/FOLDER.
+        marker: the file, or folder of files, that is deleted first and uploaded last.
 
     Raises:
-        Conflict: another process is writing there.
+        ConflictError: another process is writing there.
     """
     destination = destination.rstrip("/")
-    signed = f"{destination}/{sign(marker)}"
-    begun = gcs.find(signed)
-    mine = gcs.write(signed, b"", begun.version if begun else 0)
-    old = list(gcs.objects(destination))
-    gcs.delete(sorted(old, key=lambda found: not _is_of(marker, found.path[len(destination) + 1 :])))
-    upload(folder, [name for name in names if not _is_of(marker, name)], destination)
-    now = gcs.find(signed)
-    if now is None or now.version != mine:
-        raise gcs_requests.changed(destination)
-    upload(folder, [name for name in names if _is_of(marker, name)], destination)
-    gcs.delete([now])
+    unfinished_path = f"{destination}/{unfinished_marker(marker)}"
+    left_by_another = gcs.find(unfinished_path)
+    our_version = gcs.write(unfinished_path, b"", left_by_another.version if left_by_another else 0)
+    old = list(gcs.list_objects(destination))
+    gcs.delete(sorted(old, key=lambda item: not _belongs_to_marker(marker, item.path[len(destination) + 1 :])))
+    upload_files(folder, [name for name in names if not _belongs_to_marker(marker, name)], destination)
+    unfinished = gcs.find(unfinished_path)
+    if unfinished is None or unfinished.version != our_version:
+        raise conflict_error(destination)
+    upload_files(folder, [name for name in names if _belongs_to_marker(marker, name)], destination)
+    gcs.delete([unfinished])
 
 
-def upload(folder: str, names: Sequence[str], destination: str) -> None:
-    """Copies files to objects that are not there yet.
+def upload_files(folder: str, names: Sequence[str], destination: str) -> None:
+    """Copies local files to objects that do not exist yet.
 
     Args:
+        folder: the local folder.
         names: of the files, relative to both folders.
+        destination: gs://BUCKET/FOLDER.
 
     Raises:
-        Conflict: another writer has made one of them.
+        ConflictError: another process has written one of them.
     """
     from google.cloud.storage import transfer_manager
 
-    pairs = [(os.path.join(folder, name), gcs.blob_of(f"{destination}/{name}", part=_PART)) for name in names]
-    for _, blob in pairs:
+    pairs = []
+    for name in names:
+        blob = gcs.blob_of(f"{destination}/{name}", chunk_bytes=_CHUNK_BYTES)
         blob.metadata = {gcs.WRITER: uuid.uuid4().hex}
-    with gcs_requests.translate_storage_errors(destination, writing=True):
+        pairs.append((os.path.join(folder, name), blob))
+    with translate_storage_errors(destination, writing=True):
         results = transfer_manager.upload_many(
             pairs,
             upload_kwargs={**gcs.upload_options(), "if_generation_match": 0},
@@ -73,96 +81,100 @@ def upload(folder: str, names: Sequence[str], destination: str) -> None:
             max_workers=_THREADS,
         )
     for (file, blob), result in zip(pairs, results, strict=True):
-        if isinstance(result, Exception):  # once more, alone: it may be there already, or have arrived damaged
-            with gcs_requests.translate_storage_errors(f"{gcs.SCHEME}{blob.bucket.name}/{blob.name}", writing=True):
-                gcs.put(blob, functools.partial(blob.upload_from_filename, file), 0)
+        if isinstance(result, Exception):  # again, alone: it may have been carried out, or arrived corrupted
+            with translate_storage_errors(f"{GCS_SCHEME}{blob.bucket.name}/{blob.name}", writing=True):
+                gcs.upload_blob(blob, functools.partial(blob.upload_from_filename, file), 0)
 
 
-def send(file: str, path: str) -> None:
-    """Copies a file to an object, in the place of the one that is there.
+def upload(file: str, path: str) -> None:
+    """Copies a local file of any size to an object, which it replaces; it appears whole or not at all.
 
     Raises:
-        Conflict: another writer has changed it meanwhile.
+        ConflictError: another process has written it meanwhile.
     """
     found = gcs.find(path)
-    with gcs_requests.translate_storage_errors(path, writing=True):
-        blob = gcs.blob_of(path, part=_PART)
-        gcs.put(blob, functools.partial(blob.upload_from_filename, file), found.version if found else 0)
+    with translate_storage_errors(path, writing=True):
+        blob = gcs.blob_of(path, chunk_bytes=_CHUNK_BYTES)
+        gcs.upload_blob(blob, functools.partial(blob.upload_from_filename, file), found.version if found else 0)
 
 
-def download(found: Sequence[Stat], files: Sequence[str]) -> None:
-    """Copies objects, in the versions found, to local files, whose folders are made.
+def download_files(objects: Sequence[Stat], files: Sequence[str]) -> None:
+    """Copies objects, in these versions, to local files; creates the files' folders.
 
     Raises:
-        Conflict: one of them is gone, or has another version by now.
+        ConflictError: one of them has been deleted, or has another version.
     """
     from google.api_core.exceptions import NotFound
     from google.cloud.storage import transfer_manager
 
     for file in files:
         os.makedirs(os.path.dirname(file), exist_ok=True)
-    small = [(item, file) for item, file in zip(found, files, strict=True) if item.size <= _LARGE]
+    pairs = list(zip(objects, files, strict=True))
+    small = [(item, file) for item, file in pairs if item.size <= _LARGE_BYTES]
+    large = [(item, file) for item, file in pairs if item.size > _LARGE_BYTES]
     results: list[Exception | None] = transfer_manager.download_many(
         [(gcs.blob_of(item.path, item.version), file) for item, file in small],
         download_kwargs={"retry": None, "timeout": gcs_requests.TIMEOUT, "checksum": "crc32c"},
         worker_type=transfer_manager.THREAD,
         max_workers=_THREADS,
     )
-    # Once more, alone and patiently, whatever did not come in one piece.
-    again = [pair for pair, result in zip(small, results, strict=True) if isinstance(result, Exception)]
-    for item, file in [*again, *(pair for pair in zip(found, files, strict=True) if pair[0].size > _LARGE)]:
-        with gcs_requests.translate_storage_errors(item.path):
+    failed = [pair for pair, result in zip(small, results, strict=True) if isinstance(result, Exception)]
+    for item, file in [*failed, *large]:  # one by one, with retries
+        with translate_storage_errors(item.path):
             try:
-                gcs_requests.retry_on_corruption(functools.partial(_download, item, file))
+                retry_on_corruption(functools.partial(_download_version, item, file))
             except NotFound:
-                raise gcs_requests.changed(item.path) from None
+                raise conflict_error(item.path) from None
 
 
-def fetch(path: str, file: str) -> None:
-    """Copies an object to a local file.
+def download(path: str, file: str) -> None:
+    """Copies an object to a local file; of one that is being replaced, a whole version.
 
     Raises:
-        FileNotFoundError: there is no such object.
+        FileNotFoundError: object not found.
     """
     from google.api_core.retry import Retry, if_exception_type
 
-    replaced_meanwhile = Retry(
-        predicate=if_exception_type(Conflict), initial=gcs_requests.FIRST_PAUSE, timeout=gcs_requests.PATIENCE
+    retry_when_replaced = Retry(
+        predicate=if_exception_type(ConflictError),
+        initial=gcs_requests.INITIAL_DELAY,
+        timeout=gcs_requests.RETRY_TIMEOUT,
     )
-    replaced_meanwhile(lambda: download([gcs.stat(path)], [file]))()
+    retry_when_replaced(lambda: download_files([gcs.stat(path)], [file]))()
 
 
 def local_path(folder: str, name: str) -> str:
-    """Where an object of this name goes below a local folder.
+    """The path below a local folder to which an object of this name is copied.
 
     Raises:
-        UserError: nowhere: a part of its name is empty or means another folder.
+        UserError: a part of the name is empty, '.' or '..'.
     """
     if not {"", ".", ".."}.isdisjoint(name.split("/")):
         raise UserError(
-            "The name of an object cannot be a file's",
+            "The name of an object is no valid file name",
             received=name,
             expected="a name without empty parts, '.' and '..'",
         )
     return os.path.join(folder, *name.split("/"))
 
 
-def _is_of(marker: str, name: str) -> bool:
+def _belongs_to_marker(marker: str, name: str) -> bool:
     return name.split("/")[0] == marker
 
 
-def _download(item: Stat, file: str) -> None:
+def _download_version(item: Stat, file: str) -> None:
     from google.cloud.storage import transfer_manager
 
     blob = gcs.blob_of(item.path, item.version)
-    if item.size > _LARGE:
-        blob.reload(retry=gcs_requests.retrying(), timeout=gcs_requests.TIMEOUT)
-    if item.size > _LARGE and not blob.content_encoding:  # what is decompressed on its way has no parts
+    is_large = item.size > _LARGE_BYTES
+    if is_large:
+        blob.reload(retry=gcs_requests.storage_retry(), timeout=gcs_requests.TIMEOUT)
+    if is_large and not blob.content_encoding:  # content that is decompressed on the way cannot be split
         transfer_manager.download_chunks_concurrently(
             blob,
             file,
-            chunk_size=_LARGE,
-            download_kwargs={"retry": gcs_requests.retrying(), "timeout": gcs_requests.TIMEOUT},
+            chunk_size=_LARGE_BYTES,
+            download_kwargs={"retry": gcs_requests.storage_retry(), "timeout": gcs_requests.TIMEOUT},
             worker_type=transfer_manager.THREAD,
             max_workers=_THREADS,
         )

@@ -1,61 +1,69 @@
-"""Requests to Cloud Storage, whatever the network and the service do meanwhile.
+"""Requests to Cloud Storage: retries, and the translation of the errors that remain.
 
-Passing trouble is waited out: a request is repeated with growing pauses, and what arrived damaged is fetched or sent
-again. Trouble that stays is one error that says what was asked for.
+Transient errors are retried with growing delays, and content that arrived corrupted is fetched or sent again. What
+still fails is raised as one error that names the object.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
-import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tf_image_classification.errors import AccessError, Conflict, FlagError, UserError
+from tf_image_classification.errors import AccessError, FlagError, ServiceError
+from tf_image_classification.storage.local_files import conflict_error, not_found_error
+from tf_image_classification.storage.service_errors import last_error, missing_credentials, server_message
 
 if TYPE_CHECKING:
     from google.api_core.retry import Retry
 
-FIRST_PAUSE, LONGEST_PAUSE, PATIENCE = 0.1, 20.0, 300.0  # seconds between attempts, and until the last one
-TIMEOUT = (10.0, 30.0)  # seconds to connect, and without a byte of the answer
+INITIAL_DELAY, MAX_DELAY, RETRY_TIMEOUT = 0.1, 20.0, 300.0  # seconds between attempts, and until the last one
+TIMEOUT = (10.0, 30.0)  # seconds to connect, and without a byte of the response
 
 _Result = TypeVar("_Result")
 
 
-def retrying() -> Retry:
-    """Repeats what failed by passing trouble: 408, 429, 5xx, connections that cannot be made, break off or stall."""
+def storage_retry() -> Retry:
+    """Retries transient errors: 408, 429, 5xx, and connections that fail, break or stall."""
     from google.cloud.storage.retry import DEFAULT_RETRY
 
-    return DEFAULT_RETRY.with_delay(FIRST_PAUSE, LONGEST_PAUSE, 2.0).with_timeout(PATIENCE)
+    return DEFAULT_RETRY.with_delay(INITIAL_DELAY, MAX_DELAY, 2.0).with_timeout(RETRY_TIMEOUT)
 
 
 def retry_on_corruption(attempt: Callable[[], _Result]) -> _Result:
-    """Repeats an attempt to move a whole content, also when the content came damaged."""
+    """Calls `attempt`, which transfers a whole content, until it succeeds and the content arrived undamaged.
+
+    Transient errors are retried too. An upload or download must not be retried by the library itself where it would
+    resume: it checks the CRC-32C of contents that came in one response only.
+    """
     from google.api_core.retry import Retry
 
-    damaged = Retry(predicate=_is_damage, initial=FIRST_PAUSE, maximum=LONGEST_PAUSE, timeout=PATIENCE)
-    return retrying()(damaged(attempt))()
+    corruption_retry = Retry(predicate=_is_corruption, initial=INITIAL_DELAY, maximum=MAX_DELAY, timeout=RETRY_TIMEOUT)
+    return storage_retry()(corruption_retry(attempt))()
 
 
-def _is_damage(error: Exception) -> bool:
+def _is_corruption(error: Exception) -> bool:
     from google.api_core.exceptions import BadRequest
     from google.cloud.storage.exceptions import DataCorruption
 
-    # The service refuses a damaged upload as a bad request, whose only mark is its text.
+    # The service rejects a corrupted upload as a bad request, which only its message tells from others.
     return isinstance(error, DataCorruption) or (isinstance(error, BadRequest) and "match calculated" in str(error))
 
 
 @contextlib.contextmanager
 def translate_storage_errors(path: str, writing: bool = False) -> Iterator[None]:
-    """Turns what the service or the network refuses for good into the errors that this project knows.
+    """Turns errors of google-cloud-storage and of the network within the block into those of this project.
+
+    Args:
+        path: of the object or folder, for the message.
+        writing: whether the block writes; otherwise it reads.
 
     Raises:
-        FileNotFoundError: there is no such object or, on listing, no such bucket.
-        AccessError: this account may not do that.
-        Conflict: the object has another version than was asked for.
-        UserError: anything else.
+        FileNotFoundError: object not found or, when listing, bucket not found.
+        FlagError: bucket not found when writing.
+        AccessError: this account has no permission.
+        ConflictError: the object has another version than the request's condition.
+        ServiceError: anything else.
     """
     import requests
     from google.api_core import exceptions
@@ -65,26 +73,13 @@ def translate_storage_errors(path: str, writing: bool = False) -> Iterator[None]
     try:
         yield
     except exceptions.NotFound:
-        if writing:
-            raise FlagError("The bucket does not exist", received=path, expected="a bucket that is there") from None
-        raise missing(path) from None
+        raise (bucket_not_found(path) if writing else not_found_error(path)) from None
     except exceptions.Forbidden as error:
-        role = "roles/storage.objectUser" if writing else "roles/storage.objectViewer"
-        doing = "write to" if writing else "read from"
-        raise AccessError(
-            f"This account may not {doing} the bucket",
-            received=f"{path}: {_said(error)}",
-            hint=f"Ask for {role} on it.",
-            path=path,
-        ) from None
+        raise _access_error(path, error, writing) from None
     except exceptions.PreconditionFailed:
-        raise changed(path) from None
+        raise conflict_error(path) from None
     except (exceptions.Unauthorized, GoogleAuthError) as error:
-        raise UserError(
-            "There are no usable Google Cloud credentials",
-            received=f"{path}: {_said(error)}",
-            hint="Run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS.",
-        ) from None
+        raise missing_credentials(f"{'write to' if writing else 'read from'} {path}", error) from None
     except (
         exceptions.GoogleAPIError,
         DataCorruption,
@@ -92,33 +87,33 @@ def translate_storage_errors(path: str, writing: bool = False) -> Iterator[None]
         requests.RequestException,
         ConnectionError,
     ) as error:
-        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
-        raise UserError(
-            "Cloud Storage does not do what it is asked for"
-            + (f", after {PATIENCE:.0f} s of trying" if cause is not error else ""),
-            received=f"{path}: {_said(cause)}",
-            hint="Run the same again when the service and the network are well.",
+        cause = last_error(error)
+        retried = f" after {RETRY_TIMEOUT:.0f} s of retries" if cause is not error else ""
+        raise ServiceError(
+            f"A request to Cloud Storage failed{retried}",
+            received=f"{path}: {_describe(cause)}",
+            hint="Run again when the service and the network are available.",
         ) from None
 
 
-def _said(error: BaseException) -> str:
-    """What the service answered, else the error's text, without addresses: that of an upload is as good as a
-    credential."""
-    answer: Any = getattr(error, "response", None)
-    text = ""
-    with contextlib.suppress(Exception):  # there is no answer, it was fetched in pieces, or it broke off
-        text = answer.text
-    if not text:
-        return f"{type(error).__name__}: {re.sub(r'[?][^ ]+', '', str(error))}"
-    said = re.search(r'"message": *"([^"]*)"', text)
-    return f"{answer.status_code} {answer.reason}: {said[1] if said else text[:200]}"
+def bucket_not_found(path: str) -> FlagError:
+    """The error that the bucket of a path to write to does not exist."""
+    return FlagError("The bucket does not exist", received=path, expected="an existing bucket")
 
 
-def changed(path: str) -> Conflict:
-    """The error that a file or folder is no longer what it was."""
-    return Conflict("Another process has changed this meanwhile", received=path, hint="Try again when it has ended.")
+def _access_error(path: str, error: Exception, writing: bool) -> AccessError:
+    action, role = ("write to", "objectUser") if writing else ("read from", "objectViewer")
+    return AccessError(
+        f"This account may not {action} the bucket",
+        received=f"{path}: {_describe(error)}",
+        hint=f"Ask for roles/storage.{role} on it.",
+        path=path,
+    )
 
 
-def missing(path: str) -> FileNotFoundError:
-    """The error that there is no such object."""
-    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+def _describe(error: BaseException) -> str:
+    """HTTP status of an error, or its type, and its message."""
+    response: Any = getattr(error, "response", None)
+    refused = response is not None and not response.ok  # corrupted content comes with a status that is ok
+    kind = f"{response.status_code} {response.reason}" if refused else type(error).__name__
+    return f"{kind}: {server_message(error)}"

@@ -1,4 +1,4 @@
-"""Local files and folders that appear whole or not at all, /gcs/ mounts of buckets among them."""
+"""Local files and folders: written atomically, listed with their versions, locked, and temporary ones."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
-from tf_image_classification.errors import Conflict, FlagError, UserError
+from tf_image_classification.errors import ConflictError, FlagError, UserError
 
 
 class Stat(NamedTuple):
-    """What can be known of a file without reading it.
+    """The status of a file or object.
 
     Attributes:
-        path: as storage.py opens it.
+        path: local or gs://.
         size: bytes.
-        version: changes whenever the content does: modification time in nanoseconds, or the object's generation.
+        version: changes whenever the content does: a local file's modification time in nanoseconds, an object's
+            generation.
     """
 
     path: str
@@ -29,28 +30,36 @@ class Stat(NamedTuple):
 
 
 def stat(path: str) -> Stat:
-    """Size and modification time of a file."""
+    """Size and modification time of a file.
+
+    Raises:
+        FileNotFoundError: file not found.
+    """
     status = os.stat(path)
     return Stat(path, status.st_size, status.st_mtime_ns)
 
 
 def walk(folder: str) -> Iterator[Stat]:
-    """All files below a folder; see storage.walk."""
+    """All files below a folder, links to folders followed, but not into a folder that contains the link.
 
-    def refuse(error: OSError) -> None:
+    Raises:
+        PermissionError: a folder cannot be listed.
+    """
+
+    def on_error(error: OSError) -> None:
         if isinstance(error, PermissionError):
             raise error
 
-    ancestors = {folder: frozenset((_identity(folder),))}
-    for directory, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        above = ancestors.pop(directory)
+    ancestors = {folder: frozenset((_identity(folder),))}  # folder still to be listed -> itself and those it lies in
+    for directory, folders, names in os.walk(folder, followlinks=True, onerror=on_error):
+        parents = ancestors.pop(directory)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in list(folders):
             path = os.path.join(directory, name)
-            if (identity := _identity(path)) in above:
-                folders.remove(name)  # a link to a folder that it lies in
+            if (identity := _identity(path)) in parents:
+                folders.remove(name)
             else:
-                ancestors[path] = above | {identity}
+                ancestors[path] = parents | {identity}
         for name in sorted(names):
             if not name.startswith("."):
                 path = os.path.join(directory, name)
@@ -61,119 +70,156 @@ def walk(folder: str) -> Iterator[Stat]:
 
 
 def write(path: str, content: bytes, newer_than: int = 0) -> None:
-    """Writes a file under a hidden name and renames it.
+    """Writes a file to a staging path and renames it.
 
     Args:
-        newer_than: a modification time that the file's comes after, in nanoseconds.
+        newer_than: nanoseconds; the file's modification time will be later than this.
     """
-    partial = staging_path(path)
+    staging = staging_path(path)
     try:
-        with open(partial, "wb") as file:
+        with open(staging, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if os.stat(partial).st_mtime_ns <= newer_than:  # the clock of files stands still for milliseconds
-            os.utime(partial, ns=(newer_than + 1, newer_than + 1))
-        os.replace(partial, path)
+        if os.stat(staging).st_mtime_ns <= newer_than:  # the clock of a file system advances in steps of milliseconds
+            os.utime(staging, ns=(newer_than + 1, newer_than + 1))
+        os.replace(staging, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(partial)
+            os.unlink(staging)
         raise
 
 
 def write_if_version(path: str, content: bytes, version: int) -> None:
-    """Writes a file if its modification time is still this; 0: if there is none.
+    """Writes a file if its modification time is still `version`; 0: if it does not exist.
 
-    Among the writers of this machine who all write so, one wins: they queue for a lock, which stays as a hidden file
-    beside it.
+    Of several processes of this machine that write so at once, one wins: they wait for a lock, a hidden file beside
+    `path`, which is not removed.
 
     Raises:
-        Conflict: the file is another one.
+        ConflictError: the file has another modification time.
     """
     import fcntl
 
     folder, name = os.path.split(path)
     with open(os.path.join(folder, f".{name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        now = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
-        if now != version:
-            raise Conflict(
-                "Another process has changed this meanwhile", received=path, hint="Try again when it has ended."
-            )
-        write(path, content, newer_than=now)
+        current = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
+        if current != version:
+            raise conflict_error(path)
+        write(path, content, newer_than=current)
 
 
 @contextlib.contextmanager
 def replacing_dir(path: str) -> Iterator[str]:
-    """A hidden folder beside `path` to write into, which takes its place when the block ends without an error; see
-    storage.replacing_dir.
+    """A staging folder beside `path`, which replaces it when the block ends without an error.
+
+    Removes what killed writers of `path` left beside it.
 
     Yields:
-        The hidden folder.
+        The path of the staging folder.
+
+    Raises:
+        FlagError: `path` cannot be created or written to.
+        UserError: the disk is full, or the folder is in use.
     """
-    partial = staging_path(path)
+    staging = staging_path(path)
     try:
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        for leftover in glob.glob(_leftovers_of(path)):
+        for leftover in glob.glob(_staging_pattern(path)):
             shutil.rmtree(leftover, ignore_errors=True)
-        os.mkdir(partial)
+        os.mkdir(staging)
     except OSError as error:
-        raise FlagError(
-            f"Cannot write to {path}", received=error.strerror, expected="a folder that can be created and written to"
-        ) from error
+        raise _not_writable(path, error) from error
     try:
-        yield partial
+        yield staging
         previous = staging_path(path)
         if os.path.lexists(path):
             os.rename(path, previous)
-        os.rename(partial, path)
+        os.rename(staging, path)
         shutil.rmtree(previous, ignore_errors=True)
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EBUSY):
             raise UserError(
-                f"{path} cannot be written", received=error.strerror, hint="Make room, or choose another place."
+                f"Cannot write {path}", received=error.strerror, hint="Free some space, or choose another folder."
             ) from error
         raise
 
 
-def publish(folder: str, names: Sequence[str], destination: str, marker: str, sign: str) -> None:
-    """Replaces a folder on a mounted bucket, where nothing can be renamed, as gcs_folders.publish does.
-
-    Args:
-        names: of the files in the local folder, relative to it.
-        marker: the file, or folder of files, that goes first and comes last.
-        sign: the name of a file that lies there meanwhile.
-    """
-    os.makedirs(destination, exist_ok=True)
-    write(os.path.join(destination, sign), b"")
-    for name in sorted(os.listdir(destination), key=lambda name: name != marker):
-        if name != sign:
-            _remove(os.path.join(destination, name))
-    for name in sorted(names, key=lambda name: name.split("/")[0] == marker):
-        target = os.path.join(destination, name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copyfile(os.path.join(folder, name), target)
-    os.unlink(os.path.join(destination, sign))
-
-
 def staging_path(path: str) -> str:
-    """A new hidden name beside `path`."""
+    """A new hidden name beside `path`, to write to before renaming."""
     folder, name = os.path.split(path)
     return os.path.join(folder, f".{name}.partial-{uuid.uuid4().hex[:8]}")
 
 
-def _leftovers_of(path: str) -> str:
-    """A pattern for what killed writers of `path` left beside it."""
-    folder, name = os.path.split(path)
-    return os.path.join(glob.escape(folder), f".{glob.escape(name)}.partial-*")
-
-
-def _remove(path: str) -> None:
+def remove(path: str) -> None:
+    """Deletes a file, a link, or a folder with its content."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
         os.unlink(path)
+
+
+@contextlib.contextmanager
+def exclusive(folder: str) -> Iterator[None]:
+    """Locks a local folder against other processes of this machine while the block runs; creates the folder.
+
+    Raises:
+        FlagError: another process has locked it, or it cannot be created or written to.
+    """
+    import fcntl
+
+    try:
+        os.makedirs(folder, exist_ok=True)
+        lock = open(os.path.join(folder, ".lock"), "w")  # noqa: SIM115 - closed below, which releases the lock
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise FlagError(
+                "Another process is using this folder",
+                received=folder,
+                hint="Wait for it to end, or choose another folder.",
+            ) from None
+        except OSError:  # a mounted bucket may not support locks
+            pass
+        yield
+
+
+@contextlib.contextmanager
+def temporary_dir() -> Iterator[str]:
+    """A local folder that is removed when the block ends."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="tfic-") as folder:
+        yield folder
+
+
+def conflict_error(path: str) -> ConflictError:
+    """The error that another process has changed a file or folder, local or on gs://."""
+    return ConflictError(
+        "Another process has changed this meanwhile", received=path, hint="Run again when it has ended."
+    )
+
+
+def not_found_error(path: str) -> FileNotFoundError:
+    """The error that a file does not exist, local or on gs://."""
+    return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+
+
+def _not_writable(folder: str, error: OSError) -> FlagError:
+    return FlagError(
+        f"Cannot write to {folder}", received=error.strerror, expected="a folder that can be created and written to"
+    )
+
+
+def _staging_pattern(path: str) -> str:
+    """A glob that matches all of `path`'s staging paths."""
+    folder, name = os.path.split(path)
+    return os.path.join(glob.escape(folder), f".{glob.escape(name)}.partial-*")
 
 
 def _identity(folder: str) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import state
-from tf_image_classification.errors import Conflict, FlagError, TrainingError
+from tf_image_classification.errors import ConflictError, FlagError, TrainingError
 from tf_image_classification.storage.local_files import Stat
 from tf_image_classification.training.background import Background
 from tf_image_classification.training.history import HISTORY_FILE
@@ -137,7 +137,7 @@ class _BucketFolder(TrainingFolder):
     @property
     def has_more(self) -> bool:
         """Whether something has not been uploaded that should have been."""
-        return self._background.error is not None and not isinstance(self._background.error, Conflict)
+        return self._background.error is not None and not isinstance(self._background.error, ConflictError)
 
     def fetch(self, checkpoint: str) -> None:
         name = os.path.basename(checkpoint)
@@ -153,7 +153,7 @@ class _BucketFolder(TrainingFolder):
         # Of two trainings that go on from one checkpoint, the older one learns by this that it is no longer alone.
         try:
             self._write_state(self._listed)
-        except Conflict as error:
+        except ConflictError as error:
             raise self._lost() from error
 
     def publish(self, checkpoint: str) -> None:
@@ -173,7 +173,7 @@ class _BucketFolder(TrainingFolder):
 
     def check(self) -> None:
         error = self._background.error
-        if isinstance(error, Conflict):
+        if isinstance(error, ConflictError):
             raise self._lost() from error
         if error is not None:
             raise TrainingError(
@@ -258,7 +258,7 @@ class _BucketFolder(TrainingFolder):
     def _check_own(self) -> None:
         content, version = storage.read_version(self._state)
         if content != self._content:
-            raise Conflict("Another training has written this", received=self._state)
+            raise ConflictError("Another training has written this", received=self._state)
         self._version = version
 
     def _lost(self) -> TrainingError:

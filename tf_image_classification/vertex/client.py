@@ -1,5 +1,4 @@
-"""How Vertex AI is reached: over REST, in a region or at another address; and how its long-running operations are
-waited for."""
+"""Access to Vertex AI over REST: the options of its clients, and waiting for its long-running operations."""
 
 from __future__ import annotations
 
@@ -12,24 +11,25 @@ from typing import Any
 from google.api_core import exceptions, retry
 from google.api_core.future import polling
 
-from tf_image_classification.promotion.google_errors import RETRY, ServiceError
+from tf_image_classification.errors import ServiceError
+from tf_image_classification.promotion.google_errors import RETRY
 
 SERVICE, ROLE = "Vertex AI", "roles/aiplatform.user"
-ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"  # gcloud's own name for it
+ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"  # as gcloud names it
 
 _log = logging.getLogger(__name__)
 
 
 def client_options(location: str, api_endpoint: str = "") -> dict[str, Any]:
-    """What a client of `google.cloud.aiplatform_v1` is made with.
+    """Keyword arguments of the clients of `google.cloud.aiplatform_v1`.
 
     Args:
-        api_endpoint: another address of the service; by default what CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM holds,
-            else the region's. One with http:// is sent no credentials.
+        location: region, such as europe-west4.
+        api_endpoint: another address of the service; by default $CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM, else the
+            region's. One with http:// is sent no credentials.
     """
-    endpoint = (api_endpoint or os.environ.get(ENDPOINT_VARIABLE, "")).rstrip(
-        "/"
-    ) or f"{location}-aiplatform.googleapis.com"
+    override = (api_endpoint or os.environ.get(ENDPOINT_VARIABLE, "")).rstrip("/")
+    endpoint = override or f"{location}-aiplatform.googleapis.com"
     options: dict[str, Any] = {"transport": "rest", "client_options": {"api_endpoint": endpoint}}
     if not endpoint.startswith("http://"):
         return options
@@ -38,43 +38,41 @@ def client_options(location: str, api_endpoint: str = "") -> dict[str, Any]:
     return options | {"credentials": AnonymousCredentials()}
 
 
-def result_of(operation: Any, doing: str, hours: float = 1) -> Any:
-    """Waits for a long-running operation, tells the log of it, and returns what it came to.
+def wait_for(operation: Any, action: str, hours: float = 1) -> Any:
+    """Waits for a long-running operation, logs each poll, and returns its result.
 
     Args:
-        operation: what a client's method returned.
-        doing: as 'upload a model'.
+        operation: google.api_core.operation.Operation, as a client's method returned it.
+        action: what it does, such as 'upload a model'.
         hours: how long to wait.
 
     Raises:
-        ServiceError: it failed, or goes on for too long.
-        google.api_core.exceptions.GoogleAPICallError: it failed for want of a right or of a quota, or cannot be asked
-        about.
+        ServiceError: it failed, or has not ended in time.
+        google.api_core.exceptions.GoogleAPICallError: it failed for lack of a permission or a quota, or a poll failed.
     """
-    began = time.monotonic()
+    started = time.monotonic()
 
-    def tell(_: Exception) -> None:
-        _log.info("Waiting for %s to %s: %.0f s", SERVICE, doing, time.monotonic() - began)
+    def log_poll(_: Exception) -> None:
+        _log.info("Waiting for %s to %s: %.0f s", SERVICE, action, time.monotonic() - started)
 
-    asking = retry.Retry(
+    polls = retry.Retry(
         predicate=polling.POLLING_PREDICATE,
         initial=0.5,
         maximum=30.0,
         multiplier=1.5,
         timeout=3600 * hours,
-        on_error=tell,
+        on_error=log_poll,
     )
     try:
-        return operation.result(polling=asking, retry=RETRY)
+        return operation.result(polling=polls, retry=RETRY)
     except concurrent.futures.TimeoutError:
         raise ServiceError(
-            f"{SERVICE} takes too long to {doing}",
+            f"{SERVICE} takes too long to {action}",
             received=f"{operation.operation.name}, after {hours:g} hours",
-            hint="Look for it in the console. The same step, run again, goes on where this one stopped.",
+            hint="Look for it in the console. The same step, run again, continues where this one stopped.",
         ) from None
     except exceptions.GoogleAPICallError as error:
-        if operation.operation.HasField("error") and not isinstance(
-            error, (exceptions.Forbidden, exceptions.TooManyRequests)
-        ):
-            raise ServiceError(f"{SERVICE} could not {doing}", received=operation.operation.error.message) from None
+        operation_failed = operation.operation.HasField("error")
+        if operation_failed and not isinstance(error, (exceptions.Forbidden, exceptions.TooManyRequests)):
+            raise ServiceError(f"{SERVICE} could not {action}", received=operation.operation.error.message) from None
         raise

@@ -1,4 +1,4 @@
-"""An endpoint that serves one version of a model: another version takes its place without a gap."""
+"""An endpoint that serves one version of a model: another version replaces it without an interruption."""
 
 from __future__ import annotations
 
@@ -10,119 +10,129 @@ from google.api_core import exceptions, retry
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion.google_errors import RETRY, ServiceError, translate_api_errors
-from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
+from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.promotion.google_errors import RETRY, translate_api_errors
+from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, wait_for
 
 _log = logging.getLogger(__name__)
 
 
 class Endpoint:
-    """An endpoint that is there.
+    """An existing endpoint.
+
+    Each method is idempotent: it looks at the endpoint before every attempt and changes only what is not yet as wanted,
+    so that an attempt whose response was lost, or a killed process, is followed by one that continues.
 
     Args:
         name: projects/P/locations/L/endpoints/ID.
 
     Raises:
-        FlagError: it is no such name, or there is no such endpoint.
+        FlagError: the name is invalid, or the endpoint was not found.
         ServiceError: the service refuses.
     """
 
     def __init__(self, name: str) -> None:
         if len(name.split("/")) != 6 or name.split("/")[::2] != ["projects", "locations", "endpoints"]:
-            raise FlagError(
-                "This is not the name of an endpoint", received=name, expected="projects/P/locations/L/endpoints/ID"
-            )
+            raise FlagError("Invalid endpoint name", received=name, expected="projects/P/locations/L/endpoints/ID")
         self._name = name
         with translate_api_errors(SERVICE, "sign in"):
             self._client = vertex.EndpointServiceClient(**client_options(name.split("/")[3]))
         with translate_api_errors(SERVICE, f"show the endpoint {name}", ROLE):
-            self._now()
+            self._current()
 
-    def deploy(self, version: str, machine_type: str, allowed: Callable[[], None]) -> None:
-        """Deploys a version unless it is deployed; what serves goes on, for good when it cannot be deployed.
+    def deploy(self, version: str, machine_type: str, check: Callable[[], None]) -> None:
+        """Deploys a version, unless it is deployed, with no traffic unless it is the first. Mutates the endpoint.
+
+        If it cannot be deployed, the endpoint keeps serving as before.
 
         Args:
             version: .../models/ID@VERSION.
             machine_type: of its one replica.
-            allowed: called before the endpoint is changed; raises when it must not be.
+            check: called before each attempt; raises if the endpoint must not be changed any more.
         """
 
-        def deploy() -> None:
-            allowed()
-            if self._deployed(version):
+        def deploy_if_missing() -> None:
+            check()
+            if self._deployed_ids(version):
                 return
             _log.info("Deploying %s to %s", version, self._name)
             resources = vertex.DedicatedResources(
                 machine_spec=vertex.MachineSpec(machine_type=machine_type), min_replica_count=1, max_replica_count=1
             )
-            wanted = vertex.DeployedModel(model=version, dedicated_resources=resources)
-            split = {} if self._now().traffic_split else {"0": 100}  # "0" is the one that is being deployed
+            deployed_model = vertex.DeployedModel(model=version, dedicated_resources=resources)
+            traffic = {} if self._current().traffic_split else {"0": 100}  # "0" stands for the one being deployed
             operation = self._client.deploy_model(
-                endpoint=self._name, deployed_model=wanted, traffic_split=split, timeout=60
+                endpoint=self._name, deployed_model=deployed_model, traffic_split=traffic, timeout=60
             )
-            result_of(operation, f"deploy {version}", hours=2)
+            wait_for(operation, f"deploy {version}", hours=2)
 
         with translate_api_errors(SERVICE, f"deploy a model to {self._name}", ROLE):
-            _when_free(RETRY(deploy))()
+            _retry_while_busy(RETRY(deploy_if_missing))()
 
-    def serve(self, version: str, allowed: Callable[[], None]) -> None:
-        """Gives all traffic to a version that is deployed; `allowed` as of `deploy`."""
+    def route_traffic(self, version: str, check: Callable[[], None]) -> None:
+        """Routes all traffic to a deployed version. Mutates the endpoint, unless it has all traffic already.
 
-        def lead_traffic() -> None:
-            allowed()
-            deployed = self._deployed(version)
-            if not deployed:
+        Args:
+            version: .../models/ID@VERSION.
+            check: see `deploy`.
+        """
+
+        def route_if_elsewhere() -> None:
+            check()
+            deployed_ids = self._deployed_ids(version)
+            if not deployed_ids:
                 raise ServiceError(
-                    f"{version} was undeployed before it could serve",
+                    f"{version} was undeployed before it got traffic",
                     received=self._name,
-                    hint="Run again: it goes on.",
+                    hint="Run the step again: it continues where this one stopped.",
                 )
-            split = {deployed[0]: 100}
-            if dict(self._now().traffic_split) != split:
-                wanted = vertex.Endpoint(name=self._name, traffic_split=split)
+            traffic = {deployed_ids[0]: 100}
+            if dict(self._current().traffic_split) != traffic:
                 self._client.update_endpoint(
-                    endpoint=wanted, update_mask=field_mask_pb2.FieldMask(paths=["traffic_split"]), timeout=60
+                    endpoint=vertex.Endpoint(name=self._name, traffic_split=traffic),
+                    update_mask=field_mask_pb2.FieldMask(paths=["traffic_split"]),
+                    timeout=60,
                 )
 
         with translate_api_errors(SERVICE, f"change the traffic of {self._name}", ROLE):
-            _when_free(RETRY(lead_traffic))()
+            _retry_while_busy(RETRY(route_if_elsewhere))()
 
-    def undeploy_idle(self) -> None:
-        """Undeploys what has no traffic."""
+    def undeploy_without_traffic(self) -> None:
+        """Undeploys all versions that have no traffic, one by one. Mutates the endpoint."""
 
         def undeploy_one() -> bool:
-            now = self._now()
-            idle = [one for one in now.deployed_models if not now.traffic_split.get(one.id)]
+            endpoint = self._current()
+            idle = [one for one in endpoint.deployed_models if not endpoint.traffic_split.get(one.id)]
             if not idle:
                 return False
             _log.info("Undeploying %s@%s", idle[0].model, idle[0].model_version_id)
-            with contextlib.suppress(exceptions.NotFound):  # another run, or a try whose answer was lost, was faster
+            # Not found: another run undeployed it, or an attempt whose response was lost.
+            with contextlib.suppress(exceptions.NotFound):
                 operation = self._client.undeploy_model(endpoint=self._name, deployed_model_id=idle[0].id, timeout=60)
-                result_of(operation, f"undeploy {idle[0].model}")
+                wait_for(operation, f"undeploy {idle[0].model}")
             return True
 
         with translate_api_errors(SERVICE, f"undeploy a model from {self._name}", ROLE):
-            while _when_free(RETRY(undeploy_one))():
+            while _retry_while_busy(RETRY(undeploy_one))():
                 pass
 
-    def _now(self) -> vertex.Endpoint:
+    def _current(self) -> vertex.Endpoint:
         return self._client.get_endpoint(name=self._name, retry=RETRY)
 
-    def _deployed(self, version: str) -> list[str]:
-        """The ids under which a version is deployed: two, when the answer to the first request was lost."""
+    def _deployed_ids(self, version: str) -> list[str]:
+        """The ids of a version's deployments: two, if the response to the first request was lost."""
         model, _, number = version.rpartition("/")[2].partition("@")
         return [
             one.id
-            for one in self._now().deployed_models
+            for one in self._current().deployed_models
             if one.model.rpartition("/")[2].partition("@")[0] == model and one.model_version_id == number
         ]
 
 
-def _busy(error: Exception) -> bool:
+def _is_busy(error: Exception) -> bool:
     return isinstance(error, exceptions.BadRequest) and "other operations running" in str(error)
 
 
-# An endpoint carries out one operation at a time. The one under way may be this step's own, of a try that was killed or
-# not answered.
-_when_free = retry.Retry(predicate=_busy, initial=1.0, maximum=60.0, multiplier=2.0, timeout=2 * 3600.0)
+# An endpoint carries out one operation at a time. The one that is running may be this step's own, from an attempt that
+# was killed or whose response was lost.
+_retry_while_busy = retry.Retry(predicate=_is_busy, initial=1.0, maximum=60.0, multiplier=2.0, timeout=2 * 3600.0)

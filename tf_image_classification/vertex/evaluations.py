@@ -1,4 +1,4 @@
-"""metrics.json as the Model Registry holds and shows it: a ModelEvaluation of a version for each task."""
+"""metrics.json as the Model Registry stores and shows it: one ModelEvaluation of a version for each task."""
 
 from __future__ import annotations
 
@@ -13,39 +13,49 @@ _SCHEMA = "gs://google-cloud-aiplatform/schema/modelevaluation/{}_metrics_1.0.0.
 
 
 def attach(client: vertex.ModelServiceClient, version: str, metrics: Metrics, run: str) -> None:
-    """Gives a version the evaluations that it lacks.
+    """Imports the evaluations of a version into the registry.
+
+    Idempotent: an evaluation is found by its display name, and imported only if the version lacks it.
 
     Args:
+        client: of the version's region.
         version: .../models/ID@VERSION.
-        metrics: what `evaluate` wrote as metrics.json.
-        run: of which pipeline run it is, or ''.
-    """
-    for wanted in _messages(metrics, run):
+        metrics: content of the metrics.json that `evaluate` wrote.
+        run: the pipeline run that evaluated, a name or a resource name; or ''.
 
-        def attach_one(evaluation: vertex.ModelEvaluation = wanted) -> None:
-            there = client.list_model_evaluations(parent=version, retry=RETRY)
-            if evaluation.display_name not in (one.display_name for one in there):
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: the service refuses.
+    """
+    for evaluation in _evaluations(metrics, run):
+
+        def import_if_missing(evaluation: vertex.ModelEvaluation = evaluation) -> None:
+            existing = client.list_model_evaluations(parent=version, retry=RETRY)
+            if evaluation.display_name not in (one.display_name for one in existing):
                 client.import_model_evaluation(parent=version, model_evaluation=evaluation, timeout=60)
 
-        RETRY(attach_one)()
+        RETRY(import_if_missing)()
 
 
-def _messages(metrics: Metrics, run: str) -> list[vertex.ModelEvaluation]:
-    return [
-        vertex.ModelEvaluation(
-            display_name=task or "evaluation",
-            metrics_schema_uri=_SCHEMA.format("classification" if "accuracy" in values else "regression"),
-            metrics=_classification(values) if "accuracy" in values else _regression(values),
-            metadata={"pipeline_job_id": run.rpartition("/")[2]} if run else {},
+def _evaluations(metrics: Metrics, run: str) -> list[vertex.ModelEvaluation]:
+    metadata = {"pipeline_job_id": run.rpartition("/")[2]} if run else {}
+    evaluations = []
+    for task, values in by_task(metrics).items():
+        is_classification = "accuracy" in values
+        evaluations.append(
+            vertex.ModelEvaluation(
+                display_name=task or "evaluation",
+                metrics_schema_uri=_SCHEMA.format("classification" if is_classification else "regression"),
+                metrics=_classification(values) if is_classification else _regression(values),
+                metadata=metadata,
+            )
         )
-        for task, values in by_task(metrics).items()
-    ]
+    return evaluations
 
 
 def _classification(metrics: Metrics) -> dict[str, Any]:
-    """Fields of classification_metrics_1.0.0.yaml; of very many classes, the matrix holds those that are mistaken most.
+    """Fields of classification_metrics_1.0.0.yaml. With many classes, the matrix has the most confused ones only.
 
-    With one label and one prediction for each image, micro-averaged precision, recall and F1 are all the accuracy.
+    With one label and one prediction for each image, micro-averaged precision, recall and F1 all equal the accuracy.
     """
     labels, matrix = confusion_matrix(metrics)
     micro = dict.fromkeys(("precision", "recall", "f1Score", "f1ScoreMicro"), metrics["accuracy"])
@@ -62,6 +72,7 @@ def _classification(metrics: Metrics) -> dict[str, Any]:
 
 
 def _regression(metrics: Metrics) -> dict[str, Any]:
+    """Fields of regression_metrics_1.0.0.yaml."""
     return {
         "rootMeanSquaredError": metrics["root_mean_squared_error"],
         "meanAbsoluteError": metrics["mean_absolute_error"],

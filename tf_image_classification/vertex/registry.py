@@ -1,12 +1,13 @@
-"""Which model is in service, and putting another in its place: the Vertex AI Model Registry.
+"""The Vertex AI Model Registry as the place of the champion: which version is in service, and promoting another one.
 
 The version in service is the one with the alias `default`. A version is found again by the digest of its model, which
-is one of its labels, so that each step of putting it in service can be taken again, and a repeated or half-done call
-goes on where it stopped.
+is one of its labels: each step of a promotion looks for its result before it does anything, so that a call that is
+repeated, or was killed half-way, continues where it stopped.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 from collections.abc import Callable
@@ -18,9 +19,9 @@ from google.cloud import aiplatform_v1 as vertex
 from tf_image_classification import model_folder, storage
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.promotion.champion import InService
-from tf_image_classification.promotion.google_errors import RETRY, retrying, translate_api_errors
+from tf_image_classification.promotion.google_errors import RETRY, api_retry, translate_api_errors
 from tf_image_classification.vertex import evaluations
-from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, result_of
+from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, wait_for
 from tf_image_classification.vertex.endpoint import Endpoint
 
 _log = logging.getLogger(__name__)
@@ -28,26 +29,28 @@ _log = logging.getLogger(__name__)
 _NAME = re.compile(r"projects/[^/]+/locations/([^/]+)/models/[^/@]+")
 _JOB = re.compile(r"projects/[^/]+/locations/[^/]+/pipelineJobs/[^/]+")
 _DEFAULT = "default"
-# The prebuilt TensorFlow containers want the folder that holds saved_model.pb.
+# The prebuilt TensorFlow containers expect the folder that has saved_model.pb in it.
 _SAVED_MODEL = f"/{model_folder.SAVED_MODEL}"
 
 
 class ReplacedError(UserError):
-    """Another model was put in service meanwhile."""
+    """Another version was promoted since this run compared its model with the one in service."""
 
 
 def in_service(name: str) -> InService | None:
-    """The version in service, projects/P/locations/L/models/ID@VERSION, of a model of that name; None when there is no
-    such model yet.
+    """The version in service of a model; None if the model does not exist yet.
+
+    Args:
+        name: projects/P/locations/L/models/ID.
 
     Raises:
-        FlagError: it is no such name, or the version was not made by this project.
+        FlagError: the name is invalid, or the version was not registered by this project.
         ServiceError: the service refuses.
     """
-    model = _Model(name)
+    model = _RegisteredModel(name)
     with translate_api_errors(SERVICE, f"look up the model {name}", ROLE):
-        found = model.default()
-    return model.registered(found) if found else None
+        version = model.default_version()
+    return model.as_in_service(version) if version else None
 
 
 def register(
@@ -63,32 +66,59 @@ def register(
     machine_type: str,
     endpoint: str = "",
 ) -> InService:
-    """Puts a model in service as a version of projects/P/locations/L/models/ID. Called again, it goes on where it
-    stopped.
+    """Uploads a model as a version of a registered model, and promotes it: `default` alias and endpoint traffic.
 
-    Traffic and the alias are moved last, one right after the other: uploading and deploying take minutes and may fail,
-    and until then the old version serves. The first version of a model is its default from the start: Vertex AI knows
-    no model without one.
+    Mutates the Model Registry and the endpoint. Idempotent: called again, it continues where it stopped, and changes
+    nothing if the version is in service. Uploading and deploying, which take minutes and may fail, come first; until
+    they are done the previous version serves. The first version of a model is its default from its upload on: Vertex AI
+    has no model without a default.
 
     Args:
-        folder: the model folder, on gs:// or under /gcs/.
-        facts: its model.json.
-        metrics: its evaluation's metrics.json.
-        reason: the gate's; becomes the version's description.
-        run: the pipeline run that made it: a name, or projects/P/locations/L/pipelineJobs/ID; or ''.
-        serving_image: the container that serves it.
-        compared_with: .../models/ID@VERSION, which must still be in service; '' when no model was.
-        endpoint: projects/P/locations/L/endpoints/ID, where all else is undeployed; '' deploys nothing.
-        machine_type: of the endpoint's replica.
+        name: projects/P/locations/L/models/ID; created if it does not exist.
+        folder: the model folder, on gs:// or below /gcs/.
+        facts: content of its model.json.
+        metrics: content of its evaluation's metrics.json.
+        reason: of the gate's decision; becomes the version's description.
+        run: the pipeline run that trained it: a name, or projects/P/locations/L/pipelineJobs/ID; or ''.
+        serving_image: URI of the container that serves it.
+        compared_with: .../models/ID@VERSION, which must still be in service; '' if no version was.
+        machine_type: of the endpoint's one replica.
+        endpoint: projects/P/locations/L/endpoints/ID, from which all other versions are undeployed; '' deploys nothing.
 
     Raises:
-        ReplacedError: another version is in service than `compared_with`.
-        FlagError: the endpoint is not there, or the service does not take what was given.
+        ReplacedError: another version than `compared_with` is in service; what this call deployed is undeployed.
+        FlagError: the endpoint was not found, or the service rejects an argument.
         ServiceError: the service refuses, or fails.
     """
-    model, folder = _Model(name), _on_gcs(folder)
+    model, folder = _RegisteredModel(name), _on_gcs(folder)
     serving = Endpoint(endpoint) if endpoint else None
-    uploaded = vertex.Model(
+    candidate = _candidate(name, folder, facts, reason, run, serving_image)
+    check_unchanged = functools.partial(model.check_default, compared_with, candidate)
+
+    with translate_api_errors(SERVICE, f"upload a version of {name}", ROLE):
+        version = model.find_or_upload(candidate, check_unchanged)
+    with translate_api_errors(SERVICE, f"import the evaluation of {version.name}", ROLE):
+        evaluations.attach(model.client, version.name, metrics, run)
+    try:
+        if serving:
+            serving.deploy(version.name, machine_type, check_unchanged)
+        check_promoted = functools.partial(model.check_default, version.name, candidate)
+        _promote(model, version.name, serving, check_unchanged, check_promoted)
+    except ReplacedError:
+        if serving:
+            serving.undeploy_without_traffic()
+        raise
+    _log.info("In service: %s", version.name)
+    if serving:
+        serving.undeploy_without_traffic()
+    return version
+
+
+def _candidate(
+    name: str, folder: str, facts: dict[str, Any], reason: str, run: str, serving_image: str
+) -> vertex.Model:
+    """The message of the version to upload; for the arguments see `register`."""
+    return vertex.Model(
         display_name=name.rpartition("/")[2],
         artifact_uri=folder + _SAVED_MODEL,
         container_spec=vertex.ModelContainerSpec(image_uri=serving_image),
@@ -101,149 +131,168 @@ def register(
         pipeline_job=run if _JOB.fullmatch(run) else "",
     )
 
-    def allowed() -> None:
-        model.check_in_service(compared_with, uploaded)
 
-    def ours() -> None:
-        model.check_in_service(version.name, uploaded)
+def _promote(
+    model: _RegisteredModel,
+    version: str,
+    serving: Endpoint | None,
+    check_unchanged: Callable[[], None],
+    check_promoted: Callable[[], None],
+) -> None:
+    """Moves the endpoint's traffic, then the alias `default`, to a version. Mutates both.
 
-    with translate_api_errors(SERVICE, f"upload a version of {name}", ROLE):
-        version = model.version(uploaded, allowed)
-    with translate_api_errors(SERVICE, f"import the evaluation of {version.name}", ROLE):
-        evaluations.attach(model.client, version.name, metrics, run)
-    try:
+    The API has no compare-and-swap of an alias. So the alias is read again after it was moved, and traffic follows it
+    once more: of two concurrent runs, the one that moved the alias last gets the traffic, too.
+
+    Args:
+        version: .../models/ID@VERSION.
+        check_unchanged: raises ReplacedError if neither the compared version nor this one is the default.
+        check_promoted: raises ReplacedError if this version is not the default.
+    """
+    with translate_api_errors(SERVICE, f"make {version} the default", ROLE):
+        check_unchanged()
         if serving:
-            serving.deploy(version.name, machine_type, allowed)
-        with translate_api_errors(SERVICE, f"make {version.name} the default", ROLE):
-            allowed()
-            if serving:
-                serving.serve(version.name, allowed)
-            model.client.merge_version_aliases(name=version.name, version_aliases=[_DEFAULT], retry=RETRY, timeout=60)
-            # The API has no compare-and-swap: of two runs at the same moment, the one that moved the alias last has the
-            # traffic too.
-            ours()
-            if serving:
-                serving.serve(version.name, ours)
-    except ReplacedError:
+            serving.route_traffic(version, check_unchanged)
+        model.client.merge_version_aliases(name=version, version_aliases=[_DEFAULT], retry=RETRY, timeout=60)
+        check_promoted()
         if serving:
-            serving.undeploy_idle()
-        raise
-    _log.info("In service: %s", version.name)
-    if serving:
-        serving.undeploy_idle()
-    return version
+            serving.route_traffic(version, check_promoted)
 
 
-class _Model:
-    """A model of the registry, whether it is there or not."""
+class _RegisteredModel:
+    """A model of the registry, which may not exist yet.
+
+    Args:
+        name: projects/P/locations/L/models/ID.
+
+    Raises:
+        FlagError: the name is invalid.
+        ServiceError: there are no credentials.
+    """
 
     def __init__(self, name: str) -> None:
         found = _NAME.fullmatch(name)
         if not found:
-            raise FlagError(
-                "This is not the name of a registered model", received=name, expected="projects/P/locations/L/models/ID"
-            )
+            raise FlagError("Invalid model name", received=name, expected="projects/P/locations/L/models/ID")
         self.name = name
         with translate_api_errors(SERVICE, "sign in"):
             self.client = vertex.ModelServiceClient(**client_options(found[1]))
 
-    def default(self) -> vertex.Model | None:
+    def default_version(self) -> vertex.Model | None:
+        """The version with the alias `default`; None if the model does not exist."""
         try:
             return self.client.get_model(name=self.name, retry=RETRY)
         except exceptions.NotFound:
             return None
 
-    def registered(self, version: vertex.Model) -> InService:
-        name = f"{self.name}@{version.version_id}"
+    def as_in_service(self, version: vertex.Model) -> InService:
+        """Name and model folder of a version.
+
+        Raises:
+            FlagError: its artifact is no model folder of this project.
+        """
+        name = self._name_of(version)
         if not version.artifact_uri.endswith(_SAVED_MODEL):
             raise FlagError(
                 "The version in service was not registered by this project",
-                received=f"{name}, made from {version.artifact_uri or 'no folder'}",
+                received=f"{name}, with the artifact {version.artifact_uri or '(none)'}",
                 expected=f"a folder whose name ends in {_SAVED_MODEL}",
-                hint="Name another model, or one that is not there yet.",
+                hint="Use another model name, or a new one.",
             )
         return InService(name, version.artifact_uri.removesuffix(_SAVED_MODEL))
 
-    def check_in_service(self, expected: str, wanted: vertex.Model) -> None:
-        """Makes sure that the version in service is the expected one, or the wanted one itself."""
-        found = self.default()
-        if found and _is_same(found, wanted):
+    def check_default(self, expected: str, candidate: vertex.Model) -> None:
+        """Checks that the default version is the expected one, or the candidate itself.
+
+        Args:
+            expected: .../models/ID@VERSION; '' for no version.
+
+        Raises:
+            ReplacedError: it is another one.
+        """
+        default = self.default_version()
+        if default and _is_same(default, candidate):
             return
-        version = found.version_id if found else ""
-        if version != expected.rpartition("/")[2].partition("@")[2]:
+        number = default.version_id if default else ""
+        if number != expected.rpartition("/")[2].partition("@")[2]:
             raise ReplacedError(
-                "Another version of the model was put in service while this run went on: its model "
-                f"was not compared with {self.name}",
-                received=f"{self.name}@{version}" if found else "no model",
+                "Another version of the model was promoted during this run: its model was not compared with "
+                f"the current one of {self.name}",
+                received=self._name_of(default) if default else "no model",
                 expected=expected or "no model",
-                hint=(
-                    "This run's model was left out. Start the run again: it compares with the "
-                    "version that is in service now."
-                ),
+                hint="This run's model was not promoted. Start the run again: it compares with the current version.",
             )
 
-    def version(self, wanted: vertex.Model, allowed: Callable[[], None]) -> InService:
-        """The version that is the wanted one, uploaded unless it is there."""
+    def find_or_upload(self, candidate: vertex.Model, check: Callable[[], None]) -> InService:
+        """The version that is the same model as the candidate; uploads it if there is none. Mutates the registry.
 
-        def find_or_upload() -> vertex.Model:
-            allowed()
-            found = self._same_as(wanted)
-            if found:
-                return found[0]
-            request = vertex.UploadModelRequest(parent=self.name.rpartition("/models/")[0], model=wanted)
-            if self.default():
-                request.parent_model = self.name
-            else:
-                request.model_id = self.name.rpartition("/")[2]
-            _log.info("Uploading %s as a version of %s", wanted.artifact_uri, self.name)
-            made = result_of(self.client.upload_model(request, timeout=60), f"upload a version of {self.name}")
-            return self.client.get_model(name=f"{self.name}@{made.model_version_id}", retry=RETRY)
+        Idempotent: each attempt looks for the version first. If an attempt whose response was lost was carried out
+        after the next one had looked, the registry has the version twice: the younger ones are deleted.
 
-        # A name that has just been taken is another run's, or ours, from a try whose answer was lost: the next look
-        # tells.
-        made = retrying(also=(exceptions.Conflict,))(find_or_upload)()
-        first, *again = self._same_as(wanted) or [made]
-        for repeated in again:  # a try whose answer was lost was carried out after all
-            if (
-                repeated.artifact_uri == wanted.artifact_uri
-                and not repeated.version_aliases
-                and not repeated.deployed_models
-            ):
-                name = f"{self.name}@{repeated.version_id}"
-                result_of(self.client.delete_model_version(name=name, timeout=60), f"delete {name}")
-        return self.registered(first)
+        Args:
+            candidate: the version to upload.
+            check: called before each attempt; raises if nothing must be uploaded any more.
+        """
 
-    def _same_as(self, wanted: vertex.Model) -> list[vertex.Model]:
-        """The versions that are the wanted one, the oldest first."""
-        request = vertex.ListModelVersionsRequest(name=self.name, filter=f'labels.digest="{wanted.labels["digest"]}"')
+        def attempt() -> vertex.Model:
+            check()
+            existing = self._versions_of(candidate)
+            return existing[0] if existing else self._upload(candidate)
+
+        # 409: the model's name was taken meanwhile, by another run or by an attempt whose response was lost. The next
+        # attempt finds out.
+        found = api_retry(also=(exceptions.Conflict,))(attempt)()
+        oldest, *duplicates = self._versions_of(candidate) or [found]
+        for duplicate in duplicates:
+            is_unused = not duplicate.version_aliases and not duplicate.deployed_models
+            if is_unused and duplicate.artifact_uri == candidate.artifact_uri:
+                name = self._name_of(duplicate)
+                wait_for(self.client.delete_model_version(name=name, timeout=60), f"delete {name}")
+        return self.as_in_service(oldest)
+
+    def _upload(self, candidate: vertex.Model) -> vertex.Model:
+        request = vertex.UploadModelRequest(parent=self.name.rpartition("/models/")[0], model=candidate)
+        if self.default_version():
+            request.parent_model = self.name
+        else:
+            request.model_id = self.name.rpartition("/")[2]
+        _log.info("Uploading %s as a version of %s", candidate.artifact_uri, self.name)
+        uploaded = wait_for(self.client.upload_model(request, timeout=60), f"upload a version of {self.name}")
+        return self.client.get_model(name=f"{self.name}@{uploaded.model_version_id}", retry=RETRY)
+
+    def _versions_of(self, candidate: vertex.Model) -> list[vertex.Model]:
+        """The versions that are the same model as the candidate, oldest first."""
+        labels_filter = f'labels.digest="{candidate.labels["digest"]}"'
+        request = vertex.ListModelVersionsRequest(name=self.name, filter=labels_filter)
         try:
-            found = [
-                version
-                for version in self.client.list_model_versions(request, retry=RETRY)
-                if _is_same(version, wanted)
-            ]
+            versions = list(self.client.list_model_versions(request, retry=RETRY))
         except exceptions.NotFound:
             return []
-        return sorted(found, key=lambda version: int(version.version_id))
+        same = [version for version in versions if _is_same(version, candidate)]
+        return sorted(same, key=lambda version: int(version.version_id))
+
+    def _name_of(self, version: vertex.Model) -> str:
+        return f"{self.name}@{version.version_id}"
 
 
-def _is_same(version: vertex.Model, wanted: vertex.Model) -> bool:
-    """Whether a version is the wanted one: made from its folder, or from another whose model.json has the same digest.
+def _is_same(version: vertex.Model, candidate: vertex.Model) -> bool:
+    """Whether a version is the candidate's model: uploaded from its folder, or from one with the same digest.
 
-    The label alone does not tell: a version may show labels of the model that it belongs to.
+    The label alone is not enough: a version may show labels of the model that it belongs to.
     """
-    if version.labels.get("digest") != wanted.labels["digest"]:
+    if version.labels.get("digest") != candidate.labels["digest"]:
         return False
-    if version.artifact_uri == wanted.artifact_uri:
+    if version.artifact_uri == candidate.artifact_uri:
         return True
     try:
         facts = model_folder.read_facts(version.artifact_uri.removesuffix(_SAVED_MODEL))
     except (UserError, OSError):
         return False
-    return _label(str(facts.get("digest"))) == wanted.labels["digest"]
+    return _label(str(facts.get("digest"))) == candidate.labels["digest"]
 
 
 def _on_gcs(folder: str) -> str:
+    """The gs:// path of a folder on gs:// or below /gcs/."""
     if folder.startswith(storage.GCS_MOUNT):
         folder = storage.GCS_SCHEME + folder.removeprefix(storage.GCS_MOUNT)
     if not storage.is_gcs(folder):
@@ -254,5 +303,5 @@ def _on_gcs(folder: str) -> str:
 
 
 def _label(value: str) -> str:
-    """The form that values of labels have."""
+    """A label's value: at most 63 lower-case letters, digits, hyphens and underscores."""
     return re.sub(r"[^a-z0-9_-]", "-", value.lower())[:63]

@@ -1,0 +1,55 @@
+"""Local copies of files and folders on gs://, for code that needs a local path."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+
+from tf_image_classification.storage import gcs, gcs_folders, local_files
+from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, is_gcs, mounted
+
+
+def fetch(path: str, folder: str) -> str:
+    """The local path of a file: itself, or its mount, or a new copy below `folder`.
+
+    Raises:
+        FileNotFoundError: file not found.
+    """
+    path = mounted(path)
+    if not is_gcs(path):
+        return path
+    target = gcs_folders.local_path(folder, path.removeprefix(GCS_SCHEME))
+    staging = local_files.staging_path(target)
+    try:
+        gcs_folders.download(path, staging)
+        os.replace(staging, target)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(staging)
+        raise
+    return target
+
+
+def fetch_dir(folder: str, target: str) -> str:
+    """The local path of a folder: itself, or its mount, or a copy at `target`, which appears whole or not at all.
+
+    Raises:
+        FileNotFoundError: folder not found, or empty.
+        ConflictError: it was replaced while it was copied.
+    """
+    folder = mounted(folder)
+    if not is_gcs(folder):
+        return folder
+    found = list(gcs.list_objects(folder))
+    if not found:
+        raise local_files.not_found_error(folder)
+    staging = local_files.staging_path(target)
+    files = [gcs_folders.local_path(staging, item.path.removeprefix(as_prefix(folder))) for item in found]
+    try:
+        gcs_folders.download_files(found, files)
+        os.rename(staging, target)
+    except BaseException:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise
+    return target

@@ -1,0 +1,136 @@
+"""Writing whole files and folders, local, mounted or gs://.
+
+A file or folder appears whole or not at all: it is written to a staging path and renamed. Folders in a bucket, mounted
+or not, cannot be renamed: one is whole when its marker exists, see gcs_folders. Writes to gs:// always go through
+google-cloud-storage: a mount has no conditional writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+
+from tf_image_classification.errors import ConflictError, FlagError
+from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, local_files, mounts, paths
+from tf_image_classification.storage.paths import as_prefix, canonical, is_gcs, join
+from tf_image_classification.storage.reading import exists, is_dir, walk
+
+
+def write_bytes(path: str, content: bytes, if_version: int | None = None) -> None:
+    """Writes a file; readers see the old content or the new one, never a part.
+
+    Args:
+        if_version: write only if the file still has this version, as returned by `read_version`; 0: only if it does
+            not exist. By default, of two concurrent writers either may win.
+
+    Raises:
+        ConflictError: the file has another version.
+    """
+    if if_version is not None:
+        if is_gcs(path):
+            gcs.write(path, content, if_version)
+        else:
+            local_files.write_if_version(path, content, if_version)
+    elif is_gcs(path):
+        found = gcs.find(path)
+        # A concurrent writer's content stays: the result is the same as if this one had been written just before it.
+        with contextlib.suppress(ConflictError):
+            gcs.write(path, content, found.version if found else 0)
+    else:
+        local_files.write(path, content)
+
+
+def write_text(path: str, text: str, if_version: int | None = None) -> None:
+    """Writes a UTF-8 text file, as `write_bytes` does."""
+    write_bytes(path, text.encode(), if_version)
+
+
+def delete(path: str) -> None:
+    """Deletes an object of a bucket; does nothing if it does not exist.
+
+    Args:
+        path: gs://BUCKET/OBJECT.
+
+    Raises:
+        ConflictError: another process has written it meanwhile.
+    """
+    if (found := gcs.find(path)) is not None:
+        gcs.delete([found])
+
+
+@contextlib.contextmanager
+def replacing_dir(path: str, marker: str) -> Iterator[str]:
+    """A staging folder that replaces `path` when the block ends without an error.
+
+    On an error the staging folder is removed. If the process is killed, it stays under a hidden name that nothing
+    reads, and the next writer of `path` removes it.
+
+    Args:
+        path: a new or empty folder, or an older one with this marker.
+        marker: name of a file or folder that every folder of this kind has.
+
+    Yields:
+        The path of the local staging folder.
+
+    Raises:
+        FlagError: `path` cannot be written to, or has other content.
+        ConflictError: another process is writing to `path`, in a bucket.
+        UserError: the disk is full.
+    """
+    check_replaceable(path, marker)
+    path = path.rstrip("/")
+    if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
+        with local_files.replacing_dir(path) as staging:
+            yield staging
+        return
+    with local_files.temporary_dir() as staging:
+        yield staging
+        names = [os.path.relpath(file.path, staging).replace(os.sep, "/") for file in walk(staging)]
+        if is_gcs(path):
+            gcs_folders.replace_dir(staging, names, path, marker)
+        else:
+            mounts.replace_dir(staging, names, path, marker, gcs_folders.unfinished_marker(marker))
+
+
+def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
+    """Checks that a folder at `path` may be written or replaced: it is new, empty, or an older one of its kind.
+
+    Args:
+        path: the folder that is going to be written.
+        marker: see `replacing_dir`.
+        keep: inputs, files or folders, that must not be `path` or lie below it.
+
+    Raises:
+        FlagError: it may not be, or its bucket does not exist.
+    """
+    if is_gcs(path):
+        target = path = path.rstrip("/")
+        has_other_content = _gcs_has_other_content(target, marker)
+    else:
+        target = os.path.abspath(path)
+        has_other_content = _local_has_other_content(target, marker)
+    if has_other_content and not exists(join(target, gcs_folders.unfinished_marker(marker))):
+        raise FlagError(
+            f"{path} has other content", expected=f"a new or empty folder, or one with {marker}, which is replaced"
+        )
+    for other in keep:
+        if as_prefix(canonical(other)).startswith(as_prefix(canonical(target))):
+            raise FlagError(f"Writing {path} would replace {other}, which is an input", expected="separate folders")
+
+
+def _gcs_has_other_content(path: str, marker: str) -> bool:
+    try:
+        with gcs_requests.translate_storage_errors(path, writing=True):
+            gcs.check_bucket(path)
+    except FileNotFoundError:
+        raise gcs_requests.bucket_not_found(path) from None
+    return gcs.find(path) is not None or (is_dir(path) and not exists(join(path, marker)))
+
+
+def _local_has_other_content(path: str, marker: str) -> bool:
+    if not os.path.lexists(path):
+        return False
+    if not os.path.isdir(path):
+        return True
+    return bool(os.listdir(path)) and not os.path.lexists(os.path.join(path, marker))
