@@ -106,7 +106,7 @@ def test_shards_are_named_counted_and_within_their_sizes(many, tmp_path):
 def test_the_manifest_is_read_back_as_it_was_returned(many, tmp_path):
     data = build_tfrecords.build(str(many), str(tmp_path / "data"))
     assert manifest.read(str(tmp_path / "data")) == data
-    assert data.fingerprint == sources.fingerprint(str(many), eval_fraction=0.2)
+    assert data.fingerprint == build_tfrecords.fingerprint(str(many), eval_fraction=0.2)
     assert sorted(digests(tmp_path / "data")) == [
         "eval-00000-of-00001.tfrecord",
         "labels.txt",
@@ -214,7 +214,7 @@ def test_pipes_folders_and_dangling_links_are_rejected_not_waited_for(tmp_path):
         (
             {"cat": 3, "dog": 3},
             {"eval_fraction": 0.001},
-            "No image falls on the evaluation side.*Raise --eval_fraction",
+            "No image falls into the evaluation split.*Raise --eval_fraction",
         ),
         (
             {"cat": 40, "dog": 40, "owl": 1},

@@ -92,14 +92,14 @@ def test_shards_in_a_bucket_are_checked_and_listed(bucket, tmp_path):
 
 def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
     before = (
-        sources.fingerprint(f"{bucket}/images"),
-        sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
     )
     image = storage.read_bytes(f"{bucket}/images/dog/1.png")
     storage.write_bytes(f"{bucket}/images/cat/0.png", image)
     after = (
-        sources.fingerprint(f"{bucket}/images"),
-        sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
     )
     assert all(old != new for old, new in zip(before, after, strict=True))
 

@@ -198,7 +198,7 @@ def test_images_and_the_originals_schema_are_not_mixed(tmp_path):
         write(tmp_path / "old.gz", [original(x=0.0), original(x=1.0)], zipped=True),
     )
     for train, evaluation in ((photos, shards), (shards, photos)):
-        with pytest.raises(DataError, match="One side is images, the other TFRecords with other features"):
+        with pytest.raises(DataError, match="One split is images, the other TFRecords with other features"):
             build_tfrecords.build(train, str(tmp_path / "data"), eval_metadata=evaluation)
 
 

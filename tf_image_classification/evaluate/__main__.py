@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tf_image_classification import command_line, flags, storage
-from tf_image_classification.data import manifest, sources
+from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import Manifest, Task
+from tf_image_classification.data.sources import BuiltDataSet
 from tf_image_classification.flags import Flags
 
 _DESCRIPTION = "Scores labelled images with a finished model and writes metrics.json, report.html and predictions.csv."
@@ -34,8 +35,8 @@ def _command(argv: Sequence[str] | None) -> None:
     spec = estimator_specs.load(given.estimator, given.packages) if given.estimator else None
     with storage.temporary_dir() as cache_dir:
         # A built data set has class names of its own, which need not be in the model's order.
-        is_built = len(found) == 1 and found[0].is_built
-        data = manifest.read(found[0].path) if is_built else _prepared(given, tasks, cache_dir)
+        only = found[0] if len(found) == 1 else None
+        data = only.read() if isinstance(only, BuiltDataSet) else _prepared(given, tasks, cache_dir)
         evaluate(given.model, data, given.output_dir, batch_size=given.eval_batch_size, spec=spec)
     print(storage.join(given.output_dir, REPORT))
 

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification import model_folder, storage
-from tf_image_classification.data import dates, sources
+from tf_image_classification.data import dates
+from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
 from tf_image_classification.promotion import champion
@@ -65,7 +66,7 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
     train_metadata, eval_metadata = (
         _of_today(metadata) for metadata in (flags.train_metadata, flags.eval_metadata or "")
     )
-    fingerprint = sources.fingerprint(
+    fingerprint = fingerprint_of(
         train_metadata,
         eval_metadata or None,
         labels_file=flags.labels_file,
