@@ -212,5 +212,5 @@ def test_a_number_is_predicted_from_numbers_and_never_from_class_ids(data):
         assert dataset.with_tasks(numbers, [spec_task("age", 1, one_hot=False)]).tasks == (Task("age", ()),)
     with pytest.raises(DataError, match=r"predicts label as a number, but the data has classes.*a, b, c"):
         dataset.with_tasks(data, [spec_task(depth=1, one_hot=False)])
-    with pytest.raises(DataError, match="numbers in the data that are no class ids"):
+    with pytest.raises(DataError, match="numbers in the data, not class ids"):
         dataset.with_tasks(Manifest((Task("label", ()),), {}), [spec_task()])

@@ -77,7 +77,5 @@ def test_it_mixes_with_other_images_and_its_images_are_what_it_reads(listed, tmp
 def test_messages_name_it(listed):
     with pytest.raises(FlagError, match=r"JSON lines file does not exist.*Expected: a file of JSON lines, a CSV, "):
         sources.expand("nothing.jsonl")
-    with pytest.raises(
-        FlagError, match="a CSV or a folder with one sub-folder per class; or"
-    ):
+    with pytest.raises(FlagError, match="a CSV or a folder with one sub-folder per class; or"):
         sources.expand(f"{listed},{__file__}")

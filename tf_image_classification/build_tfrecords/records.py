@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.build_tfrecords.jobs import Contents, LabelValues, RecordsJob, Thumbnail
-from tf_image_classification.data import tasks, tfrecord
+from tf_image_classification.data import tfrecord
 from tf_image_classification.data.manifest import ORIGINAL, SLIM
+from tf_image_classification.data.tasks import is_slim_label, text_beside
 from tf_image_classification.errors import DataError, UserError
 
 MAX_CLASSES = 100_000  # more distinct values than that are no classes
@@ -102,7 +103,7 @@ class _Records:
 def _layout(features: tfrecord.Features) -> tuple[str, list[str]]:
     """Schema of a record and names of its label features, sorted."""
     if _IMAGE[SLIM] in features:
-        schema, names = SLIM, [name for name in features if tasks.is_slim_label(name)]
+        schema, names = SLIM, [name for name in features if is_slim_label(name)]
     elif _IMAGE[ORIGINAL] in features:
         schema, names = ORIGINAL, [name for name, values in features.items() if values and isinstance(values[0], float)]
     else:
@@ -131,7 +132,7 @@ def _label_of(features: tfrecord.Features, name: str) -> float:
 
 def _note_text(features: tfrecord.Features, name: str, class_id: int, texts: dict[int, str]) -> None:
     """Adds the class name beside a label to `texts`."""
-    values = features.get(tasks.text_beside(name)) if name.endswith("label") else None
+    values = features.get(text_beside(name)) if name.endswith("label") else None
     text = " ".join(values[0].decode(errors="replace").split()) if values and isinstance(values[0], bytes) else ""
     if text and texts.setdefault(class_id, text) != text:
         raise ValueError(f"it calls class {class_id} {text}, an earlier one {texts[class_id]}")

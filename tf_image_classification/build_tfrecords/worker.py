@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.build_tfrecords.jobs import ChunkImage, ClassLabel, ImageChunk, ImageResult, WrittenImage
-from tf_image_classification.data import tasks, tfrecord
+from tf_image_classification.data import tfrecord
 from tf_image_classification.data.sources import Rejected
+from tf_image_classification.data.tasks import label_feature, text_feature
 from tf_image_classification.errors import UserError
 
 _PARALLEL_READS = 8  # of images that come over a network, where waiting takes longer than checking
@@ -65,8 +66,8 @@ def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labe
         "image/filename": os.fsencode(filename),
     }
     for task, label in zip(task_names, labels, strict=True):
-        features[tasks.label_feature(task, len(task_names))] = label.id
-        features[tasks.text_feature(task, len(task_names))] = label.name.encode()
+        features[label_feature(task, len(task_names))] = label.id
+        features[text_feature(task, len(task_names))] = label.name.encode()
     return tfrecord.encode_example(features)
 
 

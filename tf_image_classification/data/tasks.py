@@ -51,7 +51,7 @@ def named_as_in_data(tasks: Sequence[Task]) -> tuple[Task, ...]:
     return tuple(tasks)
 
 
-def pair(names: Sequence[str], data_tasks: Sequence[Task], *, owner: str) -> dict[str, Task]:
+def pair_tasks(names: Sequence[str], data_tasks: Sequence[Task], *, owner: str) -> dict[str, Task]:
     """The data's task for each task of an estimator or a model. They are matched by name; of one task each the names
     do not matter.
 
@@ -81,7 +81,7 @@ def check_holds_numbers(name: str, data_task: Task, *, owner: str) -> None:
     """Checks that the data has numbers for a task that is predicted as one.
 
     Args:
-        name, owner: see `pair`.
+        name, owner: see `pair_tasks`.
 
     Raises:
         DataError: it has classes.

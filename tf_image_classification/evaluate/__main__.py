@@ -42,9 +42,9 @@ def _command(argv: Sequence[str] | None) -> None:
 
 
 def _prepared(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
-    from tf_image_classification import dataset
+    from tf_image_classification.build_tfrecords import prepare
 
-    return dataset.prepare_evaluation(
+    return prepare.prepare_evaluation(
         given.eval_metadata, tasks, cache_dir=cache_dir, image_root=given.image_root, workers=given.workers
     )
 
