@@ -172,9 +172,9 @@ def flatten(batch) -> tuple[np.ndarray, ...]:
 
 def test_the_originals_gzip_records_are_read(mini_mnist):
     path = mini_mnist / "dataset" / "tf_records" / "train-00000-of-00001.tfrecord.gz"
-    side = Split((Shard(str(path), 418, path.stat().st_size, ""),), schema=manifest.ORIGINAL, compression="GZIP")
+    split = Split((Shard(str(path), 418, path.stat().st_size, ""),), schema=manifest.ORIGINAL, compression="GZIP")
     task = Task("class_id", tuple(str(digit) for digit in range(10)), feature="class_id")
-    data = Manifest((task,), {"train": side}, folder="/")
+    data = Manifest((task,), {"train": split}, folder="/")
     counts: Counter[int] = Counter()
     for batch in dataset.evaluation_examples(data, "train", 64):
         counts.update(batch["labels"]["class_id"].numpy().tolist())

@@ -106,7 +106,7 @@ def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
 
 def test_a_data_set_is_not_written_into_the_images_it_is_made_of_nor_over_something_else(bucket):
     for place, problem in (
-        (f"{bucket}/images/data", "lies in the data"),
+        (f"{bucket}/images/data", "is inside the data"),
         (f"{bucket}/images", "would replace|holds something else"),
     ):
         with pytest.raises(FlagError, match=problem):

@@ -50,7 +50,7 @@ def build(
 
     Args:
         train_metadata: see sources.expand.
-        output_dir: folder or gs:// folder; appears, or replaces the data set that is there, when everything is written.
+        output_dir: folder or gs:// folder; appears, or replaces an older data set, when everything is written.
         eval_metadata: None holds out `eval_fraction` of the training images, or takes the evaluation split of a built
             data set.
         labels_file: class names by id; None takes the sorted names of the training images.
@@ -61,7 +61,7 @@ def build(
 
     Raises:
         FlagError: the metadata names nothing, or the output cannot be written there.
-        DataError: no data set can be made of what the metadata names.
+        DataError: the images, labels or TFRecords cannot be used.
         UserError: the disk is full, a worker process died, and the like.
     """
     given = {TRAIN: train_metadata} | ({EVAL: eval_metadata} if eval_metadata else {})
@@ -268,7 +268,7 @@ def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None
     for source in given:
         if _absolute(output_dir).startswith(_absolute(source.path)):
             raise FlagError(
-                "--output_dir lies in the data",
+                "--output_dir is inside the data",
                 received=f"{output_dir} and {source.path}",
                 expected="folders apart from each other",
             )

@@ -131,7 +131,7 @@ def fit(contents: Sequence[Contents], tasks: Sequence[Task]) -> tuple[Task, ...]
 
 
 def check_labels(contents: Sequence[Contents], tasks: Sequence[Task]) -> None:
-    """Checks that every class id has a name, and the one that stands beside it in the records.
+    """Checks that every class id has a name, the same as beside it in the records.
 
     Raises:
         DataError: otherwise.

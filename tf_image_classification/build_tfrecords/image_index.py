@@ -25,8 +25,8 @@ CREATE TABLE rejected (split TEXT, path BLOB, reason TEXT);
 
 
 class ImageIndex:
-    """Images by split, in their shuffled order, and every image that was rejected, with its reason. It belongs to the
-    thread that made it."""
+    """Images by split, in their shuffled order, and every image that was rejected, with its reason. Only the
+    thread that created it may use it."""
 
     def __init__(self) -> None:
         # '' is a temporary database on disk, which is deleted with the process.

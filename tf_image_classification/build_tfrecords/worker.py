@@ -26,7 +26,7 @@ def write_part(chunk: ImageChunk) -> list[ImageResult]:
         One result per image, in their order.
 
     Raises:
-        UserError: the part cannot be written, or an image cannot be read for a reason that lies outside the image.
+        UserError: the part cannot be written, or an image cannot be read because the disk or the network failed.
     """
     results: list[ImageResult] = []
     try:
@@ -102,7 +102,7 @@ def _read(path: str) -> bytes:
         raise
     except Exception as error:  # a failing disk, whatever it raises: leaving the image out would hide it
         raise UserError(
-            "An image cannot be read, for a reason that lies outside the image",
+            "The disk or the network failed while an image was read",
             received=f"{path}: {error!r}",
-            hint="Build again when the disk or the network is well.",
+            hint="Build again when it works again.",
         ) from error

@@ -1,4 +1,4 @@
-"""What the data is now, as one value: the cache of a pipeline and of a training tells new data from old by it."""
+"""One value for the current content of the data, by which caches of a pipeline and of a training notice a change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def fingerprint(
     No image is read. The order of listings plays no part: the digests of the items are added up.
 
     Args:
-        eval_fraction: part of the fingerprint when it decides what is held out: when there is no `eval_metadata`.
+        eval_fraction: part of the fingerprint only without `eval_metadata`, when it decides what is held out.
 
     Returns:
         64 hexadecimal digits.

@@ -48,7 +48,8 @@ class ShardCache:
 
     Attributes:
         folder: of the copies.
-        failure: why the last shard to be opened could not be fetched, for callers that get only tf.data's text of it.
+        failure: why the last shard to be opened could not be fetched, for callers that get only tf.data's text of it;
+            set by whichever thread failed last.
     """
 
     def __init__(self, folder: tempfile.TemporaryDirectory[str], max_bytes: int) -> None:

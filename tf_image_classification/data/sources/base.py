@@ -100,7 +100,7 @@ class Source(abc.ABC):
     @classmethod
     @abc.abstractmethod
     def match(cls, candidate: Candidate) -> Source | None:
-        """The source that a path is, or None when it is of another kind. The kinds are asked in the order of KINDS.
+        """The source that a path is, or None when it is of another kind. The kinds are tried in the order of KINDS.
 
         Raises:
             FlagError: the path is of this kind and cannot be used.

@@ -16,7 +16,7 @@ NOT_IN_CLASS_FOLDER = "not in a class folder"
 
 @dataclass(frozen=True, slots=True)
 class ClassFolder(ImageSource):
-    """The first folder below `path` names the class, however deep an image lies."""
+    """The first folder below `path` names the class, at whatever depth an image is."""
 
     kind: ClassVar[str] = "folder"
     description: ClassVar[str] = "a folder with one sub-folder per class"
