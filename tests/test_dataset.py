@@ -172,9 +172,9 @@ def flatten(batch) -> tuple[np.ndarray, ...]:
 
 def test_the_originals_gzip_records_are_read(mini_mnist):
     path = mini_mnist / "dataset" / "tf_records" / "train-00000-of-00001.tfrecord.gz"
-    side = Split((Shard(str(path), 418, path.stat().st_size, ""),), schema=manifest.ORIGINAL, compression="GZIP")
+    split = Split((Shard(str(path), 418, path.stat().st_size, ""),), schema=manifest.ORIGINAL, compression="GZIP")
     task = Task("class_id", tuple(str(digit) for digit in range(10)), feature="class_id")
-    data = Manifest((task,), {"train": side}, folder="/")
+    data = Manifest((task,), {"train": split}, folder="/")
     counts: Counter[int] = Counter()
     for batch in dataset.evaluation_examples(data, "train", 64):
         counts.update(batch["labels"]["class_id"].numpy().tolist())
@@ -212,5 +212,5 @@ def test_a_number_is_predicted_from_numbers_and_never_from_class_ids(data):
         assert dataset.with_tasks(numbers, [spec_task("age", 1, one_hot=False)]).tasks == (Task("age", ()),)
     with pytest.raises(DataError, match=r"predicts label as a number, but the data has classes.*a, b, c"):
         dataset.with_tasks(data, [spec_task(depth=1, one_hot=False)])
-    with pytest.raises(DataError, match="numbers in the data that are no class ids"):
+    with pytest.raises(DataError, match="numbers in the data, not class ids"):
         dataset.with_tasks(Manifest((Task("label", ()),), {}), [spec_task()])

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import build_tfrecords, dataset, evaluate, train_estimator
+from tf_image_classification import build_tfrecords, evaluate, train_estimator
+from tf_image_classification.build_tfrecords import prepare
 from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluate.served_model import read_tasks
@@ -59,7 +60,7 @@ def test_a_spec_that_names_the_only_task_otherwise_trains_exports_and_is_evaluat
     assert [(task.name, task.labels) for task in tasks] == [("class_id", ("bright", "dark"))]
     for data in (
         built_data,
-        dataset.prepare_evaluation(str(image_folder), tasks, cache_dir=str(tmp_path / "cache"), workers=1),
+        prepare.prepare_evaluation(str(image_folder), tasks, cache_dir=str(tmp_path / "cache"), workers=1),
     ):
         found = evaluate.evaluate(outcome.export_dir, data, str(tmp_path / "evaluation"), batch_size=8, spec=ClassId())
         assert (found["accuracy"], found["user_metrics"]["right"]) == (1.0, 1.0)
@@ -96,7 +97,7 @@ def test_a_number_is_learnt_served_and_measured(bright_records, training_flags, 
     white = tf.io.encode_png(tf.fill([8, 8, 3], tf.constant(255, tf.uint8)))
     np.testing.assert_allclose(served(image_bytes=tf.stack([white]))["scores"], [[3.0]], atol=0.2)
     tasks = read_tasks(outcome.export_dir)
-    prepared = dataset.prepare_evaluation(bright_records["eval"], tasks, cache_dir=str(tmp_path / "cache"), workers=1)
+    prepared = prepare.prepare_evaluation(bright_records["eval"], tasks, cache_dir=str(tmp_path / "cache"), workers=1)
     for given in (data, prepared):
         found = evaluate.evaluate(
             outcome.export_dir, given, str(tmp_path / "evaluation"), batch_size=4, spec=Brightness()

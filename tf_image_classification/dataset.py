@@ -1,14 +1,14 @@
-"""Metadata (TFRecords, CSV, folders) -> batches, with tf.data.
+"""The shards of a data set -> batches, with tf.data.
 
-Images that do not come as TFRecords are built into shards first, so that every image goes through the same rules
-whichever way it came. The order of training examples is a function of the seed and the epoch alone: a training that was
+It reads data sets that build_tfrecords built or, of existing TFRecords, listed: build_tfrecords.prepare gets one from
+metadata. The order of training examples is a function of the seed and the epoch alone: a training that was
 interrupted goes on with the very example it would have seen.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -17,17 +17,20 @@ from tf_image_classification import preprocessing, storage
 from tf_image_classification.data import bucket_shards
 from tf_image_classification.data import manifest as manifests
 from tf_image_classification.data.manifest import Manifest, Split, Task
+from tf_image_classification.data.tasks import check_holds_numbers, pair_tasks
 from tf_image_classification.errors import DataError
 
 Features = dict[str, tf.Tensor]
 Batch = tuple[tf.Tensor, Features]
 
 # Shards are shuffled when they are built; the buffer adds variety between epochs and, for shards that others built,
-# mixes classes.
+# mixes classes. It is filled anew before the first batch of an epoch, so its size is what an epoch waits for: 64 MiB of
+# encoded images are about 600 photographs of 100 kB. The original's five batches are the minimum.
 _SHUFFLE_BYTES = 64 * 2**20
-_SHUFFLE_MOST = 16384
-_SHARDS_AT_ONCE = 8
-_READ_BYTES = 8 * 2**20
+_MAX_SHUFFLED = 16384  # examples; of thumbnails, 64 MiB would be hundreds of thousands
+_OPEN_SHARDS = 8  # interleaved: mixes shards, and hides the latency of a disk or a mount behind the others
+_READ_BYTES = 8 * 2**20  # at a time from each open shard: mounts of buckets are fast at large reads only
+_EPOCH_SEEDS = 1_000_003  # between the seeds of two epochs' orders: a prime far above the --seed that people choose
 
 
 def training_batches(
@@ -64,7 +67,7 @@ def training_batches(
         # tf.data compares its pair of seeds, the global one and this, with (0, 0), and an epoch's seed is a tensor.
         if tf.compat.v1.get_default_graph().seed == 0:
             tf.random.set_seed(1)  # of this function's graph, not of the process
-        seeds = [number * 1_000_003 + seed if shuffle else None for number in (epoch, epoch + 1)]
+        seeds = [number * _EPOCH_SEEDS + seed if shuffle else None for number in (epoch, epoch + 1)]
         return _records(data, manifests.TRAIN, batch_size, seed=seeds[0], next_seed=seeds[1])
 
     def prepare(index: tf.Tensor, record: tf.Tensor) -> Batch:
@@ -91,7 +94,7 @@ def evaluation_batches(
     batches: int,
     shuffle: bool,
 ) -> tf.data.Dataset:
-    """The first `batches` batches of the evaluation side, always the same ones; the last may be partial.
+    """The first `batches` batches of the evaluation split, always the same ones; the last may be partial.
 
     Returns:
         Pairs like `training_batches`.
@@ -115,15 +118,12 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
         Dicts of `image_bytes` string [B], `filename` string [B] and `labels`, a dict of task name -> int64 [B] class
         ids (float32 [B] for a regression).
     """
-    side = data.splits[split]
+    stored = data.splits[split]
 
     def prepare(records: tf.Tensor) -> dict[str, Any]:
-        features = _parse(records, side, data.tasks)
+        features = _parse(records, stored, data.tasks)
         labels = {
-            task.name: tf.cast(features[task.name], tf.int64)
-            if task.labels
-            else tf.cast(features[task.name], tf.float32)
-            for task in data.tasks
+            task.name: tf.cast(features[task.name], tf.int64 if task.labels else tf.float32) for task in data.tasks
         }
         return {"image_bytes": features["image_bytes"], "filename": features["filename"], "labels": labels}
 
@@ -131,121 +131,79 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
     return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
 
 
-def prepare_training(
-    train_metadata: str,
-    cache_dir: str,
-    *,
-    eval_metadata: str | None = None,
-    labels_file: str | None = None,
-    image_root: str | None = None,
-    eval_fraction: float = 0.2,
-    workers: int | None = None,
-) -> Manifest:
-    """The data set behind metadata: built into `cache_dir`, or taken from there if the sources have not changed since.
+def with_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> Manifest:
+    """The data with a spec's tasks: in their order and under their names, matched by tasks.pair_tasks.
 
-    TFRecords are checked and listed, not copied.
+    Raises:
+        DataError: a task has no label in the data, its depth differs from the number of classes, or the data has
+            classes where the spec wants numbers, or the other way round.
     """
-    from tf_image_classification import build_tfrecords
-
-    return _cached(
-        cache_dir,
-        build_tfrecords.fingerprint(
-            train_metadata, eval_metadata, labels_file=labels_file, image_root=image_root, eval_fraction=eval_fraction
-        ),
-        lambda fingerprint: build_tfrecords.build(
-            train_metadata,
-            cache_dir,
-            eval_metadata=eval_metadata,
-            labels_file=labels_file,
-            image_root=image_root,
-            eval_fraction=eval_fraction,
-            workers=workers,
-            fingerprint=fingerprint,
-        ),
-    )
+    paired = pair_tasks([entry["name"] for entry in class_dict], data.tasks, owner="estimator")
+    return dataclasses.replace(data, tasks=tuple(_as_declared(paired[entry["name"]], entry) for entry in class_dict))
 
 
-def prepare_evaluation(
-    eval_metadata: str,
-    tasks: Sequence[Task],
-    *,
-    cache_dir: str,
-    image_root: str | None = None,
-    workers: int | None = None,
-) -> Manifest:
-    """An evaluation side for a model that exists: its own classes decide the ids.
-
-    Args:
-        tasks: the model's.
-        cache_dir: images that do not come as TFRecords are built into shards here.
-    """
-    from tf_image_classification import build_tfrecords
-
-    if len(tasks) == 1:  # whatever the model calls its only task: data of one task has this name
-        tasks = [dataclasses.replace(tasks[0], name=manifests.DEFAULT_TASK)]
-    return _cached(
-        cache_dir,
-        build_tfrecords.fingerprint(eval_metadata, image_root=image_root),
-        lambda fingerprint: build_tfrecords.build_eval(
-            eval_metadata, cache_dir, tasks, image_root=image_root, workers=workers, fingerprint=fingerprint
-        ),
-    )
-
-
-def _cached(cache_dir: str, fingerprint: str, build: Callable[[str], Manifest]) -> Manifest:
-    if storage.exists(storage.join(cache_dir, manifests.FILE_NAME)):
-        found = manifests.read(cache_dir)
-        if found.fingerprint == fingerprint and all(
-            storage.exists(path) for split in found.splits for path in found.shard_paths(split)
-        ):
-            return found
-    return build(fingerprint)
+def _as_declared(task: Task, entry: dict[str, Any]) -> Task:
+    """The data's task as an entry of class_dict declares it."""
+    name = entry["name"]
+    if not entry["one-hot"]:
+        check_holds_numbers(name, task, owner="estimator")
+        return dataclasses.replace(task, name=name, labels=())
+    if len(task.labels) != entry["depth"]:
+        in_data = f"{len(task.labels)} classes in the data" if task.labels else "numbers in the data, not class ids"
+        raise DataError(
+            f"The estimator and the data disagree about the number of classes of {name}",
+            received=in_data,
+            expected=f"{entry['depth']}, the depth in class_dict",
+            hint="A --labels_file names classes of which the data has no image, too.",
+        )
+    return dataclasses.replace(task, name=name)
 
 
 @tf.autograph.experimental.do_not_convert  # its conditions are Python's
 def _records(
     data: Manifest, split: str, batch_size: int, *, seed: int | tf.Tensor | None, next_seed: tf.Tensor | None = None
 ) -> tf.data.Dataset:
-    """Serialised examples of one epoch: in the shards' order, or shuffled by `seed`. `next_seed` is that of an epoch to
-    come."""
-    side = data.splits[split]
+    """Serialised examples of one epoch: in the shards' order, or shuffled by `seed`.
+
+    Args:
+        next_seed: of the epoch after it, whose first shards are prefetched from a bucket.
+    """
+    stored = data.splits[split]
     paths = [storage.mounted(path) for path in data.shard_paths(split)]
     in_bucket = bucket_shards.BucketShards(data, split) if any(map(storage.is_gcs, paths)) else None
 
     def read(files: tf.Tensor | Sequence[str]) -> tf.data.Dataset:
         if in_bucket:
             return in_bucket.read(files, _READ_BYTES)
-        return tf.data.TFRecordDataset(files, compression_type=side.compression or None, buffer_size=_READ_BYTES)
+        return tf.data.TFRecordDataset(files, compression_type=stored.compression or None, buffer_size=_READ_BYTES)
 
     def order(seed: int | tf.Tensor | None) -> tf.data.Dataset:
         files = tf.data.Dataset.from_tensor_slices(paths)
-        return (
-            files
-            if seed is None or len(paths) == 1
-            else files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=False)
-        )
+        if seed is None or len(paths) == 1:
+            return files
+        return files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=False)
 
     if seed is None and not in_bucket:
         return read(paths)
     files = order(seed)
     if in_bucket:
-        files = in_bucket.prefetch_shards(files, None if next_seed is None else order(next_seed), _SHARDS_AT_ONCE)
+        files = in_bucket.prefetch_shards(files, None if next_seed is None else order(next_seed), _OPEN_SHARDS)
     if seed is None:
         return files.flat_map(read)
     if len(paths) > 1:
         # In a bucket one at a time, which gives the same order: in parallel, tf.data opens three times as many, and
         # each has to be there.
         parallel = {} if in_bucket else {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
-        records = files.interleave(read, cycle_length=min(len(paths), _SHARDS_AT_ONCE), **parallel)
+        records = files.interleave(read, cycle_length=min(len(paths), _OPEN_SHARDS), **parallel)
     else:
         records = files.flat_map(read)
-    return records.shuffle(_shuffle_buffer(side, batch_size), seed=seed, reshuffle_each_iteration=False)
+    return records.shuffle(_shuffle_buffer(stored, batch_size), seed=seed, reshuffle_each_iteration=False)
 
 
 def _shuffle_buffer(split: Split, batch_size: int) -> int:
     """Examples to shuffle among: as many as fit into `_SHUFFLE_BYTES`, at least five batches."""
     average = max(1, sum(shard.bytes for shard in split.shards) // max(1, split.examples))
-    return min(split.examples, max(5 * batch_size, min(_SHUFFLE_BYTES // average, _SHUFFLE_MOST)))
+    return min(split.examples, max(5 * batch_size, min(_SHUFFLE_BYTES // average, _MAX_SHUFFLED)))
 
 
 def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Features:
@@ -268,63 +226,17 @@ def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Features:
 
 
 def _labels(features: Features, class_dict: Sequence[dict[str, Any]]) -> Features:
-    return {
-        entry["name"]: tf.one_hot(tf.cast(features[entry["name"]], tf.int32), entry["depth"], dtype=tf.float32)
-        if entry["one-hot"]
-        else tf.cast(features[entry["name"]], tf.float32)
-        for entry in class_dict
-    }
+    labels = {}
+    for entry in class_dict:
+        label = features[entry["name"]]
+        if entry["one-hot"]:
+            labels[entry["name"]] = tf.one_hot(tf.cast(label, tf.int32), entry["depth"], dtype=tf.float32)
+        else:
+            labels[entry["name"]] = tf.cast(label, tf.float32)
+    return labels
 
 
 def _takes_seed(preproc_fn: preprocessing.PreprocFn) -> bool:
     import inspect
 
     return "seed" in inspect.signature(preproc_fn).parameters
-
-
-def with_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> Manifest:
-    """The data with a spec's tasks: in their order and under their names.
-
-    Tasks go by their names; of a spec and data with one task each the names do not matter.
-
-    Raises:
-        DataError: a task has no label in the data, its depth differs from the number of classes, or the data has
-            classes where the spec wants numbers, or the other way round.
-    """
-    by_name = {task.name: task for task in data.tasks}
-    if len(class_dict) == len(data.tasks) == 1:
-        by_name = {class_dict[0]["name"]: data.tasks[0]}
-    return dataclasses.replace(data, tasks=tuple(_fitting_task(by_name, entry) for entry in class_dict))
-
-
-def _fitting_task(by_name: Mapping[str, Task], entry: dict[str, Any]) -> Task:
-    name, task = entry["name"], by_name.get(entry["name"])
-    if task is None:
-        raise DataError(
-            f"The estimator predicts {name}, for which the data has no labels",
-            received=", ".join(by_name),
-            expected=name,
-        )
-    if not entry["one-hot"]:
-        if not task.holds_numbers:
-            raise DataError(
-                f"The estimator predicts {name} as a number, but the data has classes",
-                received=", ".join(task.labels[:10]) + (", ..." if len(task.labels) > 10 else ""),
-                expected="TFRecords that hold a float per image, image_bytes beside it",
-            )
-        return dataclasses.replace(task, name=name, labels=())
-    if len(task.labels) != entry["depth"]:
-        raise DataError(
-            f"The estimator and the data disagree about the number of classes of {name}",
-            received=f"{len(task.labels)} classes in the data"
-            if task.labels
-            else "numbers in the data that are no class ids",
-            expected=f"{entry['depth']}, the depth in class_dict",
-            hint="A --labels_file names classes of which the data has no image, too.",
-        )
-    return dataclasses.replace(task, name=name)
-
-
-def default_cache_dir(model_dir: str) -> str:
-    """Where a training keeps the shards that it built from a CSV or a folder."""
-    return storage.join(model_dir, "data")

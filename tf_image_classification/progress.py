@@ -1,4 +1,4 @@
-"""How far a long piece of work is: a bar on a terminal, a log line now and then elsewhere (containers, pipes)."""
+"""Progress of long work: a bar on a terminal; elsewhere (containers, pipes) a log line every LOG_EVERY_SECS."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def track(description: str, total: int | None, unit: str) -> Iterator[Callable[[
 
     Args:
         description: what is being done, as "Evaluating".
-        total: units that there are to do; None when nobody knows.
+        total: number of units; None if it is not known.
         unit: plural noun of what is counted, as "images".
 
     Yields:
-        advance(count): tells that `count` more units are done. Cheap enough to be called for each batch.
+        advance(count): adds `count` finished units. Cheap enough to be called for each batch.
     """
     if sys.stderr.isatty():
         from tqdm import tqdm

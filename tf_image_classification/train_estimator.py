@@ -73,7 +73,8 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # says what is missing before TensorFlow takes its seconds to load
 
-    from tf_image_classification import dataset, estimator_specs
+    from tf_image_classification import estimator_specs
+    from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import locate, state
     from tf_image_classification.training import distribution
 
@@ -90,9 +91,9 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         flag_table.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and state.latest(flags.model_dir) is None:
         locate.locate(flags.checkpoint_path)  # says what is missing before images are read
-    data = dataset.prepare_training(
+    data = prepare.prepare_training(
         flags.train_metadata,
-        dataset.default_cache_dir(flags.model_dir),
+        prepare.default_cache_dir(flags.model_dir),
         eval_metadata=flags.eval_metadata,
         labels_file=flags.labels_file,
         image_root=flags.image_root,

@@ -19,7 +19,7 @@ from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
 from tf_image_classification import storage
-from tf_image_classification.data import manifest, sources
+from tf_image_classification.data import sources
 from tf_image_classification.errors import FlagError
 from tf_image_classification.promotion import champion, resolve
 
@@ -128,22 +128,14 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
 
 def _paths_of_data(metadata: str, image_root: str | None) -> Iterator[str]:
     real = functools.lru_cache(os.path.realpath)
-    found = sources.expand(metadata)
-    for source in found:
+    for source in sources.expand(metadata):
         yield source.path
-        yield from map(os.path.dirname, source.files)
-        if source.is_built:
-            built = manifest.read(source.path)
-            yield from (os.path.dirname(path) for split in built.splits for path in built.shard_paths(split))
-    if any(source.kind == sources.TFRECORD for source in found):
-        return
-    for entry in sources.read_entries(found, image_root):
-        if isinstance(entry, sources.Entry):
-            yield (folder := os.path.dirname(entry.path))
+        for path in source.paths_read(image_root):
+            yield (folder := os.path.dirname(path))
             if not storage.is_gcs(folder):
                 yield real(folder)
-                if os.path.islink(entry.path):
-                    yield os.path.dirname(os.path.realpath(entry.path))
+                if os.path.islink(path):
+                    yield os.path.dirname(os.path.realpath(path))
 
 
 def _outermost(paths: Iterable[str], within: Iterable[str]) -> list[str]:

@@ -1,52 +1,16 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from tests.build_tfrecords.support import command, digests, filenames, pictures
 from tf_image_classification import build_tfrecords
-from tf_image_classification.data import manifest, sources, tfrecord
+from tf_image_classification.data import manifest, tfrecord
 from tf_image_classification.data.manifest import Task
-from tf_image_classification.errors import DataError, FlagError, UserError
-
-
-def pictures(root: Path, classes: dict[str, int], size: int = 8) -> Path:
-    """A folder with so many different PNGs of each class."""
-    for value, (name, count) in enumerate(classes.items()):
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for number in range(count):
-            Image.new("RGB", (size, size), (value, number % 256, number // 256)).save(root / name / f"{number:04}.png")
-    return root
-
-
-def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()}
-
-
-def filenames(data: manifest.Manifest, split: str) -> list[str]:
-    records = [tfrecord.parse_example(record) for path in data.shard_paths(split) for record in tfrecord.read(path)]
-    return [record["image/filename"][0].decode() for record in records]
-
-
-@pytest.fixture(scope="module")
-def many(tmp_path_factory) -> Path:
-    """More images than are built in the calling process."""
-    return pictures(tmp_path_factory.mktemp("many"), {"cat": 150, "dog": 150})
-
-
-def command(*arguments: object, **options) -> subprocess.CompletedProcess[str]:
-    words = [sys.executable, "-m", "tf_image_classification.build_tfrecords", *map(str, arguments)]
-    return subprocess.run(words, capture_output=True, text=True, check=False, **options)
 
 
 def test_shards_are_byte_identical_whatever_the_number_of_workers(many, tmp_path):
@@ -106,7 +70,7 @@ def test_shards_are_named_counted_and_within_their_sizes(many, tmp_path):
 def test_the_manifest_is_read_back_as_it_was_returned(many, tmp_path):
     data = build_tfrecords.build(str(many), str(tmp_path / "data"))
     assert manifest.read(str(tmp_path / "data")) == data
-    assert data.fingerprint == sources.fingerprint(str(many), eval_fraction=0.2)
+    assert data.fingerprint == build_tfrecords.fingerprint(str(many), eval_fraction=0.2)
     assert sorted(digests(tmp_path / "data")) == [
         "eval-00000-of-00001.tfrecord",
         "labels.txt",
@@ -123,15 +87,15 @@ def test_images_are_shuffled_over_the_classes(many, tmp_path):
     assert 20 < sum(name.startswith("cat") for name in order[:60]) < 40
 
 
-def test_adding_images_moves_none_to_the_other_side(tmp_path):
+def test_adding_images_moves_none_to_the_other_split(tmp_path):
     root = pictures(tmp_path / "photos", {"cat": 40, "dog": 40})
     before = build_tfrecords.build(str(root), str(tmp_path / "before"))
-    sides = {split: set(filenames(before, split)) for split in before.splits}
+    names_before = {split: set(filenames(before, split)) for split in before.splits}
     pictures(root, {"cat": 80, "dog": 60, "owl": 30})
     shutil.copytree(root, tmp_path / "elsewhere")
     for where in (root, tmp_path / "elsewhere"):
         after = build_tfrecords.build(str(where), str(tmp_path / "after"))
-        assert all(names < set(filenames(after, split)) for split, names in sides.items())
+        assert all(names < set(filenames(after, split)) for split, names in names_before.items())
 
 
 def test_eval_metadata_leaves_all_training_images_to_training(tmp_path):
@@ -145,7 +109,7 @@ def test_eval_metadata_leaves_all_training_images_to_training(tmp_path):
     assert data.splits["eval"].class_counts == {"label": {"cat": 0, "dog": 3}}
 
 
-def test_images_on_both_sides_are_warned_of(tmp_path, caplog):
+def test_images_in_both_splits_are_warned_of(tmp_path, caplog):
     root = str(pictures(tmp_path / "photos", {"cat": 3, "dog": 3}))
     build_tfrecords.build(root, str(tmp_path / "data"), eval_metadata=root)
     assert "6 images are in the training and in the evaluation metadata" in caplog.text
@@ -207,49 +171,7 @@ def test_pipes_folders_and_dangling_links_are_rejected_not_waited_for(tmp_path):
     assert data.rejected_reasons == {"not a file": 3, "file not found": 1, "not in a class folder": 1}
 
 
-@pytest.mark.parametrize(
-    ("classes", "options", "problem"),
-    [
-        ({"cat": 40}, {}, "single class"),
-        (
-            {"cat": 3, "dog": 3},
-            {"eval_fraction": 0.001},
-            "No image falls on the evaluation side.*Raise --eval_fraction",
-        ),
-        (
-            {"cat": 40, "dog": 40, "owl": 1},
-            {"eval_fraction": 0.9999},
-            "classes have no training image.*owl|No training image",
-        ),
-    ],
-)
-def test_data_that_nothing_can_be_learned_from_is_an_error_that_says_why(tmp_path, classes, options, problem):
-    root = pictures(tmp_path / "photos", classes)
-    with pytest.raises(DataError, match=problem):
-        build_tfrecords.build(str(root), str(tmp_path / "data"), **options)
-    assert sorted(os.listdir(tmp_path)) == ["photos"]
-
-
-def test_a_class_that_loses_its_last_training_image_to_damage_is_an_error(tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 10, "dog": 10})
-    for path in (root / "dog").iterdir():
-        path.write_bytes(path.read_bytes()[:50])
-    with pytest.raises(DataError, match=r"1 of 2 classes have no training image\. Received: dog"):
-        build_tfrecords.build(
-            str(root), str(tmp_path / "data"), eval_metadata=str(pictures(tmp_path / "eval", {"cat": 2, "dog": 2}))
-        )
-    assert not (tmp_path / "data").exists()
-
-
-def test_when_nothing_is_left_the_most_frequent_reasons_are_told(tmp_path):
-    (tmp_path / "images.csv").write_text("a.jpg,cat\nb.jpg,dog\n../c.jpg,dog\n")
-    with pytest.raises(DataError, match="2 x file not found; 1 x outside image_root"):
-        build_tfrecords.build(
-            str(tmp_path / "images.csv"), str(tmp_path / "data"), eval_metadata=str(tmp_path / "images.csv")
-        )
-
-
-def test_an_evaluation_side_alone_takes_the_models_labels(tmp_path):
+def test_an_evaluation_split_alone_takes_the_models_labels(tmp_path):
     root = pictures(tmp_path / "photos", {"dog": 5, "owl": 2})
     data = build_tfrecords.build_eval(str(root), str(tmp_path / "data"), (Task("label", ("cat", "dog"), "class_id"),))
     assert list(data.splits) == ["eval"]
@@ -258,33 +180,6 @@ def test_an_evaluation_side_alone_takes_the_models_labels(tmp_path):
     assert data.splits["eval"].class_counts == {"label": {"cat": 0, "dog": 5}}
     record = tfrecord.parse_example(next(tfrecord.read(data.shard_paths("eval")[0])))
     assert record["image/class/label"] == [1]
-
-
-@pytest.mark.parametrize("place", ["photos", "photos/cat/out", "holds-something"])
-def test_no_folder_is_replaced_but_a_data_set(tmp_path, place):
-    root = pictures(tmp_path / "photos", {"cat": 3, "dog": 3})
-    (tmp_path / "holds-something").mkdir()
-    (tmp_path / "holds-something" / "thesis.txt").write_text("years of work")
-    with pytest.raises(FlagError, match=r"has other content|lies in the data"):
-        build_tfrecords.build(str(root), str(tmp_path / place))
-    assert (tmp_path / "holds-something" / "thesis.txt").exists()
-    assert len(list(root.glob("*/*.png"))) == 6
-
-
-def test_a_data_set_is_not_built_over_the_shards_that_it_would_list(many, tmp_path):
-    built = str(tmp_path / "data")
-    build_tfrecords.build(str(many), built)
-    with pytest.raises(FlagError, match="would replace"):
-        build_tfrecords.build(built, built)
-
-
-def test_a_class_whose_only_images_are_held_out_is_an_error_not_unknown(tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
-    (root / "zebra").mkdir()
-    held_out = next(f"{number}.png" for number in range(100) if sources.split_of(f"zebra/{number}.png", 0.2) == "eval")
-    shutil.copyfile(next((root / "cat").iterdir()), root / "zebra" / held_out)
-    with pytest.raises(DataError, match=r"1 of 3 classes have no training image\. Received: zebra"):
-        build_tfrecords.build(str(root), str(tmp_path / "data"))
 
 
 def test_class_names_that_look_numbered_are_kept_as_they_are(tmp_path):
@@ -302,81 +197,6 @@ def test_an_older_data_set_is_replaced_whole(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
 
 
-def test_a_killed_build_leaves_nothing_that_looks_finished_and_can_be_run_again(tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 300, "dog": 300})
-    slow = Image.effect_noise((1000, 1000), 50)
-    for number in range(10):  # enough work to be killed in the middle of it
-        slow.save(root / "cat" / f"slow-{number}.bmp")
-    arguments = ("--train_metadata", root, "--output_dir", tmp_path / "data", "--workers", 2)
-    words = [sys.executable, "-m", "tf_image_classification.build_tfrecords", *map(str, arguments)]
-    process = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
-    while not list(tmp_path.glob(".data.partial-*/.train-0")):
-        assert process.poll() is None
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert not (tmp_path / "data").exists()
-    assert command(*arguments).returncode == 0
-    assert manifest.read(str(tmp_path / "data")).splits["train"].rejected == 0
-    assert sorted(os.listdir(tmp_path)) == ["data", "photos"]
-
-
-def test_a_worker_that_dies_is_a_clear_error(tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 200, "dog": 200})
-    code = (
-        "import threading, time, os, signal\n"
-        "from tf_image_classification.build_tfrecords import local, builder\n"
-        "started, start = [], local._start\n"
-        "def remembered():\n"
-        "    started.append(start()); return started[-1]\n"
-        "local._start = remembered\n"
-        "def kill():\n"
-        "    while not started: time.sleep(0.001)\n"
-        "    os.kill(started[0].pid, signal.SIGKILL)\n"
-        "threading.Thread(target=kill).start()\n"
-        f"builder.build({str(root)!r}, {str(tmp_path / 'data')!r}, workers=2)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "A worker process died. Received: signal 9, while working on" in done.stderr
-    assert sorted(os.listdir(tmp_path)) == ["photos"]
-
-
-def test_a_full_disk_is_a_clear_error_and_leaves_nothing(tmp_path):
-    import resource
-
-    root = pictures(tmp_path / "photos", {"cat": 300, "dog": 300})
-
-    def limit() -> None:  # writing beyond it fails, as it does on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-    done = command("--train_metadata", root, "--output_dir", tmp_path / "data", preexec_fn=limit)
-    assert done.returncode == 1
-    assert done.stderr.count("error:") == 1
-    assert "Traceback" not in done.stderr
-    assert sorted(os.listdir(tmp_path)) == ["photos"]
-
-
-def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 2, "dog": 2})
-    peaks = []
-    for count in (2_000, 20_000):
-        for number in range(count):  # links: quick to make
-            for label in ("cat", "dog"):
-                path = root / label / f"link-{number}.png"
-                if not path.is_symlink():
-                    path.symlink_to(f"{number % 2:04}.png")
-        code = (
-            "import resource, sys\n"
-            "from tf_image_classification.build_tfrecords import build\n"
-            f"build({str(root)!r}, {str(tmp_path / 'data')!r}, workers=2)\n"
-            "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)\n"
-        )
-        peaks.append(
-            int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True).stdout)
-        )
-    assert peaks[1] < 1.1 * peaks[0]
-
-
 def test_the_command_prints_its_folder_and_exits_with_0(tmp_path):
     root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
     done = command("--train_metadata", root, "--output_dir", tmp_path / "data", "--eval_fraction", 0.3)
@@ -385,54 +205,3 @@ def test_the_command_prints_its_folder_and_exits_with_0(tmp_path):
     with open(tmp_path / "data" / "rejected.csv", newline="") as file:
         assert list(csv.reader(file)) == [["split", "path", "reason"]]
     assert json.loads((tmp_path / "data" / "manifest.json").read_text())["sources"] == {"train": str(root)}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        (["--output_dir", "out"], 2, "--train_metadata is required"),
-        (["--train_metadata", "nothing*", "--output_dir", "out"], 2, "nothing*"),
-        (
-            ["--train_metadata", "nothing.csv", "--output_dir", "out"],
-            2,
-            "The CSV does not exist. Received: nothing.csv",
-        ),
-        (["--train_metadata", "photos", "--output_dir", "/proc/out"], 2, "Cannot write to /proc/out"),
-        (
-            ["--train_metadata", "photos", "--output_dir", "out", "--labels_file", "none.txt"],
-            2,
-            "The labels file does not exist",
-        ),
-        (["--train_metadata", "photos", "--output_dir", "out", "--eval_fraction", "1"], 2, "--eval_fraction"),
-        (["--train_metadata", "one-class", "--output_dir", "out"], 1, "single class"),
-    ],
-)
-def test_a_wrong_call_gives_one_clear_paragraph(tmp_path, arguments, code, words):
-    pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
-    pictures(tmp_path / "one-class", {"cat": 20})
-    repository = Path(__file__).parents[2]
-    done = command(*arguments, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(repository)})
-    assert done.returncode == code
-    assert words in " ".join(done.stderr.split())
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-def test_building_imports_neither_tensorflow_nor_numpy(tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
-    code = (
-        "import sys\n"
-        "from tf_image_classification import build_tfrecords\n"
-        f"build_tfrecords.build({str(root)!r}, {str(tmp_path / 'data')!r})\n"
-        "sys.exit(', '.join({'tensorflow', 'keras', 'numpy', 'matplotlib', 'kfp'} & sys.modules.keys()) or None)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_a_disk_that_fails_stops_the_build_instead_of_losing_images(tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 20, "dog": 20})
-    (tmp_path / "images.csv").write_text("/proc/self/mem,cat\n")  # reading it from its start is an input/output error
-    with pytest.raises(UserError, match=r"outside the image\. Received: .*Input/output error"):
-        build_tfrecords.build(f"{root},{tmp_path}/images.csv", str(tmp_path / "data"), eval_metadata=str(root))
-    assert not (tmp_path / "data").exists()

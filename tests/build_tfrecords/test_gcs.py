@@ -92,21 +92,21 @@ def test_shards_in_a_bucket_are_checked_and_listed(bucket, tmp_path):
 
 def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
     before = (
-        sources.fingerprint(f"{bucket}/images"),
-        sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
     )
     image = storage.read_bytes(f"{bucket}/images/dog/1.png")
     storage.write_bytes(f"{bucket}/images/cat/0.png", image)
     after = (
-        sources.fingerprint(f"{bucket}/images"),
-        sources.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
     )
     assert all(old != new for old, new in zip(before, after, strict=True))
 
 
 def test_a_data_set_is_not_written_into_the_images_it_is_made_of_nor_over_something_else(bucket):
     for place, problem in (
-        (f"{bucket}/images/data", "lies in the data"),
+        (f"{bucket}/images/data", "is inside the data"),
         (f"{bucket}/images", "would replace|has other content"),
     ):
         with pytest.raises(FlagError, match=problem):

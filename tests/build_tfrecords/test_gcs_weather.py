@@ -13,7 +13,7 @@ from PIL import Image
 from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault, RandomFaults
 from tf_image_classification import build_tfrecords, storage
-from tf_image_classification.data import manifest, sources, tfrecord
+from tf_image_classification.data import manifest, tfrecord
 from tf_image_classification.errors import UserError
 from tf_image_classification.storage import gcs, gcs_requests
 
@@ -118,4 +118,4 @@ def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_fa
     monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
     service.faults = [Fault("reset", path="cat%2F9.png", times=10**6)]
     with pytest.raises(UserError, match=r"request to Cloud Storage failed.*gs://bucket/images/cat/9.png"):
-        sources.fingerprint("gs://bucket/images.csv")
+        build_tfrecords.fingerprint("gs://bucket/images.csv")

@@ -237,9 +237,11 @@ def built(tmp_path_factory) -> Built:
     originals = {kind.file: kind.make() for kind in KINDS if kind.make}
     for name, data in originals.items():
         (root / name).write_bytes(data)
-    for side, kinds in (("train", KINDS), ("eval", KINDS[:2])):
+    for split, kinds in (("train", KINDS), ("eval", KINDS[:2])):
         lines = [f"{kind.file},{kind.label}" for kind in kinds]
-        (folder / f"{side}.csv").write_text("\n".join([*lines, "rgb.png,two" if side == "eval" else "second.png,two"]))
+        (folder / f"{split}.csv").write_text(
+            "\n".join([*lines, "rgb.png,two" if split == "eval" else "second.png,two"])
+        )
     (root / "second.png").write_bytes(encode(colour(), "PNG"))
     (folder / "labels.txt").write_text("one\ntwo\n")
     data = build_tfrecords.build(

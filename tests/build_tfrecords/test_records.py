@@ -156,7 +156,7 @@ def folder_of_images(root: Path) -> str:
     return str(root)
 
 
-def test_a_built_data_set_is_metadata_of_its_own_two_sides(tmp_path):
+def test_a_built_data_set_is_metadata_of_its_own_two_splits(tmp_path):
     built = build_tfrecords.build(folder_of_images(tmp_path / "photos"), str(tmp_path / "built"))
     data = build_tfrecords.build(str(tmp_path / "built"), str(tmp_path / "data"))
     assert data.tasks == built.tasks
@@ -179,7 +179,7 @@ def test_a_shard_that_has_changed_or_is_gone_is_noticed(tmp_path):
         build_tfrecords.build(str(tmp_path / "built"), str(tmp_path / "data"), fingerprint="f")
 
 
-def test_images_and_built_shards_are_the_two_sides_if_their_labels_agree(tmp_path):
+def test_images_and_built_shards_are_the_two_splits_if_their_labels_agree(tmp_path):
     photos = folder_of_images(tmp_path / "photos")
     shards = write(tmp_path / "shards.tfrecord", [slim(0, "cat"), slim(1, "dog")])
     for train, evaluation in ((photos, shards), (shards, photos)):
@@ -198,11 +198,11 @@ def test_images_and_the_originals_schema_are_not_mixed(tmp_path):
         write(tmp_path / "old.gz", [original(x=0.0), original(x=1.0)], zipped=True),
     )
     for train, evaluation in ((photos, shards), (shards, photos)):
-        with pytest.raises(DataError, match="One side is images, the other TFRecords with other features"):
+        with pytest.raises(DataError, match="One split is images, the other TFRecords with other features"):
             build_tfrecords.build(train, str(tmp_path / "data"), eval_metadata=evaluation)
 
 
-def test_an_evaluation_side_of_tfrecords_takes_the_models_names(tmp_path):
+def test_an_evaluation_split_of_tfrecords_takes_the_models_names(tmp_path):
     path = write(tmp_path / "eval.gz", [original(animal=1.0)], zipped=True)
     data = build_tfrecords.build_eval(path, str(tmp_path / "data"), (Task("label", CAT_DOG),))
     assert data.tasks == (Task("label", CAT_DOG, "animal"),)

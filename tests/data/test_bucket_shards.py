@@ -43,7 +43,7 @@ def local(tmp_path) -> Manifest:
         "train": write(folder, "train", range(50), SHARDS),
         "eval": write(folder, "eval", range(100, 110), 3, "GZIP"),
     }
-    return Manifest(TASKS, {side: with_crcs(folder, split) for side, split in splits.items()}, folder=str(folder))
+    return Manifest(TASKS, {name: with_crcs(folder, split) for name, split in splits.items()}, folder=str(folder))
 
 
 @pytest.fixture
@@ -135,13 +135,13 @@ def test_the_evaluation_sees_the_examples_of_local_shards_in_their_order(local, 
 
 def test_a_data_set_may_have_local_and_remote_shards(local, remote, cache):
     cache(10**6)
-    side = local.splits["train"]
+    split = local.splits["train"]
     places = [remote.folder if index % 2 else local.folder for index in range(SHARDS)]
     shards = [
         dataclasses.replace(shard, path=storage.join(place, shard.path))
-        for place, shard in zip(places, side.shards, strict=True)
+        for place, shard in zip(places, split.shards, strict=True)
     ]
-    mixed = dataclasses.replace(local, splits={"train": dataclasses.replace(side, shards=tuple(shards))})
+    mixed = dataclasses.replace(local, splits={"train": dataclasses.replace(split, shards=tuple(shards))})
     assert numbers_of(mixed, steps=10) == numbers_of(local, steps=10)
 
 

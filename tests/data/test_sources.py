@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from tf_image_classification.data import sources
-from tf_image_classification.data.sources import Entry, Rejected
+from tf_image_classification.data.sources import BuiltDataSet, ClassFolder, CsvFile, Entry, Rejected, TFRecordFiles
 from tf_image_classification.errors import DataError, FlagError
 
 
@@ -29,19 +28,15 @@ def test_a_csv_a_folder_and_tfrecords_are_told_apart(tmp_path):
     write(tmp_path / "photos" / "cat" / "a.jpg")
     record = write(tmp_path / "records" / "train-0.tfrecord")
     write(tmp_path / "records" / "readme.txt")
-    kinds = {
-        text: [source.kind for source in sources.expand(text)] for text in (table, str(tmp_path / "photos"), record)
-    }
-    assert list(kinds.values()) == [["csv"], ["folder"], ["tfrecord"]]
-    (folder,) = sources.expand(str(tmp_path / "records"))
-    assert (folder.kind, folder.files, folder.is_built) == ("tfrecord", (record,), False)
+    kinds = [[type(source) for source in sources.expand(text)] for text in (table, str(tmp_path / "photos"), record)]
+    assert kinds == [[CsvFile], [ClassFolder], [TFRecordFiles]]
+    assert sources.expand(str(tmp_path / "records")) == [TFRecordFiles(str(tmp_path / "records"), (record,))]
 
 
 def test_a_folder_with_a_manifest_is_a_built_data_set(tmp_path):
     write(tmp_path / "data" / "manifest.json", "{}")
     write(tmp_path / "data" / "train-00000-of-00001.tfrecord")
-    (source,) = sources.expand(str(tmp_path / "data"))
-    assert (source.kind, source.is_built) == ("tfrecord", True)
+    assert sources.expand(str(tmp_path / "data")) == [BuiltDataSet(str(tmp_path / "data"))]
 
 
 def test_globs_and_comma_separated_parts_name_several_sources(tmp_path):
@@ -204,66 +199,11 @@ def test_labels_are_sorted_and_numbers_by_their_value():
 
 
 def test_the_split_depends_on_nothing_but_the_relative_path():
-    sides = {f"cat/{number}.jpg": sources.split_of(f"cat/{number}.jpg", 0.2) for number in range(5000)}
-    assert 0.18 < sum(side == "eval" for side in sides.values()) / 5000 < 0.22
-    assert all(sources.split_of(name, 0.3) == "eval" for name, side in sides.items() if side == "eval")
+    splits = {f"cat/{number}.jpg": sources.split_of(f"cat/{number}.jpg", 0.2) for number in range(5000)}
+    assert 0.18 < sum(split == "eval" for split in splits.values()) / 5000 < 0.22
+    assert all(sources.split_of(name, 0.3) == "eval" for name, split in splits.items() if split == "eval")
     assert sources.split_of("cat/0.jpg", 0.0) == "train"
     assert sources.split_of("cat/0.jpg", 1.0) == "eval"
-
-
-def test_the_fingerprint_stays_the_same_elsewhere_and_in_another_order(tmp_path):
-    for root, order in (("one", "ab"), ("two", "ba")):
-        for name in order:
-            os.utime(write(tmp_path / root / "cat" / f"{name}.jpg", name), (1, 1))
-    one, two = str(tmp_path / "one"), str(tmp_path / "two")
-    assert sources.fingerprint(one) == sources.fingerprint(two)
-    assert sources.fingerprint(f"{one},{two}") == sources.fingerprint(f"{two},{one}")
-    assert len(sources.fingerprint(one)) == 64
-
-
-def test_a_labels_file_that_is_missing_is_a_wrong_call(tmp_path):
-    write(tmp_path / "photos" / "cat" / "a.jpg")
-    with pytest.raises(FlagError, match="--labels_file does not exist"):
-        sources.fingerprint(str(tmp_path / "photos"), labels_file=str(tmp_path / "labels.txt"))
-
-
-def test_the_fingerprint_changes_with_anything_that_could_change_the_data(tmp_path):
-    table = write(tmp_path / "images.csv", "a.jpg,cat\nb.jpg,dog\n")
-    labels = write(tmp_path / "labels.txt", "cat\ndog\n")
-    write(tmp_path / "photos" / "cat" / "a.jpg")
-    record = write(tmp_path / "train.tfrecord")
-    folder = str(tmp_path / "photos")
-
-    def all_of_them() -> tuple[str, ...]:
-        return (
-            sources.fingerprint(table),
-            sources.fingerprint(table, labels_file=labels),
-            sources.fingerprint(folder),
-            sources.fingerprint(record),
-        )
-
-    def changed() -> list[bool]:
-        nonlocal before
-        after = all_of_them()
-        result = [old != new for old, new in zip(before, after, strict=True)]
-        before = after
-        return result
-
-    before = all_of_them()
-    assert len({*before, sources.fingerprint(folder, folder), sources.fingerprint(folder, eval_fraction=0.1)}) == 6
-    assert changed() == [False, False, False, False]
-    write(tmp_path / "a.jpg")  # an image that the CSV names
-    assert changed() == [True, True, False, False]
-    os.utime(tmp_path / "a.jpg", (1, 1))
-    assert changed() == [True, True, False, False]
-    write(Path(labels), "cat\ndog\nowl\n")
-    assert changed() == [False, True, False, False]
-    write(tmp_path / "photos" / "cat" / "b.jpg")
-    assert changed() == [False, False, True, False]
-    os.utime(record, (1, 1))
-    assert changed() == [False, False, False, True]
-    write(Path(table), "a.jpg,cat\nb.jpg,cat\n")
-    assert changed() == [True, True, False, False]
 
 
 def test_tfrecords_that_are_named_twice_are_a_wrong_call(tmp_path):
@@ -271,15 +211,3 @@ def test_tfrecords_that_are_named_twice_are_a_wrong_call(tmp_path):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(FlagError, match="twice"):
         sources.expand(f"{tmp_path}/*.tfrecord,{tmp_path}/./a.tfrecord")
-
-
-def test_the_fraction_held_out_is_part_of_the_fingerprint_only_where_it_decides(tmp_path):
-    for side in ("train", "eval"):
-        (tmp_path / side / "cat").mkdir(parents=True)
-        (tmp_path / side / "cat" / "1.png").write_bytes(side.encode())
-
-    def fingerprint(fraction: float, evaluation: str | None) -> str:
-        return sources.fingerprint(str(tmp_path / "train"), evaluation, eval_fraction=fraction)
-
-    assert fingerprint(0.1, None) != fingerprint(0.2, None)
-    assert fingerprint(0.1, str(tmp_path / "eval")) == fingerprint(0.2, str(tmp_path / "eval"))

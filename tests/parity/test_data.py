@@ -21,13 +21,15 @@ from tf_image_classification.errors import FlagError
 @pytest.mark.parametrize("kind", ["TFRecords", "CSV"])
 def test_24_data_of_the_originals_example_trains(kind: str, mini_mnist: Path, tmp_path: Path) -> None:
     if kind == "TFRecords":  # gzip, image_bytes and a float class_id
-        train, evaluation = (str(mini_mnist / f"dataset/tf_records/{side}-*.tfrecord.gz") for side in ("train", "eval"))
+        train, evaluation = (
+            str(mini_mnist / f"dataset/tf_records/{split}-*.tfrecord.gz") for split in ("train", "eval")
+        )
     else:
-        train, evaluation = (str(tmp_path / f"{side}.csv") for side in ("train", "eval"))
-        for side, path in (("trainset", train), ("evalset", evaluation)):
-            Path(path).write_text("URIs,labels\n" + (mini_mnist / f"dataset/{side}_local.csv").read_text())
+        train, evaluation = (str(tmp_path / f"{split}.csv") for split in ("train", "eval"))
+        for name, path in (("trainset", train), ("evalset", evaluation)):
+            Path(path).write_text("URIs,labels\n" + (mini_mnist / f"dataset/{name}_local.csv").read_text())
     data = build_tfrecords.build(train, str(tmp_path / "data"), eval_metadata=evaluation, image_root=str(mini_mnist))
-    assert {side: split.examples for side, split in data.splits.items()} == {"train": 418, "eval": 182}
+    assert {name: split.examples for name, split in data.splits.items()} == {"train": 418, "eval": 182}
     (task,) = data.tasks
     assert len(task.labels) == 10
     flags = make_flags(model_dir=str(tmp_path / "model"), train_steps=2, batch_size=32, image_size=28)

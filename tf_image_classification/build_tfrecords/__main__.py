@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tf_image_classification import build_tfrecords, command_line, flags
 
 _DESCRIPTION = (
-    "Turns labelled images into TFRecord shards of a training and an evaluation side, "
+    "Turns labelled images into TFRecord shards of a training and an evaluation split, "
     "with labels, manifest and statistics."
 )
 _EPILOG = "example: python -m tf_image_classification.build_tfrecords --train_metadata photos/ --output_dir data/"

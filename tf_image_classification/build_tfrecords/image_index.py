@@ -25,17 +25,17 @@ CREATE TABLE rejected (split TEXT, path BLOB, reason TEXT);
 
 
 class ImageIndex:
-    """Images by split, in their shuffled order, and everything that was rejected, with its reason."""
+    """Images by split, in their shuffled order, and every image that was rejected, with its reason. Only the
+    thread that created it may use it."""
 
     def __init__(self) -> None:
-        self._db = sqlite3.connect(
-            "", isolation_level=None
-        )  # '' is a database of its own on disk, gone when the process is
+        # '' is a temporary database on disk, which is deleted with the process.
+        self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
 
     def close(self) -> None:
-        """Gives the disk space back."""
+        """Frees the disk space."""
         self._db.close()
 
     def add(self, metadata: str, entries: Iterable[Entry | Rejected], eval_fraction: float) -> None:
@@ -43,36 +43,30 @@ class ImageIndex:
 
         Args:
             metadata: `train` or `eval`: which flag names them.
-            entries: as sources.read_entries gives them.
-            eval_fraction: share of them that goes to the evaluation side.
+            entries: from sources.read_entries.
+            eval_fraction: share of them that goes to the evaluation split.
         """
         for entry in entries:
             if isinstance(entry, Rejected):
                 self.reject(metadata, entry.path, entry.reason)
                 continue
-            path, labels, split = (
-                os.fsencode(entry.path),
-                json.dumps(entry.labels),
-                split_of(entry.filename, eval_fraction),
-            )
+            path, labels = os.fsencode(entry.path), json.dumps(entry.labels)
+            split = split_of(entry.filename, eval_fraction)
             row = (metadata, split, path, os.fsencode(entry.filename), labels, _position(entry.filename))
             if not self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?)", row).rowcount:
                 query = "SELECT labels FROM images WHERE metadata = ? AND path = ?"
                 (earlier,) = self._db.execute(query, (metadata, path)).fetchone()
-                self.reject(
-                    split,
-                    entry.path,
-                    DUPLICATE if earlier == labels else f"labelled {', '.join(json.loads(earlier))} before",
-                )
+                before = ", ".join(json.loads(earlier))
+                self.reject(split, entry.path, DUPLICATE if earlier == labels else f"labelled {before} before")
 
     def reject(self, split: str, path: str, reason: str) -> None:
-        """Notes an image that does not get into the shards."""
+        """Adds an image that does not get into the shards."""
         self._db.execute("INSERT INTO rejected VALUES (?, ?, ?)", (split, os.fsencode(path), reason))
 
-    def class_counts(self, split: str, task: int) -> dict[str, int]:
-        """Class name -> number of a split's images."""
+    def class_counts(self, split: str, column: int) -> dict[str, int]:
+        """Class name of one label column -> number of a split's images."""
         query = "SELECT json_extract(labels, ?) AS label, count(*) FROM images WHERE split = ? GROUP BY label"
-        return dict(self._db.execute(query, (f"$[{task}]", split)))
+        return dict(self._db.execute(query, (f"$[{column}]", split)))
 
     def reject_unknown(self, tasks: Sequence[Task]) -> None:
         """Rejects the images of classes that `tasks` do not have."""
@@ -87,7 +81,7 @@ class ImageIndex:
         return self._number("SELECT count(*) FROM images WHERE split = ?", split)
 
     def count_rejected(self, split: str) -> int:
-        """The number of a split's images that are."""
+        """The number of a split's images that are rejected."""
         return self._number("SELECT count(*) FROM rejected WHERE split = ?", split)
 
     def count_in_both(self) -> int:
@@ -113,11 +107,8 @@ class ImageIndex:
         """Reason -> number of rejected images of these splits, the most frequent first."""
         counts: Counter[str] = Counter()
         for split in splits:
-            counts.update(
-                dict(
-                    self._db.execute("SELECT reason, count(*) FROM rejected WHERE split = ? GROUP BY reason", (split,))
-                )
-            )
+            query = "SELECT reason, count(*) FROM rejected WHERE split = ? GROUP BY reason"
+            counts.update(dict(self._db.execute(query, (split,))))
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
     def _number(self, query: str, *values: str) -> int:
@@ -126,5 +117,5 @@ class ImageIndex:
 
 
 def _position(filename: str) -> int:
-    """A place in the shuffled order that depends on nothing but the name."""
+    """A place in the shuffled order that depends on the name only."""
     return int.from_bytes(hashlib.sha256(_SHUFFLE_SEED + os.fsencode(filename)).digest()[:8]) >> 1

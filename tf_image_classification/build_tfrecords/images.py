@@ -70,7 +70,7 @@ _END_OF_IMAGE = 0xD9
 _SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE})
 _UNTURNED, _ORIENTATION = 1, 0x0112
 _QUALITY, _FULL_CHROMA = 95, 0
-_SCALED_DOWN = 8  # libjpeg's coarsest: it still decodes every row's Huffman codes, and skips most of the rest
+_SCALED_DOWN = 8  # libjpeg's coarsest: it still decodes every row's Huffman codes, and skips most of the remaining work
 _TO_8_BITS = 1 / 257  # 65535 -> 255
 _THUMBNAIL = 96
 _LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
@@ -138,7 +138,7 @@ def prepare(data: bytes) -> Encoded:
     """The image as it goes into a shard, proved decodable to its last row.
 
     Args:
-        data: content of an image file. Its format is told by its content.
+        data: content of an image file. Its first bytes decide the format.
 
     Raises:
         RejectedImage: it cannot be decoded, or its pixels have no 8-bit form.
@@ -263,7 +263,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 
 def thumbnail(data: bytes) -> bytes:
-    """A small JPEG of a JPEG or PNG that `prepare` made, at most 96 pixels wide and high."""
+    """A small JPEG of a JPEG or PNG from `prepare`, at most 96 pixels wide and high."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = _open(data)

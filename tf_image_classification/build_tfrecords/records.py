@@ -5,97 +5,105 @@ from __future__ import annotations
 import base64
 import math
 import os
-import re
 from collections import Counter
-from typing import Any
+from dataclasses import dataclass, field
 
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
+from tf_image_classification.build_tfrecords.jobs import Contents, LabelValues, RecordsJob, Thumbnail
 from tf_image_classification.data import tfrecord
 from tf_image_classification.data.manifest import ORIGINAL, SLIM
-from tf_image_classification.errors import DataError
+from tf_image_classification.data.tasks import is_slim_label, text_beside
+from tf_image_classification.errors import DataError, UserError
 
-Contents = dict[str, Any]
+MAX_CLASSES = 100_000  # more distinct values than that are no classes
 
-SLIM_LABEL = re.compile(r"image/class/(?:(?P<task>.+)/)?label")
 _IMAGE = {SLIM: "image/encoded", ORIGINAL: "image_bytes"}
-_READABLE = (b"\xff\xd8\xff", b"\x89PNG")
-MOST_CLASSES = 100_000  # more distinct values than that are no classes
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG")
 
 
-def label_prefix(task: str, tasks: int) -> str:
-    """What the names of a task's label features begin with, of so many tasks."""
-    return "image/class/" if tasks == 1 else f"image/class/{task}/"
-
-
-def inspect(path: str, num_thumbnails: int) -> Contents:
+def check_file(job: RecordsJob) -> Contents:
     """Reads and checks one TFRecord file: CRCs, the same features in all records, one label per task, decodable images.
-
-    Args:
-        path: local or gs://.
-        num_thumbnails: how many thumbnails to make, of the first records.
-
-    Returns:
-        `path`, `examples`, `bytes`, `crc32c`, `compression`, `schema` and `labels`: feature name -> `counts`, pairs of
-        value and number of examples, and `texts`, pairs of class id and name; `thumbnails`: a label's feature name, its
-        value and a JPEG in base64, of each of the first records.
 
     Raises:
         DataError: a record cannot be used; names it.
+        UserError: the file cannot be read.
     """
-    with storage.temporary_dir() as folder:
-        local = storage.fetch(path, folder)
-        schema, counts, texts, thumbnails, examples = (
-            SLIM,
-            dict[str, Counter[float]](),
-            dict[str, dict[int, str]](),
-            [],
-            0,
-        )
-        for record in tfrecord.read(local):
-            try:
-                features = tfrecord.parse_example(record)
-                schema, names = _layout(features)
-                if examples == 0:
-                    counts, texts = {name: Counter() for name in names}, {name: {} for name in names}
-                elif counts.keys() != set(names):
-                    raise ValueError(
-                        f"its labels are {', '.join(names)}, those of the first record {', '.join(counts)}"
-                    )
-                data = _image_of(features, schema)
-                for name in names:
-                    label = _label_of(features, name)
-                    if len(counts[name]) < MOST_CLASSES:
-                        counts[name][label] += 1
-                    _note_text(features, name, int(label), texts[name])
-                if examples < num_thumbnails:
-                    thumbnails.append(
-                        [names[0], features[names[0]][0], base64.b64encode(images.thumbnail(data)).decode()]
-                    )
-            except (ValueError, images.RejectedImage) as error:
-                raise DataError(
-                    f"{path} holds a record that cannot be used: {error}",
-                    received=f"record {examples}, counted from 0",
-                    expected="image/encoded and image/class/label (int64), or image_bytes and a float per label",
-                ) from error
-            examples += 1
+    try:
+        with storage.temporary_dir() as folder:
+            return _contents_of(job, storage.fetch(job.path, folder))
+    except OSError as error:
+        raise UserError("A TFRecord file cannot be read", received=f"{job}: {error.strerror or error}") from error
+
+
+def _contents_of(job: RecordsJob, local: str) -> Contents:
+    records = _Records(job.num_thumbnails)
+    for record in tfrecord.read(local):
+        try:
+            records.add(tfrecord.parse_example(record))
+        except (ValueError, images.RejectedImage) as error:
+            raise DataError(
+                f"{job.path} holds a record that cannot be used: {error}",
+                received=f"record {records.count}, counted from 0",
+                expected="image/encoded and image/class/label (int64), or image_bytes and a float per label",
+            ) from error
+    return Contents(
+        path=job.path if storage.is_gcs(job.path) else os.path.abspath(job.path),
+        examples=records.count,
+        bytes=os.path.getsize(local),
+        crc32c=tfrecord.file_crc32c(local),
+        compression=tfrecord.compression(local),
+        schema=records.schema,
+        labels=records.label_values(),
+        thumbnails=tuple(records.thumbnails),
+    )
+
+
+@dataclass
+class _Records:
+    """The records of one file so far."""
+
+    num_thumbnails: int
+    count: int = 0
+    schema: str = SLIM
+    counts: dict[str, Counter[float]] = field(default_factory=dict)
+    texts: dict[str, dict[int, str]] = field(default_factory=dict)
+    thumbnails: list[Thumbnail] = field(default_factory=list)
+
+    def add(self, features: tfrecord.Features) -> None:
+        """Checks and counts a record.
+
+        Raises:
+            ValueError, RejectedImage: it cannot be used.
+        """
+        self.schema, names = _layout(features)
+        if self.count == 0:
+            self.counts, self.texts = {name: Counter() for name in names}, {name: {} for name in names}
+        elif self.counts.keys() != set(names):
+            raise ValueError(f"its labels are {', '.join(names)}, those of the first record {', '.join(self.counts)}")
+        image = _image_of(features, self.schema)
+        values = {name: _label_of(features, name) for name in names}
+        for name, value in values.items():
+            if len(self.counts[name]) < MAX_CLASSES:
+                self.counts[name][value] += 1
+            _note_text(features, name, int(value), self.texts[name])
+        if self.count < self.num_thumbnails:
+            jpeg = base64.b64encode(images.thumbnail(image)).decode()
+            self.thumbnails.append(Thumbnail(names[0], values[names[0]], jpeg))
+        self.count += 1
+
+    def label_values(self) -> dict[str, LabelValues]:
+        """What each label feature holds."""
         return {
-            "path": path if storage.is_gcs(path) else os.path.abspath(path),
-            "examples": examples,
-            "bytes": os.path.getsize(local),
-            "crc32c": tfrecord.file_crc32c(local),
-            "compression": tfrecord.compression(local),
-            "schema": schema,
-            "labels": {
-                name: {"counts": sorted(counts[name].items()), "texts": sorted(texts[name].items())} for name in counts
-            },
-            "thumbnails": thumbnails,
+            name: LabelValues(dict(sorted(self.counts[name].items())), dict(sorted(self.texts[name].items())))
+            for name in self.counts
         }
 
 
 def _layout(features: tfrecord.Features) -> tuple[str, list[str]]:
+    """Schema of a record and names of its label features, sorted."""
     if _IMAGE[SLIM] in features:
-        schema, names = SLIM, [name for name in features if SLIM_LABEL.fullmatch(name)]
+        schema, names = SLIM, [name for name in features if is_slim_label(name)]
     elif _IMAGE[ORIGINAL] in features:
         schema, names = ORIGINAL, [name for name, values in features.items() if values and isinstance(values[0], float)]
     else:
@@ -109,7 +117,7 @@ def _image_of(features: tfrecord.Features, schema: str) -> bytes:
     values = features[_IMAGE[schema]]
     if len(values) != 1 or not isinstance(values[0], bytes):
         raise ValueError(f"{_IMAGE[schema]} holds no image")
-    if not values[0].startswith(_READABLE):
+    if not values[0].startswith(_SIGNATURES):
         raise ValueError("its image is neither JPEG nor PNG")
     images.prepare(values[0])
     return values[0]
@@ -123,7 +131,8 @@ def _label_of(features: tfrecord.Features, name: str) -> float:
 
 
 def _note_text(features: tfrecord.Features, name: str, class_id: int, texts: dict[int, str]) -> None:
-    values = features.get(name.removesuffix("label") + "text") if name.endswith("label") else None
+    """Adds the class name beside a label to `texts`."""
+    values = features.get(text_beside(name)) if name.endswith("label") else None
     text = " ".join(values[0].decode(errors="replace").split()) if values and isinstance(values[0], bytes) else ""
     if text and texts.setdefault(class_id, text) != text:
         raise ValueError(f"it calls class {class_id} {text}, an earlier one {texts[class_id]}")

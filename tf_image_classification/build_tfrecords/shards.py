@@ -15,14 +15,14 @@ _BLOCK = 2**20
 
 
 class ShardWriter:
-    """Writes the shards of one split into a folder, each of `shard_bytes` to twice that, or all in one if there is
-    less.
+    """Writes the shards of one split into a folder, each of `shard_bytes` to twice that, or one if they are
+    fewer bytes.
 
     Where a shard ends depends on the records alone, not on how they were spread over parts.
     """
 
     def __init__(self, folder: str, split: str, shard_bytes: int) -> None:
-        self._folder, self._split, self._least = folder, split, shard_bytes
+        self._folder, self._split, self._min_bytes = folder, split, shard_bytes
         self._shards: list[Shard] = []
 
     def append(self, part: str, lengths: Sequence[int]) -> None:
@@ -35,10 +35,10 @@ class ShardWriter:
         with open(part, "rb") as source:
             start = 0
             while start < len(lengths):
-                if not self._shards or self._shards[-1].bytes >= self._least:
+                if not self._shards or self._shards[-1].bytes >= self._min_bytes:
                     self._shards.append(Shard(f".{self._split}-{len(self._shards)}", 0, 0, "00000000"))
                 stop, size = start, 0
-                while stop < len(lengths) and self._shards[-1].bytes + size < self._least:
+                while stop < len(lengths) and self._shards[-1].bytes + size < self._min_bytes:
                     size += lengths[stop]
                     stop += 1
                 self._extend_last(_blocks(source.fileno(), size), stop - start)
@@ -46,8 +46,8 @@ class ShardWriter:
         os.unlink(part)
 
     def finish(self) -> tuple[Shard, ...]:
-        """Gives the shards their names, train-00000-of-00012.tfrecord."""
-        if len(self._shards) > 1 and self._shards[-1].bytes < self._least:
+        """Renames the shards, now that their number is known: train-00000-of-00012.tfrecord."""
+        if len(self._shards) > 1 and self._shards[-1].bytes < self._min_bytes:
             rest = self._shards.pop()
             path = os.path.join(self._folder, rest.path)
             with open(path, "rb") as source:

@@ -1,4 +1,4 @@
-"""statistics.html: what a data set holds, on one self-contained page."""
+"""statistics.html: a self-contained page about a data set."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SAMPLE_CLASSES, SAMPLES_PER_CLASS = 24, 4
 REJECTED_SHOWN = 100
 
 _CLASSES_SHOWN = 200
-_SIDES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
+_LONGER_SIDES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 @dataclass
 class Pixels:
-    """Sizes and formats of the images that were written, as counts: they do not grow with the number of images."""
+    """Sizes and formats of the images that were written, as counts: memory does not grow with their number."""
 
     formats: Counter[str] = field(default_factory=Counter)
     longer_sides: Counter[int] = field(default_factory=Counter)
@@ -32,17 +32,17 @@ class Pixels:
     def add(self, height: int, width: int, image_format: str, reencoded: bool) -> None:
         """Counts one image."""
         self.formats[f"{image_format.upper()}, {'re-encoded' if reencoded else 'byte for byte'}"] += 1
-        self.longer_sides[bisect.bisect_left(_SIDES, max(height, width))] += 1
+        self.longer_sides[bisect.bisect_left(_LONGER_SIDES, max(height, width))] += 1
         self.reencoded += reencoded
         size = (width, height)
         self.smallest = min(self.smallest or size, size, key=_area)
         self.largest = max(self.largest or size, size, key=_area)
 
-    def side_counts(self) -> list[tuple[str, int]]:
-        """How many images have a longer side within which bounds, from the smallest that occurs to the largest."""
+    def size_counts(self) -> list[tuple[str, int]]:
+        """Ranges of the longer side in pixels and their numbers of images, from the smallest image to the largest."""
         if not self.longer_sides:
             return []
-        names = [f"up to {side:,}" for side in _SIDES] + [f"over {_SIDES[-1]:,}"]
+        names = [f"up to {side:,}" for side in _LONGER_SIDES] + [f"over {_LONGER_SIDES[-1]:,}"]
         return [
             (names[index], self.longer_sides[index])
             for index in range(min(self.longer_sides), max(self.longer_sides) + 1)
@@ -53,26 +53,28 @@ class Samples:
     """A few thumbnails of some classes: each is a JPEG in base64."""
 
     def __init__(self) -> None:
-        self._asked: Counter[str] = Counter()
+        self._wanted: Counter[str] = Counter()
         self.by_class: dict[str, list[str]] = defaultdict(list)
 
     def wants(self, label: str) -> bool:
-        """Whether another image of this class is to be shown; counts it as asked for."""
-        if self._asked[label] >= SAMPLES_PER_CLASS or (label not in self._asked and len(self._asked) >= SAMPLE_CLASSES):
+        """Whether the page has room for another image of this class; if so, the room is taken."""
+        if label not in self._wanted and len(self._wanted) >= SAMPLE_CLASSES:
             return False
-        self._asked[label] += 1
+        if self._wanted[label] >= SAMPLES_PER_CLASS:
+            return False
+        self._wanted[label] += 1
         return True
 
     def add(self, label: str, thumbnail: str) -> None:
-        """Takes a thumbnail that was asked for."""
+        """Adds a thumbnail, for which `wants` was true."""
         self.by_class[label].append(thumbnail)
 
 
 class _Histogram(NamedTuple):
     task: str
     rows: list[tuple[str, list[int]]]
-    most: int
-    left_out: int
+    max_count: int
+    num_hidden: int
 
 
 def render(manifest: Manifest, pixels: Pixels, samples: Samples, rejected: Iterable[tuple[str, str, str]]) -> str:
@@ -91,7 +93,7 @@ def render(manifest: Manifest, pixels: Pixels, samples: Samples, rejected: Itera
         bytes_of={name: split_bytes(split) for name, split in manifest.splits.items()},
         histograms=_histograms(manifest),
         pixels=pixels,
-        sides=pixels.side_counts(),
+        sizes=pixels.size_counts(),
         samples=sorted(samples.by_class.items()),
         rejected=[(split, path.encode(errors="replace").decode(), reason) for split, path, reason in rejected],
         rejected_total=sum(split.rejected for split in manifest.splits.values()),
@@ -121,8 +123,9 @@ def _histograms(manifest: Manifest) -> list[_Histogram]:
         ]
         if len(rows) > _CLASSES_SHOWN:
             rows.sort(key=lambda row: -sum(row[1]))
-        most = max((max(counts) for _, counts in rows), default=0)
-        histograms.append(_Histogram(task.name, rows[:_CLASSES_SHOWN], most, max(0, len(rows) - _CLASSES_SHOWN)))
+        max_count = max((max(counts) for _, counts in rows), default=0)
+        shown = rows[:_CLASSES_SHOWN]
+        histograms.append(_Histogram(task.name, shown, max_count, len(rows) - len(shown)))
     return histograms
 
 

@@ -13,26 +13,32 @@ from tf_image_classification.data.manifest import Manifest
 
 
 class BucketShards:
-    """A split some of whose shards are on gs://."""
+    """A split some of whose shards are on gs://. tf.data calls it from threads of its own; it holds no state but the
+    manifest's, and the cache of the process is thread-safe."""
 
     def __init__(self, data: Manifest, split: str) -> None:
-        side = data.splits[split]
-        self._shards = dict(zip(map(storage.mounted, data.shard_paths(split)), side.shards, strict=True))
-        self._compression = side.compression or None
+        paths = map(storage.mounted, data.shard_paths(split))
+        self._shards = dict(zip(paths, data.splits[split].shards, strict=True))
+        self._compression = data.splits[split].compression or None
 
     def prefetch_shards(self, files: tf.data.Dataset, following: tf.data.Dataset | None, ahead: int) -> tf.data.Dataset:
-        """`files`, of which `ahead` are being fetched before they are asked for; at the end the first of `following`
-        are, too."""
+        """`files`, each fetched into the cache some places before it is read.
+
+        Args:
+            files: paths of the shards in reading order.
+            following: the files that are read after them, whose first ones are fetched at the end; None for nothing.
+            ahead: number of places.
+        """
         files = files.map(self._prefetch)
         if following is not None:
-            files = files.concatenate(following.take(ahead).map(self._prefetch).filter(_none))
+            files = files.concatenate(following.take(ahead).map(self._prefetch).filter(_is_kept))
         return files.prefetch(ahead)
 
     def read(self, file: tf.Tensor, buffer_size: int) -> tf.data.Dataset:
         """The records of one shard, which is kept in the cache for as long as they are read."""
 
         def local_path(path: bytes) -> Iterator[str]:
-            # tf.data drops the generator, and with it the hold on the shard, also when it stops before the last record.
+            # tf.data drops the generator, and with it the shard, also when it stops before the last record.
             name = path.decode()
             if storage.is_gcs(name):
                 with shard_cache.shared().open(name, self._shards[name]) as local:
@@ -57,13 +63,13 @@ class BucketShards:
         return tf.ensure_shape(tf.numpy_function(prefetch, [file], tf.string), [])
 
 
-def _none(file: tf.Tensor) -> tf.Tensor:
-    return tf.constant(False)
+def _is_kept(file: tf.Tensor) -> tf.Tensor:
+    return tf.constant(False)  # only prefetched
 
 
 @contextlib.contextmanager
 def failures_named() -> Iterator[None]:
-    """Raises what kept a shard from being fetched, where tf.data wraps it into an error of its own."""
+    """Within the block, an error of tf.data that wraps the failure to fetch a shard is replaced by that failure."""
     try:
         yield
     except tf.errors.OpError as error:

@@ -1,4 +1,4 @@
-"""Paths with a date in them: `gs://bucket/photos/dt={date}` is the newest one that is there."""
+"""Paths with a date in them: `gs://bucket/photos/dt={date}` is the newest that exists."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ PLACEHOLDER = "{date}"
 
 
 def newest(path: str, today: dt.date) -> str:
-    """`path` with {date} replaced by the newest date (YYYY-MM-DD) that is there and not after `today`.
+    """`path` with {date} replaced by the newest date (YYYY-MM-DD) that has data and is not after `today`.
 
-    {date} may be a part of a folder's or a file's name. Where it stands several times, the first decides.
+    {date} may be a part of a folder's or a file's name. Of several, the first decides.
 
     Raises:
-        FlagError: there is none, or a wildcard stands before it.
+        FlagError: no date has data, or a wildcard precedes {date}.
     """
     if PLACEHOLDER not in path:
         return path
     before, _, _ = path.partition(PLACEHOLDER)
     if re.search(r"[*?\[]", before):
         raise FlagError(
-            "A wildcard stands before {date}", received=path, expected="{date} in a folder that is named in full"
+            "A wildcard precedes {date}", received=path, expected="{date} in a folder that is named in full"
         )
     folder, slash, prefix = before.rpartition("/")
     dates = {
@@ -36,7 +36,7 @@ def newest(path: str, today: dt.date) -> str:
         if storage.glob(dated := path.replace(PLACEHOLDER, date)):
             return dated
     raise FlagError(
-        "There is no data of today or an earlier date",
+        "No data of today or an earlier date found",
         received=path,
         expected=f"a date as {today} in the place of {{date}}",
     )

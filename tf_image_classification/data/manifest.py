@@ -1,4 +1,4 @@
-"""manifest.json: what a built data set holds and where every image of it went.
+"""manifest.json: what a built data set holds and what became of every image.
 
 Written by build_tfrecords, read by training and evaluation. It imports no TensorFlow.
 """
@@ -26,7 +26,7 @@ class Task:
     """One thing to predict of an image.
 
     Attributes:
-        name: the task's name, `label` unless the data has several label columns.
+        name: `label` unless the data has several label columns.
         labels: class names by class id; empty for a regression.
         feature: name of the shards' label feature: int64 class id in the slim schema, float in the original's.
     """
@@ -42,7 +42,7 @@ class Task:
 
     @property
     def holds_numbers(self) -> bool:
-        """Whether the shards' values mean themselves: there are no class names, or each is its own id."""
+        """Whether the labels are numbers: the task has no class names, or each of them is its own id."""
         return self.labels == tuple(map(str, range(len(self.labels))))
 
 
@@ -51,8 +51,8 @@ class Shard:
     """One TFRecord file.
 
     Attributes:
-        path: relative to the manifest's folder for a shard that was built, absolute or gs:// for one that was passed
-            on.
+        path: relative to the manifest's folder for a shard that was built, absolute or gs:// for one that is only
+            listed.
         examples: number of records.
         bytes: size of the file.
         crc32c: of the whole file, as 8 hexadecimal digits.
@@ -66,14 +66,14 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """The training or the evaluation side.
+    """The training or the evaluation examples.
 
     Attributes:
         shards: in reading order.
         schema: `slim` (image/encoded, image/class/label, ...) or `original` (image_bytes and one float per task).
         compression: '' or 'GZIP', as tf.data.TFRecordDataset takes it.
-        images: images that the sources named for this side: written plus rejected.
-        rejected: those of them that are not in the shards; rejected.csv tells why.
+        images: images that the sources named for this split: written plus rejected.
+        rejected: those of them that are not in the shards, for the reasons in rejected.csv.
         class_counts: task -> class name -> number of examples.
     """
 
@@ -137,7 +137,7 @@ def read(folder: str) -> Manifest:
     """Reads the manifest of a built data set.
 
     Raises:
-        DataError: there is none, or it is not one of this project's.
+        DataError: the folder has no manifest, or not one that this version reads.
     """
     path = storage.join(folder, FILE_NAME)
     try:
@@ -152,7 +152,7 @@ def read(folder: str) -> Manifest:
         return Manifest(tasks=tasks, splits=splits, folder=folder, **content)
     except FileNotFoundError:
         raise DataError(
-            "There is no built data set here",
+            "No built data set found",
             received=folder,
             expected=f"a folder with a {FILE_NAME}, as build_tfrecords writes it",
         ) from None
@@ -171,11 +171,11 @@ def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
     """Reads class names, one per line.
 
     Args:
-        numbered: lines may be slim's `id:name`, if all of them are. What this project wrote is taken as it stands.
+        numbered: lines may be slim's `id:name`, if all of them are; not for files that this project wrote.
 
     Raises:
-        MissingDataError: there is no such file.
-        DataError: it is no text, or empty, or a name stands there twice.
+        MissingDataError: the file does not exist.
+        DataError: it is not text, or empty, or names a class twice.
     """
     expected = "a text file with one class name per line"
     try:

@@ -21,8 +21,8 @@ from tf_image_classification.errors import DataError
 GZIP = "GZIP"
 _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
-_MASK_DELTA = 0xA282EAD8
-_LARGEST_RECORD = 2**31  # a protobuf message cannot be larger
+_MASK_DELTA = 0xA282EAD8  # kMaskDelta in tensorflow/core/lib/hash/crc32c.h
+_MAX_RECORD_BYTES = 2**31  # the limit of a protobuf message
 _BLOCK = 2**20
 
 FeatureValue = bytes | int | float
@@ -30,14 +30,14 @@ Features = dict[str, list[FeatureValue]]
 
 
 def frame(record: bytes) -> bytes:
-    """A record as it stands in a TFRecord file: length, masked CRC of the length, record, masked CRC of the record."""
+    """A record as a TFRecord file holds it: length, masked CRC of the length, record, masked CRC of the record."""
     length = struct.pack("<Q", len(record))
     return b"".join((length, _CRC.pack(_masked_crc(length)), record, _CRC.pack(_masked_crc(record))))
 
 
 def compression(path: str) -> str:
-    """How a local TFRecord file is compressed, as tf.data.TFRecordDataset takes it: '' or 'GZIP'. Its first bytes tell,
-    not its name."""
+    """How a local TFRecord file is compressed, as tf.data.TFRecordDataset takes it: '' or 'GZIP'. Its first bytes
+    decide, not its name."""
     with open(path, "rb") as file:
         return GZIP if file.read(2) == _GZIP_MAGIC else ""
 
@@ -50,11 +50,11 @@ def read(path: str) -> Iterator[bytes]:
     """
     zipped = compression(path) == GZIP
     with gzip.open(path, "rb") if zipped else open(path, "rb") as file:
-        left = _LARGEST_RECORD if zipped else os.path.getsize(path)
+        max_bytes = _MAX_RECORD_BYTES if zipped else os.path.getsize(path)
         index = 0
         while True:
             try:
-                record = _read_record(file, left)
+                record = _read_record(file, max_bytes)
             except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
                 raise DataError(
                     f"{path} is not a whole TFRecord file: {error}",
@@ -67,7 +67,7 @@ def read(path: str) -> Iterator[bytes]:
             index += 1
 
 
-def _read_record(file: IO[bytes] | gzip.GzipFile, longest: int) -> bytes | None:
+def _read_record(file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes | None:
     header = file.read(_HEADER.size)
     if not header:
         return None
@@ -76,7 +76,7 @@ def _read_record(file: IO[bytes] | gzip.GzipFile, longest: int) -> bytes | None:
     length, crc = _HEADER.unpack(header)
     if _masked_crc(header[:8]) != crc:
         raise ValueError("the CRC of a record's length is wrong")
-    if length > longest:
+    if length > max_bytes:
         raise ValueError("it ends within a record")
     body = file.read(length + _CRC.size)
     if len(body) < length + _CRC.size:
@@ -133,8 +133,8 @@ def parse_example(record: bytes) -> Features:
 
 @functools.cache
 def _example_class() -> Any:
-    """The message class of tf.train.Example, in a descriptor pool of its own: TensorFlow's stands in the default
-    one."""
+    """The message class of tf.train.Example, in a descriptor pool of its own: the default one may hold
+    TensorFlow's."""
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     kind = descriptor_pb2.FieldDescriptorProto

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tf_image_classification import command_line, flags, storage
-from tf_image_classification.data import manifest, sources
+from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import Manifest, Task
+from tf_image_classification.data.sources import BuiltDataSet
 from tf_image_classification.evaluation_folder import METRICS, REPORT
 from tf_image_classification.flags import Flags
 
@@ -36,17 +37,17 @@ def _command(argv: Sequence[str] | None) -> None:
     spec = estimator_specs.load(given.estimator, given.packages) if given.estimator else None
     with storage.temporary_dir() as cache_dir:
         # A built data set has class names of its own, which need not be in the model's order.
-        is_built = len(found) == 1 and found[0].is_built
-        data = manifest.read(found[0].path) if is_built else _build(given, tasks, cache_dir)
+        only = found[0] if len(found) == 1 else None
+        data = only.read() if isinstance(only, BuiltDataSet) else _build(given, tasks, cache_dir)
         evaluate(given.model, data, given.output_dir, batch_size=given.eval_batch_size, spec=spec)
     print(storage.join(given.output_dir, REPORT))
 
 
 def _build(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
     """Builds a data set from images, or lists TFRecords, with the model's class names."""
-    from tf_image_classification import dataset
+    from tf_image_classification.build_tfrecords import prepare
 
-    return dataset.prepare_evaluation(
+    return prepare.prepare_evaluation(
         given.eval_metadata, tasks, cache_dir=cache_dir, image_root=given.image_root, workers=given.workers
     )
 

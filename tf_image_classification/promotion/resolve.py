@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification import model_folder, storage
-from tf_image_classification.data import dates, sources
+from tf_image_classification.data import dates
+from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
 from tf_image_classification.promotion import champion
@@ -68,7 +69,7 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
     today = dt.datetime.now(dt.UTC).date()
     train_metadata = _fill_in_dates(flags.train_metadata, today)
     eval_metadata = _fill_in_dates(flags.eval_metadata or "", today)
-    fingerprint = sources.fingerprint(
+    fingerprint = fingerprint_of(
         train_metadata,
         eval_metadata or None,
         labels_file=flags.labels_file,

@@ -1,0 +1,158 @@
+"""The splits that are built from images: chunks of the index through the workers into shards, counted on the way."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from tf_image_classification import progress
+from tf_image_classification.build_tfrecords import local, worker
+from tf_image_classification.build_tfrecords.image_index import ImageIndex
+from tf_image_classification.build_tfrecords.jobs import ChunkImage, ClassLabel, ImageChunk, ImageResult
+from tf_image_classification.build_tfrecords.shards import ShardWriter
+from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
+from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
+from tf_image_classification.data.sources import Rejected
+from tf_image_classification.data.tasks import abridged
+from tf_image_classification.errors import DataError
+
+ClassCounts = Mapping[str, Mapping[str, int]]  # task -> class name -> number of images
+
+_CHUNK = 32  # images per job
+_FEW_IMAGES = 200  # below, starting processes takes longer than the work
+_NAMED_REASONS = 5
+_NAMED_CLASSES = 10
+_PARTS = ".parts"
+
+
+@dataclass
+class ImageSplits:
+    """Builds splits from the images of an index.
+
+    Attributes:
+        folder: where the shards go.
+        index: rejections are added to it.
+        tasks: of every image.
+        splits: which ones to build, in this order.
+        eval_fraction: share of the training metadata's images that are held out; None if evaluation has metadata of its
+            own.
+        pixels, samples: for the statistics page; every written image is added to them.
+    """
+
+    folder: str
+    index: ImageIndex
+    tasks: tuple[Task, ...]
+    splits: Sequence[str]
+    eval_fraction: float | None
+    pixels: Pixels
+    samples: Samples
+
+    def write(self, workers: int, shard_bytes: int) -> dict[str, Split]:
+        """Writes the shards of every split.
+
+        Args:
+            workers: processes.
+            shard_bytes: see ShardWriter.
+
+        Raises:
+            DataError: a split has no images, or a class no training image.
+            UserError: see worker.write_part and local.run_jobs.
+        """
+        for split in self.splits:
+            self._check_classes(
+                split, {task.name: self.index.class_counts(split, index) for index, task in enumerate(self.tasks)}
+            )
+        writers = {split: ShardWriter(self.folder, split, shard_bytes) for split in self.splits}
+        counts = {split: {task.name: Counter[str]() for task in self.tasks} for split in self.splits}
+        total = sum(self.index.count(split) for split in self.splits)
+        workers = 1 if total <= _FEW_IMAGES else min(workers, -(-total // _CHUNK))
+        os.mkdir(self._parts)
+        with progress.track("Building", total, "images") as advance:
+            for chunk, results in local.run_jobs(worker.write_part, self._chunks(), workers):
+                lengths = self._count(chunk, results, counts[chunk.split])
+                writers[chunk.split].append(chunk.part, lengths)
+                advance(len(chunk.images))
+        os.rmdir(self._parts)
+        return {split: self._finish(split, writers[split], counts[split]) for split in self.splits}
+
+    @property
+    def _parts(self) -> str:
+        return os.path.join(self.folder, _PARTS)
+
+    def _chunks(self) -> Iterator[ImageChunk]:
+        """The images in the order of the shards."""
+        names = tuple(task.name for task in self.tasks)
+        ids = [{label: class_id for class_id, label in enumerate(task.labels)} for task in self.tasks]
+        for split in self.splits:
+            entries = self.index.shuffled(split)
+            for number in itertools.count():
+                images = []
+                for path, filename, labels in itertools.islice(entries, _CHUNK):
+                    classes = [ClassLabel(of_task[label], label) for of_task, label in zip(ids, labels, strict=True)]
+                    images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
+                if not images:
+                    break
+                yield ImageChunk(split, os.path.join(self._parts, f"{split}-{number}"), names, tuple(images))
+
+    def _count(
+        self, chunk: ImageChunk, results: Sequence[ImageResult], counts: Mapping[str, Counter[str]]
+    ) -> list[int]:
+        """Adds what became of a chunk's images to `counts`, the index and the statistics.
+
+        Returns:
+            Bytes of each record in the chunk's part.
+        """
+        lengths = []
+        for image, result in zip(chunk.images, results, strict=True):
+            if isinstance(result, Rejected):
+                self.index.reject(chunk.split, result.path, result.reason)
+                continue
+            lengths.append(result.record_bytes)
+            self.pixels.add(result.height, result.width, result.format, result.reencoded)
+            for task, label in zip(chunk.tasks, image.labels, strict=True):
+                counts[task][label.name] += 1
+            if result.thumbnail:
+                self.samples.add(image.labels[0].name, result.thumbnail)
+        return lengths
+
+    def _finish(self, split: str, writer: ShardWriter, counts: ClassCounts) -> Split:
+        self._check_classes(split, counts)
+        shards = writer.finish()
+        written, rejected = sum(shard.examples for shard in shards), self.index.count_rejected(split)
+        class_counts = {task.name: {label: counts[task.name][label] for label in task.labels} for task in self.tasks}
+        return Split(shards, images=written + rejected, rejected=rejected, class_counts=class_counts)
+
+    def _check_classes(self, split: str, counts: ClassCounts) -> None:
+        """Checks that a split has images, and the training split some of every class."""
+        if not any(any(of_task.values()) for of_task in counts.values()):
+            self._refuse_empty(split)
+        if split != TRAIN:
+            return
+        for task in self.tasks:
+            if missing := [label for label in task.labels if not counts[task.name].get(label)]:
+                raise DataError(
+                    f"{len(missing)} of {len(task.labels)} classes have no training image",
+                    received=abridged(missing, _NAMED_CLASSES),
+                    expected="at least one readable training image of every class",
+                    hint=(
+                        "Add images, give --eval_metadata or a smaller --eval_fraction, or take the class out of the "
+                        "labels."
+                    ),
+                )
+
+    def _refuse_empty(self, split: str) -> None:
+        if split == EVAL and self.eval_fraction is not None:
+            raise DataError(
+                "No image falls into the evaluation split",
+                received=f"{self.index.count(TRAIN):,} images, --eval_fraction {self.eval_fraction:g}",
+                hint="Raise --eval_fraction, or give --eval_metadata.",
+            )
+        reasons = itertools.islice(self.index.reasons(split).items(), _NAMED_REASONS)
+        raise DataError(
+            f"No {'training' if split == TRAIN else 'evaluation'} image is left",
+            received="; ".join(f"{number:,} x {reason}" for reason, number in reasons) or "no images in the metadata",
+            expected="images that can be read, with a label",
+        )

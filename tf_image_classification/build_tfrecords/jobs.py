@@ -1,0 +1,144 @@
+"""What the builder gives its workers, and what they give back. Both are pickled on their way to another process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tf_image_classification.data.sources import Rejected
+
+
+class ClassLabel(NamedTuple):
+    """A class by its id and its name."""
+
+    id: int
+    name: str
+
+
+class ChunkImage(NamedTuple):
+    """An image of a chunk.
+
+    Attributes:
+        path: as storage opens it.
+        filename: relative to its root.
+        labels: a class per task.
+        wants_thumbnail: whether the statistics page may show it.
+    """
+
+    path: str
+    filename: str
+    labels: tuple[ClassLabel, ...]
+    wants_thumbnail: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ImageChunk:
+    """Images of one split that become one part file of framed records.
+
+    Attributes:
+        split: `train` or `eval`.
+        part: path of the file to write.
+        tasks: names of the tasks.
+        images: in the order of their records.
+    """
+
+    split: str
+    part: str
+    tasks: tuple[str, ...]
+    images: tuple[ChunkImage, ...]
+
+    def __str__(self) -> str:
+        return f"{self.images[0].path} and the {len(self.images) - 1} images after it"
+
+
+class WrittenImage(NamedTuple):
+    """An image that a part holds.
+
+    Attributes:
+        record_bytes: length of its framed record.
+        height, width: pixels.
+        format: `jpeg` or `png`.
+        reencoded: whether it did not go in byte for byte.
+        thumbnail: JPEG in base64; None if none was wanted.
+    """
+
+    record_bytes: int
+    height: int
+    width: int
+    format: str
+    reencoded: bool
+    thumbnail: str | None
+
+
+ImageResult = WrittenImage | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsJob:
+    """A TFRecord file to check.
+
+    Attributes:
+        split: `train` or `eval`.
+        path: local or gs://.
+        crc32c: of the file, as its manifest records it; None when it has no manifest.
+        num_thumbnails: how many of the first records to make thumbnails of.
+    """
+
+    split: str
+    path: str
+    crc32c: str | None
+    num_thumbnails: int
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class Thumbnail(NamedTuple):
+    """A thumbnail of a record.
+
+    Attributes:
+        feature: name of the record's first label feature.
+        value: the label.
+        jpeg: in base64.
+    """
+
+    feature: str
+    value: float
+    jpeg: str
+
+
+class LabelValues(NamedTuple):
+    """What a label feature holds over all records of a file.
+
+    Attributes:
+        counts: value -> number of examples, sorted by value.
+        texts: class id -> the class name beside it, sorted by id.
+    """
+
+    counts: dict[float, int]
+    texts: dict[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a checked TFRecord file holds.
+
+    Attributes:
+        path: absolute or gs://.
+        examples: number of records.
+        bytes: size of the file.
+        crc32c: of the file, 8 hexadecimal digits.
+        compression: '' or 'GZIP'.
+        schema: `slim` or `original`; of an empty file `slim`.
+        labels: label feature -> its values; empty for an empty file.
+        thumbnails: of the first records.
+    """
+
+    path: str
+    examples: int
+    bytes: int
+    crc32c: str
+    compression: str
+    schema: str
+    labels: dict[str, LabelValues]
+    thumbnails: tuple[Thumbnail, ...]

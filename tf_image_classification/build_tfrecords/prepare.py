@@ -1,0 +1,97 @@
+"""The data set behind the metadata of a training or an evaluation: built, or taken from where it was built before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tf_image_classification import storage
+from tf_image_classification.build_tfrecords.builder import build, build_eval
+from tf_image_classification.data import manifest
+from tf_image_classification.data.fingerprint import fingerprint
+from tf_image_classification.data.manifest import Manifest, Task
+from tf_image_classification.data.tasks import named_as_in_data
+
+
+def prepare_training(
+    train_metadata: str,
+    cache_dir: str,
+    *,
+    eval_metadata: str | None = None,
+    labels_file: str | None = None,
+    image_root: str | None = None,
+    eval_fraction: float = 0.2,
+    workers: int | None = None,
+) -> Manifest:
+    """The data set of a training: built into `cache_dir`, or taken from there if the sources have not changed since.
+
+    TFRecords are checked and listed, not copied.
+
+    Args:
+        train_metadata, eval_metadata, labels_file, image_root, eval_fraction, workers: see `build`.
+
+    Raises:
+        FlagError, DataError, UserError: see `build`.
+    """
+    return _cached(
+        cache_dir,
+        fingerprint(
+            train_metadata, eval_metadata, labels_file=labels_file, image_root=image_root, eval_fraction=eval_fraction
+        ),
+        lambda current: build(
+            train_metadata,
+            cache_dir,
+            eval_metadata=eval_metadata,
+            labels_file=labels_file,
+            image_root=image_root,
+            eval_fraction=eval_fraction,
+            workers=workers,
+            fingerprint=current,
+        ),
+    )
+
+
+def prepare_evaluation(
+    eval_metadata: str,
+    tasks: Sequence[Task],
+    *,
+    cache_dir: str,
+    image_root: str | None = None,
+    workers: int | None = None,
+) -> Manifest:
+    """An evaluation split for a model that exists: its own classes decide the ids.
+
+    Args:
+        tasks: the model's.
+        cache_dir: images that do not come as TFRecords are built into shards here.
+        eval_metadata, image_root, workers: see `build`.
+
+    Raises:
+        FlagError, DataError, UserError: see `build`.
+    """
+    return _cached(
+        cache_dir,
+        fingerprint(eval_metadata, image_root=image_root),
+        lambda current: build_eval(
+            eval_metadata,
+            cache_dir,
+            named_as_in_data(tasks),
+            image_root=image_root,
+            workers=workers,
+            fingerprint=current,
+        ),
+    )
+
+
+def default_cache_dir(model_dir: str) -> str:
+    """Where a training keeps the shards that it built from a CSV or a folder."""
+    return storage.join(model_dir, "data")
+
+
+def _cached(cache_dir: str, current: str, build_data: Callable[[str], Manifest]) -> Manifest:
+    """The data set in `cache_dir` if it is of the `current` fingerprint and whole, else the one that is built."""
+    if storage.exists(storage.join(cache_dir, manifest.FILE_NAME)):
+        found = manifest.read(cache_dir)
+        paths = (path for split in found.splits for path in found.shard_paths(split))
+        if found.fingerprint == current and all(map(storage.exists, paths)):
+            return found
+    return build_data(current)

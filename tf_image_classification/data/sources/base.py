@@ -1,0 +1,187 @@
+"""What a kind of source is: the protocol that each of them implements in a file of its own."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+from tf_image_classification import storage
+from tf_image_classification.data.manifest import Task
+from tf_image_classification.data.sources import listing
+
+FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them
+
+
+class Entry(NamedTuple):
+    """An image that a source names.
+
+    Attributes:
+        path: as storage opens it.
+        filename: relative to its root, with POSIX separators.
+        labels: a class name per task.
+    """
+
+    path: str
+    filename: str
+    labels: tuple[str, ...]
+
+
+class Rejected(NamedTuple):
+    """An image that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+class RecordFile(NamedTuple):
+    """A TFRecord file.
+
+    Attributes:
+        path: as storage opens it.
+        crc32c: of the whole file as its manifest records it, 8 hexadecimal digits; None when it has no manifest.
+    """
+
+    path: str
+    crc32c: str | None = None
+
+
+class Candidate:
+    """A path that the metadata names and that every kind of source is shown. It is looked up once, when the first of
+    them asks."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    @functools.cached_property
+    def is_folder(self) -> bool:
+        """Whether the path is a folder; False for a file."""
+        return storage.is_dir(self.path)
+
+    @property
+    def has_nested_files(self) -> bool:
+        """Whether some sub-folder of the folder holds a file."""
+        return self._listing is None
+
+    @property
+    def file_names(self) -> list[str]:
+        """Names of the files directly in the folder, sorted; none where files are nested."""
+        return self._listing or []
+
+    @functools.cached_property
+    def _listing(self) -> list[str] | None:
+        names = []
+        for file in listing.walk(self.path):
+            if "/" in file.filename:
+                return None  # a listing of all images could take minutes
+            names.append(file.filename)
+        return sorted(names)
+
+
+@dataclass(frozen=True, slots=True)
+class Source(abc.ABC):
+    """One part of a metadata text. A kind of source is a subclass of ImageSource or RecordSource, listed in KINDS.
+
+    Attributes:
+        kind: what messages call it, as "CSV".
+        description: how to give one, as part of a sentence, as "a CSV".
+        suffixes: endings, in lower case, of files that are of this kind.
+        path: as the metadata names it: a file or a folder.
+    """
+
+    kind: ClassVar[str]
+    description: ClassVar[str]
+    suffixes: ClassVar[tuple[str, ...]] = ()
+
+    path: str
+
+    @classmethod
+    @abc.abstractmethod
+    def match(cls, candidate: Candidate) -> Source | None:
+        """The source that a path is, or None when it is of another kind. The kinds are tried in the order of KINDS.
+
+        Raises:
+            FlagError: the path is of this kind and cannot be used.
+        """
+
+    @abc.abstractmethod
+    def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
+        """What identifies the source's content, in any order, without reading images or records.
+
+        Args:
+            image_root: see `ImageSource.entries`.
+        """
+
+    @abc.abstractmethod
+    def paths_read(self, image_root: str | None) -> Iterator[str]:
+        """Every image or TFRecord file that a build reads because of this source; a path may come several times.
+
+        Args:
+            image_root: see `ImageSource.entries`.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSource(Source):
+    """A source that names images. By default it is a file that lists them."""
+
+    @abc.abstractmethod
+    def task_names(self) -> tuple[str, ...]:
+        """What the images are labelled with: one name per label of an entry.
+
+        Raises:
+            DataError: the source does not say.
+        """
+
+    @abc.abstractmethod
+    def entries(self, image_root: str | None) -> Iterator[Entry | Rejected]:
+        """Everything that the source names, in a fixed order. An image may be named twice.
+
+        Args:
+            image_root: folder that relative paths are relative to and that every image must lie under; None for the
+                source's own folder, under which relative paths must stay, while absolute and gs:// ones are taken as
+                they are.
+
+        Raises:
+            DataError: the source is not readable as one of its kind.
+        """
+
+    def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
+        """The content of the file that lists the images, and names, sizes and versions of these."""
+        yield self.kind.lower(), listing.digest(storage.read_bytes(self.path))
+        images = (entry for entry in self.entries(image_root) if isinstance(entry, Entry))
+        yield from listing.stat_items((image.path, image.filename) for image in images)
+
+    def paths_read(self, image_root: str | None) -> Iterator[str]:
+        """The paths of the images."""
+        return (entry.path for entry in self.entries(image_root) if isinstance(entry, Entry))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSource(Source):
+    """A source of TFRecord files, which are checked and listed but not copied.
+
+    Attributes:
+        has_splits: whether the source itself says which of its files are for training and which for evaluation.
+    """
+
+    has_splits: ClassVar[bool] = False
+
+    @property
+    @abc.abstractmethod
+    def named_paths(self) -> tuple[str, ...]:
+        """The files or the folder that the metadata names: no two sources may share one."""
+
+    @abc.abstractmethod
+    def files(self, split: str) -> list[RecordFile]:
+        """The files of `train` or `eval`; all files, for a source without splits.
+
+        Raises:
+            DataError: a source with splits does not have this one.
+        """
+
+    @abc.abstractmethod
+    def tasks(self) -> tuple[Task, ...]:
+        """The tasks with their class names, where the source records them; else none."""

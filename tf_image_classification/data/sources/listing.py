@@ -1,0 +1,79 @@
+"""What listings tell of files without reading them: names, sizes and versions."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from tf_image_classification import storage
+from tf_image_classification.errors import FlagError
+
+_PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
+
+
+class File(NamedTuple):
+    """A file below a folder.
+
+    Attributes:
+        path: as storage opens it.
+        filename: relative to the folder, with POSIX separators.
+        size: bytes.
+        version: changes whenever the content does, see storage.stat.
+    """
+
+    path: str
+    filename: str
+    size: int
+    version: int
+
+
+def walk(folder: str) -> Iterator[File]:
+    """All files below a folder, see storage.walk.
+
+    Raises:
+        FlagError: a folder may not be listed.
+    """
+    root = folder.rstrip("/") or "/"
+    skip = len(root.rstrip("/")) + 1
+    try:
+        for path, size, version in storage.walk(root):
+            yield File(path, path[skip:], size, version)
+    except PermissionError as error:
+        raise FlagError(
+            "A folder cannot be read", received=error.filename, expected="a folder whose files can be listed"
+        ) from error
+
+
+def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[tuple[object, ...]]:
+    """The items of a fingerprint that stand for files: ("image", filename, size, version). A missing file has size -1.
+
+    Args:
+        files: pairs of a path and the file's name in the fingerprint.
+    """
+    remaining = iter(files)
+    with ThreadPoolExecutor(_PARALLEL_STATS) as executor:
+        while chunk := list(itertools.islice(remaining, 8 * _PARALLEL_STATS)):
+            paths = [path for path, _ in chunk]
+            stats = (
+                executor.map(_size_and_version, paths)
+                if any(map(storage.is_gcs, paths))
+                else map(_size_and_version, paths)
+            )
+            for (_, filename), (size, version) in zip(chunk, stats, strict=True):
+                yield "image", filename, size, version
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 as 64 hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _size_and_version(path: str) -> tuple[int, int]:
+    try:
+        _, size, version = storage.stat(path)
+    except (OSError, ValueError):  # a missing image is part of what the data is now
+        return -1, 0
+    return size, version
