@@ -1,5 +1,5 @@
-"""kfp.local's DockerRunner, as a laptop wants it: the user's data read-only, nothing owned by root, no step done
-without its outputs."""
+"""Each step in a container of its image: the user's data read-only, nothing owned by root, no step done without its
+outputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import functools
 import glob
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,16 @@ from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
+from pipelines.local.execution import replaced
+from pipelines.local.step_output import INDENT, StepOutput
+from pipelines.local.steps import Steps
+from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.data import manifest, sources
 from tf_image_classification.errors import FlagError
 from tf_image_classification.promotion import champion, resolve
 
-_READ = ("train_metadata", "eval_metadata", "labels_file", "image_root", "checkpoint_path", "packages")
-_WRITTEN = ("model_dir", "champion")
-_RUN_OF = "tf-image-classification.runs"  # label of a container: the folder of runs that it writes to
+_RUNS_LABEL = "tf-image-classification.runs"  # of a container: the folder of runs that it writes to
 _TEMPORARY = "/tmp"  # noqa: S108 - of the container
 _CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS"
 _USERS_CREDENTIALS = "~/.config/gcloud/application_default_credentials.json"
@@ -58,19 +61,18 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
             expected="a wheel or a source archive that holds it",
             hint="The modules of this folder are not in the images.",
         )
-    paths = {
-        name: resolve.absolute(str(parameters[name])) for name in (*_READ, *_WRITTEN) if _names_a_path(name, parameters)
-    }
-    return {**parameters, **paths}
+    names = [*_given_paths("read", parameters), *_given_paths("write", parameters)]
+    return {**parameters, **{name: resolve.absolute(str(parameters[name])) for name in names}}
 
 
-def _names_a_path(name: str, parameters: Mapping[str, object]) -> bool:
-    value = str(parameters.get(name, ""))
-    return value != "" and (name, value) != ("checkpoint_path", champion.WARM_START)
+def _given_paths(access: str, parameters: Mapping[str, object]) -> list[str]:
+    """The parameters that name a path which is read, or one which is written to."""
+    names = [flag.name for flag in flag_table.of_pipeline() if flag.path == access and parameters.get(flag.name)]
+    return [name for name in names if (name, parameters[name]) != ("checkpoint_path", champion.WARM_START)]
 
 
 @contextlib.contextmanager
-def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRunner]:
+def runner(parameters: Mapping[str, Any], root: Path, steps: Steps) -> Iterator[local.DockerRunner]:
     """The runner for these parameters, whose paths are absolute. No container outlives it.
 
     Containers run as the calling user, without capabilities and on a read-only file system; they reach the network only
@@ -79,8 +81,8 @@ def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRu
     Args:
         root: folder of runs, which alone is writable, besides --model_dir, --champion and /tmp.
     """
-    read = {path for name in _READ if _names_a_path(name, parameters) for path in _paths(name, parameters)}
-    named = {str(root), *(parameters[name] for name in _WRITTEN if parameters.get(name))}
+    read = {path for name in _given_paths("read", parameters) for path in _paths(name, parameters)}
+    named = {str(root), *(parameters[name] for name in _given_paths("write", parameters))}
     written = {path for path in named if not storage.is_gcs(path)}
     for path in written:
         os.makedirs(path, exist_ok=True)
@@ -92,14 +94,18 @@ def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRu
     if on_gcs and os.path.isfile(credentials):
         mounts.append(Mount(credentials, credentials, "bind", read_only=True))
         environment[_CREDENTIALS] = credentials
+
+    def make_handler(**arguments: Any) -> DockerTaskHandler:
+        return DockerTaskHandler(steps, **arguments)
+
     _stop_containers(root)  # of a run that was killed
     try:
-        with _judged_by_outputs():
+        with replaced(docker_task_handler, "DockerTaskHandler", make_handler):
             yield local.DockerRunner(
                 mounts=mounts,
                 user=f"{os.getuid()}:{os.getgid()}",
                 environment=environment,
-                labels={_RUN_OF: str(root)},
+                labels={_RUNS_LABEL: str(root)},
                 network_mode="bridge" if on_gcs else "none",
                 read_only=True,
                 tmpfs={_TEMPORARY: "exec,mode=1777"},  # exec, for the libraries of --packages
@@ -153,43 +159,63 @@ def _outermost(paths: Iterable[str], within: Iterable[str]) -> list[str]:
     return kept
 
 
-@contextlib.contextmanager
-def _judged_by_outputs() -> Iterator[None]:
-    """kfp takes a container that vanishes for one that succeeded, and would remember the step as done.
+class DockerTaskHandler(docker_task_handler.DockerTaskHandler):
+    """kfp.local's handler, with the step's output in our hands.
 
-    kfp.local has no place to hand in a handler, so it is put where kfp looks it up.
+    kfp takes a container that vanishes for one that succeeded, and would remember the step as done. This one takes a
+    step for done when everything exists that it should have written.
     """
-    original = docker_task_handler.DockerTaskHandler
-    docker_task_handler.DockerTaskHandler = _JudgedByOutputs
-    try:
-        yield
-    finally:
-        docker_task_handler.DockerTaskHandler = original
 
-
-class _JudgedByOutputs(docker_task_handler.DockerTaskHandler):
-    """Takes a step for done when everything is there that it should have written."""
+    def __init__(self, steps: Steps, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._steps = steps
 
     def run(self) -> Status:
-        try:
-            status = super().run()
-        except docker.errors.DockerException as error:
-            print(f"Docker cannot run the step: {error}")
-            return Status.FAILURE
+        with self._steps.running() as output:
+            try:
+                code = self._run_container(output)
+            except docker.errors.DockerException as error:
+                output.fail(f"Docker cannot run the step: {error}")
+                return Status.FAILURE
+            missing = [path for path in self._output_paths() if not os.path.exists(path)]
+            if code == 0 and missing:
+                output.fail(f"The container ended without writing {', '.join(missing)}")
+                return Status.FAILURE
+            return self._steps.ended(code)
+
+    def _run_container(self, output: StepOutput) -> int:
+        """Runs the step's container to its end and returns its exit code; 0 when it vanished."""
+        with _client() as client:
+            output.write(f"Running image {self.image}\n".encode())
+            container = client.containers.run(
+                self.image,
+                self.full_command,
+                detach=True,
+                auto_remove=True,
+                tty=output.is_terminal,
+                volumes=self.get_volumes_to_mount(client),
+                environment=self.env_vars,
+                **self.runner.container_run_args,
+            )
+            with contextlib.suppress(docker.errors.NotFound):  # it has ended and removed itself
+                if output.is_terminal:
+                    columns, rows = shutil.get_terminal_size()
+                    container.resize(height=rows, width=columns - len(INDENT))
+                for piece in container.logs(stream=True):
+                    output.write(piece)
+                return int(container.wait()["StatusCode"])
+        return 0
+
+    def _output_paths(self) -> list[str]:
+        """What the step is to write."""
         outputs = json.loads(self.full_command[self.full_command.index("--executor_input") + 1])["outputs"]
-        artifacts = [
-            artifact["uri"] for listed in outputs.get("artifacts", {}).values() for artifact in listed["artifacts"]
-        ]
-        missing = [path for path in (*artifacts, outputs["outputFile"]) if not os.path.exists(path)]
-        if status == Status.SUCCESS and missing:
-            print(f"The container ended without writing {', '.join(missing)}")
-            return Status.FAILURE
-        return status
+        artifacts = [artifact for listed in outputs.get("artifacts", {}).values() for artifact in listed["artifacts"]]
+        return [outputs["outputFile"], *(artifact["uri"] for artifact in artifacts)]
 
 
 def _stop_containers(root: Path) -> None:
     with _client() as client:
-        for container in client.containers.list(filters={"label": f"{_RUN_OF}={root}"}):
+        for container in client.containers.list(filters={"label": f"{_RUNS_LABEL}={root}"}):
             with contextlib.suppress(docker.errors.APIError):  # it ended by itself
                 container.kill()
 
