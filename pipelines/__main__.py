@@ -58,6 +58,9 @@ def _run(argv: Sequence[str]) -> int:
         default="subprocess",
         help="run each step as a process, or in its image, which `make images` builds (default: %(default)s)",
     )
+    parser.add_argument(
+        "--verbose", action="store_true", help="show all that the steps, KFP and TensorFlow print, not the log alone"
+    )
     parser.add_flags(table)
     options = parser.parse_args(argv)
     names = [flag.name for flag in table]
@@ -81,7 +84,7 @@ def _run(argv: Sequence[str]) -> int:
         )
     if checked.train_metadata is None:
         parameters = sample.FLAGS | {"train_metadata": sample.write(f"{options.runs_dir}/sample/digits")} | parameters
-    finished = local_run.run(parameters, options.runs_dir, options.runner)
+    finished = local_run.run(parameters, options.runs_dir, options.runner, options.verbose)
     print(summary.table(finished))
     return 0
 
