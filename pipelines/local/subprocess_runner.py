@@ -58,10 +58,10 @@ class SubprocessTaskHandler(subprocess_task_handler.SubprocessTaskHandler):
     def run(self) -> Status:
         command = subprocess_task_handler.replace_python_executable(self.full_command, sys.executable)
         with self._steps.running() as output:
-            return self._steps.ended(_run_process(command, {**os.environ, **self.env_vars}, output))
+            return self._steps.ended(run_process(command, {**os.environ, **self.env_vars}, output))
 
 
-def _run_process(command: Sequence[str], environment: dict[str, str], output: StepOutput) -> int:
+def run_process(command: Sequence[str], environment: dict[str, str], output: StepOutput) -> int:
     """Runs the process to its end, whatever signals come, and returns its exit code.
 
     Where the screen is a terminal the process writes to one too, and so draws its progress bars.
