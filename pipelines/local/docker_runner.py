@@ -35,7 +35,7 @@ _USERS_CREDENTIALS = "~/.config/gcloud/application_default_credentials.json"
 
 
 def check(images: Iterable[str]) -> None:
-    """Makes sure that every image is there, before anything starts.
+    """Checks that every image exists, before anything starts.
 
     Raises:
         FlagError: Docker does not answer, or an image has not been built.
@@ -43,16 +43,14 @@ def check(images: Iterable[str]) -> None:
     with _client() as client:
         missing = [image for image in dict.fromkeys(images) if not _has(client, image)]
     if missing:
-        raise FlagError(
-            "The images have not been built", received=f"no {', '.join(missing)}", hint="Run `make images` first."
-        )
+        raise FlagError("Images not found", received=", ".join(missing), hint="Run `make images` first.")
 
 
 def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
-    """The pipeline parameters with every path as it reads inside a container: the same as outside, from the root.
+    """The pipeline parameters with every path absolute, which inside a container is the same as outside.
 
     Raises:
-        FlagError: an --estimator that no --packages brings.
+        FlagError: --estimator without --packages.
     """
     if parameters.get("estimator") and not parameters.get("packages"):
         raise FlagError(
@@ -81,15 +79,15 @@ def runner(parameters: Mapping[str, Any], root: Path, steps: Steps) -> Iterator[
     Args:
         root: folder of runs, which alone is writable, besides --model_dir, --champion and /tmp.
     """
-    read = {path for name in _given_paths("read", parameters) for path in _paths(name, parameters)}
-    named = {str(root), *(parameters[name] for name in _given_paths("write", parameters))}
-    written = {path for path in named if not storage.is_gcs(path)}
-    for path in written:
+    read_paths = {path for name in _given_paths("read", parameters) for path in _paths(name, parameters)}
+    write_paths = {str(root), *(parameters[name] for name in _given_paths("write", parameters))}
+    local_write_paths = {path for path in write_paths if not storage.is_gcs(path)}
+    for path in local_write_paths:
         os.makedirs(path, exist_ok=True)
-    mounts = [Mount(path, path, "bind", read_only=True) for path in _outermost(read, within=written)]
-    mounts += [Mount(path, path, "bind") for path in written - {str(root)}]  # kfp mounts the root
+    mounts = [Mount(path, path, "bind", read_only=True) for path in _outermost(read_paths, within=local_write_paths)]
+    mounts += [Mount(path, path, "bind") for path in local_write_paths - {str(root)}]  # kfp mounts the root
     environment = {}
-    on_gcs = any(storage.is_gcs(path) for path in read | named)
+    on_gcs = any(storage.is_gcs(path) for path in read_paths | write_paths)
     credentials = os.environ.get(_CREDENTIALS) or os.path.expanduser(_USERS_CREDENTIALS)
     if on_gcs and os.path.isfile(credentials):
         mounts.append(Mount(credentials, credentials, "bind", read_only=True))
@@ -122,7 +120,8 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
     if name in ("train_metadata", "eval_metadata"):
         yield from _paths_of_data(value, parameters.get("image_root"))
         return
-    for path in [value] if os.path.exists(value) else value.split(","):
+    is_list = flag_table.BY_NAME[name].is_list and not os.path.exists(value)
+    for path in value.split(",") if is_list else [value]:
         yield path
         if os.path.exists(path):
             yield os.path.realpath(path)

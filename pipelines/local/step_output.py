@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import os
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,7 +70,8 @@ class StepOutput:
 
     def fail(self, reason: str) -> None:
         """Adds why a step failed that could not say it itself."""
-        self._take(f"error: {reason}", is_bar=False)
+        for line in textwrap.wrap(f"error: {reason}", width=110, break_long_words=False, break_on_hyphens=False):
+            self._take(line, is_bar=False)
 
     def explanation(self) -> list[str]:
         """Why the step failed: its error paragraph; else the last lines that only the log has, as of a traceback."""

@@ -104,7 +104,7 @@ def test_a_failed_step_says_why_in_one_paragraph_and_the_run_exits_with_1(tmp_pa
     assert not (tmp_path / "runs" / "latest").exists()
 
 
-def test_a_model_of_vertex_is_not_put_in_service_from_here(tmp_path):
+def test_a_model_of_vertex_is_not_promoted_from_here(tmp_path):
     answer = run(tmp_path, "--champion", "projects/p/locations/l/models/m")
     assert answer.returncode == 2 and "keeps the model in service in a folder" in answer.stdout
     assert not list(tmp_path.iterdir())
