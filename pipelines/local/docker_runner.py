@@ -186,21 +186,22 @@ class DockerTaskHandler(docker_task_handler.DockerTaskHandler):
         """Runs the step's container to its end and returns its exit code; 0 when it vanished."""
         with _client() as client:
             output.write(f"Running image {self.image}\n".encode())
-            container = client.containers.run(
+            container = client.containers.create(
                 self.image,
                 self.full_command,
-                detach=True,
                 auto_remove=True,
                 tty=output.is_terminal,
                 volumes=self.get_volumes_to_mount(client),
                 environment=self.env_vars,
                 **self.runner.container_run_args,
             )
+            pieces = container.attach(stream=True)
+            container.start()
             with contextlib.suppress(docker.errors.NotFound):  # it has ended and removed itself
                 if output.is_terminal:
                     columns, rows = shutil.get_terminal_size()
                     container.resize(height=rows, width=columns - len(INDENT))
-                for piece in container.logs(stream=True):
+                for piece in pieces:
                     output.write(piece)
                 return int(container.wait()["StatusCode"])
         return 0

@@ -78,14 +78,13 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
         kfp_runner = docker_runner.runner(parameters, root, steps)
     else:
         kfp_runner = subprocess_runner.runner(steps)
-    with storage.exclusive(str(root)), kfp_runner as config:
+    kfp_output = execution.kfp_output(root, steps, screen, verbose=verbose)
+    with storage.exclusive(str(root)), kfp_output, kfp_runner as config:
         for leftover in root.glob(f"{definition.NAME}-*/*/.*.partial-*"):  # of runs that were killed
             shutil.rmtree(leftover, ignore_errors=True)
+        template = _compile(root, images)
         try:
-            with execution.kfp_output(root, steps, screen, verbose=verbose):
-                template = _compile(root, images)
-                cache = root / ".cache" / runner
-                outputs = execution.execute(template, parameters, config, root, cache, steps)
+            outputs = execution.execute(template, parameters, config, root, root / ".cache" / runner, steps)
         except RuntimeError as error:
             if not steps.failed:
                 raise

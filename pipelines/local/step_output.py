@@ -69,7 +69,9 @@ class StepOutput:
         self._file.close()
 
     def fail(self, reason: str) -> None:
-        """Adds why a step failed that could not say it itself."""
+        """Adds an error paragraph, unless the step has written one itself."""
+        if self._error:
+            return
         for line in textwrap.wrap(f"error: {reason}", width=110, break_long_words=False, break_on_hyphens=False):
             self._take(line, is_bar=False)
 

@@ -214,6 +214,13 @@ def images_of(runs: Path) -> dict[str, str]:
     return {step: match[1] for step, log in logs.items() if (match := first_line.match(log))}
 
 
+def test_the_screen_of_a_run_in_containers_shows_the_steps_and_no_chatter(in_containers):
+    _, output = in_containers
+    assert len(output.splitlines()) <= 40, output
+    assert len(re.findall(r"^[a-z-]+ +done in [\d.]+ s$", output, re.MULTILINE)) == 5
+    assert not re.search(r"executor_input|PipInstallManager|[{}]|\x1b", output), output
+
+
 def test_everything_that_containers_leave_is_the_callers(in_containers):
     runs, _ = in_containers
     assert {path.lstat().st_uid for path in runs.rglob("*")} == {os.getuid()}

@@ -93,6 +93,14 @@ def test_the_end_of_a_traceback_explains_a_failure_without_an_error_paragraph(pr
     assert done.log.endswith("ValueError: no\n")
 
 
+def test_a_runner_explains_a_failure_only_where_the_step_does_not(tmp_path):
+    output = StepOutput(tmp_path / "step.log", Screen(io.StringIO()), verbose=False)
+    output.fail("The container ended")
+    output.fail("A second reason")
+    assert output.explanation() == ["error: The container ended"]
+    output.close()
+
+
 def test_lines_and_characters_may_come_in_pieces(printed):
     line = STEP.format("INFO", "Klassen: Äpfel").encode()
     assert printed(*(line[i : i + 1] for i in range(len(line)))).screen == "  13:18:21 I Klassen: Äpfel\n"
