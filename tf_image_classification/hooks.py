@@ -13,6 +13,7 @@ import math
 import os
 import signal
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable
@@ -88,7 +89,7 @@ def load_checkpoint(
         _log.info("Training from scratch")
         return None
     report = checkpoints.warm_start(model, flags.checkpoint_path, flags.checkpoint_exclude_scopes)
-    _log.info("Starting from %s\n%s", flags.checkpoint_path, report.table())
+    _log.info("Starting from %s\n%s", flags.checkpoint_path, textwrap.indent(report.table(), "  "))
     made = {
         "checkpoint": flags.checkpoint_path,
         "version": checkpoint_version,

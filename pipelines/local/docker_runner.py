@@ -1,5 +1,5 @@
-"""kfp.local's DockerRunner, as a laptop wants it: the user's data read-only, nothing owned by root, no step done
-without its outputs."""
+"""Each step in a container of its image: the user's data read-only, nothing owned by root, no step done without its
+outputs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import functools
 import glob
 import json
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,21 +19,23 @@ from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
+from pipelines.local.execution import replaced
+from pipelines.local.step_output import INDENT, StepOutput
+from pipelines.local.steps import Steps
+from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.data import sources
 from tf_image_classification.errors import FlagError
 from tf_image_classification.promotion import champion, resolve
 
-_READ = ("train_metadata", "eval_metadata", "labels_file", "image_root", "checkpoint_path", "packages")
-_WRITTEN = ("model_dir", "champion")
-_RUN_OF = "tf-image-classification.runs"  # label of a container: the folder of runs that it writes to
+_RUNS_LABEL = "tf-image-classification.runs"  # of a container: the folder of runs that it writes to
 _TEMPORARY = "/tmp"  # noqa: S108 - of the container
 _CREDENTIALS = "GOOGLE_APPLICATION_CREDENTIALS"
 _USERS_CREDENTIALS = "~/.config/gcloud/application_default_credentials.json"
 
 
 def check(images: Iterable[str]) -> None:
-    """Makes sure that every image is there, before anything starts.
+    """Checks that every image exists, before anything starts.
 
     Raises:
         FlagError: Docker does not answer, or an image has not been built.
@@ -40,16 +43,14 @@ def check(images: Iterable[str]) -> None:
     with _client() as client:
         missing = [image for image in dict.fromkeys(images) if not _has(client, image)]
     if missing:
-        raise FlagError(
-            "The images have not been built", received=f"no {', '.join(missing)}", hint="Run `make images` first."
-        )
+        raise FlagError("Images not found", received=", ".join(missing), hint="Run `make images` first.")
 
 
 def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
-    """The pipeline parameters with every path as it reads inside a container: the same as outside, from the root.
+    """The pipeline parameters with every path absolute, which inside a container is the same as outside.
 
     Raises:
-        FlagError: an --estimator that no --packages brings.
+        FlagError: --estimator without --packages.
     """
     if parameters.get("estimator") and not parameters.get("packages"):
         raise FlagError(
@@ -58,21 +59,18 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
             expected="a wheel or a source archive that holds it",
             hint="The modules of this folder are not in the images.",
         )
-    paths = {
-        name: resolve.absolute_paths(str(parameters[name]))
-        for name in (*_READ, *_WRITTEN)
-        if _names_a_path(name, parameters)
-    }
-    return {**parameters, **paths}
+    names = [*_given_paths("read", parameters), *_given_paths("write", parameters)]
+    return {**parameters, **{name: resolve.absolute_paths(str(parameters[name])) for name in names}}
 
 
-def _names_a_path(name: str, parameters: Mapping[str, object]) -> bool:
-    value = str(parameters.get(name, ""))
-    return value != "" and (name, value) != ("checkpoint_path", champion.WARM_START)
+def _given_paths(access: str, parameters: Mapping[str, object]) -> list[str]:
+    """The parameters that name a path which is read, or one which is written to."""
+    names = [flag.name for flag in flag_table.of_pipeline() if flag.path == access and parameters.get(flag.name)]
+    return [name for name in names if (name, parameters[name]) != ("checkpoint_path", champion.WARM_START)]
 
 
 @contextlib.contextmanager
-def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRunner]:
+def runner(parameters: Mapping[str, Any], root: Path, steps: Steps) -> Iterator[local.DockerRunner]:
     """The runner for these parameters, whose paths are absolute. No container outlives it.
 
     Containers run as the calling user, without capabilities and on a read-only file system; they reach the network only
@@ -81,27 +79,31 @@ def runner(parameters: Mapping[str, Any], root: Path) -> Iterator[local.DockerRu
     Args:
         root: folder of runs, which alone is writable, besides --model_dir, --champion and /tmp.
     """
-    read = {path for name in _READ if _names_a_path(name, parameters) for path in _paths(name, parameters)}
-    named = {str(root), *(parameters[name] for name in _WRITTEN if parameters.get(name))}
-    written = {path for path in named if not storage.is_gcs(path)}
-    for path in written:
+    read_paths = {path for name in _given_paths("read", parameters) for path in _paths(name, parameters)}
+    write_paths = {str(root), *(parameters[name] for name in _given_paths("write", parameters))}
+    local_write_paths = {path for path in write_paths if not storage.is_gcs(path)}
+    for path in local_write_paths:
         os.makedirs(path, exist_ok=True)
-    mounts = [Mount(path, path, "bind", read_only=True) for path in _outermost(read, within=written)]
-    mounts += [Mount(path, path, "bind") for path in written - {str(root)}]  # kfp mounts the root
+    mounts = [Mount(path, path, "bind", read_only=True) for path in _outermost(read_paths, within=local_write_paths)]
+    mounts += [Mount(path, path, "bind") for path in local_write_paths - {str(root)}]  # kfp mounts the root
     environment = {}
-    on_gcs = any(storage.is_gcs(path) for path in read | named)
+    on_gcs = any(storage.is_gcs(path) for path in read_paths | write_paths)
     credentials = os.environ.get(_CREDENTIALS) or os.path.expanduser(_USERS_CREDENTIALS)
     if on_gcs and os.path.isfile(credentials):
         mounts.append(Mount(credentials, credentials, "bind", read_only=True))
         environment[_CREDENTIALS] = credentials
+
+    def make_handler(**arguments: Any) -> DockerTaskHandler:
+        return DockerTaskHandler(steps, **arguments)
+
     _stop_containers(root)  # of a run that was killed
     try:
-        with _judged_by_outputs():
+        with replaced(docker_task_handler, "DockerTaskHandler", make_handler):
             yield local.DockerRunner(
                 mounts=mounts,
                 user=f"{os.getuid()}:{os.getgid()}",
                 environment=environment,
-                labels={_RUN_OF: str(root)},
+                labels={_RUNS_LABEL: str(root)},
                 network_mode="bridge" if on_gcs else "none",
                 read_only=True,
                 tmpfs={_TEMPORARY: "exec,mode=1777"},  # exec, for the libraries of --packages
@@ -118,7 +120,8 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
     if name in ("train_metadata", "eval_metadata"):
         yield from _paths_of_data(value, parameters.get("image_root"))
         return
-    for path in [value] if os.path.exists(value) else value.split(","):
+    is_list = flag_table.BY_NAME[name].is_list and not os.path.exists(value)
+    for path in value.split(",") if is_list else [value]:
         yield path
         if os.path.exists(path):
             yield os.path.realpath(path)
@@ -147,43 +150,64 @@ def _outermost(paths: Iterable[str], within: Iterable[str]) -> list[str]:
     return kept
 
 
-@contextlib.contextmanager
-def _judged_by_outputs() -> Iterator[None]:
-    """kfp takes a container that vanishes for one that succeeded, and would remember the step as done.
+class DockerTaskHandler(docker_task_handler.DockerTaskHandler):
+    """kfp.local's handler, with the step's output in our hands.
 
-    kfp.local has no place to hand in a handler, so it is put where kfp looks it up.
+    kfp takes a container that vanishes for one that succeeded, and would remember the step as done. This one takes a
+    step for done when everything exists that it should have written.
     """
-    original = docker_task_handler.DockerTaskHandler
-    docker_task_handler.DockerTaskHandler = _JudgedByOutputs
-    try:
-        yield
-    finally:
-        docker_task_handler.DockerTaskHandler = original
 
-
-class _JudgedByOutputs(docker_task_handler.DockerTaskHandler):
-    """Takes a step for done when everything is there that it should have written."""
+    def __init__(self, steps: Steps, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._steps = steps
 
     def run(self) -> Status:
-        try:
-            status = super().run()
-        except docker.errors.DockerException as error:
-            print(f"Docker cannot run the step: {error}")
-            return Status.FAILURE
+        with self._steps.running() as output:
+            try:
+                code = self._run_container(output)
+            except docker.errors.DockerException as error:
+                output.fail(f"Docker cannot run the step: {error}")
+                return Status.FAILURE
+            missing = [path for path in self._output_paths() if not os.path.exists(path)]
+            if code == 0 and missing:
+                output.fail(f"The container ended without writing {', '.join(missing)}")
+                return Status.FAILURE
+            return self._steps.ended(code)
+
+    def _run_container(self, output: StepOutput) -> int:
+        """Runs the step's container to its end and returns its exit code; 0 when it vanished."""
+        with _client() as client:
+            output.write(f"Running image {self.image}\n".encode())
+            container = client.containers.create(
+                self.image,
+                self.full_command,
+                auto_remove=True,
+                tty=output.is_terminal,
+                volumes=self.get_volumes_to_mount(client),
+                environment=self.env_vars,
+                **self.runner.container_run_args,
+            )
+            pieces = container.attach(stream=True)
+            container.start()
+            with contextlib.suppress(docker.errors.NotFound):  # it has ended and removed itself
+                if output.is_terminal:
+                    columns, rows = shutil.get_terminal_size()
+                    container.resize(height=rows, width=columns - len(INDENT))
+                for piece in pieces:
+                    output.write(piece)
+                return int(container.wait()["StatusCode"])
+        return 0
+
+    def _output_paths(self) -> list[str]:
+        """What the step is to write."""
         outputs = json.loads(self.full_command[self.full_command.index("--executor_input") + 1])["outputs"]
-        artifacts = [
-            artifact["uri"] for listed in outputs.get("artifacts", {}).values() for artifact in listed["artifacts"]
-        ]
-        missing = [path for path in (*artifacts, outputs["outputFile"]) if not os.path.exists(path)]
-        if status == Status.SUCCESS and missing:
-            print(f"The container ended without writing {', '.join(missing)}")
-            return Status.FAILURE
-        return status
+        artifacts = [artifact for listed in outputs.get("artifacts", {}).values() for artifact in listed["artifacts"]]
+        return [outputs["outputFile"], *(artifact["uri"] for artifact in artifacts)]
 
 
 def _stop_containers(root: Path) -> None:
     with _client() as client:
-        for container in client.containers.list(filters={"label": f"{_RUN_OF}={root}"}):
+        for container in client.containers.list(filters={"label": f"{_RUNS_LABEL}={root}"}):
             with contextlib.suppress(docker.errors.APIError):  # it ended by itself
                 container.kill()
 

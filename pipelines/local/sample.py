@@ -10,18 +10,18 @@ from tf_image_classification import storage
 
 _log = logging.getLogger(__name__)
 
-SIDE = 32  # pixels; the scans are 8 x 8
+IMAGE_SIZE = 32  # pixels; the scans are 8 x 8
 
 FLAGS: dict[str, object] = {
     "model_name": "small",
-    "image_size": SIDE,
+    "image_size": IMAGE_SIZE,
     "batch_size": 64,
     "train_steps": 400,
     "learning_rate": 0.1,
     "learning_rate_decay_type": "polynomial",
     "num_epochs_per_decay": 18.0,
     "save_checkpoints_secs": 3.0,
-    "eval_throttle_secs": 10,
+    "eval_throttle_secs": 30,
     "eval_freq": 100,
     "seed": 1,
     "min_accuracy": 0.9,
@@ -29,18 +29,18 @@ FLAGS: dict[str, object] = {
 
 
 def write(folder: str) -> str:
-    """Writes the images as `<folder>/<digit>/<number>.png`, unless they are there; returns `folder`."""
+    """Writes the images as `<folder>/<digit>/<number>.png`, unless the folder exists; returns `folder`."""
     if os.path.isdir(folder):
         return folder
     from PIL import Image
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    with storage.replacing_dir(folder, "0") as aside:
+    with storage.replacing_dir(folder, "0") as staging:
         for number, (pixels, digit) in enumerate(zip(digits.images, digits.target, strict=True)):
-            place = Path(aside, str(digit))
-            place.mkdir(exist_ok=True)
+            class_folder = Path(staging, str(digit))
+            class_folder.mkdir(exist_ok=True)
             scan = Image.fromarray((pixels * (255 / 16)).round().astype("uint8"))
-            scan.resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(place / f"{number:04}.png")
+            scan.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC).save(class_folder / f"{number:04}.png")
     _log.info("Wrote the sample, %d scanned digits, to %s", len(digits.images), folder)
     return folder

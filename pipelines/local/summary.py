@@ -8,7 +8,7 @@ from typing import Any
 
 from pipelines.local.run import Run
 
-_SHOWN = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
+_METRICS = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
 
 
 def table(run: Run) -> str:
@@ -16,20 +16,20 @@ def table(run: Run) -> str:
     lines = [""]
     tasks: dict[str, dict[str, Any]] = run.metrics.get("tasks") or {"": run.metrics}
     for name, metrics in tasks.items():
-        rows = [(key.replace("_", " "), _number(metrics[key])) for key in _SHOWN if key in metrics]
+        rows = [(key.replace("_", " "), _number(metrics[key])) for key in _METRICS if key in metrics]
         width = max(len(label) for label, _ in rows)
         lines += [name] if name else []
         lines += [f"  {label:<{width}}  {value:>10}" for label, value in rows]
-    lines += ["", f"  gate: {'passed' if run.passed else 'NOT passed'} ({run.reason})", ""]
+    lines += [f"  gate: {'passed' if run.passed else 'NOT passed'} ({run.reason})", ""]
     places = {"report": run.folder / "evaluation" / "report.html", "model": run.folder / "model", "run": run.folder}
     if run.in_service:
         places["in service"] = Path(run.in_service)
     width = max(map(len, places))
-    return "\n".join([*lines, *(f"  {label:<{width}}  {_short(path)}" for label, path in places.items())])
+    return "\n".join([*lines, *(f"  {label:<{width}}  {_relative(path)}" for label, path in places.items())])
 
 
-def _short(path: Path) -> str:
-    """Relative to the current folder where that is shorter to read."""
+def _relative(path: Path) -> str:
+    """Relative to the current folder for a path below it."""
     return os.path.relpath(path) if path.is_relative_to(Path.cwd()) else str(path)
 
 

@@ -180,8 +180,14 @@ def in_containers(built, image_folder, tmp_path_factory) -> tuple[Path, str]:
 
 
 def test_the_pipeline_predicts_in_containers_what_it_predicts_in_processes(in_containers, image_folder, tmp_path):
-    runs, output = in_containers
-    assert len(re.findall("Found image 'tf-image-classification/", output)) == 5
+    runs, _ = in_containers
+    assert images_of(runs) == {
+        "resolve": "vertex",
+        "build-tfrecords": "build_tfrecords",
+        "train": "train",
+        "evaluate": "evaluate",
+        "gate": "vertex",
+    }
     answer = pipeline("--runs_dir", str(tmp_path), "--train_metadata", str(image_folder), *TINY)
     assert answer.returncode == 0, answer.stdout
     contained, plain = (
@@ -189,6 +195,20 @@ def test_the_pipeline_predicts_in_containers_what_it_predicts_in_processes(in_co
     )
     assert contained == plain
     assert len(contained.splitlines()) > 10
+
+
+def images_of(runs: Path) -> dict[str, str]:
+    """The image in which the latest run ran each step, by the steps' logs."""
+    logs = {path.stem: path.read_text() for path in (runs / "latest" / "logs").iterdir()}
+    first_line = re.compile("Running image tf-image-classification/([a-z_]+):")
+    return {step: match[1] for step, log in logs.items() if (match := first_line.match(log))}
+
+
+def test_the_screen_of_a_run_in_containers_shows_the_steps_and_no_chatter(in_containers):
+    _, output = in_containers
+    assert len(output.splitlines()) <= 40, output
+    assert len(re.findall(r"^[a-z-]+ +done in [\d.]+ s$", output, re.MULTILINE)) == 5
+    assert not re.search(r"executor_input|PipInstallManager|[{}]|\x1b", output), output
 
 
 def test_everything_that_containers_leave_is_the_callers(in_containers):
@@ -203,9 +223,7 @@ def test_a_second_run_in_containers_does_only_the_cheap_steps_and_puts_the_model
     words = ["--train_metadata", str(image_folder), *TINY, "--champion", str(tmp_path / "service")]
     answer = pipeline("--runner", "docker", "--runs_dir", str(runs), *words)
     assert answer.returncode == 0, answer.stdout
-    assert (
-        re.findall("Found image 'tf-image-classification/([a-z_]+)", answer.stdout) == ["vertex"] * 3
-    )  # resolve, gate, register
+    assert images_of(runs) == dict.fromkeys(("resolve", "gate", "register"), "vertex")
     pointer = json.loads((tmp_path / "service" / "champion.json").read_text())
     assert (tmp_path / "service" / pointer["model"] / "saved_model" / "saved_model.pb").is_file()
     assert {path.lstat().st_uid for path in tmp_path.rglob("*")} == {os.getuid()}
@@ -263,7 +281,7 @@ def test_a_container_that_vanishes_has_not_done_its_step(built, image_folder, tm
     assert process.returncode == 1, "".join(lines) + rest
     answer = pipeline(*words)
     assert answer.returncode == 0, answer.stdout
-    assert "Found image 'tf-image-classification/train" in answer.stdout
+    assert images_of(tmp_path / "runs")["train"] == "train"
 
 
 def test_what_a_killed_run_left_in_docker_does_not_write_beside_the_next_run(built, image_folder, tmp_path):

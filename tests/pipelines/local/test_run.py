@@ -5,57 +5,22 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import REPOSITORY
-
-TINY = [
-    "--image_size",
-    "16",
-    "--batch_size",
-    "8",
-    "--train_steps",
-    "4",
-    "--learning_rate",
-    "0.1",
-    "--seed",
-    "1",
-    "--eval_fraction",
-    "0.25",
-]
-
-
-def command(runs: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pipelines", "run", "--runs_dir", str(runs), *arguments]
-
-
-def run(runs: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(runs, *arguments),
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
+from tests.pipelines.local.conftest import TINY, command, run
 
 
 def executed(output: str) -> list[str]:
     """The steps that ran, in order; those that came from the cache did not."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", output)
-    return re.findall(r"Task '([a-z-]+)' finished with status SUCCESS", plain)
+    return re.findall(r"^([a-z-]+) +done in [\d.]+ s$", output, re.MULTILINE)
 
 
-@pytest.fixture(scope="module")
-def first(tmp_path_factory, image_folder):
-    runs = tmp_path_factory.mktemp("runs")
-    answer = run(runs, "--train_metadata", str(image_folder), *TINY)
-    assert answer.returncode == 0, answer.stdout
-    return runs, answer.stdout
+def cached(output: str) -> list[str]:
+    return re.findall(r"^([a-z-]+) +cached$", output, re.MULTILINE)
 
 
 def test_a_run_leaves_data_model_and_evaluation_and_prints_where(first):
@@ -75,14 +40,36 @@ def test_a_run_leaves_data_model_and_evaluation_and_prints_where(first):
         assert str(path) in output
 
 
+def test_the_run_folder_holds_what_each_step_and_kfp_printed(first):
+    runs, _ = first
+    logs = runs / "latest" / "logs"
+    steps = ["resolve", "build-tfrecords", "train", "evaluate", "gate"]
+    assert {path.name for path in logs.iterdir()} == {"kfp.log", *(f"{step}.log" for step in steps)}
+    for step in steps:
+        assert "Got executor_input:\n{\n" in (logs / f"{step}.log").read_text()
+    assert "finished with status" in (logs / "kfp.log").read_text()
+    assert "Saved checkpoint" in (logs / "train.log").read_text()
+    assert "gate: passed" in (logs / "gate.log").read_text()
+
+
 def test_the_second_run_of_the_same_inputs_does_nothing_again(first, image_folder):
     runs, _ = first
     before = (runs / "latest").resolve()
     answer = run(runs, "--train_metadata", str(image_folder), *TINY)
     assert answer.returncode == 0, answer.stdout
     assert executed(answer.stdout) == ["resolve", "gate"]
+    assert cached(answer.stdout) == ["build-tfrecords", "train", "evaluate"]
     assert (runs / "latest").resolve() != before
     assert (runs / "latest" / "model" / "model.json").read_bytes() == (before / "model" / "model.json").read_bytes()
+
+
+def test_verbose_shows_what_the_steps_and_kfp_print_and_logs_it_too(first, image_folder):
+    runs, _ = first
+    answer = run(runs, "--train_metadata", str(image_folder), *TINY, "--verbose")
+    assert answer.returncode == 0, answer.stdout
+    assert "Got executor_input:" in answer.stdout and '"parameterValues": {' in answer.stdout
+    assert "Running pipeline: " in answer.stdout
+    assert "Got executor_input:" in (runs / "latest" / "logs" / "gate.log").read_text()
 
 
 def test_more_steps_train_on_from_the_checkpoint_without_building_again(first, image_folder):
@@ -117,7 +104,7 @@ def test_a_failed_step_says_why_in_one_paragraph_and_the_run_exits_with_1(tmp_pa
     assert not (tmp_path / "runs" / "latest").exists()
 
 
-def test_a_model_of_vertex_is_not_put_in_service_from_here(tmp_path):
+def test_a_model_of_vertex_is_not_promoted_from_here(tmp_path):
     answer = run(tmp_path, "--champion", "projects/p/locations/l/models/m")
     assert answer.returncode == 2 and "keeps the model in service in a folder" in answer.stdout
     assert not list(tmp_path.iterdir())
@@ -180,9 +167,9 @@ def test_the_sample_reaches_its_accuracy_and_fine_tunes(tmp_path):
 def test_a_run_that_is_killed_in_every_step_ends_complete_and_does_no_finished_step_again(tmp_path):
     runs = tmp_path / "runs"
     flags = ["--save_checkpoints_secs", "0.5", "--train_steps", "150"]
-    first = kill_when(runs, flags, "Executing task 'build-tfrecords'", delay=0.2)
+    first = kill_when(runs, flags, "build-tfrecords +started", delay=0.2)
     interrupted = kill_when(runs, flags, r"Saved checkpoint .*model\.ckpt-[1-9]")
-    killed = kill_when(runs, flags, "Executing task 'evaluate'", delay=1)
+    killed = kill_when(runs, flags, "evaluate +started", delay=1)
     assert "Continuing from" in killed
     assert "evaluate" not in executed(killed)
     answer = run(runs, *flags)
@@ -208,7 +195,7 @@ def kill_when(runs: Path, flags: list[str], pattern: str, delay: float = 0.0) ->
     output."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen(
-        command(runs, *flags),
+        command(runs, *flags, "--verbose"),
         cwd=REPOSITORY,
         env=environment,
         stdout=subprocess.PIPE,
@@ -220,7 +207,7 @@ def kill_when(runs: Path, flags: list[str], pattern: str, delay: float = 0.0) ->
     lines = []
     for line in process.stdout:
         lines.append(line)
-        if re.search(pattern, re.sub(r"\x1b\[[0-9;]*m", "", line)):
+        if re.search(pattern, line):
             time.sleep(delay)
             os.killpg(process.pid, signal.SIGKILL)
             break
