@@ -38,8 +38,8 @@ EXPORT_DIR = "export"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a training ended with.
+class TrainingResult:
+    """The outcome of a training.
 
     Attributes:
         model_dir: checkpoints, summaries and history.
@@ -116,7 +116,7 @@ def _parse(argv: Sequence[str] | None) -> Flags:
 
 def train_and_evaluate(
     spec: EstimatorSpec, data: Manifest, flags: Flags, *, export_dir: str | None = None, checkpoint_version: str = ""
-) -> Outcome:
+) -> TrainingResult:
     """Trains up to --train_steps, evaluates now and then and at the end, and exports the model.
 
     How it starts: from its own checkpoint in --model_dir; else from --checkpoint_path; else from scratch.
@@ -170,7 +170,7 @@ def train_and_evaluate(
         folder.finish()  # whoever has been taken over exports nothing
         target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
         _export(spec, made, data, flags, target, {"warm_start": warm_start, "metrics": metrics})
-    return Outcome(flags.model_dir, target, metrics, max(0, flags.train_steps - start))
+    return TrainingResult(flags.model_dir, target, metrics, max(0, flags.train_steps - start))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
-    from tf_image_classification.train_estimator import Outcome
+    from tf_image_classification.train_estimator import TrainingResult
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Outputs(NamedTuple):
     curves: str
 
 
-def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, checkpoint_version: str) -> Outcome:
+def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, checkpoint_version: str) -> TrainingResult:
     """Trains on a built data set, with checkpoints that outlive the step.
 
     Checkpoints live in a folder named by a hash of everything that decides the training except --train_steps: equal
