@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import errno
 import logging
-import os
 import re
 import sys
 import textwrap
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from tf_image_classification import flags as flag_table
+from tf_image_classification import library_output
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.flags import Flag, Flags
 
@@ -120,32 +120,31 @@ def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str]
 
 @contextlib.contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Sets up logging for the block, and turns a UserError in it into one paragraph and an exit code.
+    """Sets up logging for the block, keeps libraries quiet in it, and turns a UserError into a paragraph and an exit
+    code.
+
+    Changes global state: the root logger writes to stderr, and see `library_output.quiet`.
 
     Raises:
         SystemExit: with the error's exit code.
     """
-    # TensorFlow's C++ part otherwise begins every command with a page about itself; who wants to read it sets the
-    # variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for chatty in ("absl", "tensorflow", "matplotlib"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
-    try:
-        yield
-    except UserError as error:
-        _print_error(str(error))
-        raise SystemExit(error.exit_code) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        _print_error(
-            f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. "
-            "Make room, and run again."
+    with library_output.quiet():
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
         )
-        raise SystemExit(1) from None
+        try:
+            yield
+        except UserError as error:
+            _print_error(str(error))
+            raise SystemExit(error.exit_code) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            _print_error(
+                f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. "
+                "Make room, and run again."
+            )
+            raise SystemExit(1) from None
 
 
 def _print_error(text: str) -> None:

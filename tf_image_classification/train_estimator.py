@@ -108,6 +108,7 @@ def _parse(argv: Sequence[str] | None) -> Flags:
     parser = command_line.Parser(
         "train_estimator",
         "Trains an image classifier, from scratch, from a pretrained checkpoint, or from where it was interrupted.",
+        "environment: TF_CPP_MIN_LOG_LEVEL=0 shows all that TensorFlow and other libraries log, 1 their warnings.",
     )
     table = flag_table.of_command(flag_table.TRAIN)
     parser.add_flags(table, required=["train_metadata"])
