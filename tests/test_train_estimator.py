@@ -323,15 +323,18 @@ def wrong_name(self, checkpoint_path):
 @pytest.mark.parametrize(
     ("methods", "message"),
     [
-        ({"get_model_fn": lambda self, checkpoint_path: lambda params: None}, "model_fn returns something else"),
+        ({"get_model_fn": lambda self, checkpoint_path: lambda params: None}, "model_fn does not return a model"),
         ({"get_model_fn": wrong_depth}, r"Received: label \[B, 3\]. Expected: label \[B, 2\]"),
         ({"get_model_fn": wrong_name}, r"Received: other \[B, 2\]"),
-        ({"metric_ops": lambda self, labels, predictions: None}, "metric_ops returns something else"),
+        ({"metric_ops": lambda self, labels, predictions: None}, "metric_ops does not return a dict"),
         ({"metric_ops": lambda self, labels, predictions: {"a": (1, 2)}}, "value, update_op"),
-        ({"metric_ops": lambda self, labels, predictions: {"a": 1.0}}, "metric_ops returns something else for a"),
+        (
+            {"metric_ops": lambda self, labels, predictions: {"a": 1.0}},
+            "metric_ops returns neither a tensor nor a metric for a",
+        ),
         (
             {"metric_ops": lambda self, labels, predictions: {"a": keras.metrics.Mean()(labels["label"])}},
-            "makes a Keras metric",
+            "creates a Keras metric",
         ),
     ],
 )

@@ -80,12 +80,12 @@ class Publisher:
         newest = self.manager.latest_checkpoint
         self.folder.fetch(newest)
         self.manager.checkpoint.restore(newest).assert_consumed()
-        self.folder.take_over()
+        self.folder.claim()
         return int(self.value)
 
     def save(self, step: int) -> None:
         self.value.assign(step)
-        self.folder.publish(self.manager.save(checkpoint_number=step))
+        self.folder.publish_checkpoint(self.manager.save(checkpoint_number=step))
 
 
 def test_a_bucket_that_is_mounted_is_followed_in_the_same_way_and_keeps_its_checkpoints(
@@ -215,7 +215,7 @@ def test_checkpoints_in_a_bucket_that_are_all_damaged_are_an_error_not_a_new_sta
 def test_the_newest_five_checkpoints_stay_and_what_a_killed_training_left_goes(service):
     storage.write_bytes(f"{RUN}/model.ckpt-3.data-00000-of-00001", b"never listed")
     storage.write_bytes(f"{RUN}/notes.txt", b"not ours")
-    with training_folder.opened(RUN) as folder:
+    with training_folder.open_folder(RUN) as folder:
         training = Publisher(folder)
         for step in range(5, 13):
             training.save(step)
@@ -226,7 +226,7 @@ def test_the_newest_five_checkpoints_stay_and_what_a_killed_training_left_goes(s
 
 
 def test_whatever_is_listed_is_there_at_every_moment(service):
-    with training_folder.opened(RUN) as folder:
+    with training_folder.open_folder(RUN) as folder:
         training = Publisher(folder)
         for step in range(8):
             training.save(step)
@@ -244,7 +244,7 @@ def test_whatever_is_listed_is_there_at_every_moment(service):
 
 def test_training_does_not_wait_for_uploads_and_the_newest_checkpoint_gets_there(service):
     service.faults.append(Fault("stalled", "POST", "upload", seconds=1.0))
-    with training_folder.opened(RUN) as folder:
+    with training_folder.open_folder(RUN) as folder:
         training = Publisher(folder)
         for step in range(20):
             training.save(step)
@@ -255,9 +255,9 @@ def test_training_does_not_wait_for_uploads_and_the_newest_checkpoint_gets_there
 def test_of_two_trainings_that_start_afresh_the_second_to_save_stops(service):
     with (
         pytest.raises(TrainingError, match=rf"Another training has taken over {RUN}"),
-        training_folder.opened(RUN) as lost,
+        training_folder.open_folder(RUN) as lost,
     ):
-        with training_folder.opened(RUN) as winner:
+        with training_folder.open_folder(RUN) as winner:
             Publisher(winner).save(1)
         Publisher(lost).save(2)
     assert listed(RUN) == ["model.ckpt-1"]
@@ -265,28 +265,28 @@ def test_of_two_trainings_that_start_afresh_the_second_to_save_stops(service):
 
 
 def test_a_training_that_another_one_goes_on_from_stops_at_its_next_checkpoint(service):
-    with pytest.raises(TrainingError, match="Another training has taken over"), training_folder.opened(RUN) as old:
+    with pytest.raises(TrainingError, match="Another training has taken over"), training_folder.open_folder(RUN) as old:
         lost = Publisher(old)
         lost.save(5)
         old.finish()
-        with training_folder.opened(RUN) as new:
+        with training_folder.open_folder(RUN) as new:
             training = Publisher(new)
             assert training.restore() == 5
             before = len(service.changes)
             lost.save(6)
-            old._background.wait()
+            old._worker.wait()
             assert len(service.changes) == before  # it has seen that it is no longer alone, and written nothing
             training.save(7)
     assert listed(RUN) == ["model.ckpt-5", "model.ckpt-7"]
 
 
 def test_two_trainings_that_go_on_from_the_same_checkpoint_at_once_do_not_both(service):
-    with training_folder.opened(RUN) as folder:
+    with training_folder.open_folder(RUN) as folder:
         Publisher(folder).save(5)
     with (
-        training_folder.opened(RUN) as one,
+        training_folder.open_folder(RUN) as one,
         pytest.raises(TrainingError, match="Another training"),
-        training_folder.opened(RUN) as two,
+        training_folder.open_folder(RUN) as two,
     ):
         first, second = Publisher(one), Publisher(two)
         first.restore()
@@ -318,7 +318,7 @@ def test_an_upload_that_fails_for_good_ends_the_training_and_the_local_folder_go
         train(built_data, training_flags(model_dir=RUN, train_steps=10**6, save_checkpoints_secs=1e-6))
     (kept,) = working_folders()
     newest = state.latest(str(kept))
-    assert f"kept in {kept}, with {newest} as its newest checkpoint" in str(caught.value)
+    assert f"kept in {kept}, with {newest} as the newest checkpoint" in str(caught.value)
     step = int(newest.rpartition("-")[2])
     whole, goes_on = (
         training_flags(model_dir=folder, train_steps=step + 3) for folder in (str(tmp_path / "whole"), str(kept))
@@ -427,6 +427,6 @@ def test_the_command_says_in_a_paragraph_that_the_bucket_can_no_longer_be_writte
     answer = subprocess.run(command(RUN, data, 10**6, *more), capture_output=True, text=True, check=False, timeout=120)
     assert answer.returncode == 1
     message = " ".join(answer.stderr.partition("error: ")[2].split())
-    assert message.startswith(f"What training has made cannot be uploaded to {RUN}.")
-    assert re.search(r"kept in \S+, with \S+model\.ckpt-\d+ as its newest", message)
+    assert message.startswith(f"The training's files cannot be uploaded to {RUN}.")
+    assert re.search(r"kept in \S+, with \S+model\.ckpt-\d+ as the newest", message)
     assert "Traceback" not in answer.stderr
