@@ -84,7 +84,8 @@ def program(body: str) -> str:
 
 def test_errors_of_cpp_code_and_text_of_any_other_kind_pass():
     body = (
-        "os.write(2, b'W0000 00:00:1.5   7 a.cc:1] warning\\n2026-11-28 13:19:07.32: W tensorflow/a.cc:1] warning\\n"
+        "os.write(2, b'To enable the following instructions: AVX, in other operations, rebuild TensorFlow with flags\\n"
+        "W0000 00:00:1.5   7 a.cc:1] warning\\n2026-11-28 13:19:07.32: W tensorflow/a.cc:1] warning\\n"
         "E0000 00:00:1.5   7 a.cc:1] real\\n2026-11-28 13:19:07.32: E tensorflow/a.cc:1] real\\n"
         "Information of no known form\\n')"
     )

@@ -19,8 +19,7 @@ from tf_image_classification.flags import Flag, Flags
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with full flag names only, unknown flags answered by the nearest known one, and wrong calls as exit code
-    2."""
+    """argparse without abbreviated flags. A wrong call is a FlagError; for an unknown flag it names the nearest one."""
 
     def __init__(self, prog: str, description: str, epilog: str = "") -> None:
         super().__init__(
@@ -32,7 +31,12 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_flags(self, flags: Iterable[Flag], required: Sequence[str] = ()) -> None:
-        """Adds table flags, in groups. Values stay text here: `parse_flags` checks them."""
+        """Adds flags of the table, by group. Their values stay text until `parse_flags`.
+
+        Args:
+            flags: in the order of `--help`.
+            required: names whose default is not shown.
+        """
         groups: dict[str, argparse._ArgumentGroup] = {}
         for flag in flags:
             if flag.group not in groups:
@@ -65,7 +69,16 @@ class Parser(argparse.ArgumentParser):
                 )
 
     def parse_flags(self, flags: Iterable[Flag], argv: Sequence[str] | None, required: Sequence[str] = ()) -> Flags:
-        """Parses and validates. A required flag that is missing, like any wrong value, is a FlagError."""
+        """Parses and validates the flags that `add_flags` has added.
+
+        Args:
+            flags: as for `add_flags`.
+            argv: the arguments; None for sys.argv[1:].
+            required: names that must be given.
+
+        Raises:
+            FlagError: a flag is unknown or missing, or a value is not allowed.
+        """
         names = [flag.name for flag in flags]
         parsed = flag_table.validate(given_flags(self.parse_args(argv), names), names)
         for name in required:
@@ -74,21 +87,15 @@ class Parser(argparse.ArgumentParser):
         return parsed
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        parsed, strays = self.parse_known_args(args, namespace)
-        if strays:
-            known = [
-                option.removeprefix("--")
-                for action in self._actions
-                for option in action.option_strings
-                if option.startswith("--")
-            ]
-            for stray in strays:
-                if stray.startswith("--"):
-                    raise flag_table.unknown_flag(stray.removeprefix("--").partition("=")[0], known)
+        parsed, unknown = self.parse_known_args(args, namespace)
+        for word in unknown:
+            if word.startswith("--"):
+                options = [option for action in self._actions for option in action.option_strings]
+                known = [option.removeprefix("--") for option in options if option.startswith("--")]
+                raise flag_table.unknown_flag(word.removeprefix("--").partition("=")[0], known)
+        if unknown:
             raise FlagError(
-                "A value stands where no flag takes it",
-                received=" ".join(strays),
-                hint="Put it behind the flag that it belongs to.",
+                "Unexpected positional arguments", received=" ".join(unknown), hint="Put a value after its --flag."
             )
         return parsed
 
@@ -97,14 +104,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def given_flags(parsed: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
-    """The table flags that stand on the command line, also those that say what the default says anyway; not yet
-    checked."""
+    """Name -> text of those flags that were given, at their defaults or not; not validated."""
     given = {name: value for name, value in vars(parsed).items() if name in names}
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command's `work(argv)` and exits: 0 done, 2 the call is wrong, 1 it failed, 130 interrupted."""
+    """Runs a command and exits: with 0 when it is done, 2 if the call is wrong, 1 if it failed, 130 after Ctrl-C.
+
+    Args:
+        work: the command; its result, if any, is the exit code.
+        argv: passed to `work`; None for sys.argv[1:].
+    """
     code: int | None = 0
     try:
         with reporting_errors():
@@ -112,7 +123,7 @@ def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of our output has ended, as `| head` does
         sys.stderr.close()
         code = 1
     sys.exit(code or 0)
@@ -142,7 +153,7 @@ def reporting_errors() -> Iterator[None]:
                 raise
             _print_error(
                 f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. "
-                "Make room, and run again."
+                "Free some space, and run again."
             )
             raise SystemExit(1) from None
 

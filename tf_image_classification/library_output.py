@@ -133,11 +133,13 @@ def _filter_lines(severities: str) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):  # ends with its input
         signal.signal(number, signal.SIG_IGN)
     # Absl's format, `W0000 00:00:1795871947.320390   31436 port.cc:153] ..` (month and day, or zeros), and TensorFlow's
-    # older one, `2026-11-28 13:19:07.320390: W tensorflow/core/util/port.cc:153] ..`.
+    # older one, `2026-11-28 13:19:07.320390: W tensorflow/core/util/port.cc:153] ..`. The last pattern is the second
+    # line of an I message.
     hidden = re.compile(
         rf"WARNING: All log messages before absl::InitializeLog\(\) is called are written to STDERR$"
         rf"|[{severities}]\d{{4}} [\d:.]+\s+\d+ \S+:\d+\] "
-        rf"|\d{{4}}-\d\d-\d\d [\d:.]+: [{severities}] \S+:\d+\] ".encode()
+        rf"|\d{{4}}-\d\d-\d\d [\d:.]+: [{severities}] \S+:\d+\] "
+        rf"|To enable the following instructions: .*, in other operations, rebuild TensorFlow".encode()
     )
     for line in sys.stdin.buffer:
         if not hidden.match(line):

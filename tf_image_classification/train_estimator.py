@@ -116,8 +116,8 @@ def train_and_evaluate(
         history = History(folder.local, start)
         evaluate = _evaluation(spec, state.model, data, flags, folder, history)
         if start < flags.train_steps:
-            around_step = _hooks(state, flags, manager, folder, history, evaluate)
-            _train(spec, state, data, flags, around_step)
+            training_hooks = _hooks(state, flags, manager, folder, history, evaluate)
+            _train(spec, state, data, flags, training_hooks)
         else:
             _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
         metrics = evaluate(int(state.global_step))
