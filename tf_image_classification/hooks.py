@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 SUMMARY_STEPS = 100  # as tf.estimator's save_summary_steps
 _LOG_EVERY_SECS = 10.0  # without a terminal
-_HISTORY_POINTS = 200  # of a training from scratch: more than a page of curves can show
+_HISTORY_POINTS = 200  # losses recorded on the way to --train_steps: enough for a smooth curve
 
 
 def load_checkpoint(

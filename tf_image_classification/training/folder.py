@@ -37,8 +37,8 @@ class TrainingFolder:
     """The folder of a training, open: only this training writes to `local`.
 
     This class is a local --model_dir, where what is written is published already; a folder in a bucket overrides every
-    method. The training's thread calls them, in this order: `fetch` for the checkpoint to resume from, then `claim`,
-    then `publish_checkpoint`, `publish_logs` and `check` any number of times, then `finish`.
+    method. The training's thread calls them, in this order: `fetch` and `claim` if it resumes from a checkpoint, then
+    `publish_checkpoint`, `publish_logs` and `check` any number of times, then `finish`.
 
     Attributes:
         path: --model_dir, as messages and other processes name it.
@@ -51,7 +51,7 @@ class TrainingFolder:
     def fetch(self, checkpoint: str) -> None:
         """Makes the files of a checkpoint in the folder available in `local`.
 
-        In a bucket: downloads them, as opening the folder downloads everything but checkpoints.
+        In a bucket: downloads them; opening the folder has downloaded only the list of checkpoints and the history.
 
         Args:
             checkpoint: its prefix in the local folder.
