@@ -89,7 +89,17 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 _NOT_IN_EVALUATE = ("promotion/*", "vertex/*")
 _NOT_IN_TRAIN = (*_NOT_IN_EVALUATE, "evaluate/*")
 # What every step stands on, and what reads metadata.
-_BASE = ("__init__.py", "command_line.py", "errors.py", "flag.py", "flags.py", "versions.py", "storage/*", "data/*")
+_BASE = (
+    "__init__.py",
+    "command_line.py",
+    "errors.py",
+    "flag.py",
+    "flags.py",
+    "library_output.py",
+    "versions.py",
+    "storage/*",
+    "data/*",
+)
 
 IMAGES = {
     image.name: image

@@ -91,5 +91,5 @@ def test_everything_that_decides_a_training_is_told_to_resolve():
 
 
 def test_asking_for_a_flag_that_was_not_parsed_names_those_that_were():
-    with pytest.raises(AttributeError, match=r"no flag named momentum.*seed"):
+    with pytest.raises(AttributeError, match=r"flag momentum was not parsed.*seed"):
         _ = flag_table.validate({}, ["seed"]).momentum

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from tf_image_classification import flags as flag_table
 from tf_image_classification import training_run
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flags import Flag
 from tf_image_classification.training_run import Outputs
 
 
@@ -60,6 +63,60 @@ def test_more_steps_go_on_in_the_same_folder_and_fewer_start_in_another(step):
 @pytest.mark.parametrize("change", [{"learning_rate": 0.2}, {"batch_size": 4}, {"version": "other"}])
 def test_another_flag_or_checkpoint_starts_afresh(step, change):
     assert step()[1] != step(**change)[1]
+
+
+NEW_FLAG = Flag("grad_clip", float, 0.0, "Optimizers", "A flag of a later version.")
+
+
+def add_new_flag(monkeypatch) -> None:
+    """Adds a flag to the table, as a later version may."""
+    monkeypatch.setattr(flag_table, "FLAGS", (*flag_table.FLAGS, NEW_FLAG))
+    monkeypatch.setitem(flag_table.BY_NAME, NEW_FLAG.name, NEW_FLAG)
+
+
+def test_a_flag_added_by_a_later_version_keeps_the_folder_and_another_value_of_it_starts_afresh(step, monkeypatch):
+    _, before = step()
+    add_new_flag(monkeypatch)
+    assert step()[1] == before
+    assert step(grad_clip=1.0)[1] != before
+
+
+@pytest.fixture
+def folders(step, monkeypatch) -> tuple[Path, Path]:
+    """The folders of two equal trainings of 3 steps: the new one, and the one that version 2.0.0 would have used."""
+    _, new = step()
+    with monkeypatch.context() as context:
+        context.setattr(
+            flag_table,
+            "checkpoint_key_flags",
+            lambda values: {name: values[name] for name in sorted(training_run._KEY_FLAGS_2_0_0)},
+        )
+        _, old = step()
+    assert old != new
+    return new, old
+
+
+def test_a_folder_of_version_2_0_0_is_continued_also_after_a_flag_was_added(step, folders, monkeypatch):
+    new, old = folders
+    shutil.rmtree(new)
+    add_new_flag(monkeypatch)
+    assert step()[1] == old
+    facts, folder = step(train_steps=5)
+    assert (folder, facts["metrics"]["global_step"]) == (old, 5)
+    facts, folder = step(train_steps=4)
+    assert (folder.name, facts["metrics"]["global_step"]) == (f"{old.name}-4", 4)
+
+
+def test_a_folder_of_version_2_0_0_is_not_continued_where_there_is_a_new_one(step, folders):
+    new, _ = folders
+    assert step()[1] == new
+
+
+def test_a_folder_of_version_2_0_0_is_not_continued_with_another_value_of_an_added_flag(step, folders, monkeypatch):
+    new, old = folders
+    shutil.rmtree(new)
+    add_new_flag(monkeypatch)
+    assert step(grad_clip=1.0)[1] not in (new, old)
 
 
 def test_the_step_hands_on_summaries_and_a_page_of_curves(step, tmp_path):

@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import errno
 import logging
-import os
 import re
 import sys
 import textwrap
@@ -14,13 +13,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from tf_image_classification import flags as flag_table
+from tf_image_classification import library_output
 from tf_image_classification.errors import FlagError, UserError, did_you_mean
 from tf_image_classification.flags import Flag, Flags
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse with full flag names only, unknown flags answered by the nearest known one, and wrong calls as exit code
-    2."""
+    """argparse without abbreviated flags. A wrong call is a FlagError; for an unknown flag it names the nearest one."""
 
     def __init__(self, prog: str, description: str, epilog: str = "") -> None:
         super().__init__(
@@ -33,7 +32,12 @@ class Parser(argparse.ArgumentParser):
         self._flags_in_help: list[Flag] = []
 
     def add_flags(self, flags: Iterable[Flag], required: Sequence[str] = ()) -> None:
-        """Adds table flags, in groups. Values stay text here: `parse_flags` checks them."""
+        """Adds flags of the table, by group. Their values stay text until `parse_flags`.
+
+        Args:
+            flags: in the order of `--help`.
+            required: names whose default is not shown.
+        """
         groups: dict[str, argparse._ArgumentGroup] = {}
         for flag in flags:
             if flag.group not in groups:
@@ -66,7 +70,16 @@ class Parser(argparse.ArgumentParser):
                 )
 
     def parse_flags(self, flags: Iterable[Flag], argv: Sequence[str] | None, required: Sequence[str] = ()) -> Flags:
-        """Parses and validates. A required flag that is missing, like any wrong value, is a FlagError."""
+        """Parses and validates the flags that `add_flags` has added.
+
+        Args:
+            flags: as for `add_flags`.
+            argv: the arguments; None for sys.argv[1:].
+            required: names that must be given.
+
+        Raises:
+            FlagError: a flag is unknown or missing, or a value is not allowed.
+        """
         names = [flag.name for flag in flags]
         parsed = flag_table.validate(given_flags(self.parse_args(argv), names), names)
         for name in required:
@@ -128,14 +141,18 @@ class Parser(argparse.ArgumentParser):
 
 
 def given_flags(parsed: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
-    """The table flags that stand on the command line, also those that say what the default says anyway; not yet
-    checked."""
+    """Name -> text of those flags that were given, at their defaults or not; not validated."""
     given = {name: value for name, value in vars(parsed).items() if name in names}
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command's `work(argv)` and exits: 0 done, 2 the call is wrong, 1 it failed, 130 interrupted."""
+    """Runs a command and exits: with 0 when it is done, 2 if the call is wrong, 1 if it failed, 130 after Ctrl-C.
+
+    Args:
+        work: the command; its result, if any, is the exit code.
+        argv: passed to `work`; None for sys.argv[1:].
+    """
     code: int | None = 0
     try:
         with reporting_errors():
@@ -143,7 +160,7 @@ def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # the reader of our output went away, as `| head` does
+    except BrokenPipeError:  # the reader of our output has ended, as `| head` does
         sys.stderr.close()
         code = 1
     sys.exit(code or 0)
@@ -151,32 +168,31 @@ def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str]
 
 @contextlib.contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Sets up logging for the block, and turns a UserError in it into one paragraph and an exit code.
+    """Sets up logging for the block, keeps libraries quiet in it, and turns a UserError into a paragraph and an exit
+    code.
+
+    Changes global state: the root logger writes to stderr, and see `library_output.quiet`.
 
     Raises:
         SystemExit: with the error's exit code.
     """
-    # TensorFlow's C++ part otherwise begins every command with a page about itself; who wants to read it sets the
-    # variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    for chatty in ("absl", "tensorflow", "matplotlib"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
-    try:
-        yield
-    except UserError as error:
-        _print_error(str(error))
-        raise SystemExit(error.exit_code) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        _print_error(
-            f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. "
-            "Make room, and run again."
+    with library_output.quiet():
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
         )
-        raise SystemExit(1) from None
+        try:
+            yield
+        except UserError as error:
+            _print_error(str(error))
+            raise SystemExit(error.exit_code) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            _print_error(
+                f"A file cannot be written. Received: {error.filename or 'a file'}: {error.strerror}. "
+                "Free some space, and run again."
+            )
+            raise SystemExit(1) from None
 
 
 def _print_error(text: str) -> None:

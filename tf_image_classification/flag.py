@@ -1,4 +1,4 @@
-"""One flag: its type, its default, what it allows, and how a value is parsed and checked."""
+"""One flag: its type, its default, its allowed values, and how a value is parsed and checked."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP, REGISTER_STEP = 
 )
 
 _GLOB_CHARACTERS = frozenset("*?[")
-_MAX_INTEGER = 2**31 - 1  # what TensorFlow's shapes and seeds hold
+_MAX_INTEGER = 2**31 - 1  # int32, as in TensorFlow's shapes and seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,21 +33,20 @@ class Flag:
     Attributes:
         name: as written on a command line after `--`, with underscores, and as the pipeline parameter.
         type: str, int, float or bool.
-        default: the value of a flag that is not given; None means "not set".
+        default: the value when the flag is not given; None means "not set".
         group: heading in `--help` and in the documentation's table.
-        help: one or two sentences, units included.
-        choices: the only values allowed; empty allows all.
+        help: a few sentences, units included.
+        choices: the allowed values; empty allows all.
         ge, le: inclusive bounds of a number.
         gt, lt: exclusive bounds of a number.
         commands: the command lines that take the flag.
         steps: the pipeline steps that take it; a flag of no step is not a pipeline parameter.
-        path: whether it names files or folders that are read, or a folder that is written to.
-        is_list: several values may be given; they are joined by commas (a glob that the shell expanded).
-        no_glob: a path in which TensorFlow would take *, ? and [ for a pattern, so they are refused.
+        path: "read" for files or folders that are read, "write" for a folder that is written to, "" for no path.
+        is_list: takes several values, which are joined by commas (a glob that the shell expanded).
+        no_glob: a path without *, ? and [, which TensorFlow would interpret as a pattern.
         is_regex: comma-separated regular expressions.
-        in_checkpoint_key: of a training flag: whether another value makes it another training, with checkpoints of its
-            own.
-        ours: not among the original framework's flags.
+        in_checkpoint_key: whether a training with another value of this training flag has checkpoints of its own.
+        ours: not one of the original framework's flags.
     """
 
     name: str
@@ -61,7 +60,7 @@ class Flag:
     gt: float = -math.inf
     lt: float = math.inf
     commands: tuple[str, ...] = (TRAIN,)
-    # resolve takes every training flag: it finds out whether the model in service comes from the very same training.
+    # resolve takes every training flag: it checks whether the model in service comes from an identical training.
     steps: tuple[str, ...] = (RESOLVE_STEP, TRAIN_STEP)
     path: Literal["", "read", "write"] = ""
     is_list: bool = False
@@ -72,12 +71,12 @@ class Flag:
 
     @property
     def is_training(self) -> bool:
-        """Whether the training step takes it."""
+        """Whether the training step takes this flag."""
         return TRAIN_STEP in self.steps
 
     @property
     def pipeline_default(self) -> str | int | float | bool:
-        """The default as a pipeline parameter: KFP has no good None, so '' or -1 says "not set"."""
+        """The default as a pipeline parameter: '' or -1 for "not set", as KFP cannot pass None."""
         if self.default is None:
             return "" if self.type is str else self.type(-1)
         return self.type(self.default)
@@ -90,17 +89,24 @@ class Flag:
         if self.type is bool:
             return "true or false"
         if self.type is str:
-            return "a text that is not empty"
+            return "a non-empty string"
         noun = "a whole number" if self.type is int else "a number"
         bounds = ((">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt))
         limits = [f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound)]
         return " ".join([noun, " and ".join(limits)]).strip()
 
     def parse(self, value: object) -> Value:
-        """Converts and checks one value, from a command line (text) or from a pipeline (typed).
+        """Converts and checks a value.
+
+        Args:
+            value: text from a command line, or a typed value from a pipeline. None, '' and, for a number without
+                default, -1 mean "not set".
+
+        Returns:
+            The value as `type`; None if it is not set and the default is None.
 
         Raises:
-            FlagError: naming the flag, what was received and what is allowed.
+            FlagError: the value is not allowed; it names the flag and the allowed values.
         """
         if value is None or value == "" or (self.default is None and self.type is not str and value in (-1, "-1")):
             if self.default is None:
@@ -145,10 +151,10 @@ class Flag:
 
 
 class Flags(types.SimpleNamespace):
-    """Validated flag values, by attribute. Made by `flags.validate`."""
+    """Validated flag values, as attributes. `flags.validate` returns one."""
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"no flag named {name} was asked for; these were: {', '.join(vars(self))}")
+        raise AttributeError(f"flag {name} was not parsed; parsed flags: {', '.join(vars(self))}")
 
 
 def _parse_bool(value: object) -> bool:

@@ -25,7 +25,7 @@ from tf_image_classification.flag import (
 
 __all__ = ["BUILD", "EVALUATE", "STEPS", "TRAIN", "TRAIN_STEP", "Flag", "Flags"]
 
-# The built-in networks, and the least height and width in pixels of which something reaches their logits.
+# The built-in networks -> the smallest height and width, in pixels, that leave a feature map for their logits.
 MIN_IMAGE_SIZE = {
     "small": 8,
     "inception_v1": 32,
@@ -56,49 +56,50 @@ FLAGS: tuple[Flag, ...] = (
          "there is resumed. In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline "
          "root).", steps=(TRAIN_STEP,), path="write", no_glob=True, in_checkpoint_key=False),
     Flag("checkpoint_path", str, None, COMMON,
-         "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, "
-         ".keras, .weights.h5, or a model folder of this project; in the pipeline, champion is the model in "
-         "service. Not set: train from scratch.", path="read", no_glob=True),
+         "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, a "
+         ".keras or .weights.h5 file, or a model folder of this project. In the pipeline, the word champion stands "
+         "for the model in service. Not set: train from scratch.", path="read", no_glob=True),
     Flag("train_metadata", str, None, COMMON,
          "Training images: a CSV of path,label (or with header URIs,labels), a folder with one sub-folder per "
          "class, or TFRecord files or globs; several are separated by commas.",
          commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True),
     Flag("eval_metadata", str, None, COMMON,
-         "Evaluation images, given like --train_metadata. Not set: --eval_fraction of the training images is held "
-         "out.", commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True),
+         "Evaluation images, in the same forms as --train_metadata. Not set: --eval_fraction of the training images "
+         "is held out.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True),
     Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", ge=1),
     Flag("train_steps", int, 20, COMMON,
-         "Global step at which training ends. It is absolute: a resumed training counts the steps it has already "
-         "made.", ge=1, in_checkpoint_key=False),
+         "Global step at which training ends, including the steps made before a training was resumed.",
+         ge=1, in_checkpoint_key=False),
     Flag("image_size", int, 299, COMMON,
          "Height and width in pixels to which preprocessing resizes every image.", ge=1, le=8192),
-    Flag("eval_freq", int, 5, COMMON, "Evaluation batches in each evaluation during training.", ge=1),
+    Flag("eval_freq", int, 5, COMMON, "Number of batches in each evaluation during training.", ge=1),
     Flag("eval_throttle_secs", int, 120, COMMON,
-         "Seconds between evaluations during training; there is always one at the end.", ge=0),
-    Flag("debug", bool, False, COMMON, "Debug mode: the data set is not shuffled."),
+         "Minimum time between evaluations during training, in seconds. There is always one at the end.", ge=0),
+    Flag("debug", bool, False, COMMON, "Debug mode: examples are not shuffled."),
     # Data
     Flag("labels_file", str, None, DATA,
-         "Text file with one class name per line; the line number, from 0, is the class id. Not set: the sorted "
-         "names of the training set.",
+         "Text file with one class name per line; the line number, counted from 0, is the class id. Not set: the "
+         "class names of the training images, sorted.",
          commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), path="read", ours=True),
     Flag("image_root", str, None, DATA,
-         "Folder that relative image paths in a CSV are relative to, and outside which no image is read. Not set: "
-         "the CSV's own folder.",
+         "Folder that the image paths in a CSV are relative to; images outside it are not read. Not set: the CSV's "
+         "own folder.",
          commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", ours=True),
     Flag("eval_fraction", float, 0.2, DATA,
-         "Share of the training images that is held out for evaluation when --eval_metadata is not set. An image's "
-         "path decides, so adding images moves none.",
+         "Fraction of the training images that is held out for evaluation when --eval_metadata is not set. The split "
+         "depends on each image's path alone, so adding images moves none between the splits.",
          gt=0, lt=1, commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
     Flag("workers", int, None, DATA,
-         "Processes that read and check images. Not set: one per core.",
+         "Number of processes that read and check images. Not set: one per core.",
          ge=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
     Flag("output_dir", str, None, DATA,
-         "Folder that the command's results are written to.",
+         "Folder for the results.",
          commands=(BUILD, EVALUATE), steps=(), path="write", ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.", choices=tuple(MIN_IMAGE_SIZE), ours=True),
     Flag("estimator", str, None, MODEL,
-         "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network that --model_name names.",
+         "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network --model_name.",
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), ours=True),
     Flag("packages", str, None, MODEL,
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a "
@@ -106,15 +107,17 @@ FLAGS: tuple[Flag, ...] = (
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), path="read", is_list=True,
          ours=True),
     Flag("model", str, None, MODEL,
-         "Model folder to evaluate, as training exported it.",
+         "Model folder to evaluate, as exported by a training.",
          commands=(EVALUATE,), steps=(), path="read", no_glob=True, ours=True),
     Flag("eval_batch_size", int, 32, MODEL,
-         "Images per batch when a finished model is evaluated.",
+         "Images per batch in the evaluation of a finished model.",
          ge=1, commands=(EVALUATE,), steps=(EVALUATE_STEP,), ours=True),
     Flag("seed", int, None, MODEL,
-         "Makes two trainings on one machine bit-identical. Not set: each training differs.", ge=0, ours=True),
+         "Seed of all random numbers: two trainings with the same seed on one machine are bit-identical. Not set: a "
+         "random seed.", ge=0, ours=True),
     Flag("save_checkpoints_secs", float, 600, MODEL,
-         "Seconds between checkpoints, besides those before each evaluation and at the end.", gt=0, ours=True),
+         "Time between checkpoints, in seconds. There is also one before each evaluation and at the end.",
+         gt=0, ours=True),
     Flag("mixed_precision", bool, False, MODEL,
          "Compute in float16 with float32 variables: faster on GPUs with tensor cores.", ours=True),
     # Optimizers
@@ -137,60 +140,61 @@ FLAGS: tuple[Flag, ...] = (
     Flag("rmsprop_decay", float, 0.9, OPTIMIZERS, "Decay of rmsprop's mean square.", ge=0, le=1),
     # Learning rate
     Flag("learning_rate_decay_type", str, "exponential", LEARNING_RATE,
-         "How the learning rate decays: in steps, not at all, or linearly.",
+         "Learning-rate schedule: fixed, exponential (in steps, see --num_epochs_per_decay), or polynomial (linear).",
          choices=("fixed", "exponential", "polynomial")),
     Flag("learning_rate", float, 0.01, LEARNING_RATE, "Initial learning rate.", gt=0),
-    Flag("end_learning_rate", float, 0.0001, LEARNING_RATE, "Learning rate at which polynomial decay ends.", ge=0),
-    Flag("learning_rate_decay_factor", float, 0.94, LEARNING_RATE, "Factor of each step of exponential decay.", gt=0),
+    Flag("end_learning_rate", float, 0.0001, LEARNING_RATE, "Final learning rate of polynomial decay.", ge=0),
+    Flag("learning_rate_decay_factor", float, 0.94, LEARNING_RATE,
+         "Factor by which each step of exponential decay multiplies the learning rate.", gt=0),
     Flag("label_smoothing", float, 0.0, LEARNING_RATE,
-         "Share of each label that is spread evenly over all classes.", ge=0, lt=1),
+         "Label smoothing: this fraction of each one-hot label is distributed evenly over all classes.", ge=0, lt=1),
     Flag("num_epochs_per_decay", float, 2.0, LEARNING_RATE,
-         "Epochs after which exponential decay takes a step, and over which polynomial decay runs.", gt=0),
+         "Epochs between the steps of exponential decay, or for the whole of polynomial decay.", gt=0),
     Flag("sync_replicas", bool, False, LEARNING_RATE,
-         "Divide the steps of a decay by --replicas_to_aggregate. That is all it does: replicas are synchronous "
-         "anyway."),
-    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "What --sync_replicas divides the steps of a decay by.", ge=1),
+         "Divide the decay steps of the schedule by --replicas_to_aggregate. It has no other effect: replicas are "
+         "always synchronous."),
+    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "Divisor of the decay steps with --sync_replicas.", ge=1),
     # Fine tuning
     Flag("trainable_scopes", str, None, FINE_TUNING,
-         "Comma-separated scopes to train: regular expressions matched from the start of a variable's name. Not "
-         "set: all variables.", is_regex=True),
+         "Comma-separated scopes of the variables to train: regular expressions, matched at the start of a "
+         "variable's name. Not set: all variables.", is_regex=True),
     Flag("checkpoint_exclude_scopes", str, None, FINE_TUNING,
-         "Comma-separated prefixes of variable names that are not loaded from --checkpoint_path. Not set: all are "
-         "loaded."),
+         "Comma-separated scopes of variables not to load from --checkpoint_path: prefixes of their names, such as "
+         "the head's. Not set: load all."),
     # Gate
     Flag("min_accuracy", float, 0.0, GATE,
-         "The model passes only with at least this accuracy on the evaluation set.",
+         "Minimum accuracy on the evaluation set for the model to pass the gate.",
          ge=0, le=1, commands=(), steps=(GATE_STEP,), ours=True),
     Flag("min_macro_f1", float, 0.0, GATE,
-         "The model passes only with at least this F1 score, averaged over classes.",
+         "Minimum F1 score, averaged over classes, for the model to pass the gate.",
          ge=0, le=1, commands=(), steps=(GATE_STEP,), ours=True),
     Flag("min_class_recall", float, 0.0, GATE,
-         "The model passes only if every class is recalled at least this well.",
+         "Minimum recall of every class for the model to pass the gate.",
          ge=0, le=1, commands=(), steps=(GATE_STEP,), ours=True),
     Flag("max_loss", float, None, GATE,
-         "The model passes only with at most this loss. Not set: any loss passes.",
+         "Maximum loss for the model to pass the gate. Not set: no limit.",
          ge=0, commands=(), steps=(GATE_STEP,), ours=True),
     # In service
     Flag("champion", str, None, SERVICE,
-         "Where the model in service is kept: a folder, or a model of Vertex AI's registry, "
-         "projects/P/locations/L/models/ID. The new model passes only if it beats that one on the evaluation set, "
-         "and then takes its place. Not set: nothing is put in service.",
+         "Location of the model in service: a folder, or a model in Vertex AI's Model Registry, "
+         "projects/P/locations/L/models/ID. A new model is promoted to it only if it beats the current one on the "
+         "evaluation set. Not set: no model is promoted.",
          commands=(), steps=(RESOLVE_STEP, REGISTER_STEP), path="write", no_glob=True, ours=True),
     Flag("champion_metric", str, "accuracy", SERVICE,
-         "What the new model and the one in service are compared by; of several tasks, its mean.",
+         "Metric that compares the new model with the one in service; with several tasks, its mean over them.",
          choices=("accuracy", "macro_f1", "loss"), commands=(), steps=(GATE_STEP,), ours=True),
     Flag("min_improvement", float, 0.0, SERVICE,
-         "How much better --champion_metric has to be than that of the model in service. 0: better at all; below 0: "
-         "so much worse at most.", commands=(), steps=(GATE_STEP,), ours=True),
+         "Minimum improvement of --champion_metric over the model in service. 0: any improvement; negative: it may be "
+         "worse by up to that much.", commands=(), steps=(GATE_STEP,), ours=True),
     Flag("endpoint", str, None, SERVICE,
-         "Endpoint of Vertex AI, projects/P/locations/L/endpoints/ID, that a model which passes is deployed to, "
-         "with all its traffic; for a --champion in Vertex AI's registry. Not set: nothing is deployed.",
+         "Vertex AI endpoint, projects/P/locations/L/endpoints/ID, to which a model that passes the gate is deployed "
+         "with 100% of the traffic; needs a --champion in the Model Registry. Not set: no deployment.",
          commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("serving_machine_type", str, "e2-standard-4", SERVICE,
-         "Machine type of Vertex AI on which --endpoint serves the model.",
+         "Vertex AI machine type for --endpoint.",
          commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("serving_image", str, "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", SERVICE,
-         "Container that Vertex AI serves the model with: one of its prebuilt ones for TensorFlow 2.",
+         "Serving container image for Vertex AI: one of its prebuilt ones for TensorFlow 2.",
          commands=(), steps=(REGISTER_STEP,), ours=True),
 )  # fmt: skip
 
@@ -240,9 +244,9 @@ def for_step(step: str, arguments: Mapping[str, object]) -> Flags:
 
 
 def checkpoint_key_flags(values: Mapping[str, object]) -> dict[str, object]:
-    """The flag values that tell one training from another: those that differ from their defaults, sorted by name.
+    """The flag values that distinguish one training from another: those not at their defaults, sorted by name.
 
-    A flag that is added later is at its default in trainings from before, so it changes no key of theirs.
+    A flag that is added later is at its default in earlier trainings, so it changes none of their keys.
 
     Args:
         values: flag name -> validated value; flags that the training step does not take are ignored.
@@ -255,9 +259,9 @@ def checkpoint_key_flags(values: Mapping[str, object]) -> dict[str, object]:
 
 
 def unknown_flag(name: str, known: Iterable[str]) -> FlagError:
-    """The error for a flag that does not exist, with the nearest one that does."""
+    """The error for an unknown flag; its hint names the nearest known one."""
     hint = did_you_mean(name, known, prefix="--") or "--help lists the flags."
-    return FlagError(f"There is no flag --{name}", hint=hint)
+    return FlagError(f"Unknown flag --{name}", hint=hint)
 
 
 def of_command(command: str) -> list[Flag]:

@@ -1,8 +1,8 @@
 """What runs around the training loop: loading and saving checkpoints, progress and summaries, the stop at NaN,
-preemption.
+preemption, evaluations.
 
-The loop calls every hook after each step. Losses stay on the device until a hook needs their numbers, so that a hook
-does not make the device wait for Python.
+The loop calls every hook after each step, all in its own thread. Losses stay on the device until a hook needs their
+numbers, so that a hook does not make the device wait for Python.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-SUMMARY_STEPS = 100
-_LOG_EVERY_SECS = 10.0
-_HISTORY_POINTS = 200
+SUMMARY_STEPS = 100  # as tf.estimator's save_summary_steps
+_LOG_EVERY_SECS = 10.0  # without a terminal
+_HISTORY_POINTS = 200  # losses recorded on the way to --train_steps: enough for a smooth curve
 
 
 def load_checkpoint(
@@ -46,18 +46,23 @@ def load_checkpoint(
     flags: Flags,
     checkpoint_version: str = "",
 ) -> dict[str, Any] | None:
-    """Gives a training its first state: its own newest checkpoint, else --checkpoint_path, else the initial values.
+    """Loads the state that a training starts with: its own newest checkpoint, else --checkpoint_path, else none.
+
+    Assigns the variables of `model` and of the manager's checkpoint. A warm start is recorded in `folder`.
 
     Args:
+        model: the network, whose variables --checkpoint_path is matched with by name.
         manager: of the own checkpoints in `folder`; its checkpoint holds the model's variables.
-        checkpoint_version: identifies what lies at --checkpoint_path; goes into the record.
+        folder: the training's.
+        flags: --checkpoint_path and --checkpoint_exclude_scopes.
+        checkpoint_version: identifies the content at --checkpoint_path; goes into the record.
 
     Returns:
-        What the training was once warm-started from, also when it now goes on from its own checkpoint; None for
-        scratch.
+        The warm start: `checkpoint`, `version`, `loaded` (a count) and `not_loaded` (names). A resumed training returns
+        the one it was started with. None for a training from scratch.
 
     Raises:
-        CheckpointError: own checkpoints are there and none can be read or fits, or --checkpoint_path cannot be used.
+        CheckpointError: there are own checkpoints and none can be read or fits, or --checkpoint_path cannot be used.
     """
     record = os.path.join(folder.local, WARM_START_FILE)
     damaged = []
@@ -67,13 +72,9 @@ def load_checkpoint(
         try:
             folder.fetch(path)
             checkpoints.restore(manager.checkpoint, path)
-        except (
-            tf.errors.OpError,
-            OSError,
-            IndexError,
-        ) as error:  # IndexError: TensorFlow's word for a file that is too short
+        except (tf.errors.OpError, OSError, IndexError) as error:  # TensorFlow raises IndexError for a truncated file
             damaged.append(shown)
-            _log.warning("Passing over the damaged checkpoint %s: %s", shown, str(error).splitlines()[0])
+            _log.warning("Skipping the damaged checkpoint %s: %s", shown, str(error).splitlines()[0])
             continue
         _log.info("Continuing from %s", shown)
         if flags.checkpoint_path:
@@ -83,42 +84,47 @@ def load_checkpoint(
         raise CheckpointError(
             f"No checkpoint in {folder.path} can be read",
             received=", ".join(damaged),
-            hint="Remove them to start afresh, or use another --model_dir.",
+            hint="Remove them to start again, or use another --model_dir.",
         )
     if not flags.checkpoint_path:
         _log.info("Training from scratch")
         return None
     report = checkpoints.warm_start(model, flags.checkpoint_path, flags.checkpoint_exclude_scopes)
     _log.info("Starting from %s\n%s", flags.checkpoint_path, textwrap.indent(report.table(), "  "))
-    made = {
+    warm_start = {
         "checkpoint": flags.checkpoint_path,
         "version": checkpoint_version,
         "loaded": len(report.loaded),
         "not_loaded": sorted([*report.excluded, *report.missing]),
     }
-    storage.write_text(record, json.dumps(made, indent=2) + "\n")
-    return made
+    storage.write_text(record, json.dumps(warm_start, indent=2) + "\n")
+    return warm_start
 
 
 class Hook:
-    """The moments of a training that a hook can take part in. Steps are global steps."""
+    """What the loop calls, in the order of the methods. Steps are global steps; a hook overrides what it needs."""
 
     def begin(self, step: int) -> None:
-        """Called once, with the step that training starts from."""
+        """Called once before the first update, with the step that training starts from."""
 
     def after_step(self, step: int, loss: tf.Tensor) -> None:
-        """Called after each update; `loss` is the total loss, float32 []."""
+        """Called after each update; `step` counts it. `loss` is the total loss, float32 [], on the device.
+
+        An exception ends the training; hooks later in the list are not called for this step.
+        """
 
     def end(self, step: int) -> None:
-        """Called once after the last step, not after an error."""
+        """Called once after the last update, not after an exception."""
 
     def close(self) -> None:
-        """Called once in any case, to let go of what the hook holds."""
+        """Called once in any case, after an exception too, to release what the hook holds."""
 
 
 class NanStop(Hook):
-    """Stops training when the loss is not a finite number; asked by whoever saves weights, so that none are saved after
-    that."""
+    """Stops training when the loss is not a finite number.
+
+    Whatever saves weights calls `check` first, so that none are saved after such a loss.
+    """
 
     def __init__(self, check_steps: int = SUMMARY_STEPS) -> None:
         self._check_steps = check_steps
@@ -134,7 +140,7 @@ class NanStop(Hook):
             self.check()
 
     def check(self) -> None:
-        """Looks at the losses since the last check.
+        """Reads the losses since the last check from the device.
 
         Raises:
             TrainingError: one of them is NaN or infinite.
@@ -145,16 +151,14 @@ class NanStop(Hook):
                 raise TrainingError(
                     f"The loss is not a finite number at step {self._first + offset}",
                     received=f"loss {loss}",
-                    hint=(
-                        "The last checkpoint is from before it. Lower --learning_rate, or raise "
-                        "--opt_epsilon, and run again."
-                    ),
+                    hint="The last checkpoint is from before it. Lower --learning_rate or raise --opt_epsilon, and run "
+                    "again.",
                 )
         self._first += len(losses)
 
 
 class CheckpointSaver(Hook):
-    """Saves a checkpoint every so many seconds and at the end; others may ask for one in between."""
+    """Saves a checkpoint every `every_secs` seconds and at the end; other hooks call `save` in between."""
 
     def __init__(
         self, manager: tf.train.CheckpointManager, folder: TrainingFolder, every_secs: float, nan_stop: NanStop
@@ -167,7 +171,7 @@ class CheckpointSaver(Hook):
         if self._manager.latest_checkpoint is None:
             self.save(step)
         else:
-            self._folder.take_over()
+            self._folder.claim()
             self._saved_step = step
         self._saved_at = time.monotonic()
 
@@ -180,11 +184,11 @@ class CheckpointSaver(Hook):
         self.save(step)
 
     def save(self, step: int) -> None:
-        """Saves the state at `step`, unless that is done already; the folder hands it on meanwhile.
+        """Saves the state at `step`, unless that is done already; an upload goes on in the background.
 
         Raises:
-            TrainingError: the loss is not a number, the checkpoint cannot be written, or one before it could not be
-                handed on.
+            TrainingError: the loss is not a number, the checkpoint cannot be written, or an earlier one could not be
+                uploaded.
         """
         if step == self._saved_step:
             return
@@ -195,66 +199,95 @@ class CheckpointSaver(Hook):
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self._manager.directory}",
                 received=str(error).splitlines()[0],
-                hint=(
-                    "Make room or choose another --model_dir, and run again: training continues "
-                    "from the checkpoint before."
-                ),
+                hint="Make room, or choose another --model_dir, and run again: training continues from the checkpoint "
+                "before.",
             ) from error
         self._saved_step, self._saved_at = step, time.monotonic()
         _log.info("Saved checkpoint %s", path)
-        self._folder.publish(path)
+        self._folder.publish_checkpoint(path)
 
 
 class Preemption(Hook):
-    """Saves a checkpoint and stops when the machine is about to go (SIGTERM) or the user wants it (Ctrl-C; a second one
-    stops at once)."""
+    """Saves a checkpoint and stops when the machine is about to be taken (SIGTERM) or at Ctrl-C; a second Ctrl-C stops
+    at once.
+
+    Replaces the process's handlers of these signals from `begin` to `close`. Handlers run in the main thread, between
+    two steps of the interpreter, and only set a number that `after_step` reads.
+    """
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
     def __init__(self, saver: CheckpointSaver, folder: TrainingFolder) -> None:
         self._saver, self._folder = saver, folder
-        self._asked = 0
+        self._received = 0
         self._previous: dict[int, Any] = {}
-        # Signals can only be handled in the main thread; elsewhere training runs without this hook's help.
-        self._possible = threading.current_thread() is threading.main_thread()
+        # Python lets only the main thread set handlers; elsewhere a signal ends the process as usual.
+        self._in_main_thread = threading.current_thread() is threading.main_thread()
 
     def begin(self, step: int) -> None:
-        if self._possible:
+        if self._in_main_thread:
             for number in self._SIGNALS:
-                if signal.getsignal(number) != signal.SIG_IGN:  # as a shell starts what it puts into the background
-                    self._previous[number] = signal.signal(number, self._ask)
+                if signal.getsignal(number) != signal.SIG_IGN:  # a shell starts background jobs with SIGINT ignored
+                    self._previous[number] = signal.signal(number, self._receive)
 
     def after_step(self, step: int, loss: tf.Tensor) -> None:
-        if self._asked:
+        if self._received:
             self._saver.save(step)
             self._folder.finish()
-            raise Preempted(self._asked, step)
+            raise Preempted(self._received, step)
 
     def close(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked == signal.SIGINT == number:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._received == signal.SIGINT == number:
             raise KeyboardInterrupt
-        self._asked = number
+        self._received = number
 
 
 class Preempted(SystemExit):
-    """Training was asked to stop and has saved its state; the exit code is that of a process ended by the signal."""
+    """A signal ended the training after its state was saved.
+
+    Not an error but the end of the process: no `except Exception` on its way keeps it alive, and the exit code, 128 +
+    the signal's number, is the shell's for a process that the signal ended, so that a service retries the step.
+    """
 
     def __init__(self, number: int, step: int) -> None:
-        _log.warning(
-            "Stopped by %s at step %d, after saving a checkpoint: run again to continue",
-            signal.Signals(number).name,
-            step,
-        )
+        name = signal.Signals(number).name
+        _log.warning("Stopped by %s at step %d, after saving a checkpoint: run again to continue", name, step)
         super().__init__(128 + number)
 
 
+class PeriodicEvaluation(Hook):
+    """Evaluates, each time on a checkpoint, when `throttle_secs` seconds have passed since the last evaluation.
+
+    The evaluation of the last step is not this hook's: it follows the training.
+    """
+
+    def __init__(
+        self, saver: CheckpointSaver, evaluate: Callable[[int], object], throttle_secs: float, last_step: int
+    ) -> None:
+        self._saver, self._evaluate = saver, evaluate
+        self._throttle_secs, self._last_step = throttle_secs, last_step
+        self._evaluated_at = 0.0
+
+    def begin(self, step: int) -> None:
+        self._evaluated_at = time.monotonic()
+
+    def after_step(self, step: int, loss: tf.Tensor) -> None:
+        if step < self._last_step and time.monotonic() - self._evaluated_at >= self._throttle_secs:
+            self._saver.save(step)
+            self._evaluate(step)
+            self._evaluated_at = time.monotonic()
+
+
 class Progress(Hook):
-    """A bar on a terminal, a line now and then in a log; summaries for TensorBoard and the training's history."""
+    """Shows a bar on a terminal, or logs a line at intervals; writes TensorBoard summaries and the training's history.
+
+    Only this hook writes to `writer`. `learning_rate(step)` is the rate of the update after `step` updates.
+    """
 
     def __init__(
         self,
@@ -299,14 +332,8 @@ class Progress(Hook):
         if self._bar is not None:
             self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
         else:
-            _log.info(
-                "Step %d of %d: loss %.4f, learning rate %.3g, %.1f steps per second",
-                step,
-                self._total_steps,
-                loss,
-                rate,
-                steps_per_sec,
-            )
+            values = f"loss {loss:.4f}, learning rate {rate:.3g}, {steps_per_sec:.1f} steps per second"
+            _log.info("Step %d of %d: %s", step, self._total_steps, values)
         if summarise:
             self._summary_step, self._summary_time = step, now
             with self._writer.as_default(step=step):

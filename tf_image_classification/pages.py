@@ -10,12 +10,14 @@ if TYPE_CHECKING:
 
 
 def template(package: str, name: str, **filters: Callable[..., Any]) -> jinja2.Template:
-    """The template `name` of a package's `templates` folder; a variable that is missing is an error.
+    """The template `name` in a package's `templates` folder. Rendering it without one of its variables is an error.
 
     Args:
-        filters: what the template calls by `value | name`.
+        package: importable name of the package.
+        name: file name of the template.
+        filters: name -> function, for `value | name` in the template.
     """
-    import jinja2  # 0.1 s, which most commands need not pay
+    import jinja2  # takes 0.1 s, and most commands render no page
 
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader(package),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SERIES = ("#3d7fd9", "#e07b39", "#2fa37c", "#b25fc4", "#d1495b", "#8a8f2b", "#2b9fb3", "#a9713f", "#7a6ff0", "#c2569b")
 
-# matplotlib has no "colour of the page's text": a colour that nothing else has stands for it until the SVG is written.
+# matplotlib has no currentColor: a colour that nothing else has stands for it until the SVG is written.
 _INK = "#01fe02"
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, selectable, readable by screen readers
@@ -32,16 +32,16 @@ def figure(width: float, height: float, *, title: str = "", xlabel: str = "", yl
     """A figure with one styled set of axes.
 
     Args:
-        width, height: in inches; on a page only their proportion and the size of text (9 points) relative to them
-            count.
-        title, xlabel, ylabel: texts.
+        width, height: in inches. An SVG scales with its page, so only their ratio, and the size of text (9 points)
+            relative to them, matter there.
+        title, xlabel, ylabel: '' for none.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
     with rc_context(_STYLE):
-        made = Figure(figsize=(width, height), layout="constrained", facecolor="none")
-        axes = made.add_subplot(facecolor="none")
+        drawn = Figure(figsize=(width, height), layout="constrained", facecolor="none")
+        axes = drawn.add_subplot(facecolor="none")
         axes.set_title(title, color=_INK, fontsize=10)
         axes.set_xlabel(xlabel, color=_INK)
         axes.set_ylabel(ylabel, color=_INK)
@@ -50,24 +50,24 @@ def figure(width: float, height: float, *, title: str = "", xlabel: str = "", yl
         axes.spines[["left", "bottom"]].set(color=_INK, alpha=0.5)
         axes.grid(color=_INK, alpha=0.15, linewidth=0.6)
         axes.set_axisbelow(True)
-    return made, axes
+    return drawn, axes
 
 
 def legend(axes: Axes, *, beside: bool = False) -> None:
-    """Adds a legend of the labelled series, inside the axes or, for many of them, to the right."""
+    """Adds a legend of the labelled series to the axes: inside, or with `beside` to the right."""
     from matplotlib import rc_context
 
     with rc_context(_STYLE):
-        place: Any = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if beside else {"loc": "best"}
-        axes.legend(frameon=False, fontsize=8, labelcolor=_INK, **place)
+        location: Any = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)} if beside else {"loc": "best"}
+        axes.legend(frameon=False, fontsize=8, labelcolor=_INK, **location)
 
 
 def to_svg(figure: Figure, alt: str) -> str:
-    """The figure as an inline <svg> element of an HTML page: as wide as its place, in the page's font and text colour.
+    """The figure as an <svg> element to put into HTML: as wide as its parent, in the page's font and text colour.
 
     Args:
-        figure: made by `figure`.
-        alt: what the figure shows, for readers who do not see it; different for each figure of a page.
+        figure: from `figure`.
+        alt: the figure's accessible name; unique on its page, as ids are derived from it.
     """
     from matplotlib import rc_context
 
@@ -75,11 +75,11 @@ def to_svg(figure: Figure, alt: str) -> str:
     # Ids are hashes of their element and this salt: equal figures give equal bytes, and two figures on a page have no
     # id in common.
     with rc_context(_STYLE | {"svg.hashsalt": alt}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"Glyph .* missing")  # the browser will have a font for it
+        warnings.filterwarnings("ignore", r"Glyph .* missing")  # the browser chooses the font
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = file.getvalue()
     svg = svg[svg.index("<svg") :].strip().replace(_INK, "currentColor")
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # inside HTML they mean nothing
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # never referred to, and the same in every figure
+    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML has no namespaces
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # never referred to, and not unique on a page
     svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
     return re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', f' role="img" aria-label="{html.escape(alt)}"', svg, count=1)

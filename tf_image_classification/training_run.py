@@ -1,4 +1,4 @@
-"""A training as a pipeline step: where its checkpoints live, and what it hands on."""
+"""A training as a pipeline step: the folder of its checkpoints, which outlives the step, and the step's outputs."""
 
 from __future__ import annotations
 
@@ -7,87 +7,121 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.data import manifest as manifests
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
-    from tf_image_classification.train_estimator import Outcome
+    from tf_image_classification.train_estimator import TrainingResult
 
 _log = logging.getLogger(__name__)
 
 _PLACEHOLDER = "{{$"  # begins what Vertex AI and kfp.local fill in, and Kubeflow leaves as it is
 
+# Version 2.0.0 hashed all of these, at their defaults or not. Its folders are still continued; the list never changes.
+_KEY_FLAGS_2_0_0 = frozenset(
+    (
+        *("adadelta_rho", "adagrad_initial_accumulator_value", "adam_beta1", "adam_beta2", "batch_size"),
+        *("checkpoint_exclude_scopes", "checkpoint_path", "debug", "end_learning_rate", "estimator", "eval_freq"),
+        *("eval_throttle_secs", "ftrl_initial_accumulator_value", "ftrl_l1", "ftrl_l2", "ftrl_learning_rate_power"),
+        *("image_size", "label_smoothing", "learning_rate", "learning_rate_decay_factor", "learning_rate_decay_type"),
+        *("mixed_precision", "model_name", "momentum", "num_epochs_per_decay", "opt_epsilon", "optimizer", "packages"),
+        *("replicas_to_aggregate", "rmsprop_decay", "rmsprop_momentum", "save_checkpoints_secs", "seed"),
+        *("sync_replicas", "trainable_scopes", "weight_decay"),
+    )
+)
+
 
 class Outputs(NamedTuple):
-    """Where a training step's results go: the model folder, the folder of TensorBoard event files, the page of
-    curves."""
+    """Where a training step writes its results.
+
+    Attributes:
+        model: the model folder.
+        logs: the folder of TensorBoard event files.
+        curves: the page of training curves.
+    """
 
     model: str
     logs: str
     curves: str
 
 
-def train(data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, checkpoint_version: str) -> Outcome:
+def train(
+    data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, checkpoint_version: str
+) -> TrainingResult:
     """Trains on a built data set, with checkpoints that outlive the step.
 
     Checkpoints live in a folder named by a hash of everything that decides the training except --train_steps: equal
     inputs resume, also with more steps; new data or new flags start afresh.
 
     Args:
-        data_dir: what build_tfrecords wrote.
-        flags: of the train step; `model_dir` names the parent of the checkpoint folders, default
-            `<pipeline_root>/checkpoints`.
+        data_dir: the folder that build_tfrecords wrote.
+        flags: of the train step. `model_dir` names the parent of the checkpoint folders, default
+            `<pipeline_root>/checkpoints`, and is replaced by the folder of this training.
+        outputs: each is written whole or not at all.
+        pipeline_root: as the service fills it in; a placeholder where it does not.
         checkpoint_version: identifies the content at `checkpoint_path`.
+
+    Raises:
+        UserError: as `train_estimator.train_and_evaluate`; FlagError without a place for checkpoints.
     """
     from tf_image_classification import estimator_specs, train_estimator
     from tf_image_classification.training import curves
 
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
         raise FlagError(
-            "--model_dir is required here: this service does not tell its steps the pipeline root",
-            expected="gs://BUCKET/FOLDER, where checkpoints live",
+            "--model_dir is required here: this service does not pass the pipeline root to its steps",
+            expected="gs://BUCKET/FOLDER for the checkpoints",
         )
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
-    flags.model_dir = _checkpoint_dir(parent, _key(flags, data.fingerprint, checkpoint_version), flags.train_steps)
+    flags.model_dir = _checkpoint_dir(parent, flags, data.fingerprint, checkpoint_version)
     _log.info("Checkpoints: %s", flags.model_dir)
     spec = estimator_specs.load(flags.estimator, flags.packages)
-    outcome = train_estimator.train_and_evaluate(
+    result = train_estimator.train_and_evaluate(
         spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version
     )
-    with storage.replacing_dir(outputs.logs, "eval") as aside:
-        _copy_events(flags.model_dir, aside)
+    with storage.replacing_dir(outputs.logs, "eval") as staging:
+        _copy_events(flags.model_dir, staging)
     storage.write_text(outputs.curves, curves.page(flags.model_dir))
-    return outcome
+    return result
 
 
-def _key(flags: Flags, fingerprint: str, checkpoint_version: str) -> str:
-    deciding = {name: value for name, value in sorted(vars(flags).items()) if name not in ("train_steps", "model_dir")}
-    text = json.dumps([fingerprint, checkpoint_version, deciding])
-    return hashlib.sha256(text.encode()).hexdigest()[:24]
+def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_version: str) -> str:
+    """The folder of this training's checkpoints: one that exists already, or a new one.
 
-
-def _checkpoint_dir(parent: str, key: str, train_steps: int) -> str:
-    """The folder of this training. One that is past `train_steps` already would hand on a model of more steps than
-    asked for."""
+    A folder that is past --train_steps would give a model of more steps than requested, so it is left alone.
+    """
     from tf_image_classification.checkpoints import state
 
-    folder = storage.join(parent, key)
+    key_flags = flag_table.checkpoint_key_flags(vars(flags))
+    folder = storage.join(parent, _key(key_flags, fingerprint, checkpoint_version))
     latest = state.latest(folder)
-    past = latest is not None and int(latest.rpartition("-")[2]) > train_steps
-    return f"{folder}-{train_steps}" if past else folder
+    if latest is None and key_flags.keys() <= _KEY_FLAGS_2_0_0:
+        all_flags = {name: getattr(flags, name) for name in sorted(_KEY_FLAGS_2_0_0)}
+        folder_2_0_0 = storage.join(parent, _key(all_flags, fingerprint, checkpoint_version))
+        latest = state.latest(folder_2_0_0)
+        folder = folder if latest is None else folder_2_0_0
+    is_past = latest is not None and int(latest.rpartition("-")[2]) > flags.train_steps
+    return f"{folder}-{flags.train_steps}" if is_past else folder
+
+
+def _key(key_flags: Mapping[str, object], fingerprint: str, checkpoint_version: str) -> str:
+    text = json.dumps([fingerprint, checkpoint_version, key_flags])
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
 def _copy_events(model_dir: str, target: str) -> None:
     from tf_image_classification.training import folder as training_folder
 
-    with storage.temporary_dir() as aside:
+    with storage.temporary_dir() as cache_dir:
         for file in storage.walk(model_dir):
             if training_folder.is_summary(os.path.basename(file.path)):
                 copy = os.path.join(target, os.path.relpath(file.path, model_dir))
                 os.makedirs(os.path.dirname(copy), exist_ok=True)
-                shutil.copyfile(storage.fetch(file.path, aside), copy)
+                shutil.copyfile(storage.fetch(file.path, cache_dir), copy)

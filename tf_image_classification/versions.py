@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+
 
 def installed(*packages: str) -> dict[str, str]:
-    """Package name -> version, of those that are installed: only one of tensorflow and tensorflow-cpu is, say."""
-    from importlib import metadata  # slow to import, and every process of a build imports this package
+    """Name -> version of those packages that are installed: of tensorflow and tensorflow-cpu, for example, only one."""
+    from importlib import metadata  # slow to import, and every worker process of a build imports this module
 
-    found = {}
+    versions = {}
     for package in packages:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[package] = metadata.version(package)
+    return versions

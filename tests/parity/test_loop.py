@@ -28,7 +28,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
 def train(data: Manifest, tmp_path: Path) -> Any:
     """Trains; keyword arguments are flags."""
 
-    def run(spec: NumberSpec | None = None, **changes: object) -> train_estimator.Outcome:
+    def run(spec: NumberSpec | None = None, **changes: object) -> train_estimator.TrainingResult:
         common = {
             "model_dir": str(tmp_path / "model"),
             "image_size": 4,
@@ -40,7 +40,7 @@ def train(data: Manifest, tmp_path: Path) -> Any:
     return run
 
 
-def evaluated_steps(outcome: train_estimator.Outcome) -> list[int]:
+def evaluated_steps(outcome: train_estimator.TrainingResult) -> list[int]:
     return [entry["step"] for entry in history.read_history(outcome.model_dir) if entry["kind"] == "eval"]
 
 

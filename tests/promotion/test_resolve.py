@@ -117,6 +117,19 @@ def test_a_champion_trained_on_this_data_with_these_flags_is_replaced_by_its_own
     assert resolved(scratch, **warm).checkpoint == ""
 
 
+def test_a_flag_added_since_the_champion_was_trained_changes_the_comparison_only_by_another_value(
+    image_folder, champion, monkeypatch
+):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    fingerprint = resolved(train_metadata=str(image_folder)).fingerprint
+    made = champion(data_fingerprint=fingerprint, flags=_train_flags(), warm_start=None)
+    added = flag_table.Flag("grad_clip", float, 0.0, "Optimizers", "A flag of a later version.")
+    monkeypatch.setattr(flag_table, "FLAGS", (*flag_table.FLAGS, added))
+    monkeypatch.setitem(flag_table.BY_NAME, added.name, added)
+    assert resolved(made, **warm).checkpoint == ""  # from scratch, as the champion
+    assert resolved(made, **warm, grad_clip=1.0).checkpoint == made.folder
+
+
 def test_the_warm_start_of_the_champion_is_used_only_while_it_is_unchanged(image_folder, champion, tmp_path):
     warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
     pretrained = tmp_path / "pretrained.keras"

@@ -131,13 +131,13 @@ def _warm_start(champion_folder: str, fingerprint: str, flags: Flags) -> tuple[s
 
 
 def _deciding(flags: Mapping[str, object]) -> dict[str, object]:
-    """The flags that decide a training, besides what it starts from."""
-    names = [
-        flag.name
-        for flag in flag_table.of_step(flag_table.TRAIN_STEP)
-        if flag.name not in ("model_dir", "checkpoint_path")
-    ]
-    return {name: flags.get(name) for name in names}
+    """The flags that decide a training, besides what it starts from.
+
+    Those that a model.json from before an option existed does not have are at their defaults.
+    """
+    deciding = {**flag_table.checkpoint_key_flags(flags), "train_steps": flags.get("train_steps")}
+    deciding.pop("checkpoint_path", None)
+    return deciding
 
 
 def _fill_in_dates(metadata: str, today: dt.date) -> str:

@@ -1,1 +1,1 @@
-"""What the training loop uses and users never import: steps, distribution, the training folder, its history."""
+"""What the training loop uses and users never import: state, steps, distribution, the training folder, its history."""

@@ -6,44 +6,48 @@ import threading
 from collections.abc import Callable
 
 
-class Background:
-    """Does one piece of work in a thread, again when asked again meanwhile; never twice at a time.
+class BackgroundWorker:
+    """Runs one function in a thread, never twice at a time.
 
-    The thread does not keep the process alive.
+    A request during a run makes it run once more afterwards, however many requests there were. The thread starts with a
+    request, ends when none is left, and does not keep the process alive: `wait` before the process ends.
+
+    `request` and `wait` are for one thread, the owner's. `_requested` and `_running` belong to whichever thread holds
+    the lock; `error` is written by the worker's thread alone, and once; `_thread` is the owner's.
 
     Attributes:
-        error: what ended the work for good; nothing is done after it.
+        error: the exception that ended the work for good, or None. The function is not run any more after it.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
         self._work = work
         self._lock = threading.Lock()
-        self._asked = self._running = False
+        self._requested = self._running = False
         self._thread: threading.Thread | None = None
         self.error: BaseException | None = None
 
-    def ask(self) -> None:
-        """Asks for the work to be done from its beginning."""
+    def request(self) -> None:
+        """Requests a run that begins after this call. Returns at once."""
         with self._lock:
-            self._asked = True
+            self._requested = True
             if not self._running:
                 self._running = True
                 self._thread = threading.Thread(target=self._run, daemon=True)
                 self._thread.start()
 
     def wait(self) -> None:
-        """Waits until what was asked for is done, or has failed."""
+        """Waits until every request is served, or `error` is set."""
         if self._thread is not None:
             self._thread.join()
 
     def _run(self) -> None:
         while True:
             with self._lock:
-                if not self._asked or self.error is not None:
+                if not self._requested or self.error is not None:
                     self._running = False
                     return
-                self._asked = False
+                self._requested = False
             try:
                 self._work()
-            except BaseException as error:  # whatever it is: the thread that asked has to know
+            except BaseException as error:  # whatever it is, the owner's thread has to know
                 self.error = error

@@ -1,4 +1,4 @@
-"""The course of a training as a page: loss, metrics and learning rate over global steps."""
+"""The history of a training as a page: curves of loss, metrics and learning rate over global steps."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 from tf_image_classification import pages, plots
 from tf_image_classification.training import history
 
+_MARKED_POINTS = 30  # more points than that need no markers to be seen
+
 
 def page(model_dir: str) -> str:
     """A self-contained HTML page of what `history.History` recorded in `model_dir`."""
     entries = history.read_history(model_dir)
-    series: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    series: dict[str, dict[str, list[tuple[int, float]]]] = {}  # name of a value -> train or eval -> points
     for entry in entries:
         for name, value in entry.items():
             if name not in ("kind", "step"):
@@ -26,17 +28,13 @@ def _chart(name: str, by_kind: dict[str, list[tuple[int, float]]]) -> Any:
     import markupsafe
 
     figure, axes = plots.figure(5.2, 2.8, title=name.replace("_", " "), xlabel="global step")
+    labels = {"train": "training", "eval": "evaluation"}
     for colour, (kind, points) in zip(plots.SERIES, sorted(by_kind.items(), reverse=True), strict=False):
         steps, values = zip(*points, strict=True)
-        axes.plot(
-            steps,
-            values,
-            color=colour,
-            label={"train": "training", "eval": "evaluation"}[kind],
-            marker="o" if len(points) < 30 else "",
-            markersize=3,
-        )
+        marker = "o" if len(points) < _MARKED_POINTS else ""
+        axes.plot(steps, values, color=colour, label=labels[kind], marker=marker, markersize=3)
     axes.set_xlim(left=0)
     if len(by_kind) > 1:
         plots.legend(axes)
-    return {"name": name, "svg": markupsafe.Markup(plots.to_svg(figure, f"{name} over global steps"))}  # noqa: S704 - made by matplotlib, which escapes
+    svg = plots.to_svg(figure, f"{name} over global steps")
+    return {"name": name, "svg": markupsafe.Markup(svg)}  # noqa: S704 - matplotlib escapes text

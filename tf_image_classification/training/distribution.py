@@ -12,7 +12,9 @@ from tf_image_classification.errors import FlagError
 
 
 def tf_config() -> dict[str, Any]:
-    """What TF_CONFIG says about the cluster; empty when it is not set.
+    """The content of the environment variable TF_CONFIG; empty when it is not set.
+
+    Vertex AI and Kubeflow set it: https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_environment_variable
 
     Raises:
         FlagError: TF_CONFIG is not JSON.
@@ -25,18 +27,19 @@ def tf_config() -> dict[str, Any]:
 
 
 def strategy() -> tf.distribute.Strategy:
-    """One device: the default strategy. Several GPUs: MirroredStrategy. A cluster of workers:
-    MultiWorkerMirroredStrategy.
+    """The strategy for this machine and TF_CONFIG.
+
+    Several workers: MultiWorkerMirroredStrategy. Several GPUs: MirroredStrategy. One device: the default strategy.
 
     Raises:
-        FlagError: TF_CONFIG describes a cluster with parameter servers, which this version does not train on.
+        FlagError: TF_CONFIG describes a cluster with parameter servers, which are not supported.
     """
     cluster = tf_config().get("cluster", {})
     if cluster.get("ps"):
         raise FlagError(
-            "TF_CONFIG describes a cluster with parameter servers",
-            received=", ".join(sorted(cluster)),
-            expected="workers only: they train synchronously",
+            "Parameter servers are not supported",
+            received=f"TF_CONFIG with {', '.join(sorted(cluster))}",
+            expected="workers only, which train synchronously",
         )
     if sum(len(cluster.get(role, ())) for role in ("chief", "master", "worker")) > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
@@ -46,6 +49,6 @@ def strategy() -> tf.distribute.Strategy:
 
 
 def trial_dir(model_dir: str) -> str:
-    """`model_dir`, or the folder of this trial in it when TF_CONFIG says that hyperparameters are being tuned."""
+    """`model_dir`, or a trial's own folder in it when TF_CONFIG names a trial of hyperparameter tuning."""
     trial = str(tf_config().get("task", {}).get("trial", ""))
     return os.path.join(model_dir, trial) if trial else model_dir

@@ -1,7 +1,7 @@
-"""The folder that a training keeps: its --model_dir, or a local one that a --model_dir in a bucket follows.
+"""The folder that a training writes to: its --model_dir, or a local one that is uploaded to a --model_dir in a bucket.
 
-TensorFlow never sees gs://. What it wrote is uploaded while training goes on, TensorFlow's `checkpoint` file last:
-whoever reads the bucket, and a training that is resumed from there, meets whole checkpoints only.
+TensorFlow never sees gs://. What it writes is uploaded while training goes on, TensorFlow's `checkpoint` file last: a
+reader of the bucket, and a training that resumes from it, find complete checkpoints only.
 """
 
 from __future__ import annotations
@@ -22,56 +22,80 @@ from tf_image_classification import storage
 from tf_image_classification.checkpoints import state
 from tf_image_classification.errors import ConflictError, FlagError, TrainingError
 from tf_image_classification.storage.local_files import Stat
-from tf_image_classification.training.background import Background
+from tf_image_classification.training.background import BackgroundWorker
 from tf_image_classification.training.history import HISTORY_FILE
 
 _log = logging.getLogger(__name__)
 
-CHECKPOINT_NAME = "model.ckpt"
-CHECKPOINTS_KEPT = 5
-WARM_START_FILE = "warm_start.json"
-_OF_CHECKPOINT = re.compile(re.escape(CHECKPOINT_NAME) + r"-\d+(?=\.(index|data-\d{5}-of-\d{5})$)")
+CHECKPOINT_NAME = "model.ckpt"  # as tf.estimator's: model.ckpt-<global step>
+CHECKPOINTS_KEPT = 5  # tf.estimator's keep_checkpoint_max
+WARM_START_FILE = "warm_start.json"  # written by hooks.load_checkpoint
+_CHECKPOINT_FILE = re.compile(re.escape(CHECKPOINT_NAME) + r"-\d+(?=\.(index|data-\d{5}-of-\d{5})$)")
 
 
 class TrainingFolder:
-    """A local folder that only this training writes to.
+    """The folder of a training, open: only this training writes to `local`.
+
+    This class is a local --model_dir, where what is written is published already; a folder in a bucket overrides every
+    method. The training's thread calls them, in this order: `fetch` and `claim` if it resumes from a checkpoint, then
+    `publish_checkpoint`, `publish_logs` and `check` any number of times, then `finish`.
 
     Attributes:
-        path: as messages and other processes name it.
-        local: where TensorFlow reads and writes it.
+        path: --model_dir, as messages and other processes name it.
+        local: where TensorFlow reads and writes. The same as `path` if that is local.
     """
 
     def __init__(self, path: str, local: str) -> None:
         self.path, self.local = path, local
 
     def fetch(self, checkpoint: str) -> None:
-        """Makes the files of a checkpoint local that the folder lists.
+        """Makes the files of a checkpoint in the folder available in `local`.
+
+        In a bucket: downloads them; opening the folder has downloaded only the list of checkpoints and the history.
 
         Args:
             checkpoint: its prefix in the local folder.
 
         Raises:
-            FileNotFoundError: they are not there.
+            FileNotFoundError: the folder has no such checkpoint.
         """
 
-    def take_over(self) -> None:
-        """Says that this training goes on from here, before it writes anything."""
+    def claim(self) -> None:
+        """Declares, before anything is written, that this training continues from the folder's newest checkpoint.
 
-    def publish(self, checkpoint: str) -> None:
-        """Hands on a checkpoint that is whole, and all that belongs to it, without waiting."""
-
-    def follow(self) -> None:
-        """Hands on summaries and history as they are now, without waiting."""
-
-    def check(self) -> None:
-        """Raises what has kept the folder from being handed on.
+        In a bucket: rewrites the `checkpoint` object, by which another training in the same folder notices.
 
         Raises:
-            TrainingError: it cannot be written any more, or another training has taken over.
+            TrainingError: another training has claimed it since it was opened.
+        """
+
+    def publish_checkpoint(self, checkpoint: str) -> None:
+        """Publishes a complete checkpoint, and the summaries and history as they are now.
+
+        In a bucket: returns at once; of checkpoints that wait for their upload, the newest alone is uploaded.
+
+        Args:
+            checkpoint: its prefix in the local folder. Its files may be removed after the call.
+
+        Raises:
+            TrainingError: as `check`.
+        """
+
+    def publish_logs(self) -> None:
+        """Publishes summaries and history as they are now.
+
+        In a bucket: returns at once.
+        """
+
+    def check(self) -> None:
+        """Raises the failure of an upload, once there is one. Cheap enough to be called after each step.
+
+        Raises:
+            TrainingError: the folder cannot be written any more, or another training has taken over.
         """
 
     def finish(self) -> None:
-        """Waits until all is handed on.
+        """Publishes what is left, and waits until everything is.
 
         Raises:
             TrainingError: as `check`.
@@ -79,12 +103,14 @@ class TrainingFolder:
 
 
 @contextlib.contextmanager
-def opened(path: str) -> Iterator[TrainingFolder]:
-    """The folder of a training for as long as the block runs; what was written is handed on whichever way the block
-    ends.
+def open_folder(path: str) -> Iterator[TrainingFolder]:
+    """The folder of a training for the block; what was written is published whichever way the block ends.
+
+    Only a second Ctrl-C ends it without waiting for uploads. A local copy is removed unless part of it could not be
+    uploaded.
 
     Raises:
-        FlagError: it cannot be written to, or another process of this machine is at work in it.
+        FlagError: the folder cannot be written to, or another process of this machine has it open.
         TrainingError: as `TrainingFolder.check`.
     """
     if not storage.is_gcs(path):
@@ -98,13 +124,13 @@ def opened(path: str) -> Iterator[TrainingFolder]:
         try:
             yield folder
             folder.finish()
-        except KeyboardInterrupt:  # asked twice: at once
+        except KeyboardInterrupt:  # the second Ctrl-C
             raise
         except BaseException:
-            folder.settle()
+            folder.finish_after_error()
             raise
         finally:
-            keep = folder.has_more
+            keep = folder.has_unpublished
     finally:
         if not keep:
             shutil.rmtree(local, ignore_errors=True)
@@ -116,47 +142,54 @@ def is_summary(name: str) -> bool:
 
 
 class _BucketFolder(TrainingFolder):
-    """A folder in a bucket, and the local one that it follows.
+    """A folder in a bucket, and the local one that is uploaded to it.
 
-    Two trainings may have it at once, for example a lost one and its retry. The version of the `checkpoint` object
-    tells: a training writes only over the version that it has read or written itself, and stops when it finds another.
+    Two trainings may have it open at once, for example a lost one and its retry. The `checkpoint` object's version
+    (Cloud Storage's generation) tells them apart: a training overwrites only the version that it has read or written
+    itself, and stops when it finds another.
+
+    Two threads: the training's calls the methods, the worker's runs `_upload`. `_staged` is both's, under `_lock`.
+    `_listed`, `_content` and `_version` are the training's until its first request to the worker, then the worker's;
+    `_uploaded` is the worker's, `_names` the training's.
     """
 
     def __init__(self, path: str, local: str) -> None:
         super().__init__(path, local)
         self._state = storage.join(path, state.FILE)
-        self._listed: dict[str, float] = {}
-        self._content: bytes | None = None
-        self._version = 0
-        self._names = self._look()
-        self._staged: str | None = None
+        self._listed: dict[str, float] = {}  # checkpoints in the `checkpoint` object -> time, oldest first
+        self._content: bytes | None = None  # of the `checkpoint` object, as this training knows it
+        self._version = 0  # of that object; 0 if there is none
+        self._names = self._download_small_files()  # of all files in the bucket's folder, when it was opened
+        self._staged: str | None = None  # folder of the checkpoint that waits for its upload
         self._lock = threading.Lock()
-        self._uploaded: dict[str, Stat] = {}
-        self._background = Background(self._upload)
+        self._uploaded: dict[str, Stat] = {}  # path of summaries and history -> their state when last uploaded
+        self._worker = BackgroundWorker(self._upload)
 
     @property
-    def has_more(self) -> bool:
-        """Whether something has not been uploaded that should have been."""
-        return self._background.error is not None and not isinstance(self._background.error, ConflictError)
+    def has_unpublished(self) -> bool:
+        """Whether an upload has failed, so that `local` has the only copy of something. Not after a conflict: the other
+        training's files count."""
+        return self._worker.error is not None and not isinstance(self._worker.error, ConflictError)
 
     def fetch(self, checkpoint: str) -> None:
         name = os.path.basename(checkpoint)
         files = sorted(file for file in self._names if file.startswith((f"{name}.index", f"{name}.data-")))
         if f"{name}.index" not in files:
             raise FileNotFoundError(f"{storage.join(self.path, name)}.index is missing")
-        with tempfile.TemporaryDirectory(dir=self.local, prefix=".fetched-") as aside:
+        with tempfile.TemporaryDirectory(dir=self.local, prefix=".fetched-") as staging:
             for file in files:
-                # Copied, not moved: where the bucket is mounted, what is fetched is the object itself.
-                shutil.copyfile(storage.fetch(storage.join(self.path, file), aside), os.path.join(self.local, file))
+                fetched = storage.fetch(storage.join(self.path, file), staging)
+                # Copied, not moved: where the bucket is mounted, this is the object itself.
+                shutil.copyfile(fetched, os.path.join(self.local, file))
 
-    def take_over(self) -> None:
-        # Of two trainings that go on from one checkpoint, the older one learns by this that it is no longer alone.
+    def claim(self) -> None:
+        # Of two trainings that continue from one checkpoint, the older one learns by this that it is no longer alone.
         try:
             self._write_state(self._listed)
         except ConflictError as error:
-            raise self._lost() from error
+            raise self._taken_over() from error
 
-    def publish(self, checkpoint: str) -> None:
+    def publish_checkpoint(self, checkpoint: str) -> None:
         self.check()
         # Linked, because the manager removes old checkpoints whether they are uploaded or not.
         staged = tempfile.mkdtemp(dir=self.local, prefix=".staged-")
@@ -164,48 +197,54 @@ class _BucketFolder(TrainingFolder):
             os.link(file, os.path.join(staged, file.name))
         with self._lock:
             waiting, self._staged = self._staged, staged
-        if waiting is not None:  # saving is faster than uploading: the newest is what counts
+        if waiting is not None:  # saving is faster than uploading: only the newest counts
             shutil.rmtree(waiting)
-        self._background.ask()
+        self._worker.request()
 
-    def follow(self) -> None:
-        self._background.ask()
+    def publish_logs(self) -> None:
+        self._worker.request()
 
     def check(self) -> None:
-        error = self._background.error
+        error = self._worker.error
         if isinstance(error, ConflictError):
-            raise self._lost() from error
+            raise self._taken_over() from error
         if error is not None:
             raise TrainingError(
-                f"What training has made cannot be uploaded to {self.path}",
+                f"The training's files cannot be uploaded to {self.path}",
                 received=str(error) or type(error).__name__,
-                hint=f"It is kept in {self.local}, with {state.latest(self.local)} as its newest checkpoint. Run again "
-                f"with --model_dir {self.local} to go on from there, or as before to go on from the last checkpoint "
-                "that was uploaded.",
+                hint=f"They are kept in {self.local}, with {state.latest(self.local)} as the newest checkpoint. Run "
+                f"again with --model_dir {self.local} to continue from there, or as before to continue from the last "
+                "checkpoint that was uploaded.",
             ) from error
 
     def finish(self) -> None:
-        self.follow()
-        self._background.wait()
+        self.publish_logs()
+        self._worker.wait()
         self.check()
 
-    def settle(self) -> None:
-        """Hands on what there is after an error, which is to be told rather than that this fails too."""
-        if self._background.error is None:
-            self.follow()
-            self._background.wait()
-            if self.has_more:
-                _log.warning("Not everything is in %s (%s): %s holds it", self.path, self._background.error, self.local)
+    def finish_after_error(self) -> None:
+        """As `finish`, but only logs a failure: the error that ended the training is the one to raise."""
+        if self._worker.error is None:
+            self.publish_logs()
+            self._worker.wait()
+            if self.has_unpublished:
+                _log.warning(
+                    "Upload to %s failed (%s): files are kept in %s", self.path, self._worker.error, self.local
+                )
 
-    def _look(self) -> list[str]:
-        """Takes over what the bucket has, except the checkpoints themselves; returns the names of its files."""
+    def _download_small_files(self) -> list[str]:
+        """Downloads the `checkpoint` object, history and warm start; returns the names of the folder's files.
+
+        Raises:
+            FlagError: the bucket does not exist.
+        """
         names = storage.names_in(self.path)
         if not names:
             try:
                 storage.check_bucket(self.path)
             except FileNotFoundError:
                 raise FlagError(
-                    "The bucket of --model_dir does not exist", received=self.path, expected="one that does"
+                    "The bucket of --model_dir does not exist", received=self.path, expected="an existing bucket"
                 ) from None
         self._content, self._version = storage.read_version(self._state)
         if self._content is not None:
@@ -218,14 +257,20 @@ class _BucketFolder(TrainingFolder):
         return names
 
     def _upload(self) -> None:
-        """Uploads the checkpoint that waits, if there is one, and what goes with it."""
+        """Uploads the staged checkpoint, if there is one, and the logs; removes checkpoints that are not kept.
+
+        Runs in the worker's thread.
+
+        Raises:
+            ConflictError: another training has written the `checkpoint` object.
+        """
         with self._lock:
             staged, self._staged = self._staged, None
         self._check_own()
         if staged is None:
             self._upload_logs()
             return
-        files = sorted(os.listdir(staged))  # the data before the .index
+        files = sorted(os.listdir(staged))  # .data-* before .index
         for file in files:
             storage.upload(os.path.join(staged, file), storage.join(self.path, file))
         self._upload_logs()
@@ -235,12 +280,12 @@ class _BucketFolder(TrainingFolder):
         shutil.rmtree(staged)
         _log.info("Uploaded %s", storage.join(self.path, name))
         for file in storage.names_in(self.path):
-            # Also what a training left that was killed before it could list it.
-            if (match := _OF_CHECKPOINT.match(file)) and match[0] not in self._listed:
+            # Also the files of a training that was killed before it could list them.
+            if (match := _CHECKPOINT_FILE.match(file)) and match[0] not in self._listed:
                 storage.delete(storage.join(self.path, file))
 
     def _upload_logs(self) -> None:
-        """Uploads summaries, history, and what the training was started from, as far as they have changed."""
+        """Uploads summaries, history and warm start, as far as they have changed."""
         for file in storage.walk(self.local):
             name = os.path.basename(file.path)
             if (name in (HISTORY_FILE, WARM_START_FILE) or is_summary(name)) and self._uploaded.get(file.path) != file:
@@ -249,22 +294,23 @@ class _BucketFolder(TrainingFolder):
                 self._uploaded[file.path] = file
 
     def _write_state(self, listed: dict[str, float]) -> None:
-        # The first line is no other writer's: it tells whose content is there.
+        # A comment that no other writer has: it tells whose content the object has.
         content = f"# {uuid.uuid4().hex}\n{state.render(listed)}".encode()
         storage.write_bytes(self._state, content, if_version=self._version)
         self._content, self._listed = content, listed
         self._check_own()
 
     def _check_own(self) -> None:
+        """Raises ConflictError if the `checkpoint` object is not the one that this training has read or written."""
         content, version = storage.read_version(self._state)
         if content != self._content:
             raise ConflictError("Another training has written this", received=self._state)
         self._version = version
 
-    def _lost(self) -> TrainingError:
+    def _taken_over(self) -> TrainingError:
         return TrainingError(
             f"Another training has taken over {self.path}",
             received="a checkpoint file that this process has not written",
             expected="one training at a time in a --model_dir",
-            hint="This one stops; what the other one writes is whole.",
+            hint="This one stops; the other one's checkpoints are complete.",
         )

@@ -1,4 +1,4 @@
-"""The course of a training, recorded beside its checkpoints."""
+"""The history of a training: loss, learning rate and metrics, recorded beside its checkpoints."""
 
 from __future__ import annotations
 
@@ -8,11 +8,16 @@ from typing import Any
 
 from tf_image_classification import storage
 
-HISTORY_FILE = "history.jsonl"
+HISTORY_FILE = "history.jsonl"  # an object a line: {"kind": "train" or "eval", "step": int, name: float, ..}
 
 
 class History:
-    """The course of a training, one JSON object a line; what a resumed training will do again is cut off first."""
+    """Appends to the history of a training.
+
+    Args:
+        model_dir: local folder.
+        start_step: entries after it are removed first: a resumed training makes these steps again.
+    """
 
     def __init__(self, model_dir: str, start_step: int) -> None:
         self._path = os.path.join(model_dir, HISTORY_FILE)
@@ -20,17 +25,16 @@ class History:
         storage.write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
 
     def add(self, kind: str, step: int, values: dict[str, float]) -> None:
-        """Adds the values of one moment. `kind` is train or eval."""
+        """Appends the values at a global step. `kind` is train or eval."""
         with open(self._path, "a") as file:
             file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
 
 
 def read_history(model_dir: str) -> list[dict[str, Any]]:
-    """What `History` wrote into a local or gs:// folder, in order. A line that was cut short by a kill ends it."""
+    """The entries of a local or gs:// folder, in order, up to a line that a kill has truncated; empty without any."""
     entries: list[dict[str, Any]] = []
-    content, _ = storage.read_version(
-        storage.join(model_dir, HISTORY_FILE)
-    )  # as it is now: a mount may show an older one
+    # Not storage.read_bytes: a mount may show an older version.
+    content, _ = storage.read_version(storage.join(model_dir, HISTORY_FILE))
     for line in (content or b"").decode().splitlines():
         try:
             entries.append(json.loads(line))

@@ -1,4 +1,4 @@
-"""The two compiled functions of a training: one update, and one batch of an evaluation during training."""
+"""The two compiled functions of a training: one update, and one batch of an evaluation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from tf_image_classification.estimator_specs import EstimatorSpec, Tensors
 
-RESERVED_METRICS = ("loss", "global_step")
+RESERVED_METRICS = ("loss", "global_step")  # in the metrics of every evaluation, as in tf.estimator
 
 
 def train_step(
@@ -26,23 +26,31 @@ def train_step(
     global_step: tf.Variable,
     strategy: tf.distribute.Strategy,
 ) -> Callable[[Any], tf.Tensor]:
-    """Makes the function that takes the next batch of an iterator and updates `variables`.
+    """Compiles the function that takes the next batch of an iterator and updates `variables`.
 
     Variables that are not trained are filtered here and nowhere else: their layers still run in training mode (dropout,
-    batch statistics), their moving averages move and their regularisation counts, as in the original.
+    batch statistics), their moving averages are updated and their regularisation is in the loss, as in the original.
+
+    Args:
+        spec: its loss_fn.
+        model: float images [B, H, W, 3] -> logits.
+        optimizer: built for `variables`.
+        variables: those to train.
+        global_step: int64 []; each update adds one.
+        strategy: created all of these; gradients are averaged over its replicas.
 
     Returns:
-        step(iterator) -> the total loss, regularisation included, float32 [].
+        step(iterator) -> the total loss, regularisation included, float32 []: the mean over replicas.
     """
     trained = [variable.value for variable in variables]
     replicas = strategy.num_replicas_in_sync
 
     def replica_step(images: tf.Tensor, labels: Tensors) -> tf.Tensor:
-        # Watching only what is trained spares the backward pass through a frozen backbone.
+        # Watching only the trained variables saves the backward pass through a frozen backbone.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
             loss = total_loss(spec, model, images, labels, training=True)[0]
-            # The optimizer sums the replicas' gradients.
+            # The optimizer sums the gradients of the replicas.
             scaled = optimizer.scale_loss(loss / replicas)
         optimizer.apply(tape.gradient(scaled, trained), variables)
         return loss
@@ -50,7 +58,7 @@ def train_step(
     @tf.function(autograph=False)
     def step(iterator: Any) -> tf.Tensor:
         losses = strategy.run(replica_step, args=next(iterator))
-        # An own count: optimizers count skipped and asynchronous updates differently.
+        # Not optimizer.iterations: optimizers differ in counting skipped updates.
         global_step.assign_add(1)
         return strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
 
@@ -60,7 +68,19 @@ def train_step(
 def total_loss(
     spec: EstimatorSpec, model: keras.Model, images: tf.Tensor, labels: Tensors, *, training: bool
 ) -> tuple[tf.Tensor, Tensors]:
-    """The loss of a batch plus regularisation, and the logits by task in float32."""
+    """The loss of a batch, and its logits.
+
+    Args:
+        images: float [B, H, W, 3].
+        labels: task name -> one-hot float32 [B, depth], or numbers float32 [B].
+        training: whether layers run in training mode.
+
+    Returns:
+        The spec's loss plus regularisation, float32 [], and task name -> logits, float32.
+
+    Raises:
+        EstimatorError: the model's outputs do not match the spec's class_dict.
+    """
     outputs = model(images, training=training)
     by_task = outputs if isinstance(outputs, dict) else {spec.class_dict[0]["name"]: outputs}
     _check_logits(spec, by_task)
@@ -76,7 +96,7 @@ def _check_logits(spec: EstimatorSpec, logits: Tensors) -> None:
     received = {name: value.shape[-1] if value.shape.rank == 2 else 1 for name, value in logits.items()}
     if received != expected:
         raise EstimatorError(
-            "The network's outputs are not the tasks' logits",
+            "The model's outputs do not match the tasks of class_dict",
             received=", ".join(f"{name} [B, {depth}]" for name, depth in received.items()),
             expected=", ".join(f"{name} [B, {depth}]" for name, depth in expected.items()),
             hint="model_fn returns a keras.Model from images to one tensor, or to a dict of task name -> tensor.",
@@ -84,8 +104,17 @@ def _check_logits(spec: EstimatorSpec, logits: Tensors) -> None:
 
 
 class Evaluation:
-    """The evaluation during training: the total loss and the spec's metrics over the first batches of the evaluation
-    side."""
+    """The evaluation during training: the total loss and the spec's metrics over batches of the evaluation split.
+
+    Updates and resets the Keras metrics that the spec holds.
+
+    Args:
+        input_fn: returns the data set of (images, labels) that each evaluation reads from its beginning.
+
+    Raises:
+        EstimatorError: metric_ops or model_fn break their contract.
+        FlagError: metric_ops returns a metric with a reserved name.
+    """
 
     def __init__(self, spec: EstimatorSpec, model: keras.Model, input_fn: Callable[[], tf.data.Dataset]) -> None:
         self._spec, self._model, self._input_fn = spec, model, input_fn
@@ -97,15 +126,15 @@ class Evaluation:
         except ValueError as error:
             if "singleton tf.Variable" in str(error):
                 raise EstimatorError(
-                    "metric_ops makes a Keras metric", expected="metrics that __init__ has made, and that it updates"
+                    "metric_ops creates a Keras metric", expected="metrics created in __init__, which it updates"
                 ) from error
             raise
 
     def __call__(self, step: int) -> dict[str, float]:
-        """Evaluates.
+        """Evaluates the model as it is now, at global step `step`.
 
         Returns:
-            `loss` (the unweighted mean of the batches' losses, as the original has it), `global_step`, and each metric
+            `loss` (the unweighted mean of the batches' losses, as in tf.estimator), `global_step`, and each metric
             of `metric_ops`: the mean over examples, or the value of a Keras metric. A Keras metric of several numbers
             (a confusion matrix) is left to the evaluation of the finished model.
         """
@@ -130,10 +159,10 @@ class Evaluation:
         loss, logits = total_loss(self._spec, self._model, images, labels, training=False)
         metrics = self._spec.metric_ops(labels, self._spec.predictions(logits))
         self._check_metrics(metrics)
-        if taken := [name for name in RESERVED_METRICS if name in metrics]:
+        if reserved := [name for name in RESERVED_METRICS if name in metrics]:
             raise FlagError(
-                f"metric_ops returns a metric named {taken[0]}",
-                expected=f"other names than {' and '.join(RESERVED_METRICS)}",
+                f"metric_ops returns a metric named {reserved[0]}",
+                expected=f"names other than {' and '.join(RESERVED_METRICS)}",
             )
         self._keras_metrics = {
             name: metric for name, metric in metrics.items() if isinstance(metric, keras.metrics.Metric)
@@ -147,13 +176,15 @@ class Evaluation:
         expected = "a dict of name -> a tensor with a value per example, or a Keras metric"
         if not isinstance(metrics, dict):
             raise EstimatorError(
-                "metric_ops returns something else than metrics", received=type(metrics).__name__, expected=expected
+                "metric_ops does not return a dict", received=type(metrics).__name__, expected=expected
             )
         for name, value in metrics.items():
             if isinstance(value, tuple):
-                hint = "The pairs (value, update_op) of TensorFlow 1 are one value per example now."
+                hint = "A pair (value, update_op) of TensorFlow 1 is one tensor with a value per example now."
                 raise EstimatorError(f"metric_ops returns a tuple for {name}", expected=expected, hint=hint)
             if not isinstance(value, keras.metrics.Metric) and not tf.is_tensor(value):
                 raise EstimatorError(
-                    f"metric_ops returns something else for {name}", received=type(value).__name__, expected=expected
+                    f"metric_ops returns neither a tensor nor a metric for {name}",
+                    received=type(value).__name__,
+                    expected=expected,
                 )

@@ -1,0 +1,128 @@
+"""What a training changes, built under the distribution strategy: network, optimizer and counters."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_image_classification import checkpoints, optimizers
+from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
+from tf_image_classification.errors import EstimatorError, FlagError
+from tf_image_classification.estimator_specs import BuiltInEstimator, EstimatorSpec
+from tf_image_classification.flags import Flags
+from tf_image_classification.training import distribution
+from tf_image_classification.training.folder import CHECKPOINT_NAME, CHECKPOINTS_KEPT
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingState:
+    """The state of a training, and what it was built with.
+
+    Attributes:
+        strategy: under which everything here was created.
+        params: the flags with `outputs` (task -> depth), `num_classes` and `num_samples_per_epoch`: what the
+            spec's model_fn was called with.
+        model: the network; float images [B, H, W, 3] -> logits.
+        variables: those that are trained, see --trainable_scopes.
+        optimizer: built for `variables`.
+        learning_rate: of a global step, or constant.
+        global_step: number of updates, int64 [].
+        data_seed: decides the order of the examples, int64 []. Saved with the checkpoint, so that a training without
+            --seed, too, resumes in its own order.
+    """
+
+    strategy: tf.distribute.Strategy
+    params: Flags
+    model: keras.Model
+    variables: list[keras.Variable]
+    optimizer: keras.optimizers.Optimizer
+    learning_rate: Callable[[int], Any] | float
+    global_step: tf.Variable
+    data_seed: tf.Variable
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of the update that follows `step` updates."""
+        return float(self.learning_rate(step)) if callable(self.learning_rate) else self.learning_rate
+
+    def checkpoint_manager(self, folder: str) -> tf.train.CheckpointManager:
+        """Saves and restores this state in a local folder."""
+        checkpoint = checkpoints.training_checkpoint(
+            self.model, self.optimizer, self.global_step, {"data_seed": self.data_seed}
+        )
+        return tf.train.CheckpointManager(
+            checkpoint, folder, max_to_keep=CHECKPOINTS_KEPT, checkpoint_name=CHECKPOINT_NAME
+        )
+
+
+def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
+    """Builds the spec's network and the optimizer on the devices that will train them.
+
+    Raises:
+        FlagError: --batch_size is no multiple of the number of replicas, or --trainable_scopes selects nothing.
+        EstimatorError: the spec's model_fn returns no keras.Model.
+    """
+    strategy = distribution.strategy()
+    if flags.batch_size % strategy.num_replicas_in_sync:
+        raise FlagError(
+            "--batch_size cannot be divided evenly among the replicas",
+            received=flags.batch_size,
+            expected=f"a multiple of {strategy.num_replicas_in_sync}",
+        )
+    outputs = {entry["name"]: entry["depth"] for entry in spec.class_dict}
+    examples = data.splits[TRAIN].examples
+    first_depth = next(iter(outputs.values()))
+    params = Flags(**vars(flags), outputs=outputs, num_classes=first_depth, num_samples_per_epoch=examples)
+    learning_rate = optimizers.make_schedule(flags, examples)
+    with strategy.scope(), dtype_policy(mixed=flags.mixed_precision):
+        model = spec.get_model_fn(flags.checkpoint_path)(params)
+        if not isinstance(model, keras.Model):
+            raise EstimatorError(
+                "model_fn does not return a model", received=type(model).__name__, expected="a keras.Model"
+            )
+        variables = checkpoints.trainable_variables(model, flags.trainable_scopes)
+        optimizer = optimizers.make_optimizer(flags, learning_rate)
+        if flags.mixed_precision:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(variables)
+        global_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
+        # 31 bits: a seed as --seed allows them.
+        seed = int.from_bytes(os.urandom(4), "big") >> 1 if flags.seed is None else flags.seed
+        data_seed = tf.Variable(seed, dtype=tf.int64, trainable=False, name="data_seed")
+    _log.info(
+        "%s: %s parameters, %s of them trained; %s training and %s evaluation examples",
+        model_name(spec, flags) or type(spec).__name__,
+        f"{model.count_params():,}",
+        f"{sum(math.prod(variable.shape) for variable in variables):,}",
+        f"{examples:,}",
+        f"{data.splits[EVAL].examples:,}",
+    )
+    return TrainingState(strategy, params, model, variables, optimizer, learning_rate, global_step, data_seed)
+
+
+@contextlib.contextmanager
+def dtype_policy(*, mixed: bool) -> Iterator[None]:
+    """Makes layers created in the block compute in float16 (with float32 variables), or in float32.
+
+    Changes Keras's global policy for the block.
+    """
+    previous = keras.mixed_precision.dtype_policy()
+    keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_dtype_policy(previous)
+
+
+def model_name(spec: EstimatorSpec, flags: Flags) -> str | None:
+    """The built-in network's name; None for a user's estimator."""
+    return flags.model_name if isinstance(spec, BuiltInEstimator) else None
