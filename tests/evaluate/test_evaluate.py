@@ -165,7 +165,7 @@ def test_a_folder_that_is_not_a_model_is_refused_for_what_it_lacks(model_dir, tm
             evaluate(str(folder), data, str(tmp_path / "out"), batch_size=2)
 
     refused(tmp_path / "nowhere", FlagError, "does not exist")
-    refused(tmp_path / "data", DataError, r"has no model\.json")
+    refused(tmp_path / "data", DataError, r"model\.json not found")
     (tmp_path / "model.json").write_text('{"tasks": [{"name": "label"}]}')
     refused(tmp_path, DataError, "labels_file")
     (tmp_path / "model.json").write_text((Path(model_dir) / "model.json").read_text())
