@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_image_classification import flags as flag_table
+from tf_image_classification import library_output
 from tf_image_classification.flags import Flag
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,12 +125,13 @@ def main() -> None:
     """Writes the files; with --check only says which are out of date, and exits with 1 if any is."""
     check = sys.argv[1:] == ["--check"]
     stale = False
-    for path, now, wanted in generated():
-        if now != wanted:
-            stale = True
-            print(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}")
-            if not check:
-                path.write_text(wanted)  # at once: a component's README is made from what its source says then
+    with library_output.quiet():  # the networks' table needs TensorFlow
+        for path, now, wanted in generated():
+            if now != wanted:
+                stale = True
+                print(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}")
+                if not check:
+                    path.write_text(wanted)  # at once: a component's README is made from what its source says then
     if check and stale:
         print("Run `make generate`.")
         sys.exit(1)

@@ -152,7 +152,7 @@ def test_a_method_that_breaks_its_contract_is_named_before_training(built_data, 
 def test_a_spec_that_needs_arguments_or_has_an_incomplete_class_dict_is_named():
     with pytest.raises(FlagError, match="cannot be created without arguments"):
         estimator_specs.instantiate(type("Needy", (Counting,), {"__init__": lambda self, needed: None}))
-    with pytest.raises(EstimatorError, match="Short.class_dict has an invalid entry"):
+    with pytest.raises(EstimatorError, match=r"Short\.class_dict has an invalid entry"):
         estimator_specs.instantiate(type("Short", (Counting,), {"class_dict": [{"name": "label", "depth": 2}]}))
 
 

@@ -65,14 +65,18 @@ def train(
         checkpoint_version: version of the content of checkpoint_path, from resolve; part of the cache key.
     """
     arguments = dict(locals())
+    import math
+
     from tf_image_classification import command_line, flags, training_run
 
     with command_line.reporting_errors():
-        outcome = training_run.train(
+        result = training_run.train(
             data.path,
             flags.for_step("train", arguments),
             training_run.Outputs(model.path, logs.path, curves.path),
             pipeline_root=pipeline_root,
             checkpoint_version=checkpoint_version,
         )
-    model.metadata.update({"framework": "TensorFlow", **outcome.metrics})
+    # KFP cannot serialise NaN and infinity, the loss of a model that has diverged.
+    metrics = {name: value for name, value in result.metrics.items() if math.isfinite(value)}
+    model.metadata.update({"framework": "TensorFlow", **metrics})
