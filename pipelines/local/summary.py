@@ -20,7 +20,7 @@ def table(run: Run) -> str:
         width = max(len(label) for label, _ in rows)
         lines += [name] if name else []
         lines += [f"  {label:<{width}}  {value:>10}" for label, value in rows]
-    lines += [f"  gate: {'passed' if run.passed else 'NOT passed'} ({run.reason})", ""]
+    lines += [f"  gate: {'passed' if run.passed else 'NOT passed'}: {run.reason}", ""]
     places = {"report": run.folder / "evaluation" / "report.html", "model": run.folder / "model", "run": run.folder}
     if run.in_service:
         places["in service"] = Path(run.in_service)
