@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -158,3 +160,19 @@ def test_a_closed_pipe_is_not_an_error_message():
         env=os.environ,
     )
     assert "Traceback" not in answer.stderr
+
+
+def test_records_go_where_kfps_executor_logs_in_the_frameworks_format_and_its_handler_comes_back(capsys):
+    executor = logging.StreamHandler(sys.stdout)
+    executor.setFormatter(logging.Formatter("[KFP Executor] %(message)s"))
+    root = logging.getLogger()
+    before, root.handlers = root.handlers, [executor]
+    try:
+        with command_line.reporting_errors():
+            logging.getLogger("tf_image_classification").info("of the framework")
+        root.warning("of KFP")
+    finally:
+        root.handlers = before
+    printed = capsys.readouterr()
+    assert re.fullmatch(r"\d\d:\d\d:\d\d I of the framework\n\[KFP Executor\] of KFP\n", printed.out)
+    assert printed.err == ""

@@ -5,8 +5,6 @@ import re
 import subprocess
 import sys
 
-import pytest
-
 OUR_LINE = re.compile(r"\d\d:\d\d:\d\d I \S")
 
 
@@ -70,34 +68,56 @@ def test_level_0_shows_what_libraries_log(image_folder, tmp_path):
     assert "Assets written to" in answer.stderr
 
 
-def program(body: str) -> str:
-    """A program whose block with `reporting_errors` has what TensorFlow's import starts, and then this."""
+def program(while_imported: str = "", afterwards: str = "pass") -> str:
+    """A program that imports, in place of TensorFlow, a module with this code in a block with `reporting_errors`."""
     return (
-        "import importlib.util, logging, os, sys, warnings\n"
+        "import logging, os, sys, tempfile, warnings\n"
         "from tf_image_classification import command_line\n"
+        "folder = tempfile.mkdtemp()\n"
+        f"open(folder + '/tensorflow.py', 'w').write({'import os' + chr(10) + while_imported!r})\n"
+        "sys.path.insert(0, folder)\n"
         "with command_line.reporting_errors():\n"
-        "    importlib.util.find_spec('tensorflow')\n"
-        "    os.write(2, b'I0000 00:00:1.5   7 a.cc:1] info\\n')\n"
-        f"    {body}\n"
+        "    import tensorflow\n"
+        f"    {afterwards}\n"
     )
 
 
 def test_errors_of_cpp_code_and_text_of_any_other_kind_pass():
-    body = (
-        "os.write(2, b'To enable the following instructions: AVX, in other operations, rebuild TensorFlow with flags\\n"
-        "W0000 00:00:1.5   7 a.cc:1] warning\\n2026-11-28 13:19:07.32: W tensorflow/a.cc:1] warning\\n"
-        "E0000 00:00:1.5   7 a.cc:1] real\\n2026-11-28 13:19:07.32: E tensorflow/a.cc:1] real\\n"
-        "Information of no known form\\n')"
+    lines = (
+        "I0000 00:00:1.5   7 a.cc:1] info",
+        "To enable the following instructions: AVX, in other operations, rebuild TensorFlow with flags",
+        "W0000 00:00:1.5   7 a.cc:1] warning",
+        "2026-11-28 13:19:07.32: W tensorflow/a.cc:1] warning",
+        "E0000 00:00:1.5   7 a.cc:1] real",
+        "2026-11-28 13:19:07.32: E tensorflow/a.cc:1] real",
+        "Information of no known form",
     )
-    lines = call("-c", program(body)).stderr.splitlines()
-    assert [line.rpartition(" ")[2] for line in lines] == ["real", "real", "form"]
+    text = "".join(f"{line}\n" for line in lines)
+    shown = call("-c", program(f"os.write(2, {text.encode()!r})")).stderr.splitlines()
+    assert shown == list(lines[-3:])
 
 
-def test_the_last_words_of_a_process_that_crashes_are_shown():
-    answer = call("-c", program("os.write(2, b'F0000 00:00:1.5   7 a.cc:1] no AVX\\n'); os.abort()"))
+def test_the_message_of_an_import_that_aborts_is_shown():
+    text = b"I0000 00:00:1.5   7 a.cc:1] info\nF0000 00:00:1.5   7 a.cc:1] no AVX\n"
+    answer = call("-c", program(f"os.write(2, {text!r}); os.abort()"))
     assert answer.returncode != 0
     assert "no AVX" in answer.stderr
     assert "info" not in answer.stderr
+
+
+def test_an_import_that_fails_is_reported_as_ever():
+    answer = call("-c", program("raise ImportError('no such library')"))
+    assert answer.returncode == 1
+    assert answer.stderr.rstrip().endswith("ImportError: no such library")
+
+
+def test_records_and_an_error_come_in_their_order():
+    body = (
+        "logging.info('first'); "
+        "raise __import__('tf_image_classification.errors', fromlist=['DataError']).DataError('second')"
+    )
+    shown = call("-c", program(afterwards=body)).stderr.splitlines()
+    assert [line.split()[-1] for line in shown] == ["first", "second."]
 
 
 def test_a_warning_about_the_users_own_code_is_shown_and_one_of_a_library_is_not():
@@ -106,7 +126,7 @@ def test_a_warning_about_the_users_own_code_is_shown_and_one_of_a_library_is_not
         "warnings.warn_explicit('theirs', UserWarning, 'keras.py', 1, module='keras.src.optimizers'); "
         "logging.getLogger('absl').warning('theirs')"
     )
-    answer = call("-c", program(body))
+    answer = call("-c", program(afterwards=body))
     assert "mine" in answer.stderr
     assert "theirs" not in answer.stderr
 
@@ -121,17 +141,14 @@ def test_a_command_that_does_not_import_tensorflow_starts_no_process():
     assert call("-c", body).returncode == 0
 
 
-@pytest.mark.parametrize("before", ["", "import tensorflow\n"], ids=["imported later", "imported before"])
-def test_stderr_is_a_terminal_for_python_where_it_was_one(before):
+def test_stderr_is_a_terminal_for_python_where_it_was_one():
     """Otherwise no progress bar would be drawn."""
     import pty
 
     ours, theirs = pty.openpty()
-    code = before + program("print('a terminal' if sys.stderr.isatty() else 'none', file=sys.stderr)")
+    code = program(afterwards="print('a terminal' if sys.stderr.isatty() else 'none', file=sys.stderr)")
     subprocess.run([sys.executable, "-c", code], stderr=theirs, check=True)
     os.close(theirs)
-    shown = b""
-    while b"a terminal" not in shown and b"none" not in shown:
-        shown += os.read(ours, 10_000)
+    shown = os.read(ours, 10_000)
     os.close(ours)
     assert b"a terminal" in shown

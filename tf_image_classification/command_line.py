@@ -168,18 +168,14 @@ def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str]
 
 @contextlib.contextmanager
 def reporting_errors() -> Iterator[None]:
-    """Sets up logging for the block, keeps libraries quiet in it, and turns a UserError into a paragraph and an exit
-    code.
+    """Sets up logging and keeps libraries quiet for the block, and turns a UserError into a paragraph and an exit code.
 
-    Changes global state: the root logger writes to stderr, and see `library_output.quiet`.
+    Changes global state: the root logger's handlers, for the block, and what `library_output.quiet` names.
 
     Raises:
         SystemExit: with the error's exit code.
     """
-    with library_output.quiet():
-        logging.basicConfig(
-            level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-        )
+    with library_output.quiet(), _logging():
         try:
             yield
         except UserError as error:
@@ -193,6 +189,26 @@ def reporting_errors() -> Iterator[None]:
                 "Free some space, and run again."
             )
             raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
+def _logging() -> Iterator[None]:
+    """Lines such as `12:01:09 I Training from scratch`, on stderr, or where KFP's executor has set up logging before.
+
+    In a step that is stdout: what a container of Vertex AI writes to stderr is an error in Cloud Logging.
+    """
+    streams = [handler.stream for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    handler = logging.StreamHandler(*streams[:1])
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 def _print_error(text: str) -> None:

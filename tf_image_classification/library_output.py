@@ -1,13 +1,14 @@
 """What libraries print to stderr, and which part of it a command lets through.
 
-TensorFlow's C++ part logs to file descriptor 2, past Python's sys.stderr, and in part before it reads
-TF_CPP_MIN_LOG_LEVEL. So a process of its own filters the descriptor: unlike a thread, it still passes on the last words
-of a process that crashes. Run as a script, this file is that process.
+While TensorFlow is imported, its C++ part logs to file descriptor 2, past Python's sys.stderr, before it reads
+TF_CPP_MIN_LOG_LEVEL. So for the import a process of its own filters the descriptor: unlike a thread, it still passes on
+the message of an import that aborts. Run as a script, this file is that process.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import re
@@ -22,7 +23,6 @@ _SEVERITIES = "IWE"  # what levels 1, 2 and 3 begin to hide, each with those bef
 _LOGGER_LEVELS = (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL)
 _LOGGERS = ("absl", "tensorflow", "matplotlib")
 _MODULES = r"(absl|google|h5py|keras|matplotlib|numpy|tensorboard|tensorflow)\b"
-_EXIT_SECS = 5.0  # a child process may hold the descriptor for longer: the filter then goes on without us
 
 
 @contextlib.contextmanager
@@ -33,9 +33,8 @@ def quiet() -> Iterator[None]:
     2 errors (the default), 3 fatal errors. It applies to TensorFlow's C++ log, to the Python loggers of libraries, and
     to Python warnings attributed to a library's code.
 
-    Changes global state: sets the variable if it is not set, the levels of those loggers and the filters of warnings;
-    gives sys.stderr a file descriptor of its own; and, from the first import of TensorFlow to the end of the block,
-    connects file descriptor 2 to the filter.
+    Changes global state: sets the variable if it is not set, the levels of those loggers and the filters of warnings,
+    and filters file descriptor 2 while TensorFlow is imported.
     """
     level = _level()
     os.environ.setdefault(LEVEL_VARIABLE, str(_DEFAULT_LEVEL))
@@ -43,20 +42,16 @@ def quiet() -> Iterator[None]:
         logging.getLogger(name).setLevel(_LOGGER_LEVELS[level])
     if level >= _DEFAULT_LEVEL and not sys.warnoptions:
         warnings.filterwarnings("ignore", module=_MODULES)
-    if level == 0:
+    if level == 0 or "tensorflow" in sys.modules:  # a user's script may import it before it calls us
         yield
         return
-    _separate_stderr()
-    stderr_filter = _Filter(_SEVERITIES[:level])
-    finder = _TensorFlowImport(stderr_filter)
-    if "tensorflow" in sys.modules:  # a user's script may import it before it calls us
-        stderr_filter.start()
+    finder = _QuietTensorFlow(_SEVERITIES[:level])
     sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
-        stderr_filter.stop()
+        with contextlib.suppress(ValueError):  # TensorFlow was imported
+            sys.meta_path.remove(finder)
 
 
 def _level() -> int:
@@ -64,66 +59,50 @@ def _level() -> int:
     return min(int(text), len(_SEVERITIES)) if text.isdigit() else 0  # TensorFlow takes no number for 0, too
 
 
-def _separate_stderr() -> None:
-    """Moves sys.stderr off descriptor 2, so that the filter neither delays it nor hides a terminal from it."""
-    try:
-        shared = sys.stderr.fileno() == 2
-    except (AttributeError, OSError, ValueError):  # there is none, or something that is no file stands in for it
-        return
-    if shared:
-        sys.stderr.flush()
-        sys.stderr = open(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="backslashreplace")  # noqa: SIM115
+class _QuietTensorFlow:
+    """A finder of `sys.meta_path` that filters descriptor 2 during the import of TensorFlow, whichever module it is in.
 
-
-class _Filter:
-    """The process that passes on descriptor 2 without the messages of some severities."""
+    Commands that do not need TensorFlow start no process.
+    """
 
     def __init__(self, severities: str) -> None:
         self._severities = severities
-        self._process: Any = None
-        self._original = -1
 
-    def start(self) -> None:
-        """Connects descriptor 2 to the process, unless that is done already."""
-        if self._process is not None:
-            return
-        import subprocess
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
+        if name != "tensorflow":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
 
-        self._original = os.dup(2)
-        self._process = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, self._severities],
-            stdin=subprocess.PIPE,
-            stdout=self._original,
-            start_new_session=True,  # Ctrl-C is for the command: it may still have something to say
-        )
-        os.dup2(self._process.stdin.fileno(), 2)
-        self._process.stdin.close()
+            def execute_quietly(module: Any) -> None:
+                with _filtered_stderr(self._severities):
+                    execute(module)
 
-    def stop(self) -> None:
-        """Reconnects descriptor 2, and waits until everything has been passed on."""
-        if self._process is None:
-            return
-        import subprocess
-
-        os.dup2(self._original, 2)
-        os.close(self._original)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(_EXIT_SECS)
-        self._process = None
+            spec.loader.exec_module = execute_quietly  # type: ignore[method-assign]
+        return spec
 
 
-class _TensorFlowImport:
-    """Starts the filter when TensorFlow is about to be imported, by whichever module needs it first.
+@contextlib.contextmanager
+def _filtered_stderr(severities: str) -> Iterator[None]:
+    """Connects descriptor 2 to a process that hides messages of some severities, and waits for it in the end."""
+    import subprocess
 
-    A finder of `sys.meta_path` that finds nothing. Commands that do not need TensorFlow start no process.
-    """
-
-    def __init__(self, stderr_filter: _Filter) -> None:
-        self._filter = stderr_filter
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "tensorflow":
-            self._filter.start()
+    sys.stderr.flush()
+    original = os.dup(2)
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-S", __file__, severities], stdin=subprocess.PIPE, stdout=original
+    )
+    assert process.stdin is not None
+    os.dup2(process.stdin.fileno(), 2)
+    process.stdin.close()
+    try:
+        yield
+    finally:
+        os.dup2(original, 2)
+        os.close(original)
+        process.wait()
 
 
 def _filter_lines(severities: str) -> None:

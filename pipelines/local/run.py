@@ -90,7 +90,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
                 raise
             raise RunFailedError(
                 f"The step {steps.failed} failed",
-                hint="Run the same command again to continue from the last finished step.",
+                hint="Run the same command again once the cause is corrected: finished steps come from the cache.",
             ) from error
         assert steps.folder is not None
         for name in _LINKED_OUTPUTS:

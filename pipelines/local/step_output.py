@@ -13,20 +13,13 @@ from pipelines.local.screen import Screen
 
 INDENT = "  "
 
-# How a record of the framework begins: in a step, where KFP has set up logging before it, and in a command.
-_RECORD_IN_STEP = re.compile(r"\[KFP Executor \d{4}-\d\d-\d\d (\d\d:\d\d:\d\d),\d{3} ([A-Z])[A-Z]*\]: (.*)")
-_RECORD = re.compile(r"(\d\d:\d\d:\d\d) ([DIWEC]) (.*)")
-# KFP's executor logs these (kfp/dsl/executor_main.py); the input goes on over many lines of JSON.
-_FROM_KFP = (
-    "Looking for component ",
-    "Loading KFP component ",
-    "Got executor_input:",
-    "Wrote executor output file to ",
-    "Did not write output file",
-)
+# A record of the framework, as command_line formats it, and the beginning of one of KFP's executor.
+_RECORD = re.compile(r"\d\d:\d\d:\d\d [DIWEC] (.*)")
+_KFP_RECORD = "[KFP Executor "
 # Records that repeat what others say: each checkpoint, and the totals of a progress that was too short to be shown.
 _ROUTINE = re.compile(r"Saved checkpoint |\w+: [\d,]+ \w+ in [\d.]+ s$")
-_TAIL_LINES = 5
+_TAIL_LINES = 15
+_FRAME = '  File "'  # begins a frame of a traceback
 
 
 class StepOutput:
@@ -76,8 +69,17 @@ class StepOutput:
             self._take(line, is_bar=False)
 
     def explanation(self) -> list[str]:
-        """Why the step failed: its error paragraph; else the last lines that only the log has, as of a traceback."""
-        return self._error or self._hidden
+        """Why the step failed: its error paragraph; else the last lines that only the log has.
+
+        Of a traceback these are its last frame and the exception.
+        """
+        if self._error:
+            return self._error
+        frames = [index for index, line in enumerate(self._hidden) if line.startswith(_FRAME)]
+        lines = self._hidden[frames[-1] if frames else 0 :]
+        while lines and not lines[-1].strip():
+            lines.pop()
+        return lines
 
     def _take(self, line: str, is_bar: bool) -> None:
         self._file.write(f"{line}\n")
@@ -97,12 +99,13 @@ class StepOutput:
 
     def _shown(self, line: str) -> str | None:
         """The line as the screen shows it; None for the log only."""
-        if record := _RECORD_IN_STEP.match(line) or _RECORD.match(line):
-            time, level, text = record.groups()
-            self._block = "" if text.startswith(_FROM_KFP) or _ROUTINE.match(text) else "record"
-            return f"{time} {level} {text}" if self._block else None
+        if record := _RECORD.match(line):
+            self._block = "" if _ROUTINE.match(record[1]) else "record"
+            return line if self._block else None
         if line.startswith("error: "):
             self._block, self._error = "error", []
+        elif line.startswith(_KFP_RECORD):
+            self._block = ""
         if self._block == "error" and line:
             self._error.append(line)
             return None
@@ -141,7 +144,7 @@ class _LineSplitter:
 def _last_drawn(line: str) -> tuple[str, bool]:
     _, redrawn, text = line.rstrip("\r").rpartition("\r")
     # A record that is logged while a bar is drawn begins where the bar ends.
-    if redrawn and (record := _RECORD_IN_STEP.search(text)):
+    if redrawn and (record := _RECORD.search(text)):
         return text[record.start() :], False
     return text, bool(redrawn)
 

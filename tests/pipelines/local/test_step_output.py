@@ -14,8 +14,8 @@ from pipelines.local.screen import Screen
 from pipelines.local.step_output import StepOutput
 from pipelines.local.subprocess_runner import run_process
 
-STEP = "[KFP Executor 2026-11-28 13:18:21,584 {}]: {}\n"
-INPUT = STEP.format("INFO", 'Got executor_input:\n{\n    "inputs": {}\n}')
+RECORD = "13:18:21 I {}\n"
+INPUT = '[KFP Executor 2026-11-28 13:18:21,584 INFO]: Got executor_input:\n{\n    "inputs": {}\n}\n'
 
 
 class Terminal(io.StringIO):
@@ -46,7 +46,7 @@ def test_the_screen_shows_the_frameworks_records_and_the_log_all(printed):
     pieces = [
         INPUT,
         chatter,
-        STEP.format("INFO", "Training from scratch"),
+        RECORD.format("Training from scratch"),
         chatter,
         "13:18:22 W A record, of a command\n",
     ]
@@ -56,20 +56,18 @@ def test_the_screen_shows_the_frameworks_records_and_the_log_all(printed):
 
 
 def test_indented_lines_belong_to_the_record_before_them_and_to_nothing_else(printed):
-    done = printed(
-        STEP.format("INFO", "Starting from x.ckpt\n  scope  loaded\n  Small  2"), "chatter\n  of a library\n"
-    )
+    done = printed(RECORD.format("Starting from x.ckpt\n  scope  loaded\n  Small  2"), "chatter\n  of a library\n")
     assert done.screen == "  13:18:21 I Starting from x.ckpt\n    scope  loaded\n    Small  2\n"
 
 
 def test_records_of_every_checkpoint_are_for_the_log(printed):
-    done = printed(STEP.format("INFO", "Saved checkpoint /runs/model.ckpt-100"))
+    done = printed(RECORD.format("Saved checkpoint /runs/model.ckpt-100"))
     assert done.screen == "" and "model.ckpt-100" in done.log
 
 
 def test_paths_below_the_current_folder_are_shown_from_it(printed, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = printed(STEP.format("INFO", f"From {tmp_path}/a to /b{tmp_path}/c"))
+    done = printed(RECORD.format(f"From {tmp_path}/a to /b{tmp_path}/c"))
     assert done.screen == f"  13:18:21 I From a to /b{tmp_path}/c\n"
 
 
@@ -85,12 +83,17 @@ def test_an_error_paragraph_explains_a_failure(printed):
         assert done.explanation == ["error: The checkpoint cannot be read.", "Copy it again."]
 
 
-def test_the_end_of_a_traceback_explains_a_failure_without_an_error_paragraph(printed):
-    frames = [f"  frame {number}" for number in range(9)]
-    lines = ["Traceback (most recent call last):", *frames, "ValueError: no"]
-    done = printed(STEP.format("INFO", "Training from scratch"), "\n".join(lines))  # its last line has no newline
-    assert done.explanation == lines[-5:]
-    assert done.log.endswith("ValueError: no\n")
+def test_the_last_frame_and_the_exception_explain_a_failure_without_an_error_paragraph(printed):
+    frames = [line for number in range(9) for line in (f'  File "{number}.py", line 1, in f', f"    call_{number}()")]
+    lines = ["Traceback (most recent call last):", *frames, "ValueError: no", "second line", "", ""]
+    done = printed(RECORD.format("Training from scratch"), "\n".join(lines))  # its last line has no newline
+    assert done.explanation == ['  File "8.py", line 1, in f', "    call_8()", "ValueError: no", "second line"]
+    assert "call_0()" in done.log
+
+
+def test_the_last_lines_explain_a_failure_that_has_no_traceback(printed):
+    lines = [f"line {number}" for number in range(20)]
+    assert printed("\n".join(lines) + "\n").explanation == lines[-15:]
 
 
 def test_a_runner_explains_a_failure_only_where_the_step_does_not(tmp_path):
@@ -102,12 +105,12 @@ def test_a_runner_explains_a_failure_only_where_the_step_does_not(tmp_path):
 
 
 def test_lines_and_characters_may_come_in_pieces(printed):
-    line = STEP.format("INFO", "Klassen: Äpfel").encode()
+    line = RECORD.format("Klassen: Äpfel").encode()
     assert printed(*(line[i : i + 1] for i in range(len(line)))).screen == "  13:18:21 I Klassen: Äpfel\n"
 
 
 def test_a_terminal_shows_a_progress_bar_in_place_and_records_above_it(printed):
-    record = STEP.format("INFO", "Evaluation at step 2")
+    record = RECORD.format("Evaluation at step 2")
     done = printed("\rTraining: 1/9", "\rTraining: 2/9", record, "\rTraining: 9/9", "\r\n", stream=Terminal())
     shown = [line.rpartition("\r\x1b[K")[2] for line in done.screen.rstrip("\n").split("\n")]
     assert "\r\x1b[K  Training: 1/9\r\x1b[K  Training: 2/9" in done.screen
