@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MAX_NAMES = 5  # listed in a message
 
 
 class UserError(Exception):
@@ -88,6 +90,11 @@ class AccessError(UserError, PermissionError):
         self.filename, self.strerror = path, "permission denied"
 
     __str__ = Exception.__str__  # OSError's own would print errno and filename
+
+
+def abridged(names: Sequence[str], limit: int = MAX_NAMES) -> str:
+    """The first names of a list as part of a message, and whether there are more."""
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.6) -> str:

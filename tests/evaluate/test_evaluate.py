@@ -12,10 +12,11 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluate.brightness import grey_examples, grey_png, save_model, save_shard
-from tf_image_classification.data.manifest import DEFAULT_TASK, EVAL, TRAIN
+from tf_image_classification.data.manifest import DEFAULT_TASK, EVAL, TRAIN, Task
 from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.evaluate import evaluate
+from tf_image_classification.evaluate.scorers import create_scorers
 
 LABELS = ("dark", "middle", "light")
 TASKS = {DEFAULT_TASK: LABELS}
@@ -95,6 +96,23 @@ def test_data_of_other_classes_altogether_is_refused(model_dir, tmp_path):
     data = save_shard(tmp_path / "data", [("a.png", grey_png(0), 0)], {DEFAULT_TASK: ("cat", "dog")})
     with pytest.raises(DataError, match=r"knows none of the data's classes.*cat, dog.*dark, middle, light"):
         evaluate(model_dir, data, str(tmp_path / "out"), batch_size=2)
+
+
+@pytest.mark.parametrize(
+    ("model_tasks", "data_tasks", "message"),
+    [
+        (
+            [Task("age", LABELS), Task("mood", LABELS)],
+            [Task("age", LABELS)],
+            "model predicts mood, for which .* no labels",
+        ),
+        ([Task("price", ())], [Task("label", LABELS)], "model predicts price as a number.*dark, middle, light"),
+    ],
+    ids=["no labels", "classes instead of numbers"],
+)
+def test_data_that_does_not_fit_the_models_tasks_is_refused(model_tasks, data_tasks, message):
+    with pytest.raises(DataError, match=message):
+        create_scorers(model_tasks, data_tasks)
 
 
 def test_a_class_id_without_a_name_is_refused_with_the_image(model_dir, tmp_path):

@@ -16,15 +16,14 @@ from tf_image_classification.build_tfrecords.shards import ShardWriter
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import Rejected
-from tf_image_classification.data.tasks import abridged
-from tf_image_classification.errors import DataError
+from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
+from tf_image_classification.errors import DataError, abridged
 
 ClassCounts = Mapping[str, Mapping[str, int]]  # task -> class name -> number of images
 
 _CHUNK = 32  # images per job
 _FEW_IMAGES = 200  # below, starting processes takes longer than the work
 _NAMED_REASONS = 5
-_NAMED_CLASSES = 10
 _PARTS = ".parts"
 
 
@@ -135,7 +134,7 @@ class ImageSplits:
             if missing := [label for label in task.labels if not counts[task.name].get(label)]:
                 raise DataError(
                     f"{len(missing)} of {len(task.labels)} classes have no training image",
-                    received=abridged(missing, _NAMED_CLASSES),
+                    received=abridged(missing, MAX_NAMED_CLASSES),
                     expected="at least one readable training image of every class",
                     hint=(
                         "Add images, give --eval_metadata or a smaller --eval_fraction, or take the class out of the "

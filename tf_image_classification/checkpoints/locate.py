@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import state
-from tf_image_classification.errors import CheckpointError, MissingCheckpointError
+from tf_image_classification.errors import MAX_NAMES, CheckpointError, MissingCheckpointError
 from tf_image_classification.model_folder import KERAS_MODEL
 
 TENSORFLOW, KERAS, H5 = "TensorFlow checkpoint", ".keras file", ".h5 weights"
@@ -19,7 +19,6 @@ EXPECTED = (
 )
 _V2_SUFFIX = re.compile(r"\.(index|meta|data-\d{5}-of-\d{5})$")
 _SUFFIXES = (".index", ".ckpt", ".keras", ".h5")
-_MAX_NAMES = 5
 
 
 class CheckpointLocation(NamedTuple):
@@ -67,7 +66,7 @@ def locate(path: str) -> CheckpointLocation:
         "Checkpoint not found",
         received=path,
         expected=EXPECTED,
-        hint=f"The same folder has {', '.join(neighbours[:_MAX_NAMES])}." if neighbours else "",
+        hint=f"The same folder has {', '.join(neighbours[:MAX_NAMES])}." if neighbours else "",
     )
 
 
@@ -107,7 +106,7 @@ def _locate_in_folder(folder: str) -> CheckpointLocation:
     if len(candidates) > 1:
         raise CheckpointError(
             f"The folder {folder} has several checkpoints and no `{state.FILE}` file that names the newest",
-            received=", ".join(os.path.basename(name) for name in candidates[:_MAX_NAMES]),
+            received=", ".join(os.path.basename(name) for name in candidates[:MAX_NAMES]),
             expected="the path of one of them",
         )
     return locate(candidates[0])

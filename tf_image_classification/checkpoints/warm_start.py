@@ -14,11 +14,9 @@ import tensorflow as tf
 from tf_image_classification import nets, storage
 from tf_image_classification.checkpoints import locate, scopes
 from tf_image_classification.checkpoints.reader import OBJECT_CHECKPOINT, Weights, read
-from tf_image_classification.errors import CheckpointError, did_you_mean
+from tf_image_classification.errors import CheckpointError, abridged, did_you_mean
 
 _log = logging.getLogger(__name__)
-
-_MAX_NAMES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,11 +102,10 @@ def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> War
             variables[name].assign(weights[sources[name]])
     if report.missing:
         _log.warning(
-            "%d variables are not in %s and keep their initial values: %s%s",
+            "%d variables are not in %s and keep their initial values: %s",
             len(report.missing),
             report.path,
-            ", ".join(report.missing[:_MAX_NAMES]),
-            ", ..." if len(report.missing) > _MAX_NAMES else "",
+            abridged(report.missing),
         )
     return report
 

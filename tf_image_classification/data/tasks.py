@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 
 from tf_image_classification.data.manifest import DEFAULT_TASK, SLIM, Task
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, abridged
 
-_NAMED_CLASSES = 10  # in a message
+MAX_NAMED_CLASSES = 10  # in a message
 
 # slim's names, https://github.com/tensorflow/models/blob/master/research/slim/datasets/dataset_utils.py; a task's name
 # in them is ours.
@@ -89,11 +89,6 @@ def check_holds_numbers(name: str, data_task: Task, *, owner: str) -> None:
     if not data_task.holds_numbers:
         raise DataError(
             f"The {owner} predicts {name} as a number, but the data has classes",
-            received=abridged(data_task.labels, _NAMED_CLASSES),
+            received=abridged(data_task.labels, MAX_NAMED_CLASSES),
             expected="TFRecords that hold a float per image, image_bytes beside it",
         )
-
-
-def abridged(names: Sequence[str], limit: int) -> str:
-    """The first names of a list as part of a message, and whether there are more."""
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

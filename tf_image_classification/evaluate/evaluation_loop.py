@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import progress
 from tf_image_classification.data import manifest
-from tf_image_classification.errors import DataError, UserError
+from tf_image_classification.errors import MAX_NAMES, DataError, UserError
 from tf_image_classification.evaluate.mistakes import Mistake
-from tf_image_classification.evaluate.scorers import MAX_NAMES, Batch, Scorer, create_scorers
+from tf_image_classification.evaluate.scorers import Batch, Scorer, create_scorers
 from tf_image_classification.evaluate.served_model import INPUT, ServedModel
 from tf_image_classification.evaluate.user_metrics import UserMetrics
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tf_image_classification.data.manifest import Task
-from tf_image_classification.errors import DataError
+from tf_image_classification.data.tasks import check_holds_numbers, pair_tasks
+from tf_image_classification.errors import DataError, abridged
 from tf_image_classification.evaluate.metrics import (
     MIN_SCORE,
     ClassificationMetrics,
@@ -24,8 +25,6 @@ from tf_image_classification.evaluate.served_model import output_prefix
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-MAX_NAMES = 5  # file or class names in a message
 
 _log = logging.getLogger(__name__)
 
@@ -72,35 +71,22 @@ class Scorer(Protocol):
 def create_scorers(model_tasks: Sequence[Task], data_tasks: Sequence[Task]) -> list[Scorer]:
     """A scorer for each task of the model.
 
-    Matches the tasks that a SavedModel serves with those that a built data set is labelled with: by name or, where both
-    have a single task, whatever their names. Their classes are matched by each scorer.
+    Matches the tasks that a SavedModel serves with those that a built data set is labelled with, as `pair_tasks` does.
+    Their classes are matched by each scorer.
 
     Raises:
         DataError: the data has no labels for a task, no class in common with it, or classes where the model predicts a
             number.
     """
-    data_by_name = {task.name: task for task in data_tasks}
-    if len(model_tasks) == len(data_tasks) == 1:
-        data_by_name = {model_tasks[0].name: data_tasks[0]}
-    if missing := [task.name for task in model_tasks if task.name not in data_by_name]:
-        raise DataError(
-            "The data lacks labels for tasks of the model",
-            received=", ".join(data_by_name),
-            expected=", ".join(missing),
-        )
+    paired = pair_tasks([task.name for task in model_tasks], data_tasks, owner="model")
     scorers: list[Scorer] = []
     for task in model_tasks:
-        data, prefix = data_by_name[task.name], output_prefix(task, model_tasks)
+        data, prefix = paired[task.name], output_prefix(task, model_tasks)
         if task.labels:
             scorers.append(ClassificationScorer(task, data, prefix))
-        elif data.holds_numbers:
-            scorers.append(RegressionScorer(task, data, prefix))
         else:
-            raise DataError(
-                f"The model predicts {task.name} as a number, but the data has classes",
-                received=", ".join(data.labels[:MAX_NAMES]),
-                expected="TFRecords with a float per image",
-            )
+            check_holds_numbers(task.name, data, owner="model")
+            scorers.append(RegressionScorer(task, data, prefix))
     return scorers
 
 
@@ -182,8 +168,8 @@ class ClassificationScorer:
         if unknown and len(unknown) == len(self._data.labels):
             raise DataError(
                 "The model knows none of the data's classes",
-                received=_shorten(unknown),
-                expected=_shorten(self._task.labels),
+                received=abridged(unknown),
+                expected=abridged(self._task.labels),
                 hint="Check --labels_file, or evaluate on data of the classes that the model was trained on.",
             )
         if unknown:
@@ -191,7 +177,7 @@ class ClassificationScorer:
                 "The model does not know %d of the data's %d classes (%s): their examples count as mistakes",
                 len(unknown),
                 len(self._data.labels),
-                _shorten(unknown),
+                abridged(unknown),
             )
 
     def _check_classes(self, outputs: dict[str, tf.Tensor]) -> None:
@@ -199,8 +185,8 @@ class ClassificationScorer:
         if served != self._task.labels or outputs[self._prefix + "scores"].shape[-1] != len(served):
             raise DataError(
                 "The class names of the SavedModel differ from those of the labels file",
-                received=_shorten(served),
-                expected=_shorten(self._task.labels),
+                received=abridged(served),
+                expected=abridged(self._task.labels),
                 hint="Export the model again.",
             )
         self._classes_checked = True
@@ -246,18 +232,13 @@ class RegressionScorer:
         return []
 
 
-def _shorten(names: Sequence[str]) -> str:
-    """The first names, separated by commas."""
-    return ", ".join(names[:MAX_NAMES]) + (", ..." if len(names) > MAX_NAMES else "")
-
-
 def _finite(scores: NDArray[np.float32], batch: Batch) -> NDArray[np.float32]:
     """The scores, [B, ...]; raises DataError if one of them is not finite."""
     if not np.isfinite(scores).all():
         rows = np.flatnonzero(~np.isfinite(scores).all(axis=tuple(range(1, scores.ndim))))
         raise DataError(
             "The model's scores are not finite",
-            received=", ".join(batch.filenames[row] for row in rows[:MAX_NAMES].tolist()),
+            received=abridged([batch.filenames[row] for row in rows.tolist()]),
             expected="finite scores for each image",
             hint="The training has probably diverged: lower --learning_rate.",
         )
