@@ -16,6 +16,7 @@ from google.api_core import exceptions
 
 from tf_image_classification.errors import FlagError, ServiceError
 from tf_image_classification.promotion.google_errors import api_retry, translate_api_errors
+from tf_image_classification.storage.service_errors import last_error
 
 _log = logging.getLogger(__name__)
 
@@ -112,12 +113,14 @@ def _post(destination: str, message: dict[str, Any]) -> None:
     try:
         api_retry(also=(exceptions.TooManyRequests,))(post)()
     except (exceptions.GoogleAPICallError, exceptions.RetryError, requests.RequestException) as error:
-        cause = error.cause if isinstance(error, exceptions.RetryError) and error.cause else error
+        cause = last_error(error)
         # The messages of requests' own errors contain the URL.
-        is_response = isinstance(cause, exceptions.GoogleAPICallError)
+        received = type(cause).__name__
+        if isinstance(cause, exceptions.GoogleAPICallError):
+            received = f"{cause.code} {cause.message}"
         raise ServiceError(
             f"Cannot notify {_redact(destination)} of the run {message['run']}",
-            received=f"{cause.code} {cause.message}" if is_response else type(cause).__name__,
+            received=received,
             hint="Check the URL. The result of the run itself is not affected.",
         ) from None
 
