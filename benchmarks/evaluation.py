@@ -11,6 +11,7 @@ from tf_image_classification import dataset, estimator_specs, export, nets
 from tf_image_classification import flags as flag_table
 from tf_image_classification.data.manifest import EVAL, Manifest
 from tf_image_classification.evaluate import evaluation_loop, served_model
+from tf_image_classification.model_folder import INPUT
 
 IMAGE_SIZE, BATCH_SIZE, MODEL_NAME = 96, 32, "mobilenet_v1"
 
@@ -30,6 +31,6 @@ def ours_and_bare(data: Manifest, folder: str) -> tuple[Callable[[], None], Call
 
     def bare() -> None:
         for batch in dataset.evaluation_examples(data, EVAL, BATCH_SIZE):
-            tf.nest.map_structure(lambda tensor: tensor.numpy(), served.signature(image_bytes=batch["image_bytes"]))
+            tf.nest.map_structure(lambda tensor: tensor.numpy(), served.signature(**{INPUT: batch["image_bytes"]}))
 
     return ours, bare

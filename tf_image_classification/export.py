@@ -18,7 +18,16 @@ from tf_image_classification import preprocessing, storage, versions
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import TrainingError
-from tf_image_classification.model_folder import FACTS, KERAS_MODEL, SAVED_MODEL
+from tf_image_classification.model_folder import (
+    CLASSES,
+    FACTS,
+    INPUT,
+    KERAS_MODEL,
+    SAVED_MODEL,
+    SCORES,
+    SIGNATURE,
+    output_prefix,
+)
 from tf_image_classification.nets import scoped_names
 
 if TYPE_CHECKING:
@@ -52,7 +61,7 @@ class Serving(tf.Module):
         self._predict: Callable[[tf.Tensor], Any] = lambda images: model(images, training=False)
         self._preproc_fn, self._image_size, self._tasks = preproc_fn, image_size, tasks
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name=INPUT)])
     def serve(self, image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
         """The serving signature.
 
@@ -78,13 +87,13 @@ class Serving(tf.Module):
         response = {}
         for task in self._tasks:
             logits = tf.cast(by_task[task.name], tf.float32)
-            prefix = "" if len(self._tasks) == 1 else f"{task.name}_"
+            prefix = output_prefix(task.name, len(self._tasks))
             if task.labels:
-                response[f"{prefix}scores"] = tf.nn.softmax(logits)
+                response[prefix + SCORES] = tf.nn.softmax(logits)
                 labels = tf.constant(list(task.labels))
-                response[f"{prefix}classes"] = tf.tile(labels[tf.newaxis], [tf.shape(image_bytes)[0], 1])
+                response[prefix + CLASSES] = tf.tile(labels[tf.newaxis], [tf.shape(image_bytes)[0], 1])
             else:
-                response[f"{prefix}scores"] = logits
+                response[prefix + SCORES] = logits
         return response
 
 
@@ -115,9 +124,7 @@ def export(
     with storage.replacing_dir(folder, FACTS) as staging:
         serving = Serving(model, spec.get_preproc_fn(False), image_size, tasks)
         try:
-            tf.saved_model.save(
-                serving, os.path.join(staging, SAVED_MODEL), signatures={"serving_default": serving.serve}
-            )
+            tf.saved_model.save(serving, os.path.join(staging, SAVED_MODEL), signatures={SIGNATURE: serving.serve})
         except tf.errors.OpError as error:
             raise TrainingError(
                 f"The model cannot be written to {folder}",

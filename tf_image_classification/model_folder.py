@@ -16,7 +16,15 @@ from tf_image_classification import storage
 from tf_image_classification.errors import DataError
 
 SAVED_MODEL, KERAS_MODEL, FACTS = "saved_model", "model.keras", "model.json"
+# The SavedModel's signature and its names, as servers and `evaluate` call it, see `export.Serving`.
+SIGNATURE, INPUT = "serving_default", "image_bytes"
+SCORES, CLASSES = "scores", "classes"  # outputs, each after `output_prefix`
 EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training exports it"
+
+
+def output_prefix(task: str, num_tasks: int) -> str:
+    """The prefix of a task's output names, in a model of so many tasks: `<task>_`, or nothing for the only one."""
+    return f"{task}_" if num_tasks > 1 else ""
 
 
 def read_facts(folder: str) -> dict[str, Any]:

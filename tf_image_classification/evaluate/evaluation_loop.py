@@ -14,8 +14,9 @@ from tf_image_classification.data import manifest
 from tf_image_classification.errors import MAX_NAMES, DataError, UserError
 from tf_image_classification.evaluate.mistakes import Mistake
 from tf_image_classification.evaluate.scorers import Batch, Scorer, create_scorers
-from tf_image_classification.evaluate.served_model import INPUT, ServedModel
+from tf_image_classification.evaluate.served_model import ServedModel
 from tf_image_classification.evaluate.user_metrics import UserMetrics
+from tf_image_classification.model_folder import INPUT
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -21,7 +21,7 @@ from tf_image_classification.evaluate.metrics import (
     rank_predictions,
 )
 from tf_image_classification.evaluate.mistakes import Mistake, MostConfidentMistakes
-from tf_image_classification.evaluate.served_model import output_prefix
+from tf_image_classification.model_folder import CLASSES, SCORES, output_prefix
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -81,7 +81,7 @@ def create_scorers(model_tasks: Sequence[Task], data_tasks: Sequence[Task]) -> l
     paired = pair_tasks([task.name for task in model_tasks], data_tasks, owner="model")
     scorers: list[Scorer] = []
     for task in model_tasks:
-        data, prefix = paired[task.name], output_prefix(task, model_tasks)
+        data, prefix = paired[task.name], output_prefix(task.name, len(model_tasks))
         if task.labels:
             scorers.append(ClassificationScorer(task, data, prefix))
         else:
@@ -127,7 +127,7 @@ class ClassificationScorer:
         """
         if not self._classes_checked:
             self._check_classes(outputs)
-        ids, scores = self._label_indices(batch), _finite(outputs[self._prefix + "scores"].numpy(), batch)
+        ids, scores = self._label_indices(batch), _finite(outputs[self._prefix + SCORES].numpy(), batch)
         predictions = rank_predictions(ids, scores)
         self._metrics.update(ids, scores, predictions)
         self._mistakes.update(ids, predictions, batch.filenames, batch.images)
@@ -142,7 +142,7 @@ class ClassificationScorer:
         """One-hot labels, all zero for an unknown class, and log-probabilities: both float32 [B, K]."""
         import tensorflow as tf
 
-        scores = tf.maximum(outputs[self._prefix + "scores"], MIN_SCORE)
+        scores = tf.maximum(outputs[self._prefix + SCORES], MIN_SCORE)
         return tf.one_hot(self._label_indices(batch), len(self._task.labels)), tf.math.log(scores)
 
     def result(self) -> dict[str, Any]:
@@ -181,8 +181,8 @@ class ClassificationScorer:
             )
 
     def _check_classes(self, outputs: dict[str, tf.Tensor]) -> None:
-        served = tuple(name.decode(errors="replace") for name in outputs[self._prefix + "classes"][0].numpy())
-        if served != self._task.labels or outputs[self._prefix + "scores"].shape[-1] != len(served):
+        served = tuple(name.decode(errors="replace") for name in outputs[self._prefix + CLASSES][0].numpy())
+        if served != self._task.labels or outputs[self._prefix + SCORES].shape[-1] != len(served):
             raise DataError(
                 "The class names of the SavedModel differ from those of the labels file",
                 received=abridged(served),
@@ -214,7 +214,7 @@ class RegressionScorer:
             DataError: a predicted value is not finite.
         """
         labels = batch.labels[self._data.name].astype(np.float32)
-        predicted = _finite(outputs[self._prefix + "scores"].numpy(), batch).reshape(-1)
+        predicted = _finite(outputs[self._prefix + SCORES].numpy(), batch).reshape(-1)
         self._metrics.update(labels, predicted)
         return [map(str, labels), map(str, predicted)]
 
@@ -222,7 +222,7 @@ class RegressionScorer:
         """True values, float32 [B], and predicted ones, float32 [B, 1]."""
         import tensorflow as tf
 
-        return tf.constant(batch.labels[self._data.name], tf.float32), outputs[self._prefix + "scores"]
+        return tf.constant(batch.labels[self._data.name], tf.float32), outputs[self._prefix + SCORES]
 
     def result(self) -> dict[str, Any]:
         return self._metrics.result()

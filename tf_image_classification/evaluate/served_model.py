@@ -12,12 +12,19 @@ from tf_image_classification import model_folder, storage
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError, FlagError
-from tf_image_classification.model_folder import EXPECTED, FACTS, SAVED_MODEL
+from tf_image_classification.model_folder import (
+    CLASSES,
+    EXPECTED,
+    FACTS,
+    INPUT,
+    SAVED_MODEL,
+    SCORES,
+    SIGNATURE,
+    output_prefix,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
-
-SIGNATURE, INPUT = "serving_default", "image_bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,7 @@ class ServedModel:
         tasks: in the order of model.json, with the class names by the model's class ids.
         signature: what a server calls: image_bytes string [B] -> dict of outputs, for each task `<prefix>scores`
             float32 [B, K] ([B, 1] for a regression) and `<prefix>classes` string [B, K] (none for a regression). The
-            prefix is `output_prefix`'s.
+            prefix is `model_folder.output_prefix`'s.
     """
 
     folder: str
@@ -47,11 +54,6 @@ def read_tasks(folder: str) -> tuple[Task, ...]:
         DataError: it is not a model folder of this project.
     """
     return _tasks(folder, _read_facts(folder))
-
-
-def output_prefix(task: Task, tasks: Sequence[Task]) -> str:
-    """The prefix of a task's output names: `<task>_`, or nothing for the only task."""
-    return f"{task.name}_" if len(tasks) > 1 else ""
 
 
 @contextlib.contextmanager
@@ -108,8 +110,10 @@ def _checked_signature(signatures: Mapping[str, Any], tasks: Sequence[Task]) -> 
     """The serving signature, which has the input and at least the outputs that the tasks need."""
     outputs = set()
     for task in tasks:
-        prefix = output_prefix(task, tasks)
-        outputs |= {f"{prefix}scores", f"{prefix}classes"} if task.labels else {f"{prefix}scores"}
+        prefix = output_prefix(task.name, len(tasks))
+        outputs.add(prefix + SCORES)
+        if task.labels:
+            outputs.add(prefix + CLASSES)
     signature = signatures.get(SIGNATURE)
     if signature is None:
         received = f"signatures {', '.join(signatures) or '(none)'}"
