@@ -129,8 +129,9 @@ class Parser(argparse.ArgumentParser):
             return
         known = list(map(str, action.choices))
         is_command = isinstance(action, argparse._SubParsersAction)
+        name = "/".join(action.option_strings) or action.metavar or action.dest  # a positional argument has no options
         raise FlagError(
-            "Unknown command" if is_command else f"Invalid value for {'/'.join(action.option_strings)}",
+            "Unknown command" if is_command else f"Invalid value for {name}",
             received=value,
             expected=" or ".join(known),
             hint=did_you_mean(str(value), known),

@@ -150,6 +150,7 @@ def pins(path: Path) -> dict[str, list[str]]:
     ("arguments", "message"),
     [
         (["tags", "--tag", "latest"], "latest"),
+        (["bild"], "Invalid value for command. Received: bild. Expected: build or tags. Did you mean build?"),
         (["build", "trian"], "train-gpu"),
         (["build", "--base", "debian"], "--base needs a --tag"),
     ],
