@@ -23,6 +23,7 @@ class JsonLines(ImageSource):
     """Lines such as {"image": "a.jpg", "class": "cat"}."""
 
     kind: ClassVar[str] = "JSON lines file"
+    fingerprint_name: ClassVar[str] = "json lines"
     description: ClassVar[str] = "a file of JSON lines"
     suffixes: ClassVar[tuple[str, ...]] = (".jsonl",)
 

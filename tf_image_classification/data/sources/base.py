@@ -125,7 +125,14 @@ class Source(abc.ABC):
 
 @dataclass(frozen=True, slots=True)
 class ImageSource(Source):
-    """A source that names images. By default it is a file that lists them."""
+    """A source that names images. By default it is a file that lists them.
+
+    Attributes:
+        fingerprint_name: names the file's content in `fingerprint_items`; with another one, models that were trained on
+            such a source count as trained on other data. Needed only where the source is a file.
+    """
+
+    fingerprint_name: ClassVar[str]
 
     @abc.abstractmethod
     def task_names(self) -> tuple[str, ...]:
@@ -150,7 +157,7 @@ class ImageSource(Source):
 
     def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
         """The content of the file that lists the images, and names, sizes and versions of these."""
-        yield self.kind.lower(), listing.digest(storage.read_bytes(self.path))
+        yield self.fingerprint_name, listing.digest(storage.read_bytes(self.path))
         images = (entry for entry in self.entries(image_root) if isinstance(entry, Entry))
         yield from listing.stat_items((image.path, image.filename) for image in images)
 

@@ -29,6 +29,7 @@ class CsvFile(ImageSource):
     """Several label columns are several tasks; then the header is required, for it names them."""
 
     kind: ClassVar[str] = "CSV"
+    fingerprint_name: ClassVar[str] = "csv"
     description: ClassVar[str] = "a CSV"
     suffixes: ClassVar[tuple[str, ...]] = (".csv",)
 
