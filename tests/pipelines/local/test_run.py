@@ -16,7 +16,7 @@ from tests.pipelines.local.conftest import TINY, command, run
 
 def executed(output: str) -> list[str]:
     """The steps that ran, in order; those that came from the cache did not."""
-    return re.findall(r"^([a-z-]+) +done in [\d.]+ s$", output, re.MULTILINE)
+    return re.findall(r"^([a-z-]+) +done in .*$", output, re.MULTILINE)
 
 
 def cached(output: str) -> list[str]:
