@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from images import catalog
 from pipelines import template
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
@@ -19,7 +20,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     """Adds the options of the compilation."""
     parser.add_argument(
         "--image_registry",
-        default="tf-image-classification",
+        default=catalog.REGISTRY,
         help="images are REGISTRY/IMAGE:TAG (default: %(default)s)",
     )
     parser.add_argument(
