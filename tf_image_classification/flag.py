@@ -22,7 +22,7 @@ RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP, REGISTER_STEP = 
     "register",
 )
 
-_GLOB_CHARACTERS = frozenset("*?[")
+GLOB_CHARACTERS = frozenset("*?[")
 _MAX_INTEGER = 2**31 - 1  # int32, as in TensorFlow's shapes and seeds
 
 
@@ -135,10 +135,8 @@ class Flag:
         return parsed
 
     def _check_text(self, text: str) -> None:
-        if self.no_glob and not _GLOB_CHARACTERS.isdisjoint(text):
-            raise FlagError(
-                f"--{self.name} takes a single path", received=text, expected="a path without the characters * ? ["
-            )
+        if self.no_glob:
+            check_single_path(self.name, text)
         for pattern in filter(None, (part.strip() for part in text.split(","))) if self.is_regex else ():
             try:
                 re.compile(pattern)
@@ -155,6 +153,16 @@ class Flags(types.SimpleNamespace):
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"flag {name} was not parsed; parsed flags: {', '.join(vars(self))}")
+
+
+def check_single_path(name: str, path: str) -> None:
+    """Checks that the path which an option takes is no glob.
+
+    Raises:
+        FlagError: it has *, ? or [.
+    """
+    if not GLOB_CHARACTERS.isdisjoint(path):
+        raise FlagError(f"--{name} takes a single path", received=path, expected="a path without the characters * ? [")
 
 
 def _parse_bool(value: object) -> bool:

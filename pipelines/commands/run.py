@@ -8,6 +8,7 @@ from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flag import check_single_path
 from tf_image_classification.flags import Flags
 from tf_image_classification.promotion import champion
 
@@ -62,7 +63,4 @@ def _check(flags: Flags, runs_dir: str) -> None:
             received=f"--champion {flags.champion}",
             expected="a folder",
         )
-    if not frozenset("*?[").isdisjoint(runs_dir):
-        raise FlagError(
-            "--runs_dir takes a single path", received=runs_dir, expected="a path without the characters * ? ["
-        )
+    check_single_path("runs_dir", runs_dir)

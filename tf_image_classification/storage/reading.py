@@ -13,11 +13,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from tf_image_classification.flag import GLOB_CHARACTERS
 from tf_image_classification.storage import gcs, local_files
 from tf_image_classification.storage.local_files import Stat
 from tf_image_classification.storage.paths import is_gcs, mounted
-
-_GLOB_CHARACTERS = frozenset("*?[")
 
 
 def exists(path: str) -> bool:
@@ -37,7 +36,7 @@ def is_dir(path: str) -> bool:
 def glob(pattern: str) -> list[str]:
     """The files and folders that match a path or glob, sorted; [] for a path that does not exist."""
     if is_gcs(pattern):
-        if _GLOB_CHARACTERS.isdisjoint(pattern):
+        if GLOB_CHARACTERS.isdisjoint(pattern):
             return [pattern] if exists(pattern) else []
         return gcs.glob(pattern)
     if os.path.exists(pattern):  # also a file whose own name has a * in it
