@@ -18,13 +18,14 @@ from pipelines.compile import compile_pipeline, image_references
 from pipelines.local import execution, subprocess_runner
 from pipelines.local.screen import Screen
 from pipelines.local.steps import Steps
-from tf_image_classification import storage
+from tf_image_classification import evaluation_folder, storage
 from tf_image_classification.errors import UserError
 from tf_image_classification.promotion import champion
 
 LATEST = "latest"
+MODEL, EVALUATION = "model", "evaluation"
 # A run folder has these outputs of the pipeline under their names, whichever step or earlier run wrote them.
-_LINKED_OUTPUTS = ("data", "model", "evaluation")
+_LINKED_OUTPUTS = ("data", MODEL, EVALUATION)
 
 
 class RunFailedError(UserError):
@@ -96,7 +97,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
         for name in _LINKED_OUTPUTS:
             _link(steps.folder / name, Path(outputs[name].path))
         _link(root / LATEST, steps.folder)
-    metrics = json.loads((steps.folder / "evaluation" / "metrics.json").read_text())
+    metrics = json.loads((steps.folder / EVALUATION / evaluation_folder.METRICS).read_text())
     in_service = _in_service(str(parameters.get("champion", "")))
     return Run(steps.folder, metrics, bool(outputs["passed"]), str(outputs["reason"]), in_service)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
-from pipelines.local.run import Run
+from pipelines.local.run import EVALUATION, MODEL, Run
+from tf_image_classification import evaluation_folder
 
 _METRICS = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
 
@@ -14,14 +14,14 @@ _METRICS = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precisi
 def table(run: Run) -> str:
     """The metrics, one table for each task, the gate's judgement, and the paths of report, model and run folder."""
     lines = [""]
-    tasks: dict[str, dict[str, Any]] = run.metrics.get("tasks") or {"": run.metrics}
-    for name, metrics in tasks.items():
+    for name, metrics in evaluation_folder.by_task(run.metrics).items():
         rows = [(key.replace("_", " "), _number(metrics[key])) for key in _METRICS if key in metrics]
         width = max(len(label) for label, _ in rows)
         lines += [name] if name else []
         lines += [f"  {label:<{width}}  {value:>10}" for label, value in rows]
     lines += [f"  gate: {'passed' if run.passed else 'NOT passed'}: {run.reason}", ""]
-    places = {"report": run.folder / "evaluation" / "report.html", "model": run.folder / "model", "run": run.folder}
+    report = run.folder / EVALUATION / evaluation_folder.REPORT
+    places = {"report": report, "model": run.folder / MODEL, "run": run.folder}
     if run.in_service:
         places["in service"] = Path(run.in_service)
     width = max(map(len, places))
