@@ -20,7 +20,6 @@ from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
 from tf_image_classification.promotion import champion
 from tf_image_classification.promotion.champion import InService
-from tf_image_classification.storage.local_files import Stat
 
 _log = logging.getLogger(__name__)
 
@@ -171,7 +170,7 @@ def _content_version(path: str) -> str:
     return digest.hexdigest()
 
 
-def _checkpoint_files(path: str) -> list[Stat]:
+def _checkpoint_files(path: str) -> list[storage.Stat]:
     """All files of a folder, the file itself, or the files of a checkpoint prefix."""
     if storage.is_dir(path):
         return list(storage.walk(path))

@@ -1,4 +1,4 @@
-"""Buckets that gcsfuse mounted: which folders they are, and how a folder in one is replaced.
+"""Buckets that gcsfuse mounted: which folders they are.
 
 A folder at /gcs/BUCKET proves nothing: Kubeflow's launcher puts an empty volume there for a step's outputs.
 """
@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-from collections.abc import Sequence
 from pathlib import Path
-
-from tf_image_classification.storage import local_files
 
 TABLE = "/proc/mounts"
 
@@ -36,27 +32,3 @@ def is_fuse(folder: str, table: str) -> bool:
         if len(mount_point) >= len(nearest) and f"{folder}/".startswith(mount_point.rstrip("/") + "/"):
             nearest, nearest_type = mount_point, file_system
     return nearest_type == "fuse" or nearest_type.startswith("fuse.")
-
-
-def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str, unfinished_marker: str) -> None:
-    """Replaces a folder in a mounted bucket by a local one. Nothing can be renamed there, so the marker comes last.
-
-    Killed at any moment, it leaves no marker without all other files; see gcs_folders.
-
-    Args:
-        folder: the local folder.
-        names: of its files, relative to it.
-        destination: the folder to replace, below /gcs/.
-        marker: the file, or folder of files, that is removed first and copied last.
-        unfinished_marker: name of the file that exists in `destination` while this runs.
-    """
-    os.makedirs(destination, exist_ok=True)
-    local_files.write(os.path.join(destination, unfinished_marker), b"")
-    for name in sorted(os.listdir(destination), key=lambda name: name != marker):
-        if name != unfinished_marker:
-            local_files.remove(os.path.join(destination, name))
-    for name in sorted(names, key=lambda name: name.split("/")[0] == marker):
-        target = os.path.join(destination, name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copyfile(os.path.join(folder, name), target)
-    os.unlink(os.path.join(destination, unfinished_marker))

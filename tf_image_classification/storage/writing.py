@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import ConflictError, FlagError
-from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, local_files, mounts, paths
+from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, local_files, paths
 from tf_image_classification.storage.paths import as_prefix, canonical, is_gcs, join
 from tf_image_classification.storage.reading import exists, is_dir, walk
 
@@ -90,7 +91,7 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
         if is_gcs(path):
             gcs_folders.replace_dir(staging, names, path, marker)
         else:
-            mounts.replace_dir(staging, names, path, marker, gcs_folders.unfinished_marker(marker))
+            _replace_mounted_dir(staging, names, path, marker)
 
 
 def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
@@ -117,6 +118,30 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     for other in keep:
         if as_prefix(canonical(other)).startswith(as_prefix(canonical(target))):
             raise FlagError(f"Writing {path} would replace {other}, which is an input", expected="separate folders")
+
+
+def _replace_mounted_dir(folder: str, names: Sequence[str], destination: str, marker: str) -> None:
+    """Replaces a folder in a mounted bucket by a local one. Nothing can be renamed there, so the marker comes last.
+
+    Killed at any moment, it leaves no marker without all other files; see gcs_folders.
+
+    Args:
+        folder: the local folder.
+        names: of its files, relative to it.
+        destination: the folder to replace, below /gcs/.
+        marker: the file, or folder of files, that is removed first and copied last.
+    """
+    unfinished_marker = gcs_folders.unfinished_marker(marker)
+    os.makedirs(destination, exist_ok=True)
+    local_files.write(os.path.join(destination, unfinished_marker), b"")
+    for name in sorted(os.listdir(destination), key=lambda name: name != marker):
+        if name != unfinished_marker:
+            local_files.remove(os.path.join(destination, name))
+    for name in sorted(names, key=lambda name: name.split("/")[0] == marker):
+        target = os.path.join(destination, name)
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        shutil.copyfile(os.path.join(folder, name), target)
+    os.unlink(os.path.join(destination, unfinished_marker))
 
 
 def _gcs_has_other_content(path: str, marker: str) -> bool:

@@ -21,7 +21,6 @@ from pathlib import Path
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import state
 from tf_image_classification.errors import ConflictError, FlagError, TrainingError
-from tf_image_classification.storage.local_files import Stat
 from tf_image_classification.training.background import BackgroundWorker
 from tf_image_classification.training.history import HISTORY_FILE
 
@@ -162,7 +161,7 @@ class _BucketFolder(TrainingFolder):
         self._names = self._download_small_files()  # of all files in the bucket's folder, when it was opened
         self._staged: str | None = None  # folder of the checkpoint that waits for its upload
         self._lock = threading.Lock()
-        self._uploaded: dict[str, Stat] = {}  # path of summaries and history -> their state when last uploaded
+        self._uploaded: dict[str, storage.Stat] = {}  # path of summaries and history -> their state when last uploaded
         self._worker = BackgroundWorker(self._upload)
 
     @property
