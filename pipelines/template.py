@@ -99,7 +99,7 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
     """
     for flag in flag_table.of_pipeline():
         value = str(parameters.get(flag.name, ""))
-        if not (flag.path and value) or _is_no_path(flag, value):
+        if not (flag.path and value and champion.names_a_path(flag.name, value)):
             continue
         # A mount cannot write on a condition, as promoting a model does.
         roots = (storage.GCS_SCHEME,) if flag.name == "champion" else (storage.GCS_SCHEME, storage.GCS_MOUNT)
@@ -111,13 +111,6 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
                     expected="gs://BUCKET/PATH",
                     hint=f"Copy it there first: gcloud storage cp --recursive {part} gs://BUCKET/",
                 )
-
-
-def _is_no_path(flag: Flag, value: str) -> bool:
-    """Whether the flag's value names a model in another way than by a path."""
-    if flag.name == "checkpoint_path":
-        return value == champion.WARM_START
-    return flag.name == "champion" and champion.is_registry(value)
 
 
 def without_caching(spec: Spec) -> Spec:

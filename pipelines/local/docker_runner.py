@@ -66,7 +66,7 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
 def _given_paths(access: str, parameters: Mapping[str, object]) -> list[str]:
     """The parameters that name a path which is read, or one which is written to."""
     names = [flag.name for flag in flag_table.of_pipeline() if flag.path == access and parameters.get(flag.name)]
-    return [name for name in names if (name, parameters[name]) != ("checkpoint_path", champion.WARM_START)]
+    return [name for name in names if champion.names_a_path(name, str(parameters[name]))]
 
 
 @contextlib.contextmanager

@@ -141,3 +141,17 @@ def test_a_pointer_to_a_missing_model_is_an_error_that_names_the_folder(champion
 def test_flags_that_need_a_champion_are_refused_without_a_valid_one(given, message):
     with pytest.raises(FlagError, match=message):
         champion.check(**given)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "expected"),
+    [
+        ("checkpoint_path", "champion", False),
+        ("checkpoint_path", "models/champion", True),
+        ("champion", "projects/p/locations/l/models/m", False),
+        ("champion", "gs://bucket/service", True),
+        ("model_dir", "champion", True),
+    ],
+)
+def test_the_model_in_service_and_a_model_of_the_registry_are_no_paths(flag, value, expected):
+    assert champion.names_a_path(flag, value) is expected

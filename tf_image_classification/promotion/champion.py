@@ -92,6 +92,20 @@ def is_registry(champion: str) -> bool:
     return True
 
 
+def names_a_path(flag: str, value: str) -> bool:
+    """Whether the value of a flag for paths is one, and not the model in service or a model of the Model Registry.
+
+    Args:
+        flag: name of a flag that takes paths; only --checkpoint_path and --champion take anything else.
+
+    Raises:
+        FlagError: see `is_registry`.
+    """
+    if flag == "checkpoint_path":
+        return value != WARM_START
+    return flag != "champion" or not is_registry(value)
+
+
 def in_service(champion_dir: str) -> InService | None:
     """The model in service; None before the first promotion.
 
