@@ -62,11 +62,16 @@ class StepOutput:
         self._file.close()
 
     def fail(self, reason: str) -> None:
-        """Adds an error paragraph, unless the step has written one itself."""
+        """Adds an error paragraph, unless the step has written one itself.
+
+        The last lines that only the log has precede it in `explanation`: a traceback there says more than the runner.
+        """
         if self._error:
             return
+        last_lines = self.explanation()
         for line in textwrap.wrap(f"error: {reason}", width=110, break_long_words=False, break_on_hyphens=False):
             self._take(line, is_bar=False)
+        self._error = [*last_lines, *self._error]
 
     def explanation(self) -> list[str]:
         """Why the step failed: its error paragraph; else the last lines that only the log has.

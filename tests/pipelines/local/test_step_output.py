@@ -96,6 +96,15 @@ def test_the_last_lines_explain_a_failure_that_has_no_traceback(printed):
     assert printed("\n".join(lines) + "\n").explanation == lines[-15:]
 
 
+def test_a_runners_explanation_does_not_hide_the_traceback_before_it(tmp_path):
+    output = StepOutput(tmp_path / "step.log", Screen(io.StringIO()), verbose=False)
+    lines = ["Traceback (most recent call last):", '  File "train.py", line 1, in train', "    x", "KeyError: 'x'"]
+    output.write("\n".join([*lines, ""]).encode())
+    output.fail("The container ended without writing /data")
+    output.close()
+    assert output.explanation() == [*lines[1:], "error: The container ended without writing /data"]
+
+
 def test_a_runner_explains_a_failure_only_where_the_step_does_not(tmp_path):
     output = StepOutput(tmp_path / "step.log", Screen(io.StringIO()), verbose=False)
     output.fail("The container ended")
