@@ -19,7 +19,7 @@ from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
-from pipelines.local.execution import replaced
+from pipelines.local.execution import FollowedTask, replaced
 from pipelines.local.step_output import INDENT, StepOutput
 from pipelines.local.steps import Steps
 from tf_image_classification import flags as flag_table
@@ -93,12 +93,10 @@ def runner(parameters: Mapping[str, Any], root: Path, steps: Steps) -> Iterator[
         mounts.append(Mount(credentials, credentials, "bind", read_only=True))
         environment[_CREDENTIALS] = credentials
 
-    def make_handler(**arguments: Any) -> DockerTaskHandler:
-        return DockerTaskHandler(steps, **arguments)
-
+    create_handler = functools.partial(DockerTaskHandler, steps)
     _stop_containers(root)  # of a run that was killed
     try:
-        with replaced(docker_task_handler, "DockerTaskHandler", make_handler):
+        with replaced(docker_task_handler, "DockerTaskHandler", create_handler):
             yield local.DockerRunner(
                 mounts=mounts,
                 user=f"{os.getuid()}:{os.getgid()}",
@@ -150,16 +148,12 @@ def _outermost(paths: Iterable[str], within: Iterable[str]) -> list[str]:
     return kept
 
 
-class DockerTaskHandler(docker_task_handler.DockerTaskHandler):
+class DockerTaskHandler(FollowedTask, docker_task_handler.DockerTaskHandler):
     """kfp.local's handler, with the step's output in our hands.
 
     kfp takes a container that vanishes for one that succeeded, and would remember the step as done. This one takes a
     step for done when everything exists that it should have written.
     """
-
-    def __init__(self, steps: Steps, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._steps = steps
 
     def run(self) -> Status:
         with self._steps.running() as output:

@@ -52,6 +52,19 @@ def replaced(module: Any, name: str, value: object) -> Iterator[None]:
         setattr(module, name, original)
 
 
+class FollowedTask:
+    """What our task handlers have in common: their first base class, before kfp.local's handler.
+
+    Args:
+        steps: of the run; `run` reports to it.
+        arguments: those of kfp.local's handler.
+    """
+
+    def __init__(self, steps: Steps, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._steps = steps
+
+
 @contextlib.contextmanager
 def kfp_output(root: Path, steps: Steps, screen: Screen, *, verbose: bool) -> Iterator[None]:
     """Sends what this process prints, logs and warns of in the block to `kfp.log` in the run folder's logs.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -11,13 +12,12 @@ import sys
 import termios
 from collections.abc import Iterator, Sequence
 from types import FrameType
-from typing import Any
 
 from kfp import local
 from kfp.local import subprocess_task_handler
 from kfp.local.status import Status
 
-from pipelines.local.execution import replaced
+from pipelines.local.execution import FollowedTask, replaced
 from pipelines.local.step_output import INDENT, StepOutput
 from pipelines.local.steps import Steps
 
@@ -34,11 +34,9 @@ def runner(steps: Steps) -> Iterator[local.SubprocessRunner]:
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [os.getcwd(), before]))
     previous = signal.signal(signal.SIGTERM, _forward_signal)
 
-    def make_handler(**arguments: Any) -> SubprocessTaskHandler:
-        return SubprocessTaskHandler(steps, **arguments)
-
+    create_handler = functools.partial(SubprocessTaskHandler, steps)
     try:
-        with replaced(subprocess_task_handler, "SubprocessTaskHandler", make_handler):
+        with replaced(subprocess_task_handler, "SubprocessTaskHandler", create_handler):
             yield local.SubprocessRunner(use_venv=False)
     finally:
         signal.signal(signal.SIGTERM, previous)
@@ -48,12 +46,8 @@ def runner(steps: Steps) -> Iterator[local.SubprocessRunner]:
             os.environ["PYTHONPATH"] = before
 
 
-class SubprocessTaskHandler(subprocess_task_handler.SubprocessTaskHandler):
+class SubprocessTaskHandler(FollowedTask, subprocess_task_handler.SubprocessTaskHandler):
     """kfp.local's handler, with the step's output in our hands."""
-
-    def __init__(self, steps: Steps, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self._steps = steps
 
     def run(self) -> Status:
         command = subprocess_task_handler.replace_python_executable(self.full_command, sys.executable)
