@@ -93,7 +93,7 @@ _BASE = (
     "__init__.py",
     "command_line.py",
     "errors.py",
-    "flag.py",
+    "flag_types.py",
     "flags.py",
     "library_output.py",
     "versions.py",

@@ -11,7 +11,7 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification import training_run
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
-from tf_image_classification.training_run import Outputs
+from tf_image_classification.training_run import TrainOutputs
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def step(built_data, training_flags, tmp_path):
     checkpoints."""
 
     def run(root="root", version="", data_dir=None, **changes):
-        outputs = Outputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
+        outputs = TrainOutputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
         flags = training_flags(**{"model_dir": None, "train_steps": 3, **changes})
         training_run.train(
             data_dir or built_data.folder,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tf_image_classification.errors import FlagError, did_you_mean
-from tf_image_classification.flag import (
+from tf_image_classification.flag_types import (
     BUILD,
     BUILD_STEP,
     EVALUATE,

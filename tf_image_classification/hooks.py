@@ -25,8 +25,8 @@ import tensorflow as tf
 from tf_image_classification import checkpoints, storage
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training.folder import WARM_START_FILE, TrainingFolder
 from tf_image_classification.training.history import History
+from tf_image_classification.training.training_folder import WARM_START_FILE, TrainingFolder
 
 if TYPE_CHECKING:
     import keras

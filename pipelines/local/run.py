@@ -32,7 +32,7 @@ class RunFailedError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LocalRun:
     """A finished local run.
 
     Attributes:
@@ -50,7 +50,7 @@ class Run:
     in_service: str
 
 
-def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess", verbose: bool = False) -> Run:
+def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess", verbose: bool = False) -> LocalRun:
     """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
 
     What an earlier run has finished with equal inputs comes from the cache, and a training that was interrupted
@@ -98,7 +98,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
         _link(root / LATEST, steps.folder)
     metrics = json.loads((steps.folder / "evaluation" / "metrics.json").read_text())
     in_service = _in_service(str(parameters.get("champion", "")))
-    return Run(steps.folder, metrics, bool(outputs["passed"]), str(outputs["reason"]), in_service)
+    return LocalRun(steps.folder, metrics, bool(outputs["passed"]), str(outputs["reason"]), in_service)
 
 
 def _compile(root: Path, images: Mapping[str, str]) -> Path:

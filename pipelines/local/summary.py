@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.local.run import Run
+from pipelines.local.run import LocalRun
 
 _METRICS = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
 
 
-def table(run: Run) -> str:
+def table(run: LocalRun) -> str:
     """The metrics, one table for each task, the gate's judgement, and the paths of report, model and run folder."""
     lines = [""]
     tasks: dict[str, dict[str, Any]] = run.metrics.get("tasks") or {"": run.metrics}

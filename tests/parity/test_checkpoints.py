@@ -16,7 +16,7 @@ from tf_image_classification import checkpoints, hooks, nets, train_estimator
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training.folder import TrainingFolder
+from tf_image_classification.training.training_folder import TrainingFolder
 
 SLIM_INCEPTION_V3 = json.loads((Path(__file__).parent / "manifests" / "inception_v3.json").read_text())["variables"]
 HEADS = "InceptionV3/Logits,InceptionV3/AuxLogits"

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from tf_image_classification import progress, storage
-from tf_image_classification.build_tfrecords import local, records
-from tf_image_classification.build_tfrecords.jobs import Contents, RecordsJob
-from tf_image_classification.build_tfrecords.records import MAX_CLASSES
+from tf_image_classification.build_tfrecords import check_tfrecords, local
+from tf_image_classification.build_tfrecords.check_tfrecords import MAX_CLASSES
+from tf_image_classification.build_tfrecords.worker_messages import Contents, RecordsJob
 from tf_image_classification.data.manifest import EVAL, TRAIN, Shard, Split, Task
 from tf_image_classification.data.sources import RecordSource, Source
 from tf_image_classification.data.tasks import task_name
@@ -60,8 +60,9 @@ def check_files(
     if not in_order:
         return contents
     few = sum(_size(job.path) for job in in_order) < _FEW_BYTES
+    workers = 1 if few else min(workers, len(in_order))
     with progress.track("Checking TFRecords", len(in_order), "files") as advance:
-        for job, file in local.run_jobs(records.check_file, in_order, 1 if few else min(workers, len(in_order))):
+        for job, file in local.run_jobs(check_tfrecords.check_file, in_order, workers):
             if job.crc32c not in (None, file.crc32c):
                 raise DataError(
                     "A shard has changed since it was built",

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tf_image_classification import progress
-from tf_image_classification.build_tfrecords import local, worker
+from tf_image_classification.build_tfrecords import local, part_file
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
-from tf_image_classification.build_tfrecords.jobs import ChunkImage, ClassLabel, ImageChunk, ImageResult
 from tf_image_classification.build_tfrecords.shards import ShardWriter
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
+from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, ImageResult
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import Rejected
 from tf_image_classification.data.tasks import abridged
@@ -59,7 +59,7 @@ class ImageSplits:
 
         Raises:
             DataError: a split has no images, or a class no training image.
-            UserError: see worker.write_part and local.run_jobs.
+            UserError: see part_file.write_part and local.run_jobs.
         """
         for split in self.splits:
             self._check_classes(
@@ -71,7 +71,7 @@ class ImageSplits:
         workers = 1 if total <= _FEW_IMAGES else min(workers, -(-total // _CHUNK))
         os.mkdir(self._parts)
         with progress.track("Building", total, "images") as advance:
-            for chunk, results in local.run_jobs(worker.write_part, self._chunks(), workers):
+            for chunk, results in local.run_jobs(part_file.write_part, self._chunks(), workers):
                 lengths = self._count(chunk, results, counts[chunk.split])
                 writers[chunk.split].append(chunk.part, lengths)
                 advance(len(chunk.images))

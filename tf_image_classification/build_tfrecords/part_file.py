@@ -10,7 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
-from tf_image_classification.build_tfrecords.jobs import ChunkImage, ClassLabel, ImageChunk, ImageResult, WrittenImage
+from tf_image_classification.build_tfrecords.worker_messages import (
+    ChunkImage,
+    ClassLabel,
+    ImageChunk,
+    ImageResult,
+    WrittenImage,
+)
 from tf_image_classification.data import tfrecord
 from tf_image_classification.data.sources import Rejected
 from tf_image_classification.data.tasks import label_feature, text_feature

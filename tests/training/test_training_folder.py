@@ -11,7 +11,7 @@ from tests.standin.faults import Fault
 from tests.training.support import RUN, listed, names, working_folders
 from tf_image_classification import storage
 from tf_image_classification.errors import TrainingError
-from tf_image_classification.training import folder as training_folder
+from tf_image_classification.training import training_folder
 
 
 class Publisher:
