@@ -62,11 +62,12 @@ class ImageSplits:
             UserError: see part_file.write_part and local.run_jobs.
         """
         for split in self.splits:
-            self._check_classes(
-                split, {task.name: self.index.class_counts(split, index) for index, task in enumerate(self.tasks)}
-            )
+            indexed = {task.name: self.index.class_counts(split, column) for column, task in enumerate(self.tasks)}
+            self._check_classes(split, indexed)
         writers = {split: ShardWriter(self.folder, split, shard_bytes) for split in self.splits}
-        counts = {split: {task.name: Counter[str]() for task in self.tasks} for split in self.splits}
+        counts: dict[str, dict[str, Counter[str]]] = {}
+        for split in self.splits:
+            counts[split] = {task.name: Counter() for task in self.tasks}
         total = sum(self.index.count(split) for split in self.splits)
         workers = 1 if total <= _FEW_IMAGES else min(workers, -(-total // _CHUNK))
         os.mkdir(self._parts)
@@ -83,9 +84,9 @@ class ImageSplits:
         return os.path.join(self.folder, _PARTS)
 
     def _chunks(self) -> Iterator[ImageChunk]:
-        """The images in the order of the shards."""
+        """The images in the order of the shards. Changes `samples`, which counts the thumbnails that it wants."""
         names = tuple(task.name for task in self.tasks)
-        ids = [{label: class_id for class_id, label in enumerate(task.labels)} for task in self.tasks]
+        ids = [dict(zip(task.labels, itertools.count())) for task in self.tasks]
         for split in self.splits:
             entries = self.index.shuffled(split)
             for number in itertools.count():
@@ -122,7 +123,10 @@ class ImageSplits:
         self._check_classes(split, counts)
         shards = writer.finish()
         written, rejected = sum(shard.examples for shard in shards), self.index.count_rejected(split)
-        class_counts = {task.name: {label: counts[task.name][label] for label in task.labels} for task in self.tasks}
+        class_counts = {}
+        for task in self.tasks:
+            of_task = counts[task.name]
+            class_counts[task.name] = {label: of_task[label] for label in task.labels}
         return Split(shards, images=written + rejected, rejected=rejected, class_counts=class_counts)
 
     def _check_classes(self, split: str, counts: ClassCounts) -> None:

@@ -88,8 +88,12 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
         try:
             local = storage.fetch(path, stack.enter_context(storage.temporary_dir()))
             file = stack.enter_context(open(local, encoding="utf-8-sig", newline=""))
-            lines = ([field.strip() for field in fields] for fields in csv.reader(file, skipinitialspace=True))
-            yield from enumerate(fields for fields in lines if any(fields))
+            number = 0
+            for line in csv.reader(file, skipinitialspace=True):
+                fields = [field.strip() for field in line]
+                if any(fields):
+                    yield number, fields
+                    number += 1
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
                 "The CSV cannot be read", received=f"{path}: {error}", expected="UTF-8 text of " + _EXPECTED
