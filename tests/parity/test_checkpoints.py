@@ -131,7 +131,7 @@ class CountingSpec(NumberSpec):
     """Its loss is minus the bias: with a learning rate of 1 and plain gradient descent the bias grows by one each
     step."""
 
-    def loss_fn(self, labels, logits):  # type: ignore[no-untyped-def]
+    def loss_fn(self, labels, logits):
         return -super().loss_fn(labels, logits)
 
 
