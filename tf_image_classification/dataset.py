@@ -2,7 +2,7 @@
 
 It reads data sets that build_tfrecords built or, of existing TFRecords, listed: build_tfrecords.prepare gets one from
 metadata. The order of training examples is a function of the seed and the epoch alone: a training that was
-interrupted goes on with the very example it would have seen.
+interrupted continues with the very example it would have seen.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class CheckpointSaver(Hook):
         self.save(step)
 
     def save(self, step: int) -> None:
-        """Saves the state at `step`, unless that is done already; an upload goes on in the background.
+        """Saves the state at `step`, unless that is done already; an upload continues in the background.
 
         Raises:
             TrainingError: the loss is not a number, the checkpoint cannot be written, or an earlier one could not be
@@ -199,8 +199,8 @@ class CheckpointSaver(Hook):
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self._manager.directory}",
                 received=str(error).splitlines()[0],
-                hint="Make room, or choose another --model_dir, and run again: training continues from the checkpoint "
-                "before.",
+                hint="Free some space, or choose another --model_dir, and run again: training continues from the "
+                "checkpoint before.",
             ) from error
         self._saved_step, self._saved_at = step, time.monotonic()
         _log.info("Saved checkpoint %s", path)

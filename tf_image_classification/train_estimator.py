@@ -107,7 +107,7 @@ def train_and_evaluate(
     keras.utils.clear_session()
     if flags.seed is not None:
         keras.utils.set_random_seed(flags.seed)
-    with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.failures_named():
+    with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.translate_fetch_errors():
         state = build.build(spec, data, flags)
         manager = state.checkpoint_manager(folder.local)
         warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version)

@@ -56,7 +56,7 @@ def train(
 ) -> TrainingResult:
     """Trains on a built data set, with checkpoints that outlive the step.
 
-    Checkpoints live in a folder named by a hash of everything that decides the training except --train_steps: equal
+    Checkpoints are kept in a folder named by a hash of everything that decides the training except --train_steps: equal
     inputs resume, also with more steps; new data or new flags start afresh.
 
     Args:
@@ -68,7 +68,7 @@ def train(
         checkpoint_version: identifies the content at `checkpoint_path`.
 
     Raises:
-        UserError: as `train_estimator.train_and_evaluate`; FlagError without a place for checkpoints.
+        UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints.
     """
     from tf_image_classification import estimator_specs, train_estimator
     from tf_image_classification.training import curves

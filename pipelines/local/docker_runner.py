@@ -151,7 +151,7 @@ def _outermost(paths: Iterable[str], within: Iterable[str]) -> list[str]:
 
 
 class DockerTaskHandler(docker_task_handler.DockerTaskHandler):
-    """kfp.local's handler, with the step's output in our hands.
+    """kfp.local's handler, which passes the step's output to `steps`.
 
     kfp takes a container that vanishes for one that succeeded, and would remember the step as done. This one takes a
     step for done when everything exists that it should have written.

@@ -38,7 +38,7 @@ class LocalRun:
     Attributes:
         folder: with `data`, `model`, `evaluation` and `logs`.
         metrics: metrics.json.
-        passed: the gate's judgement.
+        passed: the gate's decision.
         reason: why.
         in_service: folder of the model that is in service now; '' without --champion.
     """
@@ -104,7 +104,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
 def _compile(root: Path, images: Mapping[str, str]) -> Path:
     template = root / ".pipeline.yaml"
     compile_pipeline(str(template), definition.Options(images))
-    # kfp.local does not know the run's resource name; on this machine its name says all.
+    # kfp.local does not know the run's resource name; on this machine its name is unique.
     compiled = template.read_text().replace(
         dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER, dsl.PIPELINE_JOB_NAME_PLACEHOLDER
     )

@@ -49,7 +49,7 @@ def runner(steps: Steps) -> Iterator[local.SubprocessRunner]:
 
 
 class SubprocessTaskHandler(subprocess_task_handler.SubprocessTaskHandler):
-    """kfp.local's handler, with the step's output in our hands."""
+    """kfp.local's handler, which passes the step's output to `steps`."""
 
     def __init__(self, steps: Steps, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -89,7 +89,7 @@ def _read(read_end: int) -> bytes:
     """The next piece of output; nothing at the end."""
     try:
         return os.read(read_end, _READ_BYTES)
-    except OSError:  # how Linux says that nobody has the other end of a terminal any longer
+    except OSError:  # EIO: how Linux reports that no process has the terminal open any more
         return b""
 
 

@@ -12,7 +12,7 @@ _METRICS = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precisi
 
 
 def table(run: LocalRun) -> str:
-    """The metrics, one table for each task, the gate's judgement, and the paths of report, model and run folder."""
+    """The metrics, one table for each task, the gate's decision, and the paths of report, model and run folder."""
     lines = [""]
     tasks: dict[str, dict[str, Any]] = run.metrics.get("tasks") or {"": run.metrics}
     for name, metrics in tasks.items():
@@ -20,7 +20,7 @@ def table(run: LocalRun) -> str:
         width = max(len(label) for label, _ in rows)
         lines += [name] if name else []
         lines += [f"  {label:<{width}}  {value:>10}" for label, value in rows]
-    lines += [f"  gate: {'passed' if run.passed else 'NOT passed'}: {run.reason}", ""]
+    lines += [f"  gate: {'passed' if run.passed else 'FAILED'}: {run.reason}", ""]
     places = {"report": run.folder / "evaluation" / "report.html", "model": run.folder / "model", "run": run.folder}
     if run.in_service:
         places["in service"] = Path(run.in_service)

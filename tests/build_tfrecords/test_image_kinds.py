@@ -211,7 +211,7 @@ KINDS = (
     ),
     Kind("a CSV line outside --image_root", "rejected: outside image_root", jpeg, "../outside.jpg"),
     Kind(
-        "a CSV line that says the same as an earlier one",
+        "a CSV line that repeats an earlier one",
         "rejected: duplicate of an earlier entry",
         None,
         "baseline.jpg",

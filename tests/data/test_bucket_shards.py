@@ -214,7 +214,7 @@ def test_a_shard_that_is_not_what_the_manifest_says_is_named(remote, cache, trou
         storage.write_bytes(path, storage.read_bytes(path)[:-1])
     else:
         storage.delete(path)
-    with pytest.raises(DataError, match=f"A shard {trouble}.*{path}"), bucket_shards.failures_named():
+    with pytest.raises(DataError, match=f"A shard {trouble}.*{path}"), bucket_shards.translate_fetch_errors():
         numbers_of(remote, steps=7)
 
 

@@ -114,7 +114,7 @@ def _locate_in_folder(folder: str) -> CheckpointLocation:
 
 
 def _check_complete(prefix: str) -> None:
-    """Checks that a V2 checkpoint has as many data files as the name of one of them says."""
+    """Checks that a V2 checkpoint has as many data files as the name of one of them declares."""
     shards = [match for file in _data_files(prefix) if (match := re.search(r"-(\d{5})-of-(\d{5})$", file))]
     num_shards = int(shards[0][2]) if shards else 1
     if len(shards) < num_shards:

@@ -68,8 +68,8 @@ def _is_kept(file: tf.Tensor) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def failures_named() -> Iterator[None]:
-    """Within the block, an error of tf.data that wraps the failure to fetch a shard is replaced by that failure."""
+def translate_fetch_errors() -> Iterator[None]:
+    """Replaces an error of tf.data in the block by the failure to fetch a shard that caused it, if one did."""
     try:
         yield
     except tf.errors.OpError as error:

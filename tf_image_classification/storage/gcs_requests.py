@@ -46,7 +46,7 @@ def _is_corruption(error: Exception) -> bool:
     from google.api_core.exceptions import BadRequest
     from google.cloud.storage.exceptions import DataCorruption
 
-    # The service rejects a corrupted upload as a bad request, which only its message tells from others.
+    # The service rejects a corrupted upload as a bad request, which differs from others only in its message.
     return isinstance(error, DataCorruption) or (isinstance(error, BadRequest) and "match calculated" in str(error))
 
 

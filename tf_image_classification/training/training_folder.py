@@ -1,6 +1,6 @@
 """The folder that a training writes to: its --model_dir, or a local one that is uploaded to a --model_dir in a bucket.
 
-TensorFlow never sees gs://. What it writes is uploaded while training goes on, TensorFlow's `checkpoint` file last: a
+TensorFlow never sees gs://. What it writes is uploaded while training continues, TensorFlow's `checkpoint` file last: a
 reader of the bucket, and a training that resumes from it, find complete checkpoints only.
 """
 
@@ -295,7 +295,7 @@ class _BucketFolder(TrainingFolder):
                 self._uploaded[file.path] = file
 
     def _write_checkpoint_object(self, listed: dict[str, float]) -> None:
-        # A comment that no other writer has: it tells whose content the object has.
+        # A unique comment: without it, two trainings could write equal content.
         content = f"# {uuid.uuid4().hex}\n{checkpoint_file.render(listed)}".encode()
         storage.write_bytes(self._checkpoint_object, content, if_version=self._version)
         self._content, self._listed = content, listed

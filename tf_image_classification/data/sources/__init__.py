@@ -97,7 +97,7 @@ def task_names(sources: Sequence[ImageSource]) -> tuple[str, ...]:
     """What the images of these sources are labelled with: a name per label column.
 
     Raises:
-        DataError: a source does not say, or the sources disagree.
+        DataError: a source does not name them, or the sources disagree.
     """
     names = {source.path: source.task_names() for source in sources}
     if len(set(names.values())) > 1:
