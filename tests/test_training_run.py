@@ -16,7 +16,7 @@ from tf_image_classification.training_run import TrainOutputs
 
 @pytest.fixture
 def step(built_data, training_flags, tmp_path):
-    """Runs the training step with changed flags; returns what its model.json says, and the folder of its
+    """Runs the training step with changed flags; returns its model.json, and the folder of its
     checkpoints."""
 
     def run(root="root", version="", data_dir=None, **changes):
@@ -40,7 +40,7 @@ def test_checkpoints_live_under_the_pipeline_root_and_equal_inputs_share_them(st
     assert step()[1] == first
 
 
-def test_a_root_that_the_service_has_not_filled_in_is_no_place_for_checkpoints(step, tmp_path, monkeypatch):
+def test_a_root_that_the_service_has_not_filled_in_cannot_hold_checkpoints(step, tmp_path, monkeypatch):
     with pytest.raises(FlagError, match="--model_dir is required here"):
         step(root="{{$.pipeline_root}}")
     step(root="{{$.pipeline_root}}", model_dir=str(tmp_path / "elsewhere"))

@@ -145,7 +145,7 @@ def counting_flags(model_dir: Path, train_steps: int, **changes: object) -> Flag
     return make_flags(**{**common, "model_dir": str(model_dir), "train_steps": train_steps, **changes})
 
 
-def test_20_resume_goes_on_from_the_own_checkpoint_and_ignores_checkpoint_path(
+def test_20_resume_continues_from_the_own_checkpoint_and_ignores_checkpoint_path(
     data: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pretrained = save_by_name({"counter/bias": np.float32(100)}, tmp_path / "pretrained.ckpt")
@@ -159,7 +159,7 @@ def test_20_resume_goes_on_from_the_own_checkpoint_and_ignores_checkpoint_path(
     assert "Ignoring --checkpoint_path" in caplog.text
 
 
-def test_20_resume_goes_on_with_the_optimizers_slots(data: Manifest, tmp_path: Path) -> None:
+def test_20_resume_continues_with_the_optimizers_slots(data: Manifest, tmp_path: Path) -> None:
     for model_dir, stops in ((tmp_path / "whole", [8]), (tmp_path / "parts", [3, 8])):
         for train_steps in stops:
             train_estimator.train_and_evaluate(
@@ -168,7 +168,7 @@ def test_20_resume_goes_on_with_the_optimizers_slots(data: Manifest, tmp_path: P
     assert counted(tmp_path / "parts") == counted(tmp_path / "whole") > 8
 
 
-def test_20_resume_of_a_model_dir_of_tensorflow_1_is_refused_not_begun_afresh(data: Manifest, tmp_path: Path) -> None:
+def test_20_resume_of_a_model_dir_of_tensorflow_1_is_refused_not_started_afresh(data: Manifest, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     saver = tf.compat.v1.train.Saver({"counter/bias": tf.Variable(100.0)})
     saver.save(None, str(tmp_path / "old" / "model.ckpt"), global_step=3)

@@ -70,7 +70,7 @@ def test_a_training_in_a_bucket_equals_one_on_disk_and_leaves_the_same_files(
     assert not working_folders()
 
 
-def test_a_training_goes_on_elsewhere_and_fetches_the_newest_checkpoint_alone(
+def test_a_training_continues_elsewhere_and_fetches_the_newest_checkpoint_alone(
     service, built_data, training_flags, tmp_path
 ):
     whole = train(built_data, training_flags(model_dir=str(tmp_path / "whole"), train_steps=9))
@@ -154,7 +154,7 @@ def test_a_bucket_that_does_not_exist_is_named_before_training(service, built_da
 
 
 @pytest.mark.slow
-def test_an_upload_that_fails_for_good_ends_the_training_and_the_local_folder_goes_on(
+def test_an_upload_that_fails_for_good_ends_the_training_which_continues_in_the_local_folder(
     service, built_data, training_flags, tmp_path
 ):
     refuse_uploads_later(service, 3)

@@ -28,7 +28,7 @@ class Publisher:
         )
 
     def restore(self) -> int:
-        """Takes over where the folder's last training was."""
+        """Continues from the folder's newest checkpoint."""
         newest = self.manager.latest_checkpoint
         self.folder.fetch(newest)
         self.manager.checkpoint.restore(newest).assert_consumed()
@@ -92,7 +92,7 @@ def test_of_two_trainings_that_start_afresh_the_second_to_save_stops(service):
     assert not working_folders()
 
 
-def test_a_training_that_another_one_goes_on_from_stops_at_its_next_checkpoint(service):
+def test_a_training_that_another_one_continues_stops_at_its_next_checkpoint(service):
     with pytest.raises(TrainingError, match="Another training has taken over"), training_folder.open_folder(RUN) as old:
         lost = Publisher(old)
         lost.save(5)
