@@ -1,4 +1,4 @@
-"""Command lines made from the flag table: parsing, help, and errors as one paragraph with an exit code."""
+"""Command lines from the flag table: parsing, help, and errors as one paragraph with an exit code."""
 
 from __future__ import annotations
 

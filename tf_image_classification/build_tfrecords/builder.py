@@ -104,7 +104,7 @@ def build_eval(
 
 @dataclass
 class _Build:
-    """One build: what was given, and what it gathers for the statistics page on its way."""
+    """One build: what was given, and what it collects for the statistics page."""
 
     given: dict[str, str]
     expanded: dict[str, list[Source]]

@@ -101,7 +101,7 @@ class ImageSplits:
     def _count(
         self, chunk: ImageChunk, results: Sequence[ImageResult], counts: Mapping[str, Counter[str]]
     ) -> list[int]:
-        """Adds what became of a chunk's images to `counts`, the index and the statistics.
+        """Adds the results of a chunk to `counts`, the index and the statistics.
 
         Returns:
             Bytes of each record in the chunk's part.

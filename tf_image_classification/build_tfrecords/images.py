@@ -165,12 +165,12 @@ def _prepare(data: bytes) -> Encoded:
     if image.format in ("JPEG", "MPO"):
         _check_segments(data)
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
-        # An MPO is a JPEG with further pictures behind it, which decoders of JPEG do not look at.
+        # An MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read.
         image.draft("L", (max(1, width // _SCALED_DOWN), max(1, height // _SCALED_DOWN)))
         image.load()
         return Encoded(data, JPEG, height, width, False)
     if image.format == "PNG":
-        image.verify()  # the CRCs of the chunks, which load() does not look at, but libpng does
+        image.verify()  # the CRCs of the chunks, which load() does not check, but libpng does
         if _END_OF_PNG not in data:
             raise RejectedImage(TRUNCATED)
         image = _open(data)

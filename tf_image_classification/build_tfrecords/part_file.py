@@ -22,7 +22,7 @@ from tf_image_classification.data.sources import Rejected
 from tf_image_classification.data.tasks import label_feature, text_feature
 from tf_image_classification.errors import UserError
 
-_PARALLEL_READS = 8  # of images that come over a network, where waiting takes longer than checking
+_PARALLEL_READS = 8  # of images that are fetched over a network, where waiting takes longer than checking
 
 
 def write_part(chunk: ImageChunk) -> list[ImageResult]:

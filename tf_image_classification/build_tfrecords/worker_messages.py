@@ -1,4 +1,4 @@
-"""What the builder gives its workers, and what they give back. Both are pickled on their way to another process."""
+"""Jobs for the worker processes, and their results. Both are pickled on their way to another process."""
 
 from __future__ import annotations
 

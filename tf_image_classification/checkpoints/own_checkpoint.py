@@ -58,7 +58,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     """Restores a training checkpoint: sets the variables of `checkpoint` to the saved values, all of them or none.
 
     Args:
-        checkpoint: made by `training_checkpoint`.
+        checkpoint: as `training_checkpoint` returns it.
         path: prefix of a saved checkpoint.
 
     Raises:

@@ -23,7 +23,7 @@ _MAX_NAMES = 5
 
 @dataclass(frozen=True, slots=True)
 class WarmStartReport:
-    """What a warm start loaded. Variables go by the names of `nets.scoped_names`.
+    """What a warm start loaded. Variables have the names of `nets.scoped_names`.
 
     Attributes:
         path, kind: of the checkpoint, see `reader.Weights`.

@@ -1,4 +1,4 @@
-"""manifest.json: what a built data set holds and what became of every image.
+"""manifest.json: the content of a built data set, with every image accounted for.
 
 Written by build_tfrecords, read by training and evaluation. It imports no TensorFlow.
 """

@@ -34,7 +34,7 @@ def retry_on_corruption(attempt: Callable[[], _Result]) -> _Result:
     """Calls `attempt`, which transfers a whole content, until it succeeds and the content arrived undamaged.
 
     Transient errors are retried too. An upload or download must not be retried by the library itself where it would
-    resume: it checks the CRC-32C of contents that came in one response only.
+    resume: it checks the CRC-32C of contents received in one response only.
     """
     from google.api_core.retry import Retry
 
@@ -114,6 +114,6 @@ def _access_error(path: str, error: Exception, writing: bool) -> AccessError:
 def _describe(error: BaseException) -> str:
     """HTTP status of an error, or its type, and its message."""
     response: Any = getattr(error, "response", None)
-    refused = response is not None and not response.ok  # corrupted content comes with a status that is ok
+    refused = response is not None and not response.ok  # corrupted content has a status that is ok
     kind = f"{response.status_code} {response.reason}" if refused else type(error).__name__
     return f"{kind}: {server_message(error)}"

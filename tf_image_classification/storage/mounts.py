@@ -17,12 +17,12 @@ TABLE = "/proc/mounts"
 
 
 def is_mounted(folder: str) -> bool:
-    """Whether a folder exists and lies in a mounted bucket."""
+    """Whether a folder exists and is in a mounted bucket."""
     return os.path.isdir(folder) and os.path.exists(TABLE) and is_fuse(folder, Path(TABLE).read_text())
 
 
 def is_fuse(folder: str, table: str) -> bool:
-    """Whether a folder lies in a FUSE file system, as gcsfuse's is.
+    """Whether a folder is in a FUSE file system, as gcsfuse's is.
 
     Args:
         folder: absolute, without links.
@@ -39,7 +39,7 @@ def is_fuse(folder: str, table: str) -> bool:
 
 
 def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str, unfinished_marker: str) -> None:
-    """Replaces a folder in a mounted bucket by a local one. Nothing can be renamed there, so the marker comes last.
+    """Replaces a folder in a mounted bucket by a local one. Nothing can be renamed there: the marker is written last.
 
     Killed at any moment, it leaves no marker without all other files; see gcs_folders.
 

@@ -139,7 +139,7 @@ class ImageSource(Source):
         """Everything that the source names, in a fixed order. An image may be named twice.
 
         Args:
-            image_root: folder that relative paths are relative to and that every image must lie under; None for the
+            image_root: folder that relative paths are relative to and that every image must be under; None for the
                 source's own folder, under which relative paths must stay, while absolute and gs:// ones are taken as
                 they are.
 

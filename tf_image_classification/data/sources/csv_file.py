@@ -52,7 +52,7 @@ class CsvFile(ImageSource):
                 f"The CSV has {len(fields)} columns and no header",
                 received=received,
                 expected="a first line such as path,age,gender that names the label columns, or two columns",
-                hint="A path or label that contains a comma must stand in double quotes.",
+                hint="A path or label that contains a comma must be in double quotes.",
             )
         names = tuple(fields[1:])
         if len(set(names)) < len(names) or not all(_TASK_NAME.fullmatch(name) for name in names):
