@@ -155,7 +155,7 @@ def test_an_evaluation_sees_the_same_examples_each_time_and_ends_with_the_set(da
     assert examples(2) == examples(2)
 
 
-def test_evaluation_examples_come_undecoded_with_their_names_and_ids(data):
+def test_evaluation_examples_are_undecoded_with_their_names_and_ids(data):
     rows = [
         row
         for batch in dataset.evaluation_examples(data, manifest.EVAL, 4)
@@ -191,7 +191,7 @@ def test_the_only_task_of_a_spec_is_the_only_task_of_the_data_whatever_their_nam
     assert task == Task("class_id", ("a", "b", "c"), "image/class/label")
 
 
-def test_several_tasks_go_by_their_names_in_the_specs_order():
+def test_several_tasks_are_matched_by_name_in_the_specs_order():
     data = Manifest((Task("age", ("young", "old")), Task("gender", ("f", "m")), Task("mood", ("sad", "glad"))), {})
     assert [task.name for task in dataset.with_tasks(data, [spec_task("gender", 2), spec_task("age", 2)]).tasks] == [
         "gender",

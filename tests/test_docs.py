@@ -42,7 +42,7 @@ def test_the_table_of_slims_checkpoints_matches_the_networks() -> None:
 
 
 @pytest.mark.parametrize("page", documents.PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_every_link_has_a_target(page: str) -> None:
     text = documents.read(page)
     for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", text):
         linked = (REPOSITORY / page).parent / target if target else REPOSITORY / page

@@ -90,6 +90,6 @@ def test_resolve_takes_everything_that_decides_a_training():
     assert names["train"] - names["resolve"] == {"model_dir"}
 
 
-def test_asking_for_a_flag_that_was_not_parsed_names_those_that_were():
+def test_the_error_for_a_flag_that_was_not_parsed_names_those_that_were():
     with pytest.raises(AttributeError, match=r"flag momentum was not parsed.*seed"):
         _ = flag_table.validate({}, ["seed"]).momentum

@@ -93,7 +93,7 @@ def test_errors_of_cpp_code_and_text_of_any_other_kind_pass():
     assert [line.rpartition(" ")[2] for line in lines] == ["real", "real", "form"]
 
 
-def test_the_last_words_of_a_process_that_crashes_are_shown():
+def test_the_last_lines_of_a_process_that_crashes_are_shown():
     answer = call("-c", program("os.write(2, b'F0000 00:00:1.5   7 a.cc:1] no AVX\\n'); os.abort()"))
     assert answer.returncode != 0
     assert "no AVX" in answer.stderr

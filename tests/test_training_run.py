@@ -34,7 +34,7 @@ def step(built_data, training_flags, tmp_path):
     return run
 
 
-def test_checkpoints_live_under_the_pipeline_root_and_equal_inputs_share_them(step, tmp_path):
+def test_checkpoints_are_under_the_pipeline_root_and_equal_inputs_share_them(step, tmp_path):
     _, first = step()
     assert first.parent == tmp_path / "root" / "checkpoints"
     assert step()[1] == first
@@ -51,7 +51,7 @@ def test_model_dir_names_the_parent_of_the_checkpoints(step, tmp_path):
     assert folder.parent == tmp_path / "elsewhere"
 
 
-def test_more_steps_go_on_in_the_same_folder_and_fewer_start_in_another(step):
+def test_more_steps_continue_in_the_same_folder_and_fewer_start_in_another(step):
     _, three = step()
     facts, six = step(train_steps=6)
     assert six == three

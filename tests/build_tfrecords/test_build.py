@@ -140,7 +140,7 @@ def test_an_image_named_twice_is_kept_once_and_a_contradiction_is_reported(tmp_p
     assert data.rejected_reasons == {"duplicate of an earlier entry": 1, "labelled cat before": 1}
 
 
-def test_names_and_labels_of_any_language_and_of_none_come_through(tmp_path):
+def test_names_and_labels_of_any_language_and_of_none_are_kept(tmp_path):
     root = pictures(tmp_path / "photos", {"猫 & <b>": 30, "ünïcode": 30})
     odd = os.fsdecode(b"caf\xe9.png")
     shutil.copy(root / "ünïcode" / "0000.png", root / "ünïcode" / odd)

@@ -1,4 +1,4 @@
-"""Training's own checkpoints."""
+"""A training's own checkpoint."""
 
 from __future__ import annotations
 

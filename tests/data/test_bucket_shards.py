@@ -195,7 +195,7 @@ def test_the_least_recently_used_shard_goes_first_and_none_that_is_read_or_await
     assert downloads(service) == {shard.path: 1 for shard in shards}
 
 
-def test_an_evaluation_that_stops_early_lets_go_of_its_shards(remote, cache):
+def test_an_evaluation_that_stops_early_releases_its_shards(remote, cache):
     shards_cache = cache(0)
     for _ in range(3):
         iterator = iter(batches_of(remote, steps=1))

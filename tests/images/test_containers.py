@@ -140,7 +140,7 @@ def test_every_module_has_byte_code_that_is_never_compared_with_its_source(built
     assert without == []
 
 
-def test_two_builds_hold_the_same_files(built):
+def test_two_builds_contain_the_same_files(built):
     image = catalog.IMAGES["build_tfrecords"]
     again = "tf-image-classification/build_tfrecords:built-again"
     answer = subprocess.run(
@@ -216,7 +216,7 @@ def test_everything_that_containers_leave_is_the_callers(in_containers):
     assert {path.lstat().st_uid for path in runs.rglob("*")} == {os.getuid()}
 
 
-def test_a_second_run_in_containers_does_only_the_cheap_steps_and_puts_the_model_in_service(
+def test_a_second_run_in_containers_does_only_the_cheap_steps_and_promotes_the_model(
     in_containers, image_folder, tmp_path
 ):
     runs, _ = in_containers

@@ -44,7 +44,7 @@ def test_18_exclude_scopes_leave_out_the_heads_of_other_classes(inception: str) 
         assert np.array_equal(value, before[name]) if name in report.excluded else (value == 7).all()
 
 
-def test_18_exclude_scopes_are_what_the_error_about_another_shape_asks_for(inception: str) -> None:
+def test_18_exclude_scopes_are_in_the_hint_of_the_error_about_another_shape(inception: str) -> None:
     model = nets.build("inception_v3", image_size=75, outputs={"label": 10})
     expected = rf"InceptionV3/Logits/Conv2d_1c_1x1/weights .*1001\].*10\].*--checkpoint_exclude_scopes {HEADS}\."
     with pytest.raises(CheckpointError, match=expected):

@@ -221,7 +221,7 @@ def test_the_model_is_called_evaluated_and_promoted_as_written(workspace):
 
 
 @pytest.mark.slow
-def test_the_commands_of_who_migrates_run_as_written(workspace, mini_mnist):
+def test_the_commands_of_the_migration_page_run_as_written(workspace, mini_mnist):
     records = mini_mnist / "dataset" / "tf_records"
     (workspace.folder / "tfrecords_path").symlink_to(records)
     bucket.fill(workspace.storage_url, "bucket", "tfrecords", records)

@@ -59,7 +59,7 @@ def test_a_folder_on_this_machine_is_refused(vertex, arguments, tmp_path):
     assert not vertex.requests
 
 
-def test_the_next_model_takes_the_place_of_the_one_it_was_compared_with(vertex, arguments, first):
+def test_the_next_model_replaces_the_one_it_was_compared_with(vertex, arguments, first):
     second = register(**arguments("two", compared_with=first.name))
     assert second.name == f"{MODEL}@2"
     assert in_service(MODEL) == second

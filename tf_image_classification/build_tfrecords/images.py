@@ -1,7 +1,7 @@
-"""What becomes of an image file: it goes into a shard byte for byte, or re-encoded, or it is rejected with a reason.
+"""An image file -> what a shard stores: the file byte for byte, or re-encoded; or it is rejected with a reason.
 
 Shards hold 8-bit RGB or grey JPEG or PNG. Whatever passes here, tf.io.decode_jpeg, decode_png and decode_image read
-too. A JPEG or PNG that lacks nothing but its end marker counts as truncated, because TensorFlow refuses it as well.
+too. A JPEG or PNG that lacks nothing but its end marker counts as truncated, because TensorFlow rejects it as well.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints: reading any kind by variable name, warm starts, training's own; and the scopes that select variables.
+"""Checkpoints: reading any kind by variable name, warm starts, a training's own; and the scopes that select variables.
 
 own_checkpoint   a training's own checkpoint: saved and resumed
 warm_start       initial values from a pretrained checkpoint
