@@ -19,7 +19,7 @@ from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data import manifest, tfrecord
 
-AS_IT_IS = "goes in byte for byte"
+AS_IT_IS = "stored byte for byte"
 TO_JPEG = "re-encoded as JPEG"
 TO_PNG = "re-encoded as PNG"
 

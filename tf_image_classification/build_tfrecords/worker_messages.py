@@ -58,7 +58,7 @@ class WrittenImage(NamedTuple):
         record_bytes: length of its framed record.
         height, width: pixels.
         format: `jpeg` or `png`.
-        reencoded: whether it did not go in byte for byte.
+        reencoded: whether it is not stored byte for byte.
         thumbnail: JPEG in base64; None if none was wanted.
     """
 
