@@ -14,7 +14,7 @@ help:  ## list the targets
 
 setup: $(READY)  ## install everything into .venv (the other targets do it when needed)
 
-# The lock names everything, so pip is to resolve nothing: asked for an extra, it would look past the lock to what is newest.
+# The lock names everything, so pip must resolve nothing: for an extra it would ignore the lock and take the newest versions.
 $(READY): requirements/dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11) and "Python 3.11 is needed; set PYTHON=...")'
 	$(PYTHON) -m venv .venv
@@ -38,7 +38,7 @@ lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated part
 demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
 	$(BIN)/python -m tests.standin.demo_schedule
 
-bench: $(READY)  ## measure speed, as ratios against yardsticks measured side by side
+bench: $(READY)  ## measure speed, as ratios to baselines measured in the same run
 	$(BIN)/python -m benchmarks
 
 compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex, and its steps to build/components/
@@ -62,7 +62,7 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 	  $(LOCK) --extra $$environment --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
 	done
 
-clean:  ## remove what was made here, runs included
+clean:  ## remove everything that was generated, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: help setup run test test-all lint demo-schedule bench compile images submit schedule generate lock clean

@@ -16,7 +16,7 @@ def image_folder(images: str | None, cache: str) -> str:
 
     Args:
         images: a folder of the user's; returned as it is.
-        cache: where a folder of `COUNT` JPEGs of two classes, of about 400 x 350 pixels, is made once if `images` is
+        cache: where a folder of `COUNT` JPEGs of two classes, of about 400 x 350 pixels, is created once if `images` is
             not given.
     """
     if images:

@@ -122,7 +122,7 @@ def _replace(text: str, begin: str, end: str, content: str) -> str:
 
 
 def main() -> None:
-    """Writes the files; with --check only says which are out of date, and exits with 1 if any is."""
+    """Writes the files; with --check only lists those that are out of date, and exits with 1 if any is."""
     check = sys.argv[1:] == ["--check"]
     stale = False
     with library_output.quiet():  # the networks' table needs TensorFlow
@@ -131,7 +131,7 @@ def main() -> None:
                 stale = True
                 print(f"{'out of date' if check else 'written'}: {path.relative_to(ROOT)}")
                 if not check:
-                    path.write_text(wanted)  # at once: a component's README is made from what its source says then
+                    path.write_text(wanted)  # at once: a component's README is generated from its new source
     if check and stale:
         print("Run `make generate`.")
         sys.exit(1)

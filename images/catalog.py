@@ -88,12 +88,12 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 # import anything that training uses.
 _NOT_IN_EVALUATE = ("promotion/*", "vertex/*")
 _NOT_IN_TRAIN = (*_NOT_IN_EVALUATE, "evaluate/*")
-# What every step stands on, and what reads metadata.
+# What every step needs, and what reads metadata.
 _BASE = (
     "__init__.py",
     "command_line.py",
     "errors.py",
-    "flag.py",
+    "flag_types.py",
     "flags.py",
     "library_output.py",
     "versions.py",

@@ -1,1 +1,1 @@
-"""The chain of steps, and what is done with it: compile, run."""
+"""The pipeline, and the commands to compile it, run it here, and submit, rerun and schedule it on a service."""

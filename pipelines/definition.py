@@ -86,8 +86,8 @@ def make_pipeline(options: Options) -> Any:
     def chain(*values: Any) -> Any:
         parameters = dict(zip((flag.name for flag in flags), values, strict=True))
         with _exit_handler(options):
-            made = _Chain(parameters, options).connect()
-        return made if outputs else None
+            connected = _Chain(parameters, options).connect()
+        return connected if outputs else None
 
     chain.__doc__ = _SUMMARY + "".join(f"        {flag.name}: {flag.help}\n" for flag in flags)
     return dsl.pipeline(name=NAME)(_with_signature(chain, flags, outputs))

@@ -13,7 +13,7 @@ SHARED_DATA = REPOSITORY.parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory) -> Path:
-    """60 small pictures of two classes that anyone can tell apart: bright ones and dark ones."""
+    """60 small pictures of two classes, bright ones and dark ones."""
     import numpy as np
     from PIL import Image
 

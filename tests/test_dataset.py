@@ -16,7 +16,7 @@ SIZE = 4
 
 
 def example(number: int, **extra) -> bytes:
-    """An example whose image tells its number by the colour of all its pixels."""
+    """An example whose image has its number as the colour of all its pixels."""
     image = tf.io.encode_png(np.full((SIZE, SIZE, 3), number, "uint8")).numpy()
     feature = {
         "image/encoded": tf.train.Feature(bytes_list=tf.train.BytesList(value=[image])),
@@ -28,14 +28,14 @@ def example(number: int, **extra) -> bytes:
 
 
 def write(folder, split: str, numbers, shards: int, compression: str = "") -> Split:
-    made = []
+    written = []
     for index, part in enumerate(np.array_split(np.array(list(numbers)), shards)):
         path = folder / f"{split}-{index:05}-of-{shards:05}.tfrecord"
         with tf.io.TFRecordWriter(str(path), compression) as writer:
             for number in part:
                 writer.write(example(int(number)))
-        made.append(Shard(path.name, len(part), path.stat().st_size, "00000000"))
-    return Split(tuple(made), compression=compression)
+        written.append(Shard(path.name, len(part), path.stat().st_size, "00000000"))
+    return Split(tuple(written), compression=compression)
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one shard", "three shards"])
@@ -91,7 +91,7 @@ def test_0_is_a_seed_like_others(data):
 
 
 @pytest.mark.parametrize("first_step", [1, 6, 7, 12, 20])
-def test_an_interrupted_training_goes_on_with_the_example_it_would_have_seen(data, first_step):
+def test_an_interrupted_training_continues_with_the_example_it_would_have_seen(data, first_step):
     whole = numbers_of(data, steps=25)
     assert numbers_of(data, first_step=first_step, steps=25 - first_step) == whole[first_step:]
 
@@ -155,7 +155,7 @@ def test_an_evaluation_sees_the_same_examples_each_time_and_ends_with_the_set(da
     assert examples(2) == examples(2)
 
 
-def test_evaluation_examples_come_undecoded_with_their_names_and_ids(data):
+def test_evaluation_examples_are_undecoded_with_their_names_and_ids(data):
     rows = [
         row
         for batch in dataset.evaluation_examples(data, manifest.EVAL, 4)
@@ -191,7 +191,7 @@ def test_the_only_task_of_a_spec_is_the_only_task_of_the_data_whatever_their_nam
     assert task == Task("class_id", ("a", "b", "c"), "image/class/label")
 
 
-def test_several_tasks_go_by_their_names_in_the_specs_order():
+def test_several_tasks_are_matched_by_name_in_the_specs_order():
     data = Manifest((Task("age", ("young", "old")), Task("gender", ("f", "m")), Task("mood", ("sad", "glad"))), {})
     assert [task.name for task in dataset.with_tasks(data, [spec_task("gender", 2), spec_task("age", 2)]).tasks] == [
         "gender",

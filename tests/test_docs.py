@@ -19,18 +19,18 @@ from tf_image_classification import nets
 _NAMED_FILE = re.compile(r"`((?:tf_image_classification|components|pipelines|images|tests|benchmarks|docs)/[\w./]*)`")
 
 
-def test_the_table_of_slims_checkpoints_says_what_the_networks_are() -> None:
+def test_the_table_of_slims_checkpoints_matches_the_networks() -> None:
     rows = [
         [cell.strip(" `") for cell in line.strip("|\n").split("|")]
         for line in documents.section(documents.read("docs/checkpoints.md"), "slim's released checkpoints").splitlines()
         if line.startswith("| `")
     ]
-    told = {row[0]: (int(row[3]), int(row[4]), int(row[5]), row[6]) for row in rows if row[0] in nets.NETS}
+    documented = {row[0]: (int(row[3]), int(row[4]), int(row[5]), row[6]) for row in rows if row[0] in nets.NETS}
     manifests = {
         path.stem: json.loads(path.read_text())
         for path in (REPOSITORY / "tests" / "parity" / "manifests").glob("*.json")
     }
-    assert told == {
+    assert documented == {
         name: (
             nets.NETS[name].default_size,
             manifest["classes"],
@@ -42,7 +42,7 @@ def test_the_table_of_slims_checkpoints_says_what_the_networks_are() -> None:
 
 
 @pytest.mark.parametrize("page", documents.PAGES)
-def test_links_lead_somewhere(page: str) -> None:
+def test_every_link_has_a_target(page: str) -> None:
     text = documents.read(page)
     for target, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]*))?\)", text):
         linked = (REPOSITORY / page).parent / target if target else REPOSITORY / page

@@ -54,7 +54,7 @@ def test_the_served_model_is_the_keras_model_behind_the_evaluation_preprocessing
     assert answer["classes"].numpy().tolist() == [[b"cat", b"dog", b"eel"]] * 6
 
 
-def test_the_digest_tells_models_apart_by_weights_classes_and_image_size_alone(model, exported):
+def test_the_digest_depends_on_weights_classes_and_image_size_alone(model, exported):
     def other_digest(model=model, tasks=TASKS, image_size=24):
         return export.digest(model, tasks, image_size)
 

@@ -1,4 +1,4 @@
-"""docs/extending.md, followed to the letter: its code blocks go into the files that it names, then its commands run."""
+"""docs/extending.md, followed as written: its code blocks go into the files that it names, then its commands run."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Recipe:
     commands: str
 
     def apply(self, checkout: Path) -> None:
-        """Writes the new files, and changes the others as the diffs say."""
+        """Writes the new files, and patches the others with the diffs."""
         for name, blocks in self.blocks.items():
             file = checkout / name
             file.parent.mkdir(exist_ok=True)
@@ -99,8 +99,7 @@ def follow(heading: str, checkout: Path) -> None:
     followed, before = recipe(heading), _contents(checkout)
     followed.apply(checkout)
     run(checkout, followed.commands)
-    after = _contents(checkout)
-    changed = {name for name, content in after.items() if before.get(name) != content}
+    changed = _changed(checkout, before)
     assert changed == followed.blocks.keys() | followed.generated
     run(checkout, f"{sys.executable} -m components.generate --check")
     style = f"{sys.executable} -m ruff"
@@ -114,6 +113,18 @@ def _contents(checkout: Path) -> dict[str, bytes]:
     files = (path for path in checkout.rglob("*") if path.suffix in suffixes and path.is_file())
     by_name = {path.relative_to(checkout).as_posix(): path for path in files if ".venv" not in path.parts}
     return {name: path.read_bytes() for name, path in by_name.items() if name.split("/")[0] not in results}
+
+
+def _changed(checkout: Path, before: dict[str, bytes]) -> set[str]:
+    """Names of the files that are new or differ."""
+    return {name for name, content in _contents(checkout).items() if before.get(name) != content}
+
+
+@pytest.mark.parametrize("heading", re.findall(r"^## (.+)$", documents.read("docs/extending.md"), re.MULTILINE))
+def test_the_diffs_of_a_recipe_apply_and_change_exactly_the_files_that_it_names(heading, checkout):
+    followed, before = recipe(heading), _contents(checkout)
+    followed.apply(checkout)
+    assert _changed(checkout, before) == followed.blocks.keys()
 
 
 @pytest.mark.slow

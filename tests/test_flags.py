@@ -6,7 +6,7 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
 
-def test_every_flag_belongs_to_a_command_or_a_step_and_says_what_it_does():
+def test_every_flag_belongs_to_a_command_or_a_step_and_has_help():
     for flag in flag_table.FLAGS:
         assert flag.commands or flag.steps, flag.name
         assert flag.help.endswith("."), flag.name
@@ -85,11 +85,11 @@ def test_a_step_gets_its_own_flags_out_of_all_arguments():
     assert (parsed["min_accuracy"], parsed["min_macro_f1"], parsed["max_loss"]) == (0.9, 0.0, None)
 
 
-def test_everything_that_decides_a_training_is_told_to_resolve():
+def test_resolve_takes_everything_that_decides_a_training():
     names = {step: {flag.name for flag in flag_table.of_step(step)} for step in ("resolve", "train")}
     assert names["train"] - names["resolve"] == {"model_dir"}
 
 
-def test_asking_for_a_flag_that_was_not_parsed_names_those_that_were():
+def test_the_error_for_a_flag_that_was_not_parsed_names_those_that_were():
     with pytest.raises(AttributeError, match=r"flag momentum was not parsed.*seed"):
         _ = flag_table.validate({}, ["seed"]).momentum

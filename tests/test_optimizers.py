@@ -49,6 +49,8 @@ def test_weight_decay_is_left_to_the_network(optimizer: str) -> None:
 
 @pytest.mark.parametrize("optimizer", ["momentum", "rmsprop"])
 def test_our_optimizers_survive_serialisation(optimizer: str) -> None:
-    made = make_optimizer(make_flags(optimizer=optimizer, momentum=0.3, rmsprop_momentum=0.3, rmsprop_decay=0.7), 0.25)
-    again = keras.optimizers.deserialize(keras.optimizers.serialize(made))
-    assert again.get_config() == made.get_config()
+    created = make_optimizer(
+        make_flags(optimizer=optimizer, momentum=0.3, rmsprop_momentum=0.3, rmsprop_decay=0.7), 0.25
+    )
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(created))
+    assert again.get_config() == created.get_config()

@@ -18,7 +18,7 @@ from tf_image_classification.training import history
 
 
 class Counting(estimator_specs.EstimatorSpec):
-    """A linear model on mean colour, with metrics of both kinds, that counts the examples it was asked about."""
+    """A linear model on mean colour, with metrics of both kinds, that counts the examples that it was called with."""
 
     def __init__(self):
         self.examples = keras.metrics.Sum()

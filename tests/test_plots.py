@@ -26,7 +26,7 @@ def test_a_plot_is_one_svg_element_with_real_text_in_the_pages_colour():
     assert all("currentColor" in style for style in texts.values())
 
 
-def test_a_plot_scales_and_says_what_it_shows():
+def test_a_plot_scales_and_has_a_description():
     root = parsed(drawn(alt='"quoted" & more'))
     assert root.get("viewBox")
     assert root.get("width") is None

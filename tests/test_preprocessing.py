@@ -8,7 +8,7 @@ from tf_image_classification import preprocessing
 
 
 def gradient(height: int, width: int) -> np.ndarray:
-    """A picture whose red tells the row, whose green tells the column, and whose blue is constant."""
+    """A picture whose red is the row, whose green is the column, and whose blue is constant."""
     rows, columns = np.mgrid[0:height, 0:width]
     return np.stack(
         [rows * 255 / max(height - 1, 1), columns * 255 / max(width - 1, 1), np.full((height, width), 90)], -1

@@ -18,7 +18,7 @@ with progress.track("Counting", 30, "sheep") as advance:
 """
 
 
-def test_without_a_terminal_lines_are_logged_now_and_then(monkeypatch, caplog):
+def test_without_a_terminal_lines_are_logged_at_intervals(monkeypatch, caplog):
     monkeypatch.setattr(progress, "LOG_EVERY_SECS", 0.0)
     with caplog.at_level(logging.INFO), progress.track("Counting", 2000, "sheep") as advance:
         advance(1500)

@@ -26,7 +26,7 @@ HEAD = "Small/Logits"
 
 @pytest.fixture(scope="module")
 def trained(built_data, tmp_path_factory):
-    """A finished training of 60 steps that has learnt to tell bright from dark."""
+    """A finished training of 60 steps that has learnt to classify bright and dark."""
     from tf_image_classification import flags as flag_table
 
     values = {
@@ -108,7 +108,7 @@ def test_a_loss_that_is_not_a_number_stops_training_before_bad_weights_are_saved
     assert not os.path.exists(os.path.join(flags.model_dir, "export"))
 
 
-def test_fine_tuning_the_head_starts_far_above_chance_and_says_what_was_loaded(
+def test_fine_tuning_the_head_starts_far_above_chance_and_logs_what_was_loaded(
     built_data, training_flags, trained, caplog
 ):
     flags = training_flags(
@@ -204,7 +204,7 @@ def test_scopes_that_select_nothing_are_refused_before_training(built_data, trai
         train(built_data, training_flags(trainable_scopes="Logits"))
 
 
-def test_head_scopes_of_the_small_network_are_what_the_readme_says():
+def test_head_scopes_of_the_small_network_are_those_of_the_readme():
     assert nets.NETS["small"].head_scopes[0] == HEAD
 
 
@@ -213,7 +213,7 @@ def test_head_scopes_of_the_small_network_are_what_the_readme_says():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-def test_a_signal_saves_a_checkpoint_and_the_next_call_goes_on(image_folder, tmp_path, number):
+def test_a_signal_saves_a_checkpoint_and_the_next_call_continues(image_folder, tmp_path, number):
     def command(steps: int) -> list[str]:
         return [
             *(sys.executable, "-m", "tf_image_classification.train_estimator", "--train_metadata", str(image_folder)),

@@ -11,16 +11,16 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification import training_run
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
-from tf_image_classification.training_run import Outputs
+from tf_image_classification.training_run import TrainOutputs
 
 
 @pytest.fixture
 def step(built_data, training_flags, tmp_path):
-    """Runs the training step with changed flags; returns what its model.json says, and the folder of its
+    """Runs the training step with changed flags; returns its model.json, and the folder of its
     checkpoints."""
 
     def run(root="root", version="", data_dir=None, **changes):
-        outputs = Outputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
+        outputs = TrainOutputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
         flags = training_flags(**{"model_dir": None, "train_steps": 3, **changes})
         training_run.train(
             data_dir or built_data.folder,
@@ -34,13 +34,13 @@ def step(built_data, training_flags, tmp_path):
     return run
 
 
-def test_checkpoints_live_under_the_pipeline_root_and_equal_inputs_share_them(step, tmp_path):
+def test_checkpoints_are_under_the_pipeline_root_and_equal_inputs_share_them(step, tmp_path):
     _, first = step()
     assert first.parent == tmp_path / "root" / "checkpoints"
     assert step()[1] == first
 
 
-def test_a_root_that_the_service_has_not_filled_in_is_no_place_for_checkpoints(step, tmp_path, monkeypatch):
+def test_a_root_that_the_service_has_not_filled_in_cannot_hold_checkpoints(step, tmp_path, monkeypatch):
     with pytest.raises(FlagError, match="--model_dir is required here"):
         step(root="{{$.pipeline_root}}")
     step(root="{{$.pipeline_root}}", model_dir=str(tmp_path / "elsewhere"))
@@ -51,7 +51,7 @@ def test_model_dir_names_the_parent_of_the_checkpoints(step, tmp_path):
     assert folder.parent == tmp_path / "elsewhere"
 
 
-def test_more_steps_go_on_in_the_same_folder_and_fewer_start_in_another(step):
+def test_more_steps_continue_in_the_same_folder_and_fewer_start_in_another(step):
     _, three = step()
     facts, six = step(train_steps=6)
     assert six == three

@@ -1,4 +1,4 @@
-"""Command lines made from the flag table: parsing, help, and errors as one paragraph with an exit code."""
+"""Command lines from the flag table: parsing, help, and errors as one paragraph with an exit code."""
 
 from __future__ import annotations
 
@@ -92,6 +92,7 @@ class Parser(argparse.ArgumentParser):
         self._flags_in_help = list(flags)
 
     def format_help(self) -> str:
+        """Returns the text of `--help`. The first call adds the flags of `list_in_help` to the parser."""
         self.add_flags(self._flags_in_help)
         self._flags_in_help = []
         return super().format_help()

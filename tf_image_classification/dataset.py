@@ -2,7 +2,7 @@
 
 It reads data sets that build_tfrecords built or, of existing TFRecords, listed: build_tfrecords.prepare gets one from
 metadata. The order of training examples is a function of the seed and the epoch alone: a training that was
-interrupted goes on with the very example it would have seen.
+interrupted continues with the very example it would have seen.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tf_image_classification.data.manifest import Manifest, Split, Task
 from tf_image_classification.data.tasks import check_holds_numbers, pair_tasks
 from tf_image_classification.errors import DataError
 
-Features = dict[str, tf.Tensor]
-Batch = tuple[tf.Tensor, Features]
+Tensors = dict[str, tf.Tensor]
+LabelledImage = tuple[tf.Tensor, Tensors]  # and its labels by task
 
 # Shards are shuffled when they are built; the buffer adds variety between epochs and, for shards that others built,
 # mixes classes. It is filled anew before the first batch of an epoch, so its size is what an epoch waits for: 64 MiB of
@@ -70,7 +70,7 @@ def training_batches(
         seeds = [number * _EPOCH_SEEDS + seed if shuffle else None for number in (epoch, epoch + 1)]
         return _records(data, manifests.TRAIN, batch_size, seed=seeds[0], next_seed=seeds[1])
 
-    def prepare(index: tf.Tensor, record: tf.Tensor) -> Batch:
+    def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
         element_seed = tf.stack([tf.constant(seed, tf.int64), index])
         features = _parse(record, split, data.tasks)
         image = decode_fn(features["image_bytes"], image_size, image_size, element_seed)
@@ -101,7 +101,7 @@ def evaluation_batches(
     """
     split = data.splits[manifests.EVAL]
 
-    def prepare(record: tf.Tensor) -> Batch:
+    def prepare(record: tf.Tensor) -> LabelledImage:
         features = _parse(record, split, data.tasks)
         image = preproc_fn(preprocessing.decode(features["image_bytes"]), image_size, image_size)
         return tf.cast(tf.ensure_shape(image, [image_size, image_size, 3]), tf.float32), _labels(features, class_dict)
@@ -206,7 +206,7 @@ def _shuffle_buffer(split: Split, batch_size: int) -> int:
     return min(split.examples, max(5 * batch_size, min(_SHUFFLE_BYTES // average, _MAX_SHUFFLED)))
 
 
-def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Features:
+def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Tensors:
     """Serialised tf.train.Example, string [] or [B] -> `image_bytes`, `filename` and one entry per task, with the same
     leading shape."""
     original = split.schema == manifests.ORIGINAL
@@ -225,7 +225,7 @@ def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Features:
     return features | {task.name: parsed[task.feature] for task in tasks}
 
 
-def _labels(features: Features, class_dict: Sequence[dict[str, Any]]) -> Features:
+def _labels(features: Tensors, class_dict: Sequence[dict[str, Any]]) -> Tensors:
     labels = {}
     for entry in class_dict:
         label = features[entry["name"]]

@@ -38,7 +38,7 @@ It takes the flags of the training command:
     python my_estimator.py --train_metadata photos --model_dir models --image_size 64
 
 Elsewhere it is named by --estimator my_estimator:MyEstimator. `label` is the task of a data set that does not name its
-own; `class_dict` declares others. The variables go by Keras's paths (`head/kernel`) in --trainable_scopes and
+own; `class_dict` declares others. The variables have Keras's paths (`head/kernel`) in --trainable_scopes and
 --checkpoint_exclude_scopes.
 """
 
@@ -189,7 +189,7 @@ class EstimatorSpec(abc.ABC):
             steps: number of batches; an evaluation ends earlier at the end of its split.
             first_step: global step before the first batch: a resumed training continues with the next example.
             seed: decides order and augmentation of a training.
-            shuffle: False: examples come in the order of the shards.
+            shuffle: False: examples are in the order of the shards.
 
         Returns:
             A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from tf_image_classification.errors import FlagError, did_you_mean
-from tf_image_classification.flag import (
+from tf_image_classification.flag_types import (
     BUILD,
     BUILD_STEP,
     EVALUATE,
@@ -53,8 +53,8 @@ FLAGS: tuple[Flag, ...] = (
     # Common
     Flag("model_dir", str, None, COMMON,
          "Folder for checkpoints, TensorBoard summaries and, under export/, the finished model. A checkpoint found "
-         "there is resumed. In the pipeline: where checkpoints live (default: checkpoints/ under the pipeline "
-         "root).", steps=(TRAIN_STEP,), path="write", no_glob=True, in_checkpoint_key=False),
+         "there is resumed. In the pipeline: the parent of the checkpoint folders (default: checkpoints/ under "
+         "the pipeline root).", steps=(TRAIN_STEP,), path="write", no_glob=True, in_checkpoint_key=False),
     Flag("checkpoint_path", str, None, COMMON,
          "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, a "
          ".keras or .weights.h5 file, or a model folder of this project. In the pipeline, the word champion stands "
@@ -69,7 +69,7 @@ FLAGS: tuple[Flag, ...] = (
          commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True),
     Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", ge=1),
     Flag("train_steps", int, 20, COMMON,
-         "Global step at which training ends, including the steps made before a training was resumed.",
+         "Global step at which training ends, including those before a training was resumed.",
          ge=1, in_checkpoint_key=False),
     Flag("image_size", int, 299, COMMON,
          "Height and width in pixels to which preprocessing resizes every image.", ge=1, le=8192),

@@ -25,8 +25,8 @@ import tensorflow as tf
 from tf_image_classification import checkpoints, storage
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training.folder import WARM_START_FILE, TrainingFolder
 from tf_image_classification.training.history import History
+from tf_image_classification.training.training_folder import WARM_START_FILE, TrainingFolder
 
 if TYPE_CHECKING:
     import keras
@@ -184,7 +184,7 @@ class CheckpointSaver(Hook):
         self.save(step)
 
     def save(self, step: int) -> None:
-        """Saves the state at `step`, unless that is done already; an upload goes on in the background.
+        """Saves the state at `step`, unless that is done already; an upload continues in the background.
 
         Raises:
             TrainingError: the loss is not a number, the checkpoint cannot be written, or an earlier one could not be
@@ -199,8 +199,8 @@ class CheckpointSaver(Hook):
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self._manager.directory}",
                 received=str(error).splitlines()[0],
-                hint="Make room, or choose another --model_dir, and run again: training continues from the checkpoint "
-                "before.",
+                hint="Free some space, or choose another --model_dir, and run again: training continues from the "
+                "checkpoint before.",
             ) from error
         self._saved_step, self._saved_at = step, time.monotonic()
         _log.info("Saved checkpoint %s", path)

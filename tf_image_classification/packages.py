@@ -22,7 +22,7 @@ _PIP_OPTIONS = ("--quiet", "--no-deps", "--no-build-isolation")
 def install(packages: str) -> str:
     """Installs packages into a new temporary folder, and appends the folder to `sys.path` of this process.
 
-    They come last on the path and without their dependencies, so that a package can add modules but never replace what
+    They are last on the path and without their dependencies, so that a package can add modules but never replace what
     training runs on.
 
     Args:

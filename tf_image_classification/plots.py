@@ -1,7 +1,7 @@
 """The style of every plot: SVG that takes its text colour from the page around it, so that it fits a light and a dark
 scheme.
 
-Figures are made without pyplot, so nothing is global and no display is needed.
+Figures are created without pyplot, so nothing is global and no display is needed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SERIES = ("#3d7fd9", "#e07b39", "#2fa37c", "#b25fc4", "#d1495b", "#8a8f2b", "#2b9fb3", "#a9713f", "#7a6ff0", "#c2569b")
 
-# matplotlib has no currentColor: a colour that nothing else has stands for it until the SVG is written.
+# matplotlib has no currentColor: a colour that nothing else has is used for it until the SVG is written.
 _INK = "#01fe02"
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, selectable, readable by screen readers

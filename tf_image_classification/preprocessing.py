@@ -12,10 +12,10 @@
 Resizing is TensorFlow 1's bilinear (corners not aligned, no half-pixel centres): slim's weights were trained with it.
 
 Randomness is stateless. Example number `index` of a training, counted from the first example of step 1 through all
-epochs, has the seed [data seed, index] (`dataset.training_batches`; the data seed is
---seed, or random and kept in the checkpoints), and every random op of its augmentation is a function
-of that seed alone, whichever thread computes it and in whatever order. So a training can be repeated, and one that was
-interrupted goes on with the same crops, bit for bit. Stateful ops would make the result depend on the order of threads.
+epochs, has the seed [data seed, index] (`dataset.training_batches`; the data seed is --seed, or random and kept in the
+checkpoints), and every random op of its augmentation is a function of that seed alone, whichever thread computes it and
+in whatever order. So a training can be repeated, and one that was interrupted continues with the same crops, bit for
+bit. Stateful ops would make the result depend on the order of threads.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from tf_image_classification.estimator_specs import EstimatorSpec
     from tf_image_classification.hooks import Hook
     from tf_image_classification.training.build import TrainingState
-    from tf_image_classification.training.folder import TrainingFolder
     from tf_image_classification.training.history import History
+    from tf_image_classification.training.training_folder import TrainingFolder
 
 _log = logging.getLogger(__name__)
 
@@ -96,8 +96,7 @@ def train_and_evaluate(
 
     from tf_image_classification import dataset, hooks
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.training import build
-    from tf_image_classification.training import folder as training_folder
+    from tf_image_classification.training import build, training_folder
     from tf_image_classification.training.history import History
 
     spec.flags = flags
@@ -108,7 +107,7 @@ def train_and_evaluate(
     keras.utils.clear_session()
     if flags.seed is not None:
         keras.utils.set_random_seed(flags.seed)
-    with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.failures_named():
+    with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.translate_fetch_errors():
         state = build.build(spec, data, flags)
         manager = state.checkpoint_manager(folder.local)
         warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version)
@@ -250,8 +249,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import estimator_specs
     from tf_image_classification.build_tfrecords import prepare
-    from tf_image_classification.checkpoints import locate
-    from tf_image_classification.checkpoints import state as checkpoint_state
+    from tf_image_classification.checkpoints import checkpoint_file, locate
     from tf_image_classification.training import distribution
 
     if flags.model_dir is None:
@@ -266,7 +264,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         spec = estimator_specs.load(flags.estimator, flags.packages)
     if isinstance(spec, estimator_specs.BuiltInEstimator):
         flag_table.check_image_size(flags.model_name, flags.image_size)
-    if flags.checkpoint_path and checkpoint_state.latest(flags.model_dir) is None:
+    if flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
         locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
     data = prepare.prepare_training(
         flags.train_metadata,

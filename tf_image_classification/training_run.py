@@ -37,7 +37,7 @@ _KEY_FLAGS_2_0_0 = frozenset(
 )
 
 
-class Outputs(NamedTuple):
+class TrainOutputs(NamedTuple):
     """Where a training step writes its results.
 
     Attributes:
@@ -52,11 +52,11 @@ class Outputs(NamedTuple):
 
 
 def train(
-    data_dir: str, flags: Flags, outputs: Outputs, *, pipeline_root: str, checkpoint_version: str
+    data_dir: str, flags: Flags, outputs: TrainOutputs, *, pipeline_root: str, checkpoint_version: str
 ) -> TrainingResult:
     """Trains on a built data set, with checkpoints that outlive the step.
 
-    Checkpoints live in a folder named by a hash of everything that decides the training except --train_steps: equal
+    Checkpoints are kept in a folder named by a hash of everything that decides the training except --train_steps: equal
     inputs resume, also with more steps; new data or new flags start afresh.
 
     Args:
@@ -68,7 +68,7 @@ def train(
         checkpoint_version: identifies the content at `checkpoint_path`.
 
     Raises:
-        UserError: as `train_estimator.train_and_evaluate`; FlagError without a place for checkpoints.
+        UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints.
     """
     from tf_image_classification import estimator_specs, train_estimator
     from tf_image_classification.training import curves
@@ -97,15 +97,15 @@ def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_vers
 
     A folder that is past --train_steps would give a model of more steps than requested, so it is left alone.
     """
-    from tf_image_classification.checkpoints import state
+    from tf_image_classification.checkpoints import checkpoint_file
 
     key_flags = flag_table.checkpoint_key_flags(vars(flags))
     folder = storage.join(parent, _key(key_flags, fingerprint, checkpoint_version))
-    latest = state.latest(folder)
+    latest = checkpoint_file.latest(folder)
     if latest is None and key_flags.keys() <= _KEY_FLAGS_2_0_0:
         all_flags = {name: getattr(flags, name) for name in sorted(_KEY_FLAGS_2_0_0)}
         folder_2_0_0 = storage.join(parent, _key(all_flags, fingerprint, checkpoint_version))
-        latest = state.latest(folder_2_0_0)
+        latest = checkpoint_file.latest(folder_2_0_0)
         folder = folder if latest is None else folder_2_0_0
     is_past = latest is not None and int(latest.rpartition("-")[2]) > flags.train_steps
     return f"{folder}-{flags.train_steps}" if is_past else folder
@@ -117,7 +117,7 @@ def _key(key_flags: Mapping[str, object], fingerprint: str, checkpoint_version: 
 
 
 def _copy_events(model_dir: str, target: str) -> None:
-    from tf_image_classification.training import folder as training_folder
+    from tf_image_classification.training import training_folder
 
     with storage.temporary_dir() as cache_dir:
         for file in storage.walk(model_dir):

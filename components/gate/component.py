@@ -36,5 +36,5 @@ def gate(
         metrics, champion_metrics = gate.read_metrics(evaluation.path)
         decision = gate.decide(metrics, flags.for_step("gate", arguments), champion_metrics)
     reason = "; ".join(decision.reasons)
-    print(f"gate: {'passed' if decision.passed else 'NOT passed'}: {reason}")
+    print(f"gate: {'passed' if decision.passed else 'FAILED'}: {reason}")
     return decision.passed, reason

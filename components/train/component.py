@@ -73,7 +73,7 @@ def train(
         result = training_run.train(
             data.path,
             flags.for_step("train", arguments),
-            training_run.Outputs(model.path, logs.path, curves.path),
+            training_run.TrainOutputs(model.path, logs.path, curves.path),
             pipeline_root=pipeline_root,
             checkpoint_version=checkpoint_version,
         )

@@ -8,7 +8,7 @@ from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
-from tf_image_classification.flag import check_single_path
+from tf_image_classification.flag_types import check_single_path
 from tf_image_classification.flags import Flags
 from tf_image_classification.promotion import champion
 

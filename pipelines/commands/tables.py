@@ -10,11 +10,13 @@ from pipelines.backends.base import Run, TaskStatus
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Aligns columns at their widest cells."""
-    lines = [header, *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-    )
+    cells = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        padded = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
 
 
 def runs(listed: Iterable[Run]) -> str:

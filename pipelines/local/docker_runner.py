@@ -140,7 +140,7 @@ def _paths_of_data(metadata: str, image_root: str | None) -> Iterator[str]:
 
 
 def _outermost(paths: Iterable[str], within: Iterable[str]) -> list[str]:
-    """The local paths that exist and lie in no other one of them, nor in one of `within`."""
+    """The local paths that exist and are inside no other one of them, nor inside one of `within`."""
     kept: list[str] = []
     for path in sorted(path for path in set(paths) if not storage.is_gcs(path) and os.path.exists(path)):
         if not any(path == above or path.startswith(above.rstrip("/") + "/") for above in (*within, *kept)):
@@ -149,7 +149,7 @@ def _outermost(paths: Iterable[str], within: Iterable[str]) -> list[str]:
 
 
 class DockerTaskHandler(FollowedTask, docker_task_handler.DockerTaskHandler):
-    """kfp.local's handler, with the step's output in our hands.
+    """kfp.local's handler, which passes the step's output to `steps`.
 
     kfp takes a container that vanishes for one that succeeded, and would remember the step as done. This one takes a
     step for done when everything exists that it should have written.

@@ -27,7 +27,7 @@ def execute(
         runner: kfp.local's configuration of how a step is run.
         root: pipeline root; run folders appear in it.
         cache: folder of the cache.
-        steps: is told of every step.
+        steps: shows the progress of every step.
 
     Returns:
         The pipeline's outputs by name: values and artifacts.

@@ -33,13 +33,13 @@ class RunFailedError(UserError):
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class LocalRun:
     """A finished local run.
 
     Attributes:
         folder: with `data`, `model`, `evaluation` and `logs`.
         metrics: metrics.json.
-        passed: the gate's judgement.
+        passed: the gate's decision.
         reason: why.
         in_service: folder of the model that is in service now; '' without --champion.
     """
@@ -51,7 +51,7 @@ class Run:
     in_service: str
 
 
-def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess", verbose: bool = False) -> Run:
+def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess", verbose: bool = False) -> LocalRun:
     """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
 
     What an earlier run has finished with equal inputs comes from the cache, and a training that was interrupted
@@ -99,13 +99,13 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
         _link(root / LATEST, steps.folder)
     metrics = json.loads((steps.folder / EVALUATION / evaluation_folder.METRICS).read_text())
     in_service = _in_service(str(parameters.get("champion", "")))
-    return Run(steps.folder, metrics, bool(outputs["passed"]), str(outputs["reason"]), in_service)
+    return LocalRun(steps.folder, metrics, bool(outputs["passed"]), str(outputs["reason"]), in_service)
 
 
 def _compile(root: Path, images: Mapping[str, str]) -> Path:
     template = root / ".pipeline.yaml"
     compile_pipeline(str(template), definition.Options(images))
-    # kfp.local does not know the run's resource name; on this machine its name says all.
+    # kfp.local does not know the run's resource name; on this machine its name is unique.
     compiled = template.read_text().replace(
         dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER, dsl.PIPELINE_JOB_NAME_PLACEHOLDER
     )

@@ -47,7 +47,7 @@ def runner(steps: Steps) -> Iterator[local.SubprocessRunner]:
 
 
 class SubprocessTaskHandler(FollowedTask, subprocess_task_handler.SubprocessTaskHandler):
-    """kfp.local's handler, with the step's output in our hands."""
+    """kfp.local's handler, which passes the step's output to `steps`."""
 
     def run(self) -> Status:
         command = subprocess_task_handler.replace_python_executable(self.full_command, sys.executable)
@@ -83,7 +83,7 @@ def _read(read_end: int) -> bytes:
     """The next piece of output; nothing at the end."""
     try:
         return os.read(read_end, _READ_BYTES)
-    except OSError:  # how Linux says that nobody has the other end of a terminal any longer
+    except OSError:  # EIO: how Linux reports that no process has the terminal open any more
         return b""
 
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pipelines.local.run import EVALUATION, MODEL, Run
+from pipelines.local.run import EVALUATION, MODEL, LocalRun
 from tf_image_classification import evaluation_folder
 
 _METRICS = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
 
 
-def table(run: Run) -> str:
-    """The metrics, one table for each task, the gate's judgement, and the paths of report, model and run folder."""
+def table(run: LocalRun) -> str:
+    """The metrics, one table for each task, the gate's decision, and the paths of report, model and run folder."""
     lines = [""]
     for name, metrics in evaluation_folder.by_task(run.metrics).items():
         rows = [(key.replace("_", " "), _number(metrics[key])) for key in _METRICS if key in metrics]
         width = max(len(label) for label, _ in rows)
         lines += [name] if name else []
         lines += [f"  {label:<{width}}  {value:>10}" for label, value in rows]
-    lines += [f"  gate: {'passed' if run.passed else 'NOT passed'}: {run.reason}", ""]
+    lines += [f"  gate: {'passed' if run.passed else 'FAILED'}: {run.reason}", ""]
     report = run.folder / EVALUATION / evaluation_folder.REPORT
     places = {"report": report, "model": run.folder / MODEL, "run": run.folder}
     if run.in_service:

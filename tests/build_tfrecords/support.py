@@ -1,4 +1,4 @@
-"""Images to build, and what a test looks at in what was built."""
+"""Images to build, and what tests read of what was built."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ def test_several_label_columns_give_each_task_its_features_and_labels(tmp_path):
     assert record["image/class/gender/text"] == [b"fm"[number % 2 : number % 2 + 1]]
 
 
-def test_an_image_named_twice_is_kept_once_and_a_contradiction_is_told(tmp_path):
+def test_an_image_named_twice_is_kept_once_and_a_contradiction_is_reported(tmp_path):
     root = pictures(tmp_path / "photos", {"cat": 30, "dog": 30})
     names = [f"{label}/{number:04}.png,{label}" for label in ("cat", "dog") for number in range(30)]
     (root / "images.csv").write_text("\n".join([*names, "cat/0001.png,cat", "cat/./0002.png,dog"]))
@@ -140,7 +140,7 @@ def test_an_image_named_twice_is_kept_once_and_a_contradiction_is_told(tmp_path)
     assert data.rejected_reasons == {"duplicate of an earlier entry": 1, "labelled cat before": 1}
 
 
-def test_names_and_labels_of_any_language_and_of_none_come_through(tmp_path):
+def test_names_and_labels_of_any_language_and_of_none_are_kept(tmp_path):
     root = pictures(tmp_path / "photos", {"猫 & <b>": 30, "ünïcode": 30})
     odd = os.fsdecode(b"caf\xe9.png")
     shutil.copy(root / "ünïcode" / "0000.png", root / "ünïcode" / odd)

@@ -64,7 +64,7 @@ def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
                     self.reading += 1
                     if self.reading > 1:
                         together.set()
-                if not together.wait(self.patience):  # the first answer comes when a second one is asked for
+                if not together.wait(self.patience):  # the first answer is sent when a second one is requested
                     self.patience = 0.0
                 with self.lock:
                     self.reading -= 1
@@ -104,11 +104,11 @@ def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
     assert all(old != new for old, new in zip(before, after, strict=True))
 
 
-def test_a_data_set_is_not_written_into_the_images_it_is_made_of_nor_over_something_else(bucket):
-    for place, problem in (
+def test_a_data_set_is_not_written_into_the_images_it_is_built_from_nor_over_something_else(bucket):
+    for output_dir, problem in (
         (f"{bucket}/images/data", "is inside the data"),
         (f"{bucket}/images", "would replace|has other content"),
     ):
         with pytest.raises(FlagError, match=problem):
-            build_tfrecords.build(f"{bucket}/images", place)
+            build_tfrecords.build(f"{bucket}/images", output_dir)
     assert sum(1 for _ in storage.walk(f"{bucket}/images")) == 31

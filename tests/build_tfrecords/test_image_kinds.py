@@ -1,4 +1,4 @@
-"""Every kind of image, and what becomes of it. docs/data.md shows the same table."""
+"""Every kind of image, and how it is built. docs/data.md shows the same table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data import manifest, tfrecord
 
-AS_IT_IS = "goes in byte for byte"
+AS_IT_IS = "stored byte for byte"
 TO_JPEG = "re-encoded as JPEG"
 TO_PNG = "re-encoded as PNG"
 
@@ -89,7 +89,7 @@ def palette_with_transparency() -> bytes:
 
 
 def turned_jpeg(turn: int) -> bytes:
-    """Lying on its side, with the EXIF orientation that stands it up."""
+    """Rotated by 90 degrees, with the EXIF orientation that corrects it."""
     exif = Image.Exif()
     exif[0x0112] = turn
     return encode(colour().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95, subsampling=0)
@@ -102,14 +102,14 @@ def animation(image_format: str, **options: object) -> bytes:
 
 @dataclass(frozen=True)
 class Kind:
-    """A row of the table: what an image is, what becomes of it; and, for the test, a file, its name and what it should
-    look like."""
+    """A row of the table: what an image is, and the result; and, for the test, a file, its name and the pixels
+    that it should give."""
 
     name: str
     outcome: str
     make: Callable[[], bytes] | None
     file: str
-    looks: Callable[[], Image.Image] | None = None
+    expected: Callable[[], Image.Image] | None = None
     label: str = "one"
 
 
@@ -211,7 +211,7 @@ KINDS = (
     ),
     Kind("a CSV line outside --image_root", "rejected: outside image_root", jpeg, "../outside.jpg"),
     Kind(
-        "a CSV line that says the same as an earlier one",
+        "a CSV line that repeats an earlier one",
         "rejected: duplicate of an earlier entry",
         None,
         "baseline.jpg",
@@ -259,8 +259,8 @@ def built(tmp_path_factory) -> Built:
     return Built(data, {record["image/filename"][0].decode(): record for record in records}, reasons, originals)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.looks], ids=lambda kind: kind.name)
-def test_tensorflow_reads_what_became_of(kind: Kind, built: Built) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind.expected], ids=lambda kind: kind.name)
+def test_tensorflow_reads_what_was_built(kind: Kind, built: Built) -> None:
     import numpy as np
     import tensorflow as tf
 
@@ -272,7 +272,7 @@ def test_tensorflow_reads_what_became_of(kind: Kind, built: Built) -> None:
         assert image_format == (b"jpeg" if kind.outcome.startswith(TO_JPEG) else b"png")
     assert Image.open(io.BytesIO(data)).format in {b"jpeg": ("JPEG", "MPO"), b"png": ("PNG",)}[image_format]
 
-    wanted = np.asarray(kind.looks().convert("RGB"), np.int16)
+    wanted = np.asarray(kind.expected().convert("RGB"), np.int16)
     assert (example["image/height"], example["image/width"]) == ([wanted.shape[0]], [wanted.shape[1]])
     decoders = [tf.io.decode_image, tf.io.decode_jpeg if image_format == b"jpeg" else tf.io.decode_png]
     for decode in decoders if wanted.size < 1e6 else decoders[1:]:
@@ -282,7 +282,7 @@ def test_tensorflow_reads_what_became_of(kind: Kind, built: Built) -> None:
         assert np.abs(pixels[::7, ::7] - wanted[::7, ::7]).mean() < 6
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.looks], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.expected], ids=lambda kind: kind.name)
 def test_is_rejected_with_its_reason(kind: Kind, built: Built) -> None:
     assert kind.outcome.removeprefix("rejected: ") in built.reasons[kind.file]
 
@@ -319,7 +319,7 @@ def test_a_damaged_image_is_rejected_or_tensorflow_reads_it(kind: Kind) -> None:
 
 def test_the_manifest_accounts_for_every_image(built: Built) -> None:
     split = built.manifest.splits["train"]
-    rejected = [kind for kind in KINDS if not kind.looks]
+    rejected = [kind for kind in KINDS if not kind.expected]
     assert split.images == len(KINDS) + 1
     assert split.rejected == len(rejected) == sum(len(reasons) for reasons in built.reasons.values())
     assert split.examples == split.images - split.rejected == len(built.examples)
@@ -337,4 +337,4 @@ def test_the_documentation_shows_this_table() -> None:
 def table() -> list[str]:
     """The rows as Markdown."""
     rows = [f"| {kind.name} | {kind.outcome} |" for kind in KINDS]
-    return ["| an image that is | what becomes of it |", "|---|---|", *rows]
+    return ["| an image that is | result |", "|---|---|", *rows]

@@ -100,7 +100,7 @@ def test_an_error_arrives_from_another_process_with_all_its_parts():
     assert all(str(error).endswith(error.hint) for error in errors)
 
 
-def test_results_come_in_the_order_of_the_jobs_and_nothing_that_is_printed_among_them():
+def test_results_are_in_the_order_of_the_jobs_whatever_the_jobs_print():
     jobs = [str(number) for number in range(2000)]
     results = [result for _, result in local.run_jobs(print_and_answer, jobs, workers=3)]
     assert [job for job, _ in results] == jobs

@@ -1,4 +1,4 @@
-"""What cannot be built, and what the error says."""
+"""What cannot be built, and its error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tf_image_classification.errors import DataError, FlagError, UserError
         ),
     ],
 )
-def test_data_that_nothing_can_be_learned_from_is_an_error_that_says_why(tmp_path, classes, options, problem):
+def test_data_that_nothing_can_be_learned_from_is_an_error_with_the_reason(tmp_path, classes, options, problem):
     root = pictures(tmp_path / "photos", classes)
     with pytest.raises(DataError, match=problem):
         build_tfrecords.build(str(root), str(tmp_path / "data"), **options)
@@ -48,7 +48,7 @@ def test_a_class_that_loses_its_last_training_image_to_damage_is_an_error(tmp_pa
     assert not (tmp_path / "data").exists()
 
 
-def test_when_nothing_is_left_the_most_frequent_reasons_are_told(tmp_path):
+def test_when_nothing_is_left_the_error_names_the_most_frequent_reasons(tmp_path):
     (tmp_path / "images.csv").write_text("a.jpg,cat\nb.jpg,dog\n../c.jpg,dog\n")
     with pytest.raises(DataError, match="2 x file not found; 1 x outside image_root"):
         build_tfrecords.build(
@@ -56,13 +56,13 @@ def test_when_nothing_is_left_the_most_frequent_reasons_are_told(tmp_path):
         )
 
 
-@pytest.mark.parametrize("place", ["photos", "photos/cat/out", "holds-something"])
-def test_no_folder_is_replaced_but_a_data_set(tmp_path, place):
+@pytest.mark.parametrize("output_dir", ["photos", "photos/cat/out", "holds-something"])
+def test_no_folder_is_replaced_but_a_data_set(tmp_path, output_dir):
     root = pictures(tmp_path / "photos", {"cat": 3, "dog": 3})
     (tmp_path / "holds-something").mkdir()
     (tmp_path / "holds-something" / "thesis.txt").write_text("years of work")
     with pytest.raises(FlagError, match=r"has other content|is inside the data"):
-        build_tfrecords.build(str(root), str(tmp_path / place))
+        build_tfrecords.build(str(root), str(tmp_path / output_dir))
     assert (tmp_path / "holds-something" / "thesis.txt").exists()
     assert len(list(root.glob("*/*.png"))) == 6
 

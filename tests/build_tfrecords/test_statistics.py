@@ -37,7 +37,7 @@ def test_names_are_escaped(page):
     assert "&lt;script&gt;" in page
 
 
-def test_totals_sizes_and_formats_are_told(page):
+def test_totals_sizes_and_formats_are_shown(page):
     text = " ".join(re.sub(r"<style>.*</style>|<[^>]+>", " ", page, flags=re.DOTALL).split())
     assert "Training examples 480 1 shard" in text
     assert "Rejected 240 of 1,200 images" in text

@@ -37,9 +37,9 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[standin.Bucket
             folder / "slim" / "v1.ckpt",
             V1,
         )
-        for place in ("exported", "saved", "slim"):
+        for name in ("exported", "saved", "slim"):
             for number in range(OTHERS):
-                (folder / place / f"other-{number}.txt").write_text("beside it")
+                (folder / name / f"other-{number}.txt").write_text("beside it")
         standin.fill(service.url, "bucket", "all", folder)
         yield service
     patch.undo()

@@ -58,9 +58,9 @@ def cache(monkeypatch) -> Callable[[int], shard_cache.ShardCache]:
     """Gives the process a cache of this size."""
 
     def make(max_bytes: int) -> shard_cache.ShardCache:
-        made = shard_cache.ShardCache(tempfile.TemporaryDirectory(prefix="tfic-shards-"), max_bytes)
-        monkeypatch.setattr(shard_cache, "shared", lambda: made)
-        return made
+        cache = shard_cache.ShardCache(tempfile.TemporaryDirectory(prefix="tfic-shards-"), max_bytes)
+        monkeypatch.setattr(shard_cache, "shared", lambda: cache)
+        return cache
 
     return make
 
@@ -136,10 +136,10 @@ def test_the_evaluation_sees_the_examples_of_local_shards_in_their_order(local, 
 def test_a_data_set_may_have_local_and_remote_shards(local, remote, cache):
     cache(10**6)
     split = local.splits["train"]
-    places = [remote.folder if index % 2 else local.folder for index in range(SHARDS)]
+    folders = [remote.folder if index % 2 else local.folder for index in range(SHARDS)]
     shards = [
-        dataclasses.replace(shard, path=storage.join(place, shard.path))
-        for place, shard in zip(places, split.shards, strict=True)
+        dataclasses.replace(shard, path=storage.join(folder, shard.path))
+        for folder, shard in zip(folders, split.shards, strict=True)
     ]
     mixed = dataclasses.replace(local, splits={"train": dataclasses.replace(split, shards=tuple(shards))})
     assert numbers_of(mixed, steps=10) == numbers_of(local, steps=10)
@@ -161,70 +161,69 @@ def test_epochs_that_fit_into_the_cache_download_each_shard_once(service, remote
 def test_the_cache_keeps_to_its_bound_but_for_the_shards_that_are_read(remote, cache):
     largest = max(shard.bytes for shard in remote.splits["train"].shards)
     tiny = cache(3 * largest)
-    most = 0
+    peak = 0
     iterator = iter(batches_of(remote, steps=30))
     for _ in iterator:
-        most = max(most, bytes_in(tiny))
+        peak = max(peak, bytes_in(tiny))
     del iterator
     gc.collect()
-    assert (
-        0 < most <= 9 * largest
-    )  # eight are read in turn; one more is there before the one whose place it takes has gone
+    # Eight are read in turn; one more is fetched before the one that it replaces is removed.
+    assert 0 < peak <= 9 * largest
     assert bytes_in(tiny) <= 3 * largest
 
 
 def test_a_shard_that_was_announced_is_fetched_once(service, remote, cache):
-    made = cache(10**6)
+    shards_cache = cache(10**6)
     path, shard = remote.shard_paths("train")[0], remote.splits["train"].shards[0]
-    made.prefetch(path, shard)
-    with made.open(path, shard) as local:
+    shards_cache.prefetch(path, shard)
+    with shards_cache.open(path, shard) as local:
         assert tfrecord.file_crc32c(local) == shard.crc32c
     assert downloads(service) == {shard.path: 1}
 
 
 def test_the_least_recently_used_shard_goes_first_and_none_that_is_read_or_awaited(service, remote, cache):
     paths, shards = remote.shard_paths("train")[:3], remote.splits["train"].shards[:3]
-    made = cache(shards[0].bytes + shards[1].bytes)
-    with made.open(paths[0], shards[0]) as first:
-        made.prefetch(paths[1], shards[1])
-        made.prefetch(paths[2], shards[2])  # there is no room: it is fetched when it is needed
-        with made.open(paths[1], shards[1]) as second:
+    shards_cache = cache(shards[0].bytes + shards[1].bytes)
+    with shards_cache.open(paths[0], shards[0]) as first:
+        shards_cache.prefetch(paths[1], shards[1])
+        shards_cache.prefetch(paths[2], shards[2])  # it does not fit: it is fetched when it is needed
+        with shards_cache.open(paths[1], shards[1]) as second:
             assert os.path.exists(first)
-    with made.open(paths[2], shards[2]):
+    with shards_cache.open(paths[2], shards[2]):
         assert not os.path.exists(first)
         assert os.path.exists(second)
     assert downloads(service) == {shard.path: 1 for shard in shards}
 
 
-def test_an_evaluation_that_stops_early_lets_go_of_its_shards(remote, cache):
-    made = cache(0)
+def test_an_evaluation_that_stops_early_releases_its_shards(remote, cache):
+    shards_cache = cache(0)
     for _ in range(3):
         iterator = iter(batches_of(remote, steps=1))
         next(iterator)
         del iterator
         gc.collect()
-    assert bytes_in(made) == 0
+    assert bytes_in(shards_cache) == 0
 
 
 @pytest.mark.parametrize("trouble", ["has changed", "is missing"])
-def test_a_shard_that_is_not_what_the_manifest_says_is_named(remote, cache, trouble):
+def test_a_shard_that_differs_from_its_manifest_is_named(remote, cache, trouble):
     cache(10**6)
     path = remote.shard_paths("train")[5]
     if trouble == "has changed":
         storage.write_bytes(path, storage.read_bytes(path)[:-1])
     else:
         storage.delete(path)
-    with pytest.raises(DataError, match=f"A shard {trouble}.*{path}"), bucket_shards.failures_named():
+    with pytest.raises(DataError, match=f"A shard {trouble}.*{path}"), bucket_shards.translate_fetch_errors():
         numbers_of(remote, steps=7)
 
 
-def test_after_a_failure_the_shard_is_asked_for_again(service, remote, cache):
-    made = cache(10**6)
+def test_after_a_failure_the_shard_is_requested_again(service, remote, cache):
+    shards_cache = cache(10**6)
     path, shard = remote.shard_paths("train")[0], remote.splits["train"].shards[0]
     content = storage.read_bytes(path)
     storage.delete(path)
-    with pytest.raises(DataError, match="missing"), made.open(path, shard):
+    with pytest.raises(DataError, match="missing"), shards_cache.open(path, shard):
         pass
     storage.write_bytes(path, content)
-    with made.open(path, shard) as local:
+    with shards_cache.open(path, shard) as local:
         assert Path(local).read_bytes() == content

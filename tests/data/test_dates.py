@@ -30,7 +30,7 @@ def test_the_newest_date_that_is_not_in_the_future_is_taken(tmp_path):
     assert dates.newest(f"{tmp_path}/dt={{date}}/*", TODAY) == f"{tmp_path}/dt=2030-03-14/*"
 
 
-def test_a_date_may_be_in_the_name_of_a_file_and_stand_twice(tmp_path):
+def test_a_date_may_be_in_the_name_of_a_file_and_occur_twice(tmp_path):
     _write(tmp_path, "2030-01-01/list-2030-01-01.csv", "2030-02-01/list-2030-02-01.csv", "2030-03-01/nothing")
     assert dates.newest(f"{tmp_path}/{{date}}/list-{{date}}.csv", TODAY) == f"{tmp_path}/2030-02-01/list-2030-02-01.csv"
 
@@ -40,7 +40,7 @@ def test_a_path_without_a_date_stays_as_it_is():
 
 
 @pytest.mark.parametrize("path", ["{date}.csv", "nowhere/dt={date}", "dt={date}/*", "*/{date}"])
-def test_what_is_not_there_is_named(tmp_path, path):
+def test_what_is_not_found_is_named(tmp_path, path):
     _write(tmp_path, "dt=2031-01-01/a.png")
     with pytest.raises(FlagError, match=r"\{date\}"):
         dates.newest(f"{tmp_path}/{path}", TODAY)

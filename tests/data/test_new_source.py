@@ -1,4 +1,4 @@
-"""A kind of source that is added: a class and its place in KINDS."""
+"""A kind of source that is added: a class, and its entry in KINDS."""
 
 from __future__ import annotations
 

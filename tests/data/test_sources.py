@@ -23,7 +23,7 @@ def names(path: str, image_root: str | None = None) -> list[tuple[str, ...]]:
     return [(entry.filename, *entry.labels) for entry in entries(path, image_root) if isinstance(entry, Entry)]
 
 
-def test_a_csv_a_folder_and_tfrecords_are_told_apart(tmp_path):
+def test_a_csv_a_folder_and_tfrecords_are_distinguished(tmp_path):
     table = write(tmp_path / "images.CSV", "a.jpg,cat\n")
     write(tmp_path / "photos" / "cat" / "a.jpg")
     record = write(tmp_path / "records" / "train-0.tfrecord")
@@ -68,7 +68,7 @@ def test_the_folder_of_a_single_class_is_refused_with_a_hint(tmp_path):
         sources.expand(str(tmp_path / "cat"))
 
 
-def test_the_class_is_the_first_folder_however_deep_an_image_lies(tmp_path):
+def test_the_class_is_the_first_folder_however_deep_an_image_is(tmp_path):
     for name in ("dog/a.jpg", "cat/deep/er/b.jpg", "cat/README.txt", "cat/.hidden.jpg", ".git/c.jpg"):
         write(tmp_path / name)
     assert names(str(tmp_path)) == [("cat/README.txt", "cat"), ("cat/deep/er/b.jpg", "cat"), ("dog/a.jpg", "dog")]
@@ -126,7 +126,7 @@ def test_several_label_columns_are_several_tasks(tmp_path):
         (b"a.jpg,caf\xe9\n", "cannot be read"),
     ],
 )
-def test_a_csv_that_says_nothing_usable_is_an_error(tmp_path, content, problem):
+def test_a_csv_without_usable_content_is_an_error(tmp_path, content, problem):
     with pytest.raises(DataError, match=problem):
         entries(write(tmp_path / "images.csv", content))
 
@@ -163,7 +163,7 @@ def test_a_path_on_gs_that_names_no_bucket_is_rejected_alone(tmp_path):
     ]
 
 
-def test_with_image_root_everything_must_lie_under_it(tmp_path):
+def test_with_image_root_every_image_must_be_under_it(tmp_path):
     root = tmp_path / "root"
     table = write(
         tmp_path / "images.csv",

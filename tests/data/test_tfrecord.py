@@ -59,7 +59,7 @@ def test_a_truncated_gzip_file_is_noticed(tmp_path):
         list(tfrecord.read(str(path)))
 
 
-def test_another_file_is_told_from_tfrecords(tmp_path):
+def test_another_file_is_not_taken_for_tfrecords(tmp_path):
     path = tmp_path / "x.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0 certainly not a TFRecord file")
     with pytest.raises(DataError, match="Expected: TFRecords"):
@@ -81,7 +81,7 @@ def test_tensorflow_parses_an_encoded_example():
     assert {name: value.numpy() for name, value in parsed.items()} == {"image": b"\0\xff", "id": -(2**40), "age": 1.5}
 
 
-def test_an_example_that_tensorflow_made_is_parsed():
+def test_an_example_that_tensorflow_serialised_is_parsed():
     import tensorflow as tf
 
     example = tf.train.Example()

@@ -147,7 +147,7 @@ def test_a_shard_that_was_cut_off_is_refused(model_dir, tmp_path):
         evaluate(model_dir, data, str(tmp_path / "out"), batch_size=2)
 
 
-def test_a_shard_with_fewer_examples_than_the_manifest_says_is_refused(model_dir, tmp_path):
+def test_a_shard_with_fewer_examples_than_the_manifest_records_is_refused(model_dir, tmp_path):
     data = save_shard(tmp_path / "data", GREYS, TASKS)
     split = data.splits[EVAL]
     data = replace(data, splits={EVAL: replace(split, shards=(replace(split.shards[0], examples=5),))})
@@ -237,10 +237,10 @@ class Spec(EstimatorSpec):
         self.keras_accuracy = keras.metrics.CategoricalAccuracy()
 
     def get_preproc_fn(self, is_training):
-        raise AssertionError("an evaluation scores the SavedModel: it asks for no preprocessing and no network")
+        raise AssertionError("an evaluation scores the SavedModel: it builds no preprocessing and no network")
 
     def get_model_fn(self, checkpoint_path):
-        raise AssertionError("an evaluation scores the SavedModel: it asks for no preprocessing and no network")
+        raise AssertionError("an evaluation scores the SavedModel: it builds no preprocessing and no network")
 
     def metric_ops(self, labels, predictions):
         assert self.class_dict == [{"name": DEFAULT_TASK, "depth": 3, "one-hot": True}]

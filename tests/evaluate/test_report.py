@@ -25,7 +25,7 @@ SECTIONS = [
 ]
 HOSTILE = (
     "<script>document.title = 'broken'</script>",
-    "a class name that goes on and on " * 8 + "until it ends",
+    "a class name that is long and longer " * 8 + "until it ends",
     "withoutanyplacetobreakaline" * 8,
     "$x^2$ and _under_",
     "_hidden",
@@ -111,7 +111,7 @@ class Page:
 
 @pytest.mark.parametrize("width", [1280, 600])
 @pytest.mark.parametrize("case", [*CASES, "several tasks"])
-def test_the_report_fits_its_window_loads_everything_and_asks_the_network_for_nothing(browser, reports, case, width):
+def test_the_report_fits_its_window_and_loads_everything_without_a_network_request(browser, reports, case, width):
     opened = Page(browser, reports[case], width)
     assert opened.has("document.documentElement.scrollWidth <= innerWidth")
     assert opened.has(
@@ -168,14 +168,14 @@ def test_there_are_at_most_24_mistakes_the_most_confident_first(browser, reports
     assert scores == sorted(scores, reverse=True)
 
 
-def test_without_mistakes_the_report_says_so(browser, reports):
+def test_a_report_without_mistakes_states_that_there_are_none(browser, reports):
     text = Page(browser, reports["no mistake"], 600).page.locator("main").inner_text()
     assert "No class was confused with another." in text
     assert "None: every image was classified correctly." in text
     assert "100.00\N{NO-BREAK SPACE}%" in text
 
 
-def test_class_names_are_shown_as_text_whatever_they_hold(browser, reports):
+def test_class_names_are_shown_as_text_whatever_they_contain(browser, reports):
     opened = Page(browser, reports["hostile names"], 1280)
     assert opened.page.title() == "Evaluation report: brightness"
     assert opened.page.locator("script").count() == 0

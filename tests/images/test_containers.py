@@ -49,7 +49,7 @@ def size(image: str) -> int:
     return int(docker("image", "inspect", "--format", "{{.Size}}", image))
 
 
-def test_an_image_says_what_it_is_and_does_not_run_as_root(built):
+def test_an_image_has_labels_and_does_not_run_as_root(built):
     for name, reference in built.items():
         (facts,) = json.loads(docker("image", "inspect", reference))
         labels = facts["Config"]["Labels"]
@@ -104,8 +104,8 @@ def test_the_steps_work_in_containers_that_may_write_to_their_outputs_only(built
         "/out/model",
         *training,
     )
-    judging = ["--model", "/out/model/export", "--eval_metadata", "/out/data", "--output_dir", "/out/evaluation"]
-    docker(*step, built["evaluate"], "python", "-m", f"{module}.evaluate", *judging)
+    arguments = ["--model", "/out/model/export", "--eval_metadata", "/out/data", "--output_dir", "/out/evaluation"]
+    docker(*step, built["evaluate"], "python", "-m", f"{module}.evaluate", *arguments)
     assert (tmp_path / "out" / "evaluation" / "report.html").stat().st_uid == 12345
 
 
@@ -140,7 +140,7 @@ def test_every_module_has_byte_code_that_is_never_compared_with_its_source(built
     assert without == []
 
 
-def test_two_builds_hold_the_same_files(built):
+def test_two_builds_contain_the_same_files(built):
     image = catalog.IMAGES["build_tfrecords"]
     again = "tf-image-classification/build_tfrecords:built-again"
     answer = subprocess.run(
@@ -204,7 +204,7 @@ def images_of(runs: Path) -> dict[str, str]:
     return {step: match[1] for step, log in logs.items() if (match := first_line.match(log))}
 
 
-def test_the_screen_of_a_run_in_containers_shows_the_steps_and_no_chatter(in_containers):
+def test_the_screen_of_a_run_in_containers_shows_the_steps_and_no_output_of_libraries(in_containers):
     _, output = in_containers
     assert len(output.splitlines()) <= 40, output
     assert len(re.findall(r"^[a-z-]+ +done in [\d.]+ s$", output, re.MULTILINE)) == 5
@@ -216,7 +216,7 @@ def test_everything_that_containers_leave_is_the_callers(in_containers):
     assert {path.lstat().st_uid for path in runs.rglob("*")} == {os.getuid()}
 
 
-def test_a_second_run_in_containers_does_only_the_cheap_steps_and_puts_the_model_in_service(
+def test_a_second_run_in_containers_does_only_the_cheap_steps_and_promotes_the_model(
     in_containers, image_folder, tmp_path
 ):
     runs, _ = in_containers
@@ -251,7 +251,7 @@ def test_paths_mean_in_a_container_what_they_mean_outside(built, image_folder, t
 
 
 def start_until_training(words: list[str]) -> tuple[subprocess.Popen[str], list[str]]:
-    """A run whose training container has just begun, and what it has printed."""
+    """A run whose training container has just started, and what it has printed."""
     process = subprocess.Popen(
         [sys.executable, "-m", "pipelines", "run", *words],
         cwd=REPOSITORY,
@@ -295,7 +295,7 @@ def test_what_a_killed_run_left_in_docker_does_not_write_beside_the_next_run(bui
     assert containers_of(tmp_path / "runs") == []
 
 
-def test_an_image_that_was_not_built_is_said_before_anything_starts(docker_answers):
+def test_an_image_that_was_not_built_is_an_error_before_anything_starts(docker_answers):
     from pipelines.local import docker_runner as docker_run
     from tf_image_classification.errors import FlagError
 
@@ -303,7 +303,7 @@ def test_an_image_that_was_not_built_is_said_before_anything_starts(docker_answe
         docker_run.check(["tf-image-classification/train:never-built"])
 
 
-def test_without_docker_the_error_says_so_and_nothing_starts(image_folder, tmp_path):
+def test_without_docker_there_is_a_clear_error_and_nothing_starts(image_folder, tmp_path):
     nowhere = {"DOCKER_HOST": f"unix://{tmp_path}/no.sock"}
     answer = pipeline(
         "--runner",
@@ -321,7 +321,7 @@ def test_without_docker_the_error_says_so_and_nothing_starts(image_folder, tmp_p
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_estimator_comes_to_a_container_in_packages(built, image_folder, tmp_path):
+def test_an_estimator_is_installed_in_a_container_from_packages(built, image_folder, tmp_path):
     words = [
         "--runner",
         "docker",

@@ -46,7 +46,7 @@ def test_a_built_in_network_inside_a_model_of_ones_own_keeps_its_names() -> None
     assert {"Small/Logits/weights", "Small/Conv2d_1_3x3/BatchNorm/gamma", "mine/head/kernel"} < set(names)
 
 
-def test_equal_paths_are_told_apart() -> None:
+def test_equal_paths_get_different_names() -> None:
     def part() -> keras.Model:
         inputs = keras.Input((3,))
         return keras.Model(inputs, keras.layers.Dense(3, name="same")(inputs))

@@ -93,7 +93,7 @@ def test_the_shape_error_names_the_head_of_a_network_that_is_not_slims(tmp_path:
 
 
 @pytest.mark.usefixtures("own_network")
-def test_a_network_of_several_tasks_regularises_and_names_what_it_likes() -> None:
+def test_a_network_of_several_tasks_has_its_own_names_and_regularisation() -> None:
     model = nets.build("own", image_size=8, outputs={"age": 5, "kind": 2}, weight_decay=0.5)
     assert {task: logits.shape[-1] for task, logits in model.output.items()} == {"age": 5, "kind": 2}
     kernel = model.get_layer("patches").kernel.numpy()

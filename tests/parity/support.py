@@ -1,4 +1,4 @@
-"""What several parity tests use: flags, checkpoints as TensorFlow 1 wrote them, data whose images tell their number."""
+"""What parity tests share: flags, checkpoints as TensorFlow 1 wrote them, data whose images encode their number."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
         for golden in GOLDEN
     ],
 )
-def test_25_backbones_give_slims_logits_from_a_slim_checkpoint(golden: dict, tmp_path: Path) -> None:  # type: ignore[type-arg]
+def test_25_backbones_give_slims_logits_from_a_slim_checkpoint(golden: dict, tmp_path: Path) -> None:
     model = build(golden["net"], golden["image_size"], tmp_path)
     logits = model(image(golden["image_size"]), training=False).numpy()[0]
     assert_close(logits[: len(golden["logits"])], np.array(golden["logits"]))
@@ -113,7 +113,7 @@ def in_creation_order(model: keras.Model) -> list[keras.layers.Layer]:
 )
 def test_25_backbones_give_the_logits_of_keras_applications_from_a_slim_checkpoint(
     name: str, application, tmp_path: Path
-) -> None:  # type: ignore[no-untyped-def]
+) -> None:
     reference = application(weights=None, classifier_activation=None, classes=1001)
     size = nets.NETS[name].default_size
     ours = build(name, size, tmp_path)

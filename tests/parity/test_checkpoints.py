@@ -16,7 +16,7 @@ from tf_image_classification import checkpoints, hooks, nets, train_estimator
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training.folder import TrainingFolder
+from tf_image_classification.training.training_folder import TrainingFolder
 
 SLIM_INCEPTION_V3 = json.loads((Path(__file__).parent / "manifests" / "inception_v3.json").read_text())["variables"]
 HEADS = "InceptionV3/Logits,InceptionV3/AuxLogits"
@@ -44,7 +44,7 @@ def test_18_exclude_scopes_leave_out_the_heads_of_other_classes(inception: str) 
         assert np.array_equal(value, before[name]) if name in report.excluded else (value == 7).all()
 
 
-def test_18_exclude_scopes_are_what_the_error_about_another_shape_asks_for(inception: str) -> None:
+def test_18_exclude_scopes_are_in_the_hint_of_the_error_about_another_shape(inception: str) -> None:
     model = nets.build("inception_v3", image_size=75, outputs={"label": 10})
     expected = rf"InceptionV3/Logits/Conv2d_1c_1x1/weights .*1001\].*10\].*--checkpoint_exclude_scopes {HEADS}\."
     with pytest.raises(CheckpointError, match=expected):
@@ -131,7 +131,7 @@ class CountingSpec(NumberSpec):
     """Its loss is minus the bias: with a learning rate of 1 and plain gradient descent the bias grows by one each
     step."""
 
-    def loss_fn(self, labels, logits):  # type: ignore[no-untyped-def]
+    def loss_fn(self, labels, logits):
         return -super().loss_fn(labels, logits)
 
 
@@ -145,7 +145,7 @@ def counting_flags(model_dir: Path, train_steps: int, **changes: object) -> Flag
     return make_flags(**{**common, "model_dir": str(model_dir), "train_steps": train_steps, **changes})
 
 
-def test_20_resume_goes_on_from_the_own_checkpoint_and_ignores_checkpoint_path(
+def test_20_resume_continues_from_the_own_checkpoint_and_ignores_checkpoint_path(
     data: Manifest, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     pretrained = save_by_name({"counter/bias": np.float32(100)}, tmp_path / "pretrained.ckpt")
@@ -159,7 +159,7 @@ def test_20_resume_goes_on_from_the_own_checkpoint_and_ignores_checkpoint_path(
     assert "Ignoring --checkpoint_path" in caplog.text
 
 
-def test_20_resume_goes_on_with_the_optimizers_slots(data: Manifest, tmp_path: Path) -> None:
+def test_20_resume_continues_with_the_optimizers_slots(data: Manifest, tmp_path: Path) -> None:
     for model_dir, stops in ((tmp_path / "whole", [8]), (tmp_path / "parts", [3, 8])):
         for train_steps in stops:
             train_estimator.train_and_evaluate(
@@ -168,7 +168,7 @@ def test_20_resume_goes_on_with_the_optimizers_slots(data: Manifest, tmp_path: P
     assert counted(tmp_path / "parts") == counted(tmp_path / "whole") > 8
 
 
-def test_20_resume_of_a_model_dir_of_tensorflow_1_is_refused_not_begun_afresh(data: Manifest, tmp_path: Path) -> None:
+def test_20_resume_of_a_model_dir_of_tensorflow_1_is_refused_not_started_afresh(data: Manifest, tmp_path: Path) -> None:
     (tmp_path / "old").mkdir()
     saver = tf.compat.v1.train.Saver({"counter/bias": tf.Variable(100.0)})
     saver.save(None, str(tmp_path / "old" / "model.ckpt"), global_step=3)

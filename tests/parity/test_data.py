@@ -67,7 +67,7 @@ def seen(data: Manifest, model_dir: Path, *, debug: bool) -> list[int]:
     return spec.seen[: -data.splits["eval"].examples]
 
 
-def test_24_data_comes_in_the_same_order_in_debug_mode_only_and_as_often_as_train_steps_and_batch_size_say(
+def test_24_data_has_the_same_order_in_debug_mode_only_and_as_many_examples_as_train_steps_and_batch_size_give(
     tmp_path: Path,
 ) -> None:
     data = numbered_data(tmp_path, train=23, evaluation=4)

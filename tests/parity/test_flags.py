@@ -76,7 +76,7 @@ def test_12_unknown_an_optimizer_or_decay_type_is_matched_exactly_and_is_a_value
 
 
 @pytest.mark.parametrize("arguments", [["--optimizer", "Adam"], ["--learning_rate_decay_type", "cosine"]])
-def test_12_unknown_ends_the_command_before_any_step(arguments: list[str], image_folder, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_12_unknown_ends_the_command_before_any_step(arguments: list[str], image_folder, tmp_path) -> None:
     command = [sys.executable, "-m", "tf_image_classification.train_estimator", "--train_metadata", str(image_folder)]
     answer = subprocess.run(
         [*command, "--model_dir", str(tmp_path / "model"), *arguments], capture_output=True, text=True, check=False

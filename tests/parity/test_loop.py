@@ -1,4 +1,4 @@
-"""The training loop: when it ends, when it evaluates, and what an evaluation says."""
+"""The training loop: when it ends, when it evaluates, and what an evaluation reports."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ def test_10_staircase_of_exponential_decay() -> None:
     np.testing.assert_allclose(rates([0, 25, 26, 51, 52]), [0.01, 0.01, 0.0094, 0.0094, 0.008836], rtol=1e-6)
 
 
-def test_10_staircase_goes_on_at_the_global_step_of_a_resumed_training(tmp_path: Path) -> None:
+def test_10_staircase_continues_at_the_global_step_of_a_resumed_training(tmp_path: Path) -> None:
     data = numbered_data(tmp_path, train=10, evaluation=2)
 
     def bias_after(train_steps: int) -> float:

@@ -16,7 +16,7 @@ from kfp import compiler, dsl
 
 
 @dsl.component(base_image="python:3.11", install_kfp_package=False)
-def look(folder: str) -> str:
+def scan(folder: str) -> str:
     from tf_image_classification import storage
 
     return "".join(storage.read_text(file.path) for file in storage.walk(folder))
@@ -42,8 +42,8 @@ def train(data: dsl.Input[dsl.Dataset], steps: int, rate: float, verbose: bool) 
 
 @dsl.pipeline(name="tiny")
 def tiny(folder: str, steps: int = 2, rate: float = 0.5, verbose: bool = False) -> str:
-    looked = look(folder=folder).set_caching_options(False)
-    built = build(found=looked.output)
+    scanned = scan(folder=folder).set_caching_options(False)
+    built = build(found=scanned.output)
     return train(data=built.outputs["data"], steps=steps, rate=rate, verbose=verbose).output
 
 
@@ -53,7 +53,7 @@ compiler.Compiler().compile(tiny, __import__("sys").argv[1])
 
 @pytest.fixture(scope="session")
 def tiny_template(tmp_path_factory) -> Path:
-    """A pipeline of three steps, look -> build -> train, of which the first is never cached; each takes a moment."""
+    """A pipeline of three steps, scan -> build -> train, of which the first is never cached; each takes a moment."""
     folder = tmp_path_factory.mktemp("tiny")
     source, template = folder / "tiny.py", folder / "tiny.yaml"
     source.write_text(_TINY)
@@ -95,14 +95,14 @@ def command(storage_url, monkeypatch) -> Iterator[Command]:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
 
     def call(*words: str) -> subprocess.CompletedProcess:
-        said, complained = io.StringIO(), io.StringIO()
+        stdout, stderr = io.StringIO(), io.StringIO()
         with (
-            contextlib.redirect_stdout(said),
-            contextlib.redirect_stderr(complained),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
             pytest.raises(SystemExit) as ended,
         ):
             command_line.main(run_command, words)
-        return subprocess.CompletedProcess(words, ended.value.code, said.getvalue(), complained.getvalue())
+        return subprocess.CompletedProcess(words, ended.value.code, stdout.getvalue(), stderr.getvalue())
 
     yield call
 
@@ -110,8 +110,8 @@ def command(storage_url, monkeypatch) -> Iterator[Command]:
 @pytest.fixture
 def pipelines(vertex, command) -> Command:
     """Calls `python -m pipelines WORDS` with the options of Vertex AI on this machine."""
-    place = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", vertex.url]
-    return lambda *words: command(*words, *place)
+    project = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", vertex.url]
+    return lambda *words: command(*words, *project)
 
 
 @pytest.fixture

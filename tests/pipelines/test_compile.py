@@ -92,7 +92,7 @@ def images_of(document: dict) -> dict[str, str]:
     }
 
 
-def test_every_step_has_its_image_under_a_tag_made_from_what_the_image_holds(spec):
+def test_every_step_has_its_image_under_a_tag_of_the_images_content(spec):
     tag = {name: image.tag() for name, image in catalog.IMAGES.items()}
     assert images_of(spec) == {
         "resolve": f"registry.test/team/vertex:{tag['vertex']}",

@@ -67,12 +67,12 @@ OTHERS = [
     and page not in (*WITH_CHECKS, *FOLLOWED)
     and documents.blocks(documents.read(page), "bash")
 ]
-# Pages whose Python block is a file that their commands name; other Python blocks run where they stand.
+# Pages whose Python block is a file that their commands name; other Python blocks run as they are.
 SCRIPTS = {"README.md": "my_estimator.py", "docs/migrating.md": "myEstimator.py"}
 SMALL = "--image_size 16 --batch_size 8 --train_steps 4 --seed 7"
 
 
-class Desk:
+class Workspace:
     """A checkout, and the services that its commands talk to.
 
     Attributes:
@@ -117,7 +117,7 @@ def _commands(page: str, text: str) -> Iterator[str]:
 
 
 @pytest.fixture
-def desk(tmp_path, image_folder) -> Iterator[Desk]:
+def workspace(tmp_path, image_folder) -> Iterator[Workspace]:
     folder = documents.copy_of_the_checkout(tmp_path / "checkout")
     shutil.copytree(image_folder, folder / "photos")
     shutil.copy(image_folder / "bright" / "01.jpg", folder / "photo.jpg")
@@ -128,7 +128,7 @@ def desk(tmp_path, image_folder) -> Iterator[Desk]:
         vertex.start()
         kubeflow.start()
         try:
-            yield Desk(folder, storage_url, vertex, kubeflow)
+            yield Workspace(folder, storage_url, vertex, kubeflow)
         finally:
             vertex.stop()
             kubeflow.stop()
@@ -150,44 +150,46 @@ def test_the_file_of_flags_holds_flags():
 
 
 @pytest.mark.slow
-def test_the_readmes_commands_run_as_written(desk):
-    _write_inception_v3(desk.folder / "inception_v3.ckpt")
-    desk.follow(
+def test_the_readmes_commands_run_as_written(workspace):
+    _write_inception_v3(workspace.folder / "inception_v3.ckpt")
+    workspace.follow(
         "README.md",
         {
             "--batch_size 32 --train_steps 2000": "--batch_size 2 --train_steps 1",
             "--batch_size 64 --train_steps 10000": SMALL,
-            'europe-west4"': f'europe-west4 --api_endpoint {desk.vertex.url}"',
+            'europe-west4"': f'europe-west4 --api_endpoint {workspace.vertex.url}"',
         },
     )
-    assert (desk.folder / "build" / "image_classification.yaml").exists()
-    assert json.loads((desk.folder / "models" / "export" / "model.json").read_text())["metrics"]["global_step"] == 4
-    facts = json.loads((desk.folder / "runs" / "latest" / "model" / "model.json").read_text())
+    assert (workspace.folder / "build" / "image_classification.yaml").exists()
+    facts = json.loads((workspace.folder / "models" / "export" / "model.json").read_text())
+    assert facts["metrics"]["global_step"] == 4
+    facts = json.loads((workspace.folder / "runs" / "latest" / "model" / "model.json").read_text())
     assert facts["estimator"] == "my_estimator:MyEstimator"
-    assert list(desk.vertex.jobs) == ["first", "second"]
-    assert {job.state.name for job in desk.vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
-    (weekly,) = desk.vertex.schedules.values()
+    assert list(workspace.vertex.jobs) == ["first", "second"]
+    assert {job.state.name for job in workspace.vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
+    (weekly,) = workspace.vertex.schedules.values()
     scheduled = dict(weekly.create_pipeline_job_request.pipeline_job.runtime_config.parameter_values)
     assert scheduled["champion"] == "projects/my-project/locations/europe-west4/models/pets"
     assert weekly.state.name == "ACTIVE"
 
 
 @pytest.mark.slow
-def test_the_commands_for_vertex_run_as_written(desk):
-    _make_endpoint(desk.vertex, "1234567890")
-    desk.follow(
+def test_the_commands_for_vertex_run_as_written(workspace):
+    _make_endpoint(workspace.vertex, "1234567890")
+    workspace.follow(
         "docs/vertex.md",
         {
-            '--location $REGION"': f'--location $REGION --api_endpoint {desk.vertex.url}"',
+            '--location $REGION"': f'--location $REGION --api_endpoint {workspace.vertex.url}"',
             "--image_size 96 --batch_size 32 --train_steps 500": SMALL,
         },
     )
-    assert list(desk.vertex.jobs) == ["first", "second", "third"]
-    assert {job.state.name for job in desk.vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
-    assert [list(version.version_aliases) for version in desk.vertex.models.versions["pets"].values()] == [["default"]]
-    (deployed,) = desk.vertex.endpoints.all["1234567890"].deployed_models
+    assert list(workspace.vertex.jobs) == ["first", "second", "third"]
+    assert {job.state.name for job in workspace.vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
+    versions = workspace.vertex.models.versions["pets"].values()
+    assert [list(version.version_aliases) for version in versions] == [["default"]]
+    (deployed,) = workspace.vertex.endpoints.all["1234567890"].deployed_models
     assert deployed.model.endswith("/models/pets")
-    (weekly,) = desk.vertex.schedules.values()
+    (weekly,) = workspace.vertex.schedules.values()
     scheduled = dict(weekly.create_pipeline_job_request.pipeline_job.runtime_config.parameter_values)
     pets = "projects/my-project/locations/europe-west4/models/pets"
     assert (scheduled["train_steps"], scheduled["champion"], scheduled["checkpoint_path"]) == (1000, pets, "champion")
@@ -195,53 +197,53 @@ def test_the_commands_for_vertex_run_as_written(desk):
 
 
 @pytest.mark.slow
-def test_the_commands_for_kubeflow_run_as_written(desk):
-    desk.follow("docs/kubeflow.md", {"http://127.0.0.1:8080": desk.kubeflow.url})
-    assert [run["state"] for run in desk.kubeflow.runs.values()] == ["SUCCEEDED", "SUCCEEDED"]
-    assert [recurring["display_name"] for recurring in desk.kubeflow.recurring.values()] == ["nightly"]
+def test_the_commands_for_kubeflow_run_as_written(workspace):
+    workspace.follow("docs/kubeflow.md", {"http://127.0.0.1:8080": workspace.kubeflow.url})
+    assert [run["state"] for run in workspace.kubeflow.runs.values()] == ["SUCCEEDED", "SUCCEEDED"]
+    assert [recurring["display_name"] for recurring in workspace.kubeflow.recurring.values()] == ["nightly"]
 
 
 @pytest.mark.slow
-def test_the_steps_run_by_themselves_as_written(desk):
-    desk.follow("docs/flags.md", {"--image_size 96 --batch_size 32 --train_steps 1000": SMALL})
-    assert json.loads((desk.folder / "evaluation" / "metrics.json").read_text())["num_examples"] > 0
+def test_the_steps_run_by_themselves_as_written(workspace):
+    workspace.follow("docs/flags.md", {"--image_size 96 --batch_size 32 --train_steps 1000": SMALL})
+    assert json.loads((workspace.folder / "evaluation" / "metrics.json").read_text())["num_examples"] > 0
 
 
 @pytest.mark.slow
-def test_the_model_is_called_evaluated_and_promoted_as_written(desk):
-    desk.follow(
+def test_the_model_is_called_evaluated_and_promoted_as_written(workspace):
+    workspace.follow(
         "docs/serving.md",
         {"--champion service/digits": f"--champion service/digits --train_metadata photos {SMALL}"},
         before=f".venv/bin/python -m pipelines run --train_metadata photos {SMALL}\n",
     )
-    assert (desk.folder / "evaluation" / "report.html").exists()
-    assert (desk.folder / "service" / "digits" / "champion.json").exists()
+    assert (workspace.folder / "evaluation" / "report.html").exists()
+    assert (workspace.folder / "service" / "digits" / "champion.json").exists()
 
 
 @pytest.mark.slow
-def test_the_commands_of_who_migrates_run_as_written(desk, mini_mnist):
+def test_the_commands_of_the_migration_page_run_as_written(workspace, mini_mnist):
     records = mini_mnist / "dataset" / "tf_records"
-    (desk.folder / "tfrecords_path").symlink_to(records)
-    bucket.fill(desk.storage_url, "bucket", "tfrecords", records)
+    (workspace.folder / "tfrecords_path").symlink_to(records)
+    bucket.fill(workspace.storage_url, "bucket", "tfrecords", records)
     for folder, name in (("checkpoint_path", "pretrained_ckpt"), ("pretrained_checkpoints", "pretrained_model")):
-        (desk.folder / folder).mkdir()
+        (workspace.folder / folder).mkdir()
         convolution = {"MiniMNIST/conv1/weights": np.ones((3, 3, 3, 16), np.float32)}
-        save_by_name(convolution, desk.folder / folder / f"{name}.ckpt", V1)
-    bucket.fill(desk.storage_url, "bucket", "pretrained_checkpoints", desk.folder / "pretrained_checkpoints")
+        save_by_name(convolution, workspace.folder / folder / f"{name}.ckpt", V1)
+    bucket.fill(workspace.storage_url, "bucket", "pretrained_checkpoints", workspace.folder / "pretrained_checkpoints")
     few = "--train_steps 3 --image_size 28"
-    desk.follow(
+    workspace.follow(
         "docs/migrating.md", {"--train_steps 10000": few, "--train_steps 1000": few}, before=_PACKAGE_OF_THE_ESTIMATOR
     )
-    assert (desk.folder / "pipeline.yaml").exists()
-    facts = json.loads((desk.folder / "runs" / "latest" / "model" / "model.json").read_text())
+    assert (workspace.folder / "pipeline.yaml").exists()
+    facts = json.loads((workspace.folder / "runs" / "latest" / "model" / "model.json").read_text())
     assert facts["estimator"] == "myEstimatorPkg.myEstimator:MyEstimator"
     assert facts["warm_start"]["checkpoint"] == "gs://bucket/pretrained_checkpoints/pretrained_model.ckpt"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", OTHERS)
-def test_the_commands_of_other_pages_run_as_written(page, desk):
-    desk.follow(page, {})
+def test_the_commands_of_other_pages_run_as_written(page, workspace):
+    workspace.follow(page, {})
 
 
 # Makes myEstimator.tar.gz of the page's estimator, under the names that the page's commands give it.

@@ -21,7 +21,7 @@ AGES, GENDERS = {"young": 30, "adult": 120, "old": 220}, {"f": 40, "m": 210}
 
 
 def picture(age: str, gender: str, random: np.random.Generator) -> Image.Image:
-    """Red tells the age, blue the gender."""
+    """Red is the age, blue the gender."""
     pixels = random.normal((AGES[age], 0, GENDERS[gender]), 10, (16, 16, 3))
     return Image.fromarray(np.clip(pixels, 0, 255).astype("uint8"))
 

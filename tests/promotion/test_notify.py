@@ -127,9 +127,9 @@ def test_a_notification_is_logged_without_the_secret(listener, caplog):
 
 
 def test_a_topic_that_is_missing_or_forbidden_is_an_error_that_names_it(listener, topic):
-    for code, said in ((404, "not found"), (403, r"roles/pubsub\.publisher")):
+    for code, message in ((404, "not found"), (403, r"roles/pubsub\.publisher")):
         listener.faults.append(Fault(code))
-        with pytest.raises(UserError, match=f"publish to {TOPIC}.*{said}"):
+        with pytest.raises(UserError, match=f"publish to {TOPIC}.*{message}"):
             notify(topic, FAILED, "weekly-1")
 
 

@@ -92,13 +92,13 @@ def _train_flags(**values) -> dict:
 def test_a_training_starts_from_the_champion_if_checkpoint_path_is_champion(image_folder, champion):
     warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
     assert resolved(**warm).checkpoint == ""
-    made = champion(data_fingerprint="of other data", flags=_train_flags(), warm_start=None)
-    found = resolved(made, **warm)
-    assert found.checkpoint == found.champion_folder == made.folder
+    in_service = champion(data_fingerprint="of other data", flags=_train_flags(), warm_start=None)
+    found = resolved(in_service, **warm)
+    assert found.checkpoint == found.champion_folder == in_service.folder
     assert found.checkpoint_version == found.champion_version != ""
     assert found.in_service == "models/1"
-    without = resolved(made, **warm | {"checkpoint_path": ""})
-    assert (without.checkpoint, without.champion_folder) == ("", made.folder)
+    without = resolved(in_service, **warm | {"checkpoint_path": ""})
+    assert (without.checkpoint, without.champion_folder) == ("", in_service.folder)
 
 
 def test_a_champion_trained_on_this_data_with_these_flags_is_replaced_by_its_own_warm_start(
@@ -108,11 +108,11 @@ def test_a_champion_trained_on_this_data_with_these_flags_is_replaced_by_its_own
     (tmp_path / "pretrained.keras").write_text("weights")
     before = resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path / "pretrained.keras"))
     start = {"checkpoint": before.checkpoint, "version": before.checkpoint_version, "loaded": 3}
-    made = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
-    again = resolved(made, **warm)
+    in_service = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    again = resolved(in_service, **warm)
     assert (again.checkpoint, again.checkpoint_version) == (before.checkpoint, before.checkpoint_version)
-    assert resolved(made, **warm, train_steps=21).checkpoint == made.folder
-    assert resolved(made, **warm, eval_fraction=0.3).checkpoint == made.folder
+    assert resolved(in_service, **warm, train_steps=21).checkpoint == in_service.folder
+    assert resolved(in_service, **warm, eval_fraction=0.3).checkpoint == in_service.folder
     scratch = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=None)
     assert resolved(scratch, **warm).checkpoint == ""
 
@@ -122,12 +122,12 @@ def test_a_flag_added_since_the_champion_was_trained_changes_the_comparison_only
 ):
     warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
     fingerprint = resolved(train_metadata=str(image_folder)).fingerprint
-    made = champion(data_fingerprint=fingerprint, flags=_train_flags(), warm_start=None)
+    in_service = champion(data_fingerprint=fingerprint, flags=_train_flags(), warm_start=None)
     added = flag_table.Flag("grad_clip", float, 0.0, "Optimizers", "A flag of a later version.")
     monkeypatch.setattr(flag_table, "FLAGS", (*flag_table.FLAGS, added))
     monkeypatch.setitem(flag_table.BY_NAME, added.name, added)
-    assert resolved(made, **warm).checkpoint == ""  # from scratch, as the champion
-    assert resolved(made, **warm, grad_clip=1.0).checkpoint == made.folder
+    assert resolved(in_service, **warm).checkpoint == ""  # from scratch, as the champion
+    assert resolved(in_service, **warm, grad_clip=1.0).checkpoint == in_service.folder
 
 
 def test_the_warm_start_of_the_champion_is_used_only_while_it_is_unchanged(image_folder, champion, tmp_path):
@@ -136,11 +136,11 @@ def test_the_warm_start_of_the_champion_is_used_only_while_it_is_unchanged(image
     pretrained.write_text("weights")
     before = resolved(train_metadata=str(image_folder), checkpoint_path=str(pretrained))
     start = {"checkpoint": before.checkpoint, "version": before.checkpoint_version}
-    made = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    in_service = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
     pretrained.write_text("other weights")
-    assert resolved(made, **warm).checkpoint == made.folder
+    assert resolved(in_service, **warm).checkpoint == in_service.folder
     pretrained.unlink()
-    assert resolved(made, **warm).checkpoint == made.folder
+    assert resolved(in_service, **warm).checkpoint == in_service.folder
 
 
 def test_missing_metadata_is_an_error(tmp_path):

@@ -2,7 +2,7 @@
 
 HTTP servers to which the services' own client libraries connect: nothing of this project or of an SDK is patched. Each
 serves the methods that this project uses, rejects what the service rejects, and can inject errors. The docstrings of
-`bucket`, `vertex` and `kubeflow` say what is served and what is not. Pipelines that are submitted are executed, by
+`bucket`, `vertex` and `kubeflow` document what is served and what is not. Pipelines that are submitted are executed, by
 kfp.local in a process of their own (`runs`, `execute`), and schedules follow a clock that can be advanced (`clock`).
 
 `python -m tests.standin` starts all three for use from the command line; `python -m tests.standin.demo_schedule`

@@ -30,7 +30,7 @@ def next_time(cron: str, after: dt.datetime) -> dt.datetime:
     """The next time at which a cron expression fires, in UTC.
 
     Args:
-        cron: five fields, in UTC unless `CRON_TZ=ZONE` stands before them.
+        cron: five fields, in UTC unless `CRON_TZ=ZONE` precedes them.
         after: the time after which to search.
 
     Raises:

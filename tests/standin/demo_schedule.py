@@ -87,7 +87,7 @@ def table(weeks: list[Week]) -> str:
     for number, week in enumerate(weeks, start=1):
         accuracy, to_beat = ("-" if value is None else f"{value:.3f}" for value in week.accuracy)
         steps = [week.tasks[name] for name in ("build-tfrecords", "train", "evaluate")]
-        gate = "passed" if week.passed else "REFUSED"
+        gate = "passed" if week.passed else "FAILED"
         version = f"version {week.in_service}"
         rows.append((str(number), week.data, *steps, accuracy, to_beat, gate, week.tasks["register"], version))
         reasons.append(f"week {number}: {week.reason}")

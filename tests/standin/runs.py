@@ -154,7 +154,7 @@ def kill_group(process: subprocess.Popen) -> None:
 def leaf_tasks(spec: Mapping[str, Any]) -> dict[str, Any]:
     """Task name -> task, of a pipeline and its nested DAGs (conditions, exit handlers), in order of execution.
 
-    The tasks that stand for the nested DAGs themselves are left out.
+    The tasks of the nested DAGs themselves are left out.
     """
 
     def walk(dag: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

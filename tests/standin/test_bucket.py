@@ -17,58 +17,58 @@ def service():
 
 
 @pytest.fixture
-def place(service):
+def remote(service):
     return bucket.client(service.url).bucket("bucket")
 
 
-def test_conditions_are_kept(place):
-    blob = place.blob("object")
+def test_conditions_are_kept(remote):
+    blob = remote.blob("object")
     blob.upload_from_string("one", if_generation_match=0)
     first = blob.generation
     for work in (
-        lambda: place.blob("object").upload_from_string("two", if_generation_match=0),
-        lambda: place.blob("object").upload_from_string("x" * 9 * 2**20, if_generation_match=first + 1),  # resumably
-        lambda: place.blob("object").delete(if_generation_match=first + 1),
-        lambda: place.blob("object").download_as_bytes(if_generation_match=first + 1),
-        lambda: place.blob("object").upload_from_string("two", if_metageneration_match=7),
+        lambda: remote.blob("object").upload_from_string("two", if_generation_match=0),
+        lambda: remote.blob("object").upload_from_string("x" * 9 * 2**20, if_generation_match=first + 1),  # resumably
+        lambda: remote.blob("object").delete(if_generation_match=first + 1),
+        lambda: remote.blob("object").download_as_bytes(if_generation_match=first + 1),
+        lambda: remote.blob("object").upload_from_string("two", if_metageneration_match=7),
     ):
         with pytest.raises(PreconditionFailed):
             work()
-    assert place.blob("object").download_as_bytes(if_generation_match=first) == b"one"
-    place.blob("object").upload_from_string("two", if_generation_match=first)
+    assert remote.blob("object").download_as_bytes(if_generation_match=first) == b"one"
+    remote.blob("object").upload_from_string("two", if_generation_match=first)
     with pytest.raises(NotFound):
-        place.blob("object", generation=first).download_as_bytes()
-    place.blob("object").delete(if_generation_match=place.get_blob("object").generation)
-    assert place.get_blob("object") is None
+        remote.blob("object", generation=first).download_as_bytes()
+    remote.blob("object").delete(if_generation_match=remote.get_blob("object").generation)
+    assert remote.get_blob("object") is None
 
 
-def test_a_resumable_upload_is_checked_when_it_ends_too(service, place):
-    session_url = place.blob("object").create_resumable_upload_session(if_generation_match=0, size=3)
-    place.blob("object").upload_from_string("theirs")
+def test_a_resumable_upload_is_checked_when_it_ends_too(service, remote):
+    session_url = remote.blob("object").create_resumable_upload_session(if_generation_match=0, size=3)
+    remote.blob("object").upload_from_string("theirs")
     assert (
         requests.put(session_url, data=b"abc", headers={"Content-Range": "bytes 0-2/3"}, timeout=5).status_code == 412
     )
-    assert place.blob("object").download_as_bytes() == b"theirs"
+    assert remote.blob("object").download_as_bytes() == b"theirs"
 
 
-def test_a_finished_upload_that_is_sent_again_gets_the_same_response(place):
-    session_url = place.blob("object").create_resumable_upload_session(size=3)
+def test_a_finished_upload_that_is_sent_again_gets_the_same_response(remote):
+    session_url = remote.blob("object").create_resumable_upload_session(size=3)
     content = {"data": b"abc", "headers": {"Content-Range": "bytes 0-2/3"}}
     first, second = (requests.put(session_url, **content, timeout=5) for _ in range(2))
     assert first.status_code == second.status_code == 200
     assert first.json() == second.json()
 
 
-def test_listings_come_in_pages(service, place):
+def test_listings_come_in_pages(service, remote):
     for name in ("a/1", "a/2", "b/1", "c", "d", "e"):
-        place.blob(name).upload_from_string("x")
+        remote.blob(name).upload_from_string("x")
     requests_before = len(service.requests)
-    assert [blob.name for blob in place.list_blobs()] == ["a/1", "a/2", "b/1", "c", "d", "e"]
+    assert [blob.name for blob in remote.list_blobs()] == ["a/1", "a/2", "b/1", "c", "d", "e"]
     assert len(service.requests) - requests_before == 2
-    listing = place.list_blobs(delimiter="/")
+    listing = remote.list_blobs(delimiter="/")
     assert [blob.name for blob in listing] == ["c", "d", "e"]
     assert listing.prefixes == {"a/", "b/"}
-    assert [blob.name for blob in place.list_blobs(max_results=2)] == ["a/1", "a/2"]
+    assert [blob.name for blob in remote.list_blobs(max_results=2)] == ["a/1", "a/2"]
 
 
 @pytest.mark.parametrize("kind", [faults.RESET, faults.RESET_IN_BODY, faults.TRUNCATED, faults.STALLED])

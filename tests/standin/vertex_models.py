@@ -115,8 +115,13 @@ class Models:
         if not model.artifact_uri.startswith("gs://"):
             raise ApiError(400, "model.artifact_uri must be a Cloud Storage path.")
         if self._storage_url:
-            place, _, folder = model.artifact_uri.removeprefix("gs://").partition("/")
-            if not bucket.client(self._storage_url).bucket(place).blob(f"{folder.rstrip('/')}/saved_model.pb").exists():
+            bucket_name, _, folder = model.artifact_uri.removeprefix("gs://").partition("/")
+            if (
+                not bucket.client(self._storage_url)
+                .bucket(bucket_name)
+                .blob(f"{folder.rstrip('/')}/saved_model.pb")
+                .exists()
+            ):
                 raise ApiError(400, f"{model.artifact_uri} holds no saved_model.pb.")
 
     def _get(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:

@@ -131,7 +131,7 @@ def test_a_folder_is_copied_whole(service, tmp_path, fault, part):
 
 
 @pytest.mark.parametrize("fault", (TRANSIENT | CORRUPTION).values(), ids=(TRANSIENT | CORRUPTION).keys())
-def test_a_large_object_comes_in_parts_that_are_checked_together(service, tmp_path, monkeypatch, fault):
+def test_a_large_object_is_fetched_in_parts_that_are_checked_together(service, tmp_path, monkeypatch, fault):
     monkeypatch.setattr(gcs_folders, "_LARGE_BYTES", 30_000)
     storage.write_bytes("gs://bucket/large", CONTENT)
     inject(service, fault, "GET", "alt=media")

@@ -34,7 +34,7 @@ KUBEFLOW = """overlay / overlay rw,relatime 0 0
         ("", False),
     ],
 )
-def test_a_folder_is_a_mounted_bucket_if_the_file_system_it_lies_in_is_one_of_fuse(table, mounted):
+def test_a_folder_is_a_mounted_bucket_if_its_file_system_is_one_of_fuse(table, mounted):
     assert mounts.is_fuse("/gcs/photos", table) == mounted
 
 
@@ -44,7 +44,7 @@ def test_mount_points_with_spaces_are_understood():
 
 @pytest.fixture
 def volume(tmp_path, monkeypatch):
-    """A folder at the place where buckets are mounted, and a table of mounts to fill."""
+    """The folder under which buckets are mounted, and a table of mounts to fill."""
     (tmp_path / "gcs" / "photos").mkdir(parents=True)
     monkeypatch.setattr(paths, "GCS_MOUNT", f"{tmp_path}/gcs/")
     monkeypatch.setattr(mounts, "TABLE", str(tmp_path / "mounts"))
@@ -79,7 +79,7 @@ def mounted(volume, monkeypatch):
         yield volume
 
 
-def test_a_bucket_and_its_mount_are_one_place(mounted):
+def test_a_bucket_and_its_mount_have_one_canonical_path(mounted):
     path = f"{mounted}/gcs/photos/cat/../cat/1.png"
     assert storage.canonical(path) == storage.canonical("gs://photos/cat/1.png") == "gs://photos/cat/1.png"
     assert storage.canonical(other := f"{mounted}/gcs/other/1.png") == other

@@ -55,7 +55,7 @@ def test_when_retries_end_the_error_of_the_last_attempt_counts():
     assert last_error(cause) is cause
 
 
-def test_missing_credentials_say_how_to_sign_in():
+def test_missing_credentials_are_an_error_with_the_command_to_sign_in():
     error = missing_credentials("submit a run", DefaultCredentialsError("No credentials were found. See https://..."))
     assert isinstance(error, ServiceError)
     assert str(error).startswith(

@@ -11,7 +11,7 @@ from tests.standin import bucket as standin
 
 @pytest.fixture
 def service(monkeypatch, tmp_path) -> Iterator[standin.Buckets]:
-    """An empty bucket `models`, and an own place for temporary folders."""
+    """An empty bucket `models`, and a folder of its own for temporary files."""
     temporary = tmp_path / "tmp"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))

@@ -16,7 +16,7 @@ import numpy as np
 from tests.standin import bucket as standin
 from tests.standin.faults import Fault
 from tf_image_classification import checkpoints, estimator_specs, storage, train_estimator
-from tf_image_classification.checkpoints import state
+from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.training import history
 
 RUN = "gs://models/run"
@@ -44,7 +44,7 @@ def names(folder: str) -> list[str]:
 
 
 def listed(folder: str) -> list[str]:
-    return list(state.parse(storage.read_text(f"{folder}/checkpoint"), folder))
+    return list(checkpoint_file.parse(storage.read_text(f"{folder}/checkpoint"), folder))
 
 
 def downloads(service: standin.Buckets) -> list[str]:

@@ -33,7 +33,7 @@ def test_the_command_trains_with_everything_in_a_bucket(data, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_at_any_moment_goes_on_elsewhere_bit_identically(service, data, tmp_path):
+def test_a_training_that_is_killed_at_any_moment_continues_elsewhere_bit_identically(service, data, tmp_path):
     more = ["--save_checkpoints_secs", "1e-6", "--eval_throttle_secs", "1"]
     whole = subprocess.run(command(str(tmp_path / "whole"), data, 120), capture_output=True, text=True, check=False)
     assert whole.returncode == 0, whole.stderr
@@ -46,8 +46,8 @@ def test_a_training_that_is_killed_at_any_moment_goes_on_elsewhere_bit_identical
         process = subprocess.Popen(command(RUN, data, 120, *more), stderr=subprocess.DEVNULL)
 
         def times(moment: str = moment, seen: int = seen) -> int:
-            made = [change.path + ("" if change.crc32c else " removed") for change in service.changes[seen:]]
-            return sum(re.search(moment, path) is not None for path in made)
+            changes = [change.path + ("" if change.crc32c else " removed") for change in service.changes[seen:]]
+            return sum(re.search(moment, path) is not None for path in changes)
 
         while process.poll() is None and times() < 2 + number:
             time.sleep(0.001)
@@ -80,7 +80,7 @@ def test_sigterm_uploads_a_checkpoint_before_the_process_ends(service, data):
 
 
 @pytest.mark.slow
-def test_the_command_says_in_a_paragraph_that_the_bucket_can_no_longer_be_written(service, data):
+def test_the_command_reports_in_a_paragraph_that_the_bucket_can_no_longer_be_written(service, data):
     refuse_uploads_later(service, 1)
     more = ["--save_checkpoints_secs", "1e-6"]
     answer = subprocess.run(command(RUN, data, 10**6, *more), capture_output=True, text=True, check=False, timeout=120)

@@ -18,7 +18,7 @@ from tests.training.support import (
     working_folders,
 )
 from tf_image_classification import storage, training_run
-from tf_image_classification.checkpoints import state
+from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.errors import CheckpointError, FlagError, TrainingError
 from tf_image_classification.storage import mounts, paths
 from tf_image_classification.training import history
@@ -46,7 +46,7 @@ def test_a_bucket_that_is_mounted_is_followed_in_the_same_way_and_keeps_its_chec
     assert sorted(path for path in mount.rglob("*") if path.is_file()) == there
     assert not [name for name in downloads(service) if ".data-" in name]  # read through the mount
     content, _ = storage.read_version(f"{RUN}/checkpoint")
-    assert list(state.parse((content or b"").decode(), RUN)) == [*before, "model.ckpt-5"]
+    assert list(checkpoint_file.parse((content or b"").decode(), RUN)) == [*before, "model.ckpt-5"]
 
 
 def test_a_training_in_a_bucket_equals_one_on_disk_and_leaves_the_same_files(
@@ -70,7 +70,7 @@ def test_a_training_in_a_bucket_equals_one_on_disk_and_leaves_the_same_files(
     assert not working_folders()
 
 
-def test_a_training_goes_on_elsewhere_and_fetches_the_newest_checkpoint_alone(
+def test_a_training_continues_elsewhere_and_fetches_the_newest_checkpoint_alone(
     service, built_data, training_flags, tmp_path
 ):
     whole = train(built_data, training_flags(model_dir=str(tmp_path / "whole"), train_steps=9))
@@ -104,7 +104,7 @@ def test_the_pipeline_step_keeps_its_checkpoints_in_the_bucket_and_hands_on_curv
     service, built_data, training_flags, tmp_path
 ):
     def step(steps: int) -> str:
-        outputs = training_run.Outputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
+        outputs = training_run.TrainOutputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
         flags = training_flags(model_dir=None, train_steps=steps)
         training_run.train(built_data.folder, flags, outputs, pipeline_root="gs://models/root", checkpoint_version="")
         return flags.model_dir
@@ -154,14 +154,14 @@ def test_a_bucket_that_does_not_exist_is_named_before_training(service, built_da
 
 
 @pytest.mark.slow
-def test_an_upload_that_fails_for_good_ends_the_training_and_the_local_folder_goes_on(
+def test_an_upload_that_fails_for_good_ends_the_training_which_continues_in_the_local_folder(
     service, built_data, training_flags, tmp_path
 ):
     refuse_uploads_later(service, 3)
     with pytest.raises(TrainingError, match=rf"cannot be uploaded to {RUN}") as caught:
         train(built_data, training_flags(model_dir=RUN, train_steps=10**6, save_checkpoints_secs=1e-6))
     (kept,) = working_folders()
-    newest = state.latest(str(kept))
+    newest = checkpoint_file.latest(str(kept))
     assert f"kept in {kept}, with {newest} as the newest checkpoint" in str(caught.value)
     step = int(newest.rpartition("-")[2])
     whole, goes_on = (

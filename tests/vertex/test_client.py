@@ -26,7 +26,7 @@ def find(name: str) -> str:
     return found.name if found else ""
 
 
-@dsl.pipeline(name="looking")
+@dsl.pipeline(name="lookup")
 def pipeline(name: str) -> str:
     return find(name=name).output
 

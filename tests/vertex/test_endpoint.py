@@ -21,7 +21,7 @@ def first(vertex, endpoint, arguments):
 
 @pytest.fixture
 def second(first, arguments, endpoint):
-    """Arguments that put another model in its place."""
+    """Arguments that replace it by another model."""
     return arguments("two", compared_with=first.name, endpoint=endpoint)
 
 

@@ -59,7 +59,7 @@ def test_a_folder_on_this_machine_is_refused(vertex, arguments, tmp_path):
     assert not vertex.requests
 
 
-def test_the_next_model_takes_the_place_of_the_one_it_was_compared_with(vertex, arguments, first):
+def test_the_next_model_replaces_the_one_it_was_compared_with(vertex, arguments, first):
     second = register(**arguments("two", compared_with=first.name))
     assert second.name == f"{MODEL}@2"
     assert in_service(MODEL) == second
@@ -126,7 +126,7 @@ def test_a_used_up_quota_is_one_paragraph(vertex, arguments):
         register(**arguments("one"))
 
 
-def test_an_account_without_valid_credentials_is_told_how_to_sign_in(vertex, arguments):
+def test_an_account_without_valid_credentials_gets_the_command_to_sign_in(vertex, arguments):
     vertex.faults.append(Fault(401, path="models:upload", message="Request had invalid authentication credentials."))
     with pytest.raises(ServiceError, match=r"no usable Google Cloud credentials.*gcloud auth"):
         register(**arguments("one"))

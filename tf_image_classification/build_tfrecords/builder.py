@@ -104,7 +104,7 @@ def build_eval(
 
 @dataclass
 class _Build:
-    """One build: what was given, and what it gathers for the statistics page on its way."""
+    """One build: what was given, and what it collects for the statistics page."""
 
     given: dict[str, str]
     expanded: dict[str, list[Source]]
@@ -222,10 +222,11 @@ class _Build:
 
 def _image_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[ImageSource]]:
     """The splits whose metadata names images, with their sources."""
-    found = {
-        split: [source for source in given if isinstance(source, ImageSource)] for split, given in expanded.items()
-    }
-    return {split: given for split, given in found.items() if given}
+    found = {}
+    for split, given in expanded.items():
+        if of_images := [source for source in given if isinstance(source, ImageSource)]:
+            found[split] = of_images
+    return found
 
 
 def _with_built_features(tasks: Sequence[Task], beside_tfrecords: bool) -> tuple[Task, ...]:

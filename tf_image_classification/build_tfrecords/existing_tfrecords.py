@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from tf_image_classification import progress, storage
-from tf_image_classification.build_tfrecords import local, records
-from tf_image_classification.build_tfrecords.jobs import Contents, RecordsJob
-from tf_image_classification.build_tfrecords.records import MAX_CLASSES
+from tf_image_classification.build_tfrecords import check_tfrecords, local
+from tf_image_classification.build_tfrecords.check_tfrecords import MAX_CLASSES
+from tf_image_classification.build_tfrecords.worker_messages import Contents, RecordsJob
 from tf_image_classification.data.manifest import EVAL, TRAIN, Shard, Split, Task
 from tf_image_classification.data.sources import RecordSource, Source
 from tf_image_classification.data.tasks import task_name
@@ -24,10 +24,11 @@ def record_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[R
     Args:
         expanded: split -> sources, of images too.
     """
-    found = {
-        split: [source for source in sources if isinstance(source, RecordSource)] for split, sources in expanded.items()
-    }
-    return {split: sources for split, sources in found.items() if sources}
+    found = {}
+    for split, sources in expanded.items():
+        if of_records := [source for source in sources if isinstance(source, RecordSource)]:
+            found[split] = of_records
+    return found
 
 
 def check_files(
@@ -46,7 +47,7 @@ def check_files(
     Raises:
         DataError: a file cannot be used, or TFRecords would have to be split.
     """
-    jobs = {split: [job for source in sources[split] for job in _jobs(source, split)] for split in sources}
+    jobs = {split: _jobs(sources[split], split) for split in sources}
     if TRAIN in sources and held_out:
         if not all(source.has_splits for source in sources[TRAIN]):
             raise DataError(
@@ -54,19 +55,20 @@ def check_files(
                 received=f"--train_metadata {sources[TRAIN][0].path} without --eval_metadata",
                 hint="Give the TFRecords to evaluate on as --eval_metadata.",
             )
-        jobs[EVAL] = [job for source in sources[TRAIN] for job in _jobs(source, EVAL)]
+        jobs[EVAL] = _jobs(sources[TRAIN], EVAL)
     contents: dict[str, list[Contents]] = {split: [] for split in jobs}
     in_order = [job for split in jobs for job in jobs[split]]
     if not in_order:
         return contents
     few = sum(_size(job.path) for job in in_order) < _FEW_BYTES
+    workers = 1 if few else min(workers, len(in_order))
     with progress.track("Checking TFRecords", len(in_order), "files") as advance:
-        for job, file in local.run_jobs(records.check_file, in_order, 1 if few else min(workers, len(in_order))):
+        for job, file in local.run_jobs(check_tfrecords.check_file, in_order, workers):
             if job.crc32c not in (None, file.crc32c):
                 raise DataError(
                     "A shard has changed since it was built",
                     received=f"{job.path} with CRC-32C {file.crc32c}",
-                    expected=f"{job.crc32c}, as its manifest says",
+                    expected=f"{job.crc32c}, as its manifest records",
                     hint="Build the data set again.",
                 )
             contents[job.split].append(file)
@@ -184,7 +186,10 @@ def as_split(contents: Sequence[Contents], tasks: Sequence[Task]) -> Split:
             received=", ".join(shard.path for shard in shards[:5]),
             expected="at least one example",
         )
-    class_counts = {task.name: {label: counts[task.name][label] for label in task.labels} for task in tasks}
+    class_counts = {}
+    for task in tasks:
+        of_task = counts[task.name]
+        class_counts[task.name] = {label: of_task[label] for label in task.labels}
     schema = next(file.schema for file in contents if file.examples)
     return Split(shards, schema, next(iter(compressions)), images=examples, class_counts=class_counts)
 
@@ -198,8 +203,9 @@ def thumbnails(contents: Sequence[Contents], tasks: Sequence[Task]) -> Iterator[
                 yield labels[int(value)], thumbnail
 
 
-def _jobs(source: RecordSource, split: str) -> list[RecordsJob]:
-    return [RecordsJob(split, file.path, file.crc32c, _NUM_THUMBNAILS) for file in source.files(split)]
+def _jobs(sources: Sequence[RecordSource], split: str) -> list[RecordsJob]:
+    files = [file for source in sources for file in source.files(split)]
+    return [RecordsJob(split, file.path, file.crc32c, _NUM_THUMBNAILS) for file in files]
 
 
 def _size(path: str) -> int:

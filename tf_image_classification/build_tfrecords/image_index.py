@@ -117,5 +117,5 @@ class ImageIndex:
 
 
 def _position(filename: str) -> int:
-    """A place in the shuffled order that depends on the name only."""
+    """A position in the shuffled order that depends on the name only."""
     return int.from_bytes(hashlib.sha256(_SHUFFLE_SEED + os.fsencode(filename)).digest()[:8]) >> 1

@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tf_image_classification import progress
-from tf_image_classification.build_tfrecords import local, worker
+from tf_image_classification.build_tfrecords import local, part_file
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
-from tf_image_classification.build_tfrecords.jobs import ChunkImage, ClassLabel, ImageChunk, ImageResult
 from tf_image_classification.build_tfrecords.shards import ShardWriter
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
+from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, ImageResult
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import Rejected
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
@@ -58,19 +58,20 @@ class ImageSplits:
 
         Raises:
             DataError: a split has no images, or a class no training image.
-            UserError: see worker.write_part and local.run_jobs.
+            UserError: see part_file.write_part and local.run_jobs.
         """
         for split in self.splits:
-            self._check_classes(
-                split, {task.name: self.index.class_counts(split, index) for index, task in enumerate(self.tasks)}
-            )
+            indexed = {task.name: self.index.class_counts(split, column) for column, task in enumerate(self.tasks)}
+            self._check_classes(split, indexed)
         writers = {split: ShardWriter(self.folder, split, shard_bytes) for split in self.splits}
-        counts = {split: {task.name: Counter[str]() for task in self.tasks} for split in self.splits}
+        counts: dict[str, dict[str, Counter[str]]] = {}
+        for split in self.splits:
+            counts[split] = {task.name: Counter() for task in self.tasks}
         total = sum(self.index.count(split) for split in self.splits)
         workers = 1 if total <= _FEW_IMAGES else min(workers, -(-total // _CHUNK))
         os.mkdir(self._parts)
         with progress.track("Building", total, "images") as advance:
-            for chunk, results in local.run_jobs(worker.write_part, self._chunks(), workers):
+            for chunk, results in local.run_jobs(part_file.write_part, self._chunks(), workers):
                 lengths = self._count(chunk, results, counts[chunk.split])
                 writers[chunk.split].append(chunk.part, lengths)
                 advance(len(chunk.images))
@@ -82,9 +83,9 @@ class ImageSplits:
         return os.path.join(self.folder, _PARTS)
 
     def _chunks(self) -> Iterator[ImageChunk]:
-        """The images in the order of the shards."""
+        """The images in the order of the shards. Changes `samples`, which counts the thumbnails that it wants."""
         names = tuple(task.name for task in self.tasks)
-        ids = [{label: class_id for class_id, label in enumerate(task.labels)} for task in self.tasks]
+        ids = [dict(zip(task.labels, itertools.count())) for task in self.tasks]
         for split in self.splits:
             entries = self.index.shuffled(split)
             for number in itertools.count():
@@ -99,7 +100,7 @@ class ImageSplits:
     def _count(
         self, chunk: ImageChunk, results: Sequence[ImageResult], counts: Mapping[str, Counter[str]]
     ) -> list[int]:
-        """Adds what became of a chunk's images to `counts`, the index and the statistics.
+        """Adds the results of a chunk to `counts`, the index and the statistics.
 
         Returns:
             Bytes of each record in the chunk's part.
@@ -121,7 +122,10 @@ class ImageSplits:
         self._check_classes(split, counts)
         shards = writer.finish()
         written, rejected = sum(shard.examples for shard in shards), self.index.count_rejected(split)
-        class_counts = {task.name: {label: counts[task.name][label] for label in task.labels} for task in self.tasks}
+        class_counts = {}
+        for task in self.tasks:
+            of_task = counts[task.name]
+            class_counts[task.name] = {label: of_task[label] for label in task.labels}
         return Split(shards, images=written + rejected, rejected=rejected, class_counts=class_counts)
 
     def _check_classes(self, split: str, counts: ClassCounts) -> None:

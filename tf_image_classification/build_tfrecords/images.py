@@ -1,7 +1,7 @@
-"""What becomes of an image file: it goes into a shard byte for byte, or re-encoded, or it is rejected with a reason.
+"""An image file -> what a shard stores: the file byte for byte, or re-encoded; or it is rejected with a reason.
 
 Shards hold 8-bit RGB or grey JPEG or PNG. Whatever passes here, tf.io.decode_jpeg, decode_png and decode_image read
-too. A JPEG or PNG that lacks nothing but its end marker counts as truncated, because TensorFlow refuses it as well.
+too. A JPEG or PNG that lacks nothing but its end marker counts as truncated, because TensorFlow rejects it as well.
 """
 
 from __future__ import annotations
@@ -165,12 +165,12 @@ def _prepare(data: bytes) -> Encoded:
     if image.format in ("JPEG", "MPO"):
         _check_segments(data)
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
-        # An MPO is a JPEG with further pictures behind it, which decoders of JPEG do not look at.
+        # An MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read.
         image.draft("L", (max(1, width // _SCALED_DOWN), max(1, height // _SCALED_DOWN)))
         image.load()
         return Encoded(data, JPEG, height, width, False)
     if image.format == "PNG":
-        image.verify()  # the CRCs of the chunks, which load() does not look at, but libpng does
+        image.verify()  # the CRCs of the chunks, which load() does not check, but libpng does
         if _END_OF_PNG not in data:
             raise RejectedImage(TRUNCATED)
         image = _open(data)

@@ -2,8 +2,8 @@
 
 The workers are programs of their own, which exchange pickles with this process through pipes. multiprocessing would
 import the main module again in each of them, and the main module of a training is a user's script that loads
-TensorFlow. loky avoids that, but adds 0.1 s to a build of 300 images that takes 0.15 s, and cannot say which images a
-worker died of.
+TensorFlow. loky avoids that, but adds 0.1 s to a build of 300 images that takes 0.15 s, and cannot name the images at
+which a worker died.
 """
 
 from __future__ import annotations

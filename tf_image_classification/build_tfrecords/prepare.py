@@ -62,7 +62,7 @@ def prepare_evaluation(
 
     Args:
         tasks: the model's.
-        cache_dir: images that do not come as TFRecords are built into shards here.
+        cache_dir: images that are not given as TFRecords are built into shards here.
         eval_metadata, image_root, workers: see `build`.
 
     Raises:

@@ -117,10 +117,10 @@ def human_bytes(size: float) -> str:
 def _histograms(manifest: Manifest) -> list[_Histogram]:
     histograms = []
     for task in manifest.tasks:
-        rows = [
-            (label, [split.class_counts[task.name].get(label, 0) for split in manifest.splits.values()])
-            for label in task.labels
-        ]
+        counts_by_split = [split.class_counts[task.name] for split in manifest.splits.values()]
+        rows = []
+        for label in task.labels:
+            rows.append((label, [counts.get(label, 0) for counts in counts_by_split]))
         if len(rows) > _CLASSES_SHOWN:
             rows.sort(key=lambda row: -sum(row[1]))
         max_count = max((max(counts) for _, counts in rows), default=0)

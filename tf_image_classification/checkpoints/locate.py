@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from tf_image_classification import storage
-from tf_image_classification.checkpoints import state
+from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.errors import MAX_NAMES, CheckpointError, MissingCheckpointError
 from tf_image_classification.model_folder import KERAS_MODEL
 
@@ -86,7 +86,7 @@ def fetch(location: CheckpointLocation, folder: str) -> str:
 
 
 def _locate_in_folder(folder: str) -> CheckpointLocation:
-    if (prefix := state.latest(folder)) is not None:
+    if (prefix := checkpoint_file.latest(folder)) is not None:
         if storage.exists(prefix + ".index"):
             _check_complete(prefix)
             return CheckpointLocation(TENSORFLOW, prefix)
@@ -105,7 +105,7 @@ def _locate_in_folder(folder: str) -> CheckpointLocation:
         raise CheckpointError(f"The folder {folder} has no checkpoint", expected=EXPECTED)
     if len(candidates) > 1:
         raise CheckpointError(
-            f"The folder {folder} has several checkpoints and no `{state.FILE}` file that names the newest",
+            f"The folder {folder} has several checkpoints and no `{checkpoint_file.FILE}` file that names the newest",
             received=", ".join(os.path.basename(name) for name in candidates[:MAX_NAMES]),
             expected="the path of one of them",
         )
@@ -113,7 +113,7 @@ def _locate_in_folder(folder: str) -> CheckpointLocation:
 
 
 def _check_complete(prefix: str) -> None:
-    """Checks that a V2 checkpoint has as many data files as the name of one of them says."""
+    """Checks that a V2 checkpoint has as many data files as the name of one of them declares."""
     shards = [match for file in _data_files(prefix) if (match := re.search(r"-(\d{5})-of-(\d{5})$", file))]
     num_shards = int(shards[0][2]) if shards else 1
     if len(shards) < num_shards:

@@ -12,7 +12,7 @@ import numpy as np
 
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import locate
-from tf_image_classification.checkpoints.training import WEIGHTS
+from tf_image_classification.checkpoints.own_checkpoint import WEIGHTS
 from tf_image_classification.errors import CheckpointError
 
 OBJECT_CHECKPOINT = "TF2 object checkpoint"

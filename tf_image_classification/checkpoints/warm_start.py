@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WarmStartReport:
-    """What a warm start loaded. Variables go by the names of `nets.scoped_names`.
+    """What a warm start loaded. Variables have the names of `nets.scoped_names`.
 
     Attributes:
         path, kind: of the checkpoint, see `reader.Weights`.
@@ -49,8 +49,10 @@ class WarmStartReport:
         shown = {title: names for title, names in columns.items() if names}
         rows = [["scope", *shown]]
         for scope in dict.fromkeys(map(scopes.reported_scope, self.sizes)):
-            in_scope = [[name for name in names if scopes.reported_scope(name) == scope] for names in shown.values()]
-            rows.append([scope, *map(self._cell, in_scope)])
+            row = [scope]
+            for names in shown.values():
+                row.append(self._cell([name for name in names if scopes.reported_scope(name) == scope]))
+            rows.append(row)
         rows.append(["all", *map(self._cell, shown.values())])
         lines = _aligned(rows)
         if self.unused:

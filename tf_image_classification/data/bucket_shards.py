@@ -22,12 +22,12 @@ class BucketShards:
         self._compression = data.splits[split].compression or None
 
     def prefetch_shards(self, files: tf.data.Dataset, following: tf.data.Dataset | None, ahead: int) -> tf.data.Dataset:
-        """`files`, each fetched into the cache some places before it is read.
+        """`files`, each fetched into the cache some positions before it is read.
 
         Args:
             files: paths of the shards in reading order.
             following: the files that are read after them, whose first ones are fetched at the end; None for nothing.
-            ahead: number of places.
+            ahead: number of positions.
         """
         files = files.map(self._prefetch)
         if following is not None:
@@ -68,8 +68,8 @@ def _is_kept(file: tf.Tensor) -> tf.Tensor:
 
 
 @contextlib.contextmanager
-def failures_named() -> Iterator[None]:
-    """Within the block, an error of tf.data that wraps the failure to fetch a shard is replaced by that failure."""
+def translate_fetch_errors() -> Iterator[None]:
+    """Replaces an error of tf.data in the block by the failure to fetch a shard that caused it, if one did."""
     try:
         yield
     except tf.errors.OpError as error:

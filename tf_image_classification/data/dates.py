@@ -38,7 +38,7 @@ def newest(path: str, today: dt.date) -> str:
     raise FlagError(
         "No data of today or an earlier date found",
         received=path,
-        expected=f"a date as {today} in the place of {{date}}",
+        expected=f"a date as {today} instead of {{date}}",
     )
 
 

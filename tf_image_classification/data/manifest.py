@@ -1,4 +1,4 @@
-"""manifest.json: what a built data set holds and what became of every image.
+"""manifest.json: the content of a built data set, with every image accounted for.
 
 Written by build_tfrecords, read by training and evaluation. It imports no TensorFlow.
 """
@@ -98,7 +98,7 @@ class Manifest:
         tasks: what each example is labelled with.
         splits: `train` and `eval`; one of them may be missing.
         rejected_reasons: reason -> number of images, over both splits.
-        reencoded: number of images that did not go in byte for byte, over both splits.
+        reencoded: number of images that are not stored byte for byte, over both splits.
         sources: split -> the metadata as given.
         fingerprint: identifies the sources' content.
         versions: package -> version that built it.

@@ -125,7 +125,7 @@ class ShardCache:
             raise
 
     def _make_room(self, size: int, *, keep_prefetched: bool) -> bool:
-        """Removes copies until `size` bytes have room, and says whether they have. The caller holds the lock."""
+        """Removes copies until `size` bytes fit; returns whether they do. The caller holds the lock."""
         excess = sum(cached.size for cached in self._cached.values()) + size - self._max_bytes
         for path, cached in list(self._cached.items()):
             if excess <= 0:
@@ -156,7 +156,7 @@ def fetch(path: str, shard: Shard, folder: str) -> str:
         raise DataError(
             "A shard has changed since it was built",
             received=f"{path} with CRC-32C {crc}",
-            expected=f"{shard.crc32c}, as its manifest says",
+            expected=f"{shard.crc32c}, as its manifest records",
             hint="Build the data set again.",
         )
     return local

@@ -103,7 +103,7 @@ def _batches(data: manifest.Manifest, batch_size: int) -> Iterator[Batch]:
     examples = iter(dataset.evaluation_examples(data, manifest.EVAL, batch_size))
     while True:
         try:
-            with bucket_shards.failures_named():
+            with bucket_shards.translate_fetch_errors():
                 example = next(examples)
         except StopIteration:
             return
@@ -143,7 +143,7 @@ def _call(served: ServedModel, batch: Batch) -> dict[str, tf.Tensor]:
             hint="Lower --eval_batch_size.",
         ) from error
     except tf.errors.OpError as error:
-        # The error of a batch does not tell which image caused it: each is tried alone.
+        # The error of a batch does not name the image that caused it: each is tried alone.
         failing = [name for row, name in enumerate(batch.filenames) if _fails(served, batch.images[row : row + 1])]
         named = ", ".join(failing[:MAX_NAMES])
         if len(failing) > MAX_NAMES:

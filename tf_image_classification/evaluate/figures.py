@@ -101,7 +101,7 @@ def precision_recall_curves(curves: Sequence[dict[str, Any]]) -> Figure:
 
 
 def confusion_heatmap(confusion_matrix: Sequence[Sequence[int]]) -> Figure:
-    """A large confusion matrix as an image: the hue tells correct from wrong, the opacity the share of the true class.
+    """A large confusion matrix as an image: the hue shows correct or wrong, the opacity the share of the true class.
 
     Args:
         confusion_matrix: counts [K, K], rows = true classes. The opacity is the square root of the share of the row, so

@@ -43,7 +43,7 @@ class Mistake:
 
 
 class MostConfidentMistakes:
-    """Keeps the `MAX_MISTAKES` mistakes with the highest scores; of equal scores those that came first.
+    """Keeps the `MAX_MISTAKES` mistakes with the highest scores; of equal scores the earlier ones.
 
     Args:
         labels: class names by class id.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MAX_CURVES = 10  # more of them in one figure cannot be told apart
+MAX_CURVES = 10  # more of them in one figure cannot be distinguished
 
 # Bins of equal width in log-odds: near 0 and 1, where most scores of a trained network lie, as fine as float32 itself.
 _BINS = 640

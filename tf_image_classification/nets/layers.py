@@ -294,7 +294,7 @@ def _size(name: str) -> tuple[int, int]:
 
 
 def _fresh(initializer: keras.initializers.Initializer) -> keras.initializers.Initializer:
-    # A Keras initializer without a seed draws one when it is made: used twice, it gives the same values twice.
+    # A Keras initializer without a seed draws one when it is created: used twice, it gives the same values twice.
     return initializer.clone()
 
 

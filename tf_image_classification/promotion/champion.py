@@ -57,7 +57,7 @@ def check(checkpoint_path: str | None, champion: str | None, endpoint: str | Non
                 raise FlagError(
                     f"--{name} needs a --champion",
                     received=f"--{name} {value}",
-                    expected="the place where the model in service is kept",
+                    expected="the folder or the registered model of the model in service, as --champion",
                 )
         return
     if not is_registry(champion):

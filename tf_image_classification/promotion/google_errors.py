@@ -110,7 +110,7 @@ def _unavailable(service: str, action: str, retry_hint: str, error: Exception) -
             hint="Check the location, the service's address and the network. Nothing was sent.",
         )
     cause = last_error(error)
-    if isinstance(cause, exceptions.BadRequest):  # retried because the service said that it is busy
+    if isinstance(cause, exceptions.BadRequest):  # retried because the service reported that it is busy
         return ServiceError(f"{service} cannot {action}", received=server_message(cause), hint="Try again later.")
     return ServiceError(
         f"{service} did not answer; cannot {action}",

@@ -2,8 +2,8 @@
 
 Objects cannot be renamed as a folder. So a folder has a marker, a file (or folder of files) that all folders of its
 kind have: it is deleted before all others and uploaded after them, and where it exists the folder is whole. While it is
-gone, a hidden file, the unfinished marker, tells the next writer that this is an unfinished folder of the same kind,
-which may be replaced, and no other content.
+gone, a hidden file, the unfinished marker, marks this as an unfinished folder of the same kind, which the next
+writer may replace, and not as other content.
 """
 
 from __future__ import annotations

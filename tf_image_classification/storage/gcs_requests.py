@@ -34,7 +34,7 @@ def retry_on_corruption(attempt: Callable[[], _Result]) -> _Result:
     """Calls `attempt`, which transfers a whole content, until it succeeds and the content arrived undamaged.
 
     Transient errors are retried too. An upload or download must not be retried by the library itself where it would
-    resume: it checks the CRC-32C of contents that came in one response only.
+    resume: it checks the CRC-32C of contents received in one response only.
     """
     from google.api_core.retry import Retry
 
@@ -46,7 +46,7 @@ def _is_corruption(error: Exception) -> bool:
     from google.api_core.exceptions import BadRequest
     from google.cloud.storage.exceptions import DataCorruption
 
-    # The service rejects a corrupted upload as a bad request, which only its message tells from others.
+    # The service rejects a corrupted upload as a bad request, which differs from others only in its message.
     return isinstance(error, DataCorruption) or (isinstance(error, BadRequest) and "match calculated" in str(error))
 
 
@@ -114,6 +114,6 @@ def _access_error(path: str, error: Exception, writing: bool) -> AccessError:
 def _describe(error: BaseException) -> str:
     """HTTP status of an error, or its type, and its message."""
     response: Any = getattr(error, "response", None)
-    refused = response is not None and not response.ok  # corrupted content comes with a status that is ok
+    refused = response is not None and not response.ok  # corrupted content has a status that is ok
     kind = f"{response.status_code} {response.reason}" if refused else type(error).__name__
     return f"{kind}: {server_message(error)}"

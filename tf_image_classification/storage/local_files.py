@@ -50,7 +50,7 @@ def walk(folder: str) -> Iterator[Stat]:
         if isinstance(error, PermissionError):
             raise error
 
-    ancestors = {folder: frozenset((_identity(folder),))}  # folder still to be listed -> itself and those it lies in
+    ancestors = {folder: frozenset((_identity(folder),))}  # folder still to be listed -> itself and its ancestors
     for directory, folders, names in os.walk(folder, followlinks=True, onerror=on_error):
         parents = ancestors.pop(directory)
         folders[:] = sorted(name for name in folders if not name.startswith("."))

@@ -13,12 +13,12 @@ TABLE = "/proc/mounts"
 
 
 def is_mounted(folder: str) -> bool:
-    """Whether a folder exists and lies in a mounted bucket."""
+    """Whether a folder exists and is in a mounted bucket."""
     return os.path.isdir(folder) and os.path.exists(TABLE) and is_fuse(folder, Path(TABLE).read_text())
 
 
 def is_fuse(folder: str, table: str) -> bool:
-    """Whether a folder lies in a FUSE file system, as gcsfuse's is.
+    """Whether a folder is in a FUSE file system, as gcsfuse's is.
 
     Args:
         folder: absolute, without links.

@@ -49,7 +49,7 @@ def mounted(path: str) -> str:
 
 
 def canonical(path: str) -> str:
-    """One form for each place: gs:// for everything in a bucket, mounted or not, else an absolute local path."""
+    """One form for each path: gs:// for everything in a bucket, mounted or not, else an absolute local path."""
     if is_gcs(path):
         return path
     path = os.path.abspath(path)

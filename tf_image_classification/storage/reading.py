@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from tf_image_classification.flag import GLOB_CHARACTERS
+from tf_image_classification.flag_types import GLOB_CHARACTERS
 from tf_image_classification.storage import gcs, local_files
 from tf_image_classification.storage.local_files import Stat
 from tf_image_classification.storage.paths import is_gcs, mounted

@@ -100,7 +100,7 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     Args:
         path: the folder that is going to be written.
         marker: see `replacing_dir`.
-        keep: inputs, files or folders, that must not be `path` or lie below it.
+        keep: inputs, files or folders, that must not be `path` or below it.
 
     Raises:
         FlagError: it may not be, or its bucket does not exist.

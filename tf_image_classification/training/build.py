@@ -19,7 +19,7 @@ from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.estimator_specs import BuiltInEstimator, EstimatorSpec
 from tf_image_classification.flags import Flags
 from tf_image_classification.training import distribution
-from tf_image_classification.training.folder import CHECKPOINT_NAME, CHECKPOINTS_KEPT
+from tf_image_classification.training.training_folder import CHECKPOINT_NAME, CHECKPOINTS_KEPT
 
 _log = logging.getLogger(__name__)
 

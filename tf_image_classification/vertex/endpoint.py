@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 class Endpoint:
     """An existing endpoint.
 
-    Each method is idempotent: it looks at the endpoint before every attempt and changes only what is not yet as wanted,
+    Each method is idempotent: it reads the endpoint before every attempt and changes only what is not yet as wanted,
     so that an attempt whose response was lost, or a killed process, is followed by one that continues.
 
     Args:

@@ -1,7 +1,7 @@
-"""The Vertex AI Model Registry as the place of the champion: which version is in service, and promoting another one.
+"""The Vertex AI Model Registry as the store of the champion: which version is in service, and promoting another one.
 
 The version in service is the one with the alias `default`. A version is found again by the digest of its model, which
-is one of its labels: each step of a promotion looks for its result before it does anything, so that a call that is
+is one of its labels: each step of a promotion checks for its result before it does anything, so that a call that is
 repeated, or was killed half-way, continues where it stopped.
 """
 
@@ -69,9 +69,9 @@ def register(
     """Uploads a model as a version of a registered model, and promotes it: `default` alias and endpoint traffic.
 
     Mutates the Model Registry and the endpoint. Idempotent: called again, it continues where it stopped, and changes
-    nothing if the version is in service. Uploading and deploying, which take minutes and may fail, come first; until
-    they are done the previous version serves. The first version of a model is its default from its upload on: Vertex AI
-    has no model without a default.
+    nothing if the version is in service. Uploading and deploying, which take minutes and may fail, are first; until
+    then the previous version serves. The first version of a model is its default from its upload on: Vertex AI has no
+    model without a default.
 
     Args:
         name: projects/P/locations/L/models/ID; created if it does not exist.
@@ -226,8 +226,8 @@ class _RegisteredModel:
     def find_or_upload(self, candidate: vertex.Model, check: Callable[[], None]) -> InService:
         """The version that is the same model as the candidate; uploads it if there is none. Mutates the registry.
 
-        Idempotent: each attempt looks for the version first. If an attempt whose response was lost was carried out
-        after the next one had looked, the registry has the version twice: the younger ones are deleted.
+        Idempotent: each attempt checks for the version first. If an attempt whose response was lost was carried out
+        after the next one had checked, the registry has the version twice: the younger ones are deleted.
 
         Args:
             candidate: the version to upload.

@@ -52,7 +52,7 @@ def test_a_run_is_followed_to_its_end_and_shown(submit, call, kubeflow):
     assert done.returncode == 0, done.stderr
     assert f"{kubeflow.url}/#/runs/details/" in done.stdout
     words = [line.split()[1:3] for line in done.stdout.splitlines() if line[2:3] == ":"]
-    assert [name for name, state in words if state == "SUCCEEDED"] == ["look", "build", "train"]
+    assert [name for name, state in words if state == "SUCCEEDED"] == ["scan", "build", "train"]
     shown = [line.split()[:2] for line in call("runs", "show", "first").stdout.splitlines()]
     assert ["first", "SUCCEEDED"] in shown and ["steps", "3"] in shown and ["train", "SUCCEEDED"] in shown
     assert "root" not in [line[0] for line in shown if line]
@@ -65,7 +65,7 @@ def test_a_failed_run_is_completed_by_a_rerun_from_the_cache(submit, call, kubef
     done = call("runs", "rerun", "first", "--run_id", "second", "--wait")
     assert done.returncode == 0, done.stderr
     run = next(run for run in kubeflow.runs.values() if run["display_name"] == "second")
-    assert _states(run) == {"look": "SUCCEEDED", "build": "SKIPPED", "train": "SUCCEEDED"}
+    assert _states(run) == {"scan": "SUCCEEDED", "build": "SKIPPED", "train": "SUCCEEDED"}
     assert run["runtime_config"]["parameters"] == {"folder": "gs://bucket/words", "steps": 3}
 
 
@@ -93,7 +93,7 @@ def test_runs_are_listed_and_cancelled(submit, call, kubeflow):
 
 
 def test_what_the_service_refuses_is_one_paragraph(submit, kubeflow):
-    for code, said, exit_code in (
+    for code, message, exit_code in (
         (403, "does not let this account", 1),
         (429, "Too many requests", 1),
         (400, "refuses to submit", 2),
@@ -101,7 +101,7 @@ def test_what_the_service_refuses_is_one_paragraph(submit, kubeflow):
         kubeflow.faults.append(Fault(code, path="/runs$"))
         done = submit()
         assert done.returncode == exit_code
-        assert said in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
+        assert message in " ".join(done.stderr.split()) and "Traceback" not in done.stderr
     assert not kubeflow.runs
 
 
@@ -123,8 +123,8 @@ def test_a_schedule_starts_runs_and_is_replaced_when_it_is_updated(create, call,
     assert create().returncode == 2  # the name is taken
     kubeflow.advance(2 * WEEK)
     assert [_states(run) for run in kubeflow.runs.values()] == [
-        {"look": "SUCCEEDED", "build": "SUCCEEDED", "train": "SUCCEEDED"},
-        {"look": "SUCCEEDED", "build": "SKIPPED", "train": "SKIPPED"},
+        {"scan": "SUCCEEDED", "build": "SUCCEEDED", "train": "SUCCEEDED"},
+        {"scan": "SUCCEEDED", "build": "SKIPPED", "train": "SKIPPED"},
     ]
     (before,) = kubeflow.recurring
     updated = call("schedule", "update", "weekly", "--steps", "4", "--cron", "0 5 * * 1")

@@ -11,7 +11,7 @@ def test_a_run_that_failed_is_completed_by_a_rerun_and_what_had_finished_comes_f
     done = pipelines("runs", "rerun", "first", "--run_id", "second", "--wait")
     assert done.returncode == 0, done.stderr
     states = {task.task_name: task.state.name for task in vertex.jobs["second"].job_detail.task_details}
-    assert states == {"look": "SUCCEEDED", "build": "SKIPPED", "train": "SUCCEEDED"}
+    assert states == {"scan": "SUCCEEDED", "build": "SKIPPED", "train": "SUCCEEDED"}
     assert "build            CACHED" in done.stdout and "aaa" in done.stdout
     first, second = vertex.jobs["first"], vertex.jobs["second"]
     assert second.runtime_config.parameter_values == first.runtime_config.parameter_values

@@ -103,7 +103,7 @@ def test_flags_are_changed_in_place(create, pipelines, vertex):
 
 
 @pytest.mark.parametrize("paused", [False, True])
-def test_where_the_service_refuses_to_change_flags_another_schedule_takes_the_place(create, pipelines, vertex, paused):
+def test_where_the_service_refuses_to_change_flags_the_schedule_is_replaced(create, pipelines, vertex, paused):
     vertex.updates_requests = False
     assert create("--steps", "1").returncode == 0
     before = _only(vertex).name
@@ -153,7 +153,7 @@ def test_a_name_is_taken_once_and_free_again_after_delete(create, pipelines, ver
 
 
 def test_wrong_options_are_named_before_anything_is_sent(create, vertex):
-    for words, said in (
+    for words, message in (
         (["--time_zone", "Europe/Berln"], "--time_zone"),
         (["--cron", "0 3 * *"], "--cron"),
         (["--start", "tomorrow"], "--start"),
@@ -162,7 +162,7 @@ def test_wrong_options_are_named_before_anything_is_sent(create, vertex):
     ):
         done = create(*words)
         assert done.returncode == 2
-        assert said in done.stderr
+        assert message in done.stderr
     assert not vertex.requests
     refused = create("--cron", "99 3 * * 1")  # the service knows cron best
     assert refused.returncode == 2 and "Invalid cron" in refused.stderr

@@ -19,7 +19,7 @@ def test_a_run_is_followed_task_by_task_to_its_end(submit_tiny, vertex):
         in done.stdout
     )
     words = [line.split()[1:3] for line in done.stdout.splitlines() if line[2:3] == ":"]
-    assert [name for name, state in words if state == "SUCCEEDED"] == ["look", "build", "train"]
+    assert [name for name, state in words if state == "SUCCEEDED"] == ["scan", "build", "train"]
     assert "train.Output" in done.stdout and "aaa" in done.stdout
     assert "gs://bucket/root/" in done.stdout  # where the data is
     job = vertex.jobs["first"]
@@ -40,8 +40,8 @@ def test_a_failed_run_fails_the_command_and_names_the_task(submit_tiny, vertex):
     vertex.runner.fail_once = ["train"]
     done = submit_tiny("--run_id", "first", "--wait")
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert "The run first failed" in said and "train:" in said and "runs rerun first" in said
+    printed = " ".join(done.stderr.split())
+    assert "The run first failed" in printed and "train:" in printed and "runs rerun first" in printed
 
 
 def test_a_second_submit_with_the_same_run_id_starts_no_second_run(submit_tiny, vertex):
@@ -79,11 +79,11 @@ def test_missing_permission_is_one_paragraph(submit_tiny, vertex):
     vertex.faults.append(Fault(403, path="pipelineJobs", message="Permission 'aiplatform.pipelineJobs.create' denied"))
     done = submit_tiny()
     assert done.returncode == 1
-    said = " ".join(done.stderr.split())
-    assert said.startswith(
+    printed = " ".join(done.stderr.split())
+    assert printed.startswith(
         "error: Vertex AI does not let this account submit a run. Received: Permission 'aiplatform.pipelineJobs.create'"
     )
-    assert "roles/aiplatform.user" in said and "Traceback" not in said
+    assert "roles/aiplatform.user" in printed and "Traceback" not in printed
 
 
 def test_an_exceeded_quota_is_one_paragraph_and_not_retried(submit_tiny, vertex):
@@ -97,9 +97,9 @@ def test_an_exceeded_quota_is_one_paragraph_and_not_retried(submit_tiny, vertex)
 def test_a_bucket_that_is_not_found_is_not_created(submit_tiny, vertex):
     done = submit_tiny("--pipeline_root", "gs://no-such-bucket/root")
     assert done.returncode == 2
-    said = " ".join(done.stderr.split())
-    assert "is not found" in said
-    assert "gcloud storage buckets create gs://no-such-bucket --project my-project --location europe-west4" in said
+    printed = " ".join(done.stderr.split())
+    assert "is not found" in printed
+    assert "gcloud storage buckets create gs://no-such-bucket --project my-project --location europe-west4" in printed
     assert not vertex.requests
 
 
@@ -226,19 +226,19 @@ def test_an_unreachable_address_is_reported_at_once(capsys):
     with pytest.raises(SystemExit) as ended:
         command_line.main(run_command, words)
     assert ended.value.code == 1
-    said = " ".join(capsys.readouterr().err.split())
-    assert "Vertex AI cannot be reached" in said and "http://127.0.0.1:1/" in said
+    printed = " ".join(capsys.readouterr().err.split())
+    assert "Vertex AI cannot be reached" in printed and "http://127.0.0.1:1/" in printed
 
 
 def test_faults_and_failures_can_be_ordered_with_curl(submit_tiny, vertex):
     """curl -d sends the content type of a form."""
     import urllib.request
 
-    for place, order in (
+    for path, body in (
         ("faults", b'{"code": 403, "path": "pipelineJobs", "message": "denied"}'),
         ("fail_once", b'["train"]'),
     ):
-        urllib.request.urlopen(f"{vertex.url}/standin/{place}", order).close()  # noqa: S310
+        urllib.request.urlopen(f"{vertex.url}/standin/{path}", body).close()  # noqa: S310
     denied = submit_tiny("--run_id", "first")
     assert denied.returncode == 1 and "denied" in denied.stderr
     failed = submit_tiny("--run_id", "first", "--wait")

@@ -96,7 +96,7 @@ def test_the_model_in_service_stays_until_it_is_beaten(first, image_folder, tmp_
     assert (tmp_path / "service" / "champion.json").read_text() == pointer
 
 
-def test_a_failed_step_says_why_in_one_paragraph_and_the_run_exits_with_1(tmp_path, image_folder):
+def test_a_failed_step_shows_its_error_in_one_paragraph_and_the_run_exits_with_1(tmp_path, image_folder):
     answer = run(tmp_path / "runs", "--train_metadata", str(image_folder), *TINY, "--trainable_scopes", "Nothing")
     assert answer.returncode == 1
     assert "No variables to optimize" in answer.stdout
@@ -118,7 +118,7 @@ def test_a_bad_flag_is_refused_before_anything_starts(tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_reaches_the_step_which_saves_and_the_next_run_goes_on(tmp_path):
+def test_sigterm_reaches_the_step_which_saves_and_the_next_run_continues(tmp_path):
     runs = tmp_path / "runs"
     flags = ["--train_steps", "300", "--save_checkpoints_secs", "600"]
     process = subprocess.Popen(
@@ -158,7 +158,7 @@ def test_the_sample_reaches_its_accuracy_and_fine_tunes(tmp_path):
     assert tuned.returncode == 0, tuned.stdout
     assert executed(tuned.stdout) == ["resolve", "train", "evaluate", "gate"]
     facts = json.loads((runs / "latest" / "model" / "model.json").read_text())
-    assert facts["metrics"]["global_step"] == 20  # also a flag that says what its default says wins over the sample's
+    assert facts["metrics"]["global_step"] == 20  # a flag given at its default wins over the sample's, too
     assert re.search(r"Small/Logits .*-", tuned.stdout)
     assert json.loads((runs / "latest" / "evaluation" / "metrics.json").read_text())["accuracy"] >= 0.8
 

@@ -26,7 +26,7 @@ def assert_worth_reading(screen: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_sample_run_fits_on_a_screen_and_holds_no_chatter(tmp_path):
+def test_the_sample_run_fits_on_a_screen_without_output_of_libraries(tmp_path):
     answer = run(tmp_path / "runs")
     assert answer.returncode == 0, answer.stdout
     assert_worth_reading(answer.stdout)

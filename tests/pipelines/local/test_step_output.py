@@ -113,7 +113,7 @@ def test_a_runner_explains_a_failure_only_where_the_step_does_not(tmp_path):
     output.close()
 
 
-def test_lines_and_characters_may_come_in_pieces(printed):
+def test_lines_and_characters_may_arrive_in_pieces(printed):
     line = RECORD.format("Klassen: Äpfel").encode()
     assert printed(*(line[i : i + 1] for i in range(len(line)))).screen == "  13:18:21 I Klassen: Äpfel\n"
 

@@ -54,7 +54,7 @@ __all__ = [
     "task_names",
 ]
 
-# In the order in which a path is shown to them. TFRecordFiles takes any file, so it comes last.
+# In the order in which they are tried on a path. TFRecordFiles matches any file, so it is last.
 KINDS: tuple[type[Source], ...] = (CsvFile, ClassFolder, BuiltDataSet, TFRecordFiles)
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -97,7 +97,7 @@ def task_names(sources: Sequence[ImageSource]) -> tuple[str, ...]:
     """What the images of these sources are labelled with: a name per label column.
 
     Raises:
-        DataError: a source does not say, or the sources disagree.
+        DataError: a source does not name them, or the sources disagree.
     """
     names = {source.path: source.task_names() for source in sources}
     if len(set(names.values())) > 1:
@@ -133,7 +133,7 @@ def split_of(filename: str, eval_fraction: float) -> str:
 
 def _expand_part(part: str) -> Iterator[Source]:
     matches = storage.glob(part)
-    if not matches and storage.is_dir(part):  # on gs://, a folder is what objects lie under
+    if not matches and storage.is_dir(part):  # on gs://, a folder is a prefix of objects
         matches = [part]
     if not matches:
         kind = next((kind.kind for kind in KINDS if kind.suffixes and part.lower().endswith(kind.suffixes)), None)

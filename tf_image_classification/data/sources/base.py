@@ -49,8 +49,7 @@ class RecordFile(NamedTuple):
 
 
 class Candidate:
-    """A path that the metadata names and that every kind of source is shown. It is looked up once, when the first of
-    them asks."""
+    """A path that the metadata names, as every kind of source is given it. It is looked up once, when first needed."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -139,7 +138,7 @@ class ImageSource(Source):
         """What the images are labelled with: one name per label of an entry.
 
         Raises:
-            DataError: the source does not say.
+            DataError: the source does not name them.
         """
 
     @abc.abstractmethod
@@ -147,7 +146,7 @@ class ImageSource(Source):
         """Everything that the source names, in a fixed order. An image may be named twice.
 
         Args:
-            image_root: folder that relative paths are relative to and that every image must lie under; None for the
+            image_root: folder that relative paths are relative to and that every image must be under; None for the
                 source's own folder, under which relative paths must stay, while absolute and gs:// ones are taken as
                 they are.
 
@@ -171,7 +170,7 @@ class RecordSource(Source):
     """A source of TFRecord files, which are checked and listed but not copied.
 
     Attributes:
-        has_splits: whether the source itself says which of its files are for training and which for evaluation.
+        has_splits: whether the source itself knows which of its files are for training and which for evaluation.
     """
 
     has_splits: ClassVar[bool] = False

@@ -53,7 +53,7 @@ class CsvFile(ImageSource):
                 f"The CSV has {len(fields)} columns and no header",
                 received=received,
                 expected="a first line such as path,age,gender that names the label columns, or two columns",
-                hint="A path or label that contains a comma must stand in double quotes.",
+                hint="A path or label that contains a comma must be in double quotes.",
             )
         names = tuple(fields[1:])
         if len(set(names)) < len(names) or not all(_TASK_NAME.fullmatch(name) for name in names):
@@ -89,8 +89,12 @@ def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
         try:
             local = storage.fetch(path, stack.enter_context(storage.temporary_dir()))
             file = stack.enter_context(open(local, encoding="utf-8-sig", newline=""))
-            lines = ([field.strip() for field in fields] for fields in csv.reader(file, skipinitialspace=True))
-            yield from enumerate(fields for fields in lines if any(fields))
+            number = 0
+            for line in csv.reader(file, skipinitialspace=True):
+                fields = [field.strip() for field in line]
+                if any(fields):
+                    yield number, fields
+                    number += 1
         except (csv.Error, UnicodeDecodeError) as error:
             raise DataError(
                 "The CSV cannot be read", received=f"{path}: {error}", expected="UTF-8 text of " + _EXPECTED

@@ -58,5 +58,5 @@ def normalize(path: str) -> str:
 
 
 def is_below(path: str, root: str) -> bool:
-    """Whether a normalized path lies in a normalized folder."""
+    """Whether a normalized path is in a normalized folder."""
     return path.startswith(root.rstrip("/") + "/")

@@ -1,4 +1,4 @@
-"""What listings tell of files without reading them: names, sizes and versions."""
+"""What listings contain of files that are not read: names, sizes and versions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training's own checkpoints: a `tf.train.Checkpoint` of everything that a training needs to continue.
+"""A training's own checkpoint: a `tf.train.Checkpoint` of everything that a training needs to continue.
 
 Every variable has a name in it that does not depend on the model's structure, so that the weights can be read without
 building the model (`reader.read`).
@@ -58,7 +58,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     """Restores a training checkpoint: sets the variables of `checkpoint` to the saved values, all of them or none.
 
     Args:
-        checkpoint: made by `training_checkpoint`.
+        checkpoint: as `training_checkpoint` returns it.
         path: prefix of a saved checkpoint.
 
     Raises:

@@ -10,13 +10,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
-from tf_image_classification.build_tfrecords.jobs import ChunkImage, ClassLabel, ImageChunk, ImageResult, WrittenImage
+from tf_image_classification.build_tfrecords.worker_messages import (
+    ChunkImage,
+    ClassLabel,
+    ImageChunk,
+    ImageResult,
+    WrittenImage,
+)
 from tf_image_classification.data import tfrecord
 from tf_image_classification.data.sources import Rejected
 from tf_image_classification.data.tasks import label_feature, text_feature
 from tf_image_classification.errors import UserError
 
-_PARALLEL_READS = 8  # of images that come over a network, where waiting takes longer than checking
+_PARALLEL_READS = 8  # of images that are fetched over a network, where waiting takes longer than checking
 
 
 def write_part(chunk: ImageChunk) -> list[ImageResult]:

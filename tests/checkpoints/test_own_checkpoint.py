@@ -1,4 +1,4 @@
-"""Training's own checkpoints."""
+"""A training's own checkpoint."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     ],
     ids=["optimizer", "scopes", "classes"],
 )
-def test_a_checkpoint_of_another_training_is_refused_before_anything_changes(other, what: str, saved: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_checkpoint_of_another_training_is_refused_before_anything_changes(other, what: str, saved: str) -> None:
     training = other()
     before = training.everything()
     with pytest.raises(CheckpointError, match=f"{what}.*another --model_dir"):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
-from tf_image_classification.build_tfrecords.jobs import Contents, LabelValues, RecordsJob, Thumbnail
+from tf_image_classification.build_tfrecords.worker_messages import Contents, LabelValues, RecordsJob, Thumbnail
 from tf_image_classification.data import tfrecord
 from tf_image_classification.data.manifest import ORIGINAL, SLIM
 from tf_image_classification.data.tasks import is_slim_label, text_beside

@@ -46,7 +46,7 @@ def build(
     return build_tfrecords.build(paths[0], str(tmp_path / "data"), eval_metadata=paths[1], **options)
 
 
-def test_the_originals_own_tfrecords_are_listed_where_they_lie(mini_mnist, tmp_path):
+def test_the_originals_own_tfrecords_are_listed_where_they_are(mini_mnist, tmp_path):
     folder = mini_mnist / "dataset" / "tf_records"
     data = build_tfrecords.build(
         f"{folder}/train*",
@@ -84,7 +84,7 @@ def test_several_floats_are_several_tasks_and_fractions_a_regression(tmp_path):
     assert data.tasks == (Task("age", (), "age"), Task("gender", ("0", "1"), "gender"))
 
 
-def test_tasks_of_built_shards_are_told_by_their_feature_names(tmp_path):
+def test_tasks_of_built_shards_are_recognised_by_their_feature_names(tmp_path):
     example = {
         "image/encoded": picture(),
         "image/class/age/label": 0,

@@ -1,4 +1,4 @@
-"""What the builder gives its workers, and what they give back. Both are pickled on their way to another process."""
+"""Jobs for the worker processes, and their results. Both are pickled on their way to another process."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class WrittenImage(NamedTuple):
         record_bytes: length of its framed record.
         height, width: pixels.
         format: `jpeg` or `png`.
-        reencoded: whether it did not go in byte for byte.
+        reencoded: whether it is not stored byte for byte.
         thumbnail: JPEG in base64; None if none was wanted.
     """
 

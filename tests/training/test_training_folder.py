@@ -11,7 +11,7 @@ from tests.standin.faults import Fault
 from tests.training.support import RUN, listed, names, working_folders
 from tf_image_classification import storage
 from tf_image_classification.errors import TrainingError
-from tf_image_classification.training import folder as training_folder
+from tf_image_classification.training import training_folder
 
 
 class Publisher:
@@ -28,7 +28,7 @@ class Publisher:
         )
 
     def restore(self) -> int:
-        """Takes over where the folder's last training was."""
+        """Continues from the folder's newest checkpoint."""
         newest = self.manager.latest_checkpoint
         self.folder.fetch(newest)
         self.manager.checkpoint.restore(newest).assert_consumed()
@@ -53,7 +53,7 @@ def test_the_newest_five_checkpoints_stay_and_what_a_killed_training_left_goes(s
     assert sorted(names(RUN)) == sorted(["checkpoint", "notes.txt", *files])
 
 
-def test_whatever_is_listed_is_there_at_every_moment(service):
+def test_whatever_is_listed_exists_at_every_moment(service):
     with training_folder.open_folder(RUN) as folder:
         training = Publisher(folder)
         for step in range(8):
@@ -70,7 +70,7 @@ def test_whatever_is_listed_is_there_at_every_moment(service):
             assert {f"{RUN}/model.ckpt-{newest}.index", f"{RUN}/model.ckpt-{newest}.data-00000-of-00001"} <= there
 
 
-def test_training_does_not_wait_for_uploads_and_the_newest_checkpoint_gets_there(service):
+def test_training_does_not_wait_for_uploads_and_the_newest_checkpoint_is_uploaded(service):
     service.faults.append(Fault("stalled", "POST", "upload", seconds=1.0))
     with training_folder.open_folder(RUN) as folder:
         training = Publisher(folder)
@@ -92,7 +92,7 @@ def test_of_two_trainings_that_start_afresh_the_second_to_save_stops(service):
     assert not working_folders()
 
 
-def test_a_training_that_another_one_goes_on_from_stops_at_its_next_checkpoint(service):
+def test_a_training_that_another_one_continues_stops_at_its_next_checkpoint(service):
     with pytest.raises(TrainingError, match="Another training has taken over"), training_folder.open_folder(RUN) as old:
         lost = Publisher(old)
         lost.save(5)
@@ -108,7 +108,7 @@ def test_a_training_that_another_one_goes_on_from_stops_at_its_next_checkpoint(s
     assert listed(RUN) == ["model.ckpt-5", "model.ckpt-7"]
 
 
-def test_two_trainings_that_go_on_from_the_same_checkpoint_at_once_do_not_both(service):
+def test_of_two_trainings_that_continue_from_one_checkpoint_at_once_one_stops(service):
     with training_folder.open_folder(RUN) as folder:
         Publisher(folder).save(5)
     with (

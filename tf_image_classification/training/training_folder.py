@@ -1,6 +1,6 @@
 """The folder that a training writes to: its --model_dir, or a local one that is uploaded to a --model_dir in a bucket.
 
-TensorFlow never sees gs://. What it writes is uploaded while training goes on, TensorFlow's `checkpoint` file last: a
+TensorFlow never sees gs://. What it writes is uploaded while training continues, TensorFlow's `checkpoint` file last: a
 reader of the bucket, and a training that resumes from it, find complete checkpoints only.
 """
 
@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tf_image_classification import storage
-from tf_image_classification.checkpoints import state
+from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.errors import ConflictError, FlagError, TrainingError
 from tf_image_classification.training.background import BackgroundWorker
 from tf_image_classification.training.history import HISTORY_FILE
@@ -154,7 +154,7 @@ class _BucketFolder(TrainingFolder):
 
     def __init__(self, path: str, local: str) -> None:
         super().__init__(path, local)
-        self._state = storage.join(path, state.FILE)
+        self._checkpoint_object = storage.join(path, checkpoint_file.FILE)
         self._listed: dict[str, float] = {}  # checkpoints in the `checkpoint` object -> time, oldest first
         self._content: bytes | None = None  # of the `checkpoint` object, as this training knows it
         self._version = 0  # of that object; 0 if there is none
@@ -184,7 +184,7 @@ class _BucketFolder(TrainingFolder):
     def claim(self) -> None:
         # Of two trainings that continue from one checkpoint, the older one learns by this that it is no longer alone.
         try:
-            self._write_state(self._listed)
+            self._write_checkpoint_object(self._listed)
         except ConflictError as error:
             raise self._taken_over() from error
 
@@ -208,12 +208,13 @@ class _BucketFolder(TrainingFolder):
         if isinstance(error, ConflictError):
             raise self._taken_over() from error
         if error is not None:
+            newest = checkpoint_file.latest(self.local)
             raise TrainingError(
                 f"The training's files cannot be uploaded to {self.path}",
                 received=str(error) or type(error).__name__,
-                hint=f"They are kept in {self.local}, with {state.latest(self.local)} as the newest checkpoint. Run "
-                f"again with --model_dir {self.local} to continue from there, or as before to continue from the last "
-                "checkpoint that was uploaded.",
+                hint=f"They are kept in {self.local}, with {newest} as the newest checkpoint. Run again with "
+                f"--model_dir {self.local} to continue from there, or as before to continue from the last checkpoint "
+                "that was uploaded.",
             ) from error
 
     def finish(self) -> None:
@@ -245,10 +246,10 @@ class _BucketFolder(TrainingFolder):
                 raise FlagError(
                     "The bucket of --model_dir does not exist", received=self.path, expected="an existing bucket"
                 ) from None
-        self._content, self._version = storage.read_version(self._state)
+        self._content, self._version = storage.read_version(self._checkpoint_object)
         if self._content is not None:
-            self._listed = state.parse(self._content.decode(), self.path)
-            storage.write_text(os.path.join(self.local, state.FILE), state.render(self._listed))
+            self._listed = checkpoint_file.parse(self._content.decode(), self.path)
+            storage.write_text(os.path.join(self.local, checkpoint_file.FILE), checkpoint_file.render(self._listed))
         for name in (HISTORY_FILE, WARM_START_FILE):
             if name in names:
                 content, _ = storage.read_version(storage.join(self.path, name))
@@ -275,7 +276,7 @@ class _BucketFolder(TrainingFolder):
         self._upload_logs()
         name = files[-1].removesuffix(".index")
         listed = {other: saved for other, saved in self._listed.items() if other != name} | {name: time.time()}
-        self._write_state(dict(list(listed.items())[-CHECKPOINTS_KEPT:]))
+        self._write_checkpoint_object(dict(list(listed.items())[-CHECKPOINTS_KEPT:]))
         shutil.rmtree(staged)
         _log.info("Uploaded %s", storage.join(self.path, name))
         for file in storage.names_in(self.path):
@@ -292,18 +293,18 @@ class _BucketFolder(TrainingFolder):
                 storage.write_bytes(target, Path(file.path).read_bytes())
                 self._uploaded[file.path] = file
 
-    def _write_state(self, listed: dict[str, float]) -> None:
-        # A comment that no other writer has: it tells whose content the object has.
-        content = f"# {uuid.uuid4().hex}\n{state.render(listed)}".encode()
-        storage.write_bytes(self._state, content, if_version=self._version)
+    def _write_checkpoint_object(self, listed: dict[str, float]) -> None:
+        # A unique comment: without it, two trainings could write equal content.
+        content = f"# {uuid.uuid4().hex}\n{checkpoint_file.render(listed)}".encode()
+        storage.write_bytes(self._checkpoint_object, content, if_version=self._version)
         self._content, self._listed = content, listed
         self._check_own()
 
     def _check_own(self) -> None:
         """Raises ConflictError if the `checkpoint` object is not the one that this training has read or written."""
-        content, version = storage.read_version(self._state)
+        content, version = storage.read_version(self._checkpoint_object)
         if content != self._content:
-            raise ConflictError("Another training has written this", received=self._state)
+            raise ConflictError("Another training has written this", received=self._checkpoint_object)
         self._version = version
 
     def _taken_over(self) -> TrainingError:

@@ -43,27 +43,28 @@ def add(service: Buckets, name: str, content: bytes) -> str:
     return f"gs://bucket/images/{name}"
 
 
-def test_what_is_built_in_bad_weather_equals_what_is_built_in_good(service, tmp_path):
-    calm = build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "calm"), workers=2, shard_bytes=50_000)
+def test_random_faults_do_not_change_what_is_built(service, tmp_path):
+    options = {"workers": 2, "shard_bytes": 50_000}
+    expected = build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "expected"), **options)
     began, without_faults = len(service.changes), len(service.requests)
     service.random_faults = RandomFaults(rate=0.25, seed=1)
-    made = build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=2, shard_bytes=50_000)
+    built = build_tfrecords.build("gs://bucket/images.csv", OUTPUT, **options)
     service.random_faults = None
 
-    assert made.splits == calm.splits
-    assert sum(split.examples for split in made.splits.values()) == IMAGES
-    assert made.rejected_reasons == {"not an image": 1, "file not found": 1}
+    assert built.splits == expected.splits
+    assert sum(split.examples for split in built.splits.values()) == IMAGES
+    assert built.rejected_reasons == {"not an image": 1, "file not found": 1}
     names = []
-    for split in made.splits:
-        for ours, theirs in zip(made.shard_paths(split), calm.shard_paths(split), strict=True):
-            assert storage.read_bytes(ours) == Path(theirs).read_bytes()
-            names += [tfrecord.parse_example(record)["image/filename"][0] for record in tfrecord.read(theirs)]
+    for split in built.splits:
+        for path, expected_path in zip(built.shard_paths(split), expected.shard_paths(split), strict=True):
+            assert storage.read_bytes(path) == Path(expected_path).read_bytes()
+            names += [tfrecord.parse_example(record)["image/filename"][0] for record in tfrecord.read(expected_path)]
     assert len(names) == len(set(names)) == IMAGES
     assert_never_half(service, began)
     assert sum(service.injected.values()) > 0.2 * (len(service.requests) - without_faults)
 
 
-def test_a_data_set_is_replaced_in_bad_weather_without_a_half_being_seen(service):
+def test_a_data_set_is_replaced_despite_faults_and_no_half_is_ever_visible(service):
     build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=1, shard_bytes=50_000)
     csv = storage.read_text("gs://bucket/images.csv").splitlines()
     storage.write_text("gs://bucket/images.csv", "\n".join(csv[: IMAGES // 2]))
@@ -74,16 +75,16 @@ def test_a_data_set_is_replaced_in_bad_weather_without_a_half_being_seen(service
 
 
 def assert_never_half(service: Buckets, began: int) -> None:
-    """Replays everything that was visible: each file came whole, and a manifest was there only with all the files of
-    its data set."""
+    """Replays everything that was visible: each file appeared complete, and a manifest only with all the files of its
+    data set."""
     marker = f"{OUTPUT}/manifest.json"
-    whole: dict[str, str] = {}  # what lay around the manifest when it came
+    whole: dict[str, str] = {}  # the content of the folder when the manifest appeared
     visible: dict[str, str] = {}
     for change in service.changes[began:]:
         if not change.path.startswith(OUTPUT) or change.path.endswith(".unfinished"):
             continue
         assert change.path == marker or marker not in visible, (
-            "a file came or went while the manifest said that all were there"
+            "a file was written or deleted while the manifest existed"
         )
         if change.crc32c:
             assert change.path not in visible, "a file was written twice"

@@ -1,4 +1,4 @@
-"""TensorFlow's `checkpoint` state file, which lists the checkpoints of a folder: read and written locally and on gs://.
+"""TensorFlow's `checkpoint` file, which lists the checkpoints of a folder: read and written locally and on gs://.
 
 `tf.train.CheckpointManager` and TensorFlow 1's `Saver` keep this file beside their checkpoints: a CheckpointState
 protocol buffer (tensorflow/python/training/checkpoint_state.proto) in text format. TensorFlow's own functions for
@@ -20,19 +20,19 @@ def latest(folder: str) -> str | None:
     """The newest checkpoint of a folder, as `tf.train.latest_checkpoint`, for local and gs:// folders.
 
     Returns:
-        Prefix of the checkpoint, in `folder`; None when the folder has no state file.
+        Prefix of the checkpoint, in `folder`; None when the folder has no such file.
 
     Raises:
-        CheckpointError: the state file cannot be parsed or names no checkpoint.
+        CheckpointError: it cannot be parsed or names no checkpoint.
     """
     content, _ = storage.read_version(storage.join(folder, FILE))  # not through a mount, which may cache an older one
     return None if content is None else storage.join(folder, list(parse(content.decode(), folder))[-1])
 
 
 def parse(text: str, folder: str) -> dict[str, float]:
-    """Parses the text of a state file.
+    """Parses the text of a `checkpoint` file.
 
-    Only the names of its paths count: a folder that was moved or copied has its checkpoints beside the state file.
+    Only the names of its paths count: a folder that was moved or copied has its checkpoints beside this file.
 
     Args:
         folder: where the file is, for the error.
@@ -64,7 +64,7 @@ def parse(text: str, folder: str) -> dict[str, float]:
 
 
 def render(checkpoints: Mapping[str, float]) -> str:
-    """The text of a state file: the inverse of `parse`.
+    """The text of a `checkpoint` file: the inverse of `parse`.
 
     Args:
         checkpoints: base name of each checkpoint's prefix -> time in seconds since 1970, oldest first; at least one.
