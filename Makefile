@@ -50,7 +50,7 @@ images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [IMAGES
 submit: $(READY)  ## start a run on Vertex AI or Kubeflow; ARGS="--project .. --location .. --pipeline_root gs://.. --train_metadata gs://.."
 	$(BIN)/python -m pipelines submit $(ARGS)
 
-schedule: $(READY)  ## start runs again and again; ARGS="create weekly --cron '0 3 * * 1' .."
+schedule: $(READY)  ## schedule recurring runs; ARGS="create weekly --cron '0 3 * * 1' .."
 	$(BIN)/python -m pipelines schedule $(ARGS)
 
 generate: $(READY)  ## write component signatures, their READMEs and the tables of docs/ from the flag table and the networks
