@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 
 MAX_NAMES = 5  # listed in a message
@@ -104,6 +103,8 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: f
         prefix: printed before the name, such as --.
         cutoff: the lowest similarity of a hint, from 0 to 1, as of difflib.get_close_matches.
     """
+    import difflib  # a worker process of a build needs none
+
     nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"Did you mean {prefix}{nearest[0]}?" if nearest else ""
 
