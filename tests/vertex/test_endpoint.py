@@ -10,6 +10,7 @@ import pytest
 from tests.standin.service import ApiError, Fault
 from tests.vertex.conftest import ENDPOINT, MODEL
 from tf_image_classification.errors import FlagError, ServiceError, UserError
+from tf_image_classification.vertex.endpoint import Endpoint
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 
@@ -132,6 +133,16 @@ def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex
         register(**second)
     assert in_service(MODEL) == other
     assert _traffic(vertex) == {"1": 100}
+
+
+def test_a_run_that_was_overtaken_leaves_the_deployment_of_the_other_run_alone(vertex, first, second, arguments):
+    other = register(**arguments("three", compared_with=first.name))
+    Endpoint(ENDPOINT).deploy(other.name, "n1-standard-2", lambda: None)
+    vertex.endpoints.on_deploy.append(lambda: _make_default(vertex, "2"))
+    _make_default(vertex, "1")
+    with pytest.raises(ReplacedError):
+        register(**second)
+    assert _traffic(vertex) == {"1": 100, "2": 0}
 
 
 def test_a_missing_endpoint_is_reported_before_anything_is_changed(vertex, arguments):

@@ -97,12 +97,19 @@ class Endpoint:
         with translate_api_errors(SERVICE, f"change the traffic of {self._name}", ROLE):
             _retry_while_busy(RETRY(route_if_elsewhere))()
 
-    def undeploy_without_traffic(self) -> None:
-        """Undeploys all versions that have no traffic, one by one. Mutates the endpoint."""
+    def undeploy_without_traffic(self, version: str = "") -> None:
+        """Undeploys what has no traffic, one by one. Mutates the endpoint.
+
+        Args:
+            version: .../models/ID@VERSION to undeploy; '' for all versions.
+        """
 
         def undeploy_one() -> bool:
             endpoint = self._current()
-            idle = [one for one in endpoint.deployed_models if not endpoint.traffic_split.get(one.id)]
+            own_ids = self._deployed_ids(version) if version else [one.id for one in endpoint.deployed_models]
+            idle = [
+                one for one in endpoint.deployed_models if one.id in own_ids and not endpoint.traffic_split.get(one.id)
+            ]
             if not idle:
                 return False
             _log.info("Undeploying %s@%s", idle[0].model, idle[0].model_version_id)

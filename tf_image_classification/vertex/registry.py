@@ -105,8 +105,8 @@ def register(
         check_promoted = functools.partial(model.check_default, version.name, candidate)
         _promote(model, version.name, serving, check_unchanged, check_promoted)
     except ReplacedError:
-        if serving:
-            serving.undeploy_without_traffic()
+        if serving:  # this version alone: another one without traffic may be about to be promoted
+            serving.undeploy_without_traffic(version.name)
         raise
     _log.info("In service: %s", version.name)
     if serving:
