@@ -96,6 +96,7 @@ _BASE = (
     "flag_types.py",
     "flags.py",
     "library_output.py",
+    "network_sizes.py",
     "versions.py",
     "storage/*",
     "data/*",

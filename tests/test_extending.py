@@ -152,7 +152,7 @@ def test_a_flag_is_added_and_existing_trainings_keep_their_key(checkout):
     assert set((checkout / "runs" / "checkpoints").iterdir()) == {folder, other}
     assert (folder / "model.ckpt-4.index").exists()
     facts = json.loads((checkout / "runs" / "latest" / "model" / "model.json").read_text())
-    assert facts["flags"]["clip_norm"] is None
+    assert facts["flags"]["clip_value"] is None
 
 
 @pytest.mark.slow

@@ -33,7 +33,7 @@ def test_every_flag_belongs_to_a_command_or_a_step_and_has_help():
         ("train_steps", "1_000", "a whole number"),
         ("image_size", "9999999999999999999999", "<= 8192"),
         ("train_steps", "9999999999999999999999", "a whole number"),
-        ("learning_rate_decay_type", "cosine", "fixed, exponential, polynomial"),
+        ("learning_rate_decay_type", "sine", "fixed, exponential, polynomial, cosine"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_flag_what_was_received_and_what_is_allowed(name, value, allowed):

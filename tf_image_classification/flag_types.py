@@ -45,6 +45,7 @@ class Flag:
         is_list: takes several values, which are joined by commas (a glob that the shell expanded).
         no_glob: a path without *, ? and [, which TensorFlow would interpret as a pattern.
         is_regex: comma-separated regular expressions.
+        is_range: two numbers within the bounds, the smaller first, separated by a comma.
         in_checkpoint_key: whether a training with another value of this training flag has checkpoints of its own.
         ours: not one of the original framework's flags.
     """
@@ -66,6 +67,7 @@ class Flag:
     is_list: bool = False
     no_glob: bool = False
     is_regex: bool = False
+    is_range: bool = False
     in_checkpoint_key: bool = True
     ours: bool = False
 
@@ -88,9 +90,11 @@ class Flag:
             return "one of " + ", ".join(self.choices)
         if self.type is bool:
             return "true or false"
-        if self.type is str:
+        if self.type is str and not self.is_range:
             return "a non-empty string"
         noun = "a whole number" if self.type is int else "a number"
+        if self.is_range:
+            noun = "two numbers, the smaller first, separated by a comma, each"
         bounds = ((">=", self.ge), (">", self.gt), ("<=", self.le), ("<", self.lt))
         limits = [f"{sign} {bound:g}" for sign, bound in bounds if math.isfinite(bound)]
         return " ".join([noun, " and ".join(limits)]).strip()
@@ -128,15 +132,23 @@ class Flag:
             self._check_text(parsed)
         if self.choices and parsed not in self.choices:
             raise self._invalid(value)
-        if isinstance(parsed, (int, float)) and not isinstance(parsed, bool):
-            within = self.ge <= parsed <= self.le and self.gt < parsed < self.lt
-            if not (within and math.isfinite(parsed)):
-                raise self._invalid(value)
+        if isinstance(parsed, (int, float)) and not isinstance(parsed, bool) and not self._is_within(parsed):
+            raise self._invalid(value)
         return parsed
+
+    def _is_within(self, number: float) -> bool:
+        return math.isfinite(number) and self.ge <= number <= self.le and self.gt < number < self.lt
 
     def _check_text(self, text: str) -> None:
         if self.no_glob:
             check_single_path(self.name, text)
+        if self.is_range:
+            try:
+                low, high = parse_range(text)
+            except ValueError:
+                raise self._invalid(text) from None
+            if not (low <= high and all(self._is_within(number) for number in (low, high))):
+                raise self._invalid(text)
         for pattern in filter(None, (part.strip() for part in text.split(","))) if self.is_regex else ():
             try:
                 re.compile(pattern)
@@ -163,6 +175,16 @@ def check_single_path(name: str, path: str) -> None:
     """
     if not GLOB_CHARACTERS.isdisjoint(path):
         raise FlagError(f"--{name} takes a single path", received=path, expected="a path without the characters * ? [")
+
+
+def parse_range(text: str) -> tuple[float, float]:
+    """The two numbers of a flag with `is_range`.
+
+    Raises:
+        ValueError: there are not two numbers.
+    """
+    low, high = map(float, text.split(","))
+    return low, high
 
 
 def _parse_bool(value: object) -> bool:

@@ -22,31 +22,13 @@ from tf_image_classification.flag_types import (
     Flag,
     Flags,
 )
+from tf_image_classification.network_sizes import MIN_IMAGE_SIZE
 
 __all__ = ["BUILD", "EVALUATE", "STEPS", "TRAIN", "TRAIN_STEP", "Flag", "Flags"]
 
-# The built-in networks -> the smallest height and width, in pixels, that leave a feature map for their logits.
-MIN_IMAGE_SIZE = {
-    "small": 8,
-    "inception_v1": 32,
-    "inception_v2": 32,
-    "inception_v3": 75,
-    "inception_v4": 75,
-    "inception_resnet_v2": 75,
-    "mobilenet_v1": 32,
-    "mobilenet_v2": 32,
-    "resnet_v1_50": 32,
-    "resnet_v1_101": 32,
-    "resnet_v1_152": 32,
-    "resnet_v2_50": 32,
-    "resnet_v2_101": 32,
-    "resnet_v2_152": 32,
-    "vgg_16": 224,  # fc6 needs a 7x7 map after five halvings
-    "vgg_19": 224,
-}
-
-COMMON, DATA, MODEL = "Common", "Data", "Model"
+COMMON, DATA, AUGMENTATION, MODEL = "Common", "Data", "Augmentation", "Model"
 OPTIMIZERS, LEARNING_RATE, FINE_TUNING = "Optimizers", "Learning rate", "Fine tuning"
+SELECTION = "Model selection"
 GATE, SERVICE = "Gate", "In service"
 
 FLAGS: tuple[Flag, ...] = (
@@ -55,10 +37,19 @@ FLAGS: tuple[Flag, ...] = (
          "Folder for checkpoints, TensorBoard summaries and, under export/, the finished model. A checkpoint found "
          "there is resumed. In the pipeline: the parent of the checkpoint folders (default: checkpoints/ under "
          "the pipeline root).", steps=(TRAIN_STEP,), path="write", no_glob=True, in_checkpoint_key=False),
+    Flag("recipe", str, None, COMMON,
+         "A named set of flag values: finetune, from a pretrained checkpoint, or scratch, without one. A flag given "
+         "beside it wins. `--recipe NAME --show` prints the values. Not set: the defaults of the flags.",
+         choices=("finetune", "scratch"), in_checkpoint_key=False, ours=True),
     Flag("checkpoint_path", str, None, COMMON,
          "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, a "
-         ".keras or .weights.h5 file, or a model folder of this project. In the pipeline, the word champion stands "
-         "for the model in service. Not set: train from scratch.", path="read", no_glob=True),
+         ".keras or .h5 file, or a model folder of this project; or the word imagenet, the published weights of a "
+         "network of keras.applications. In the pipeline, the word champion stands for the model in service. Not set: "
+         "train from scratch.", path="read", no_glob=True),
+    Flag("weights_dir", str, None, COMMON,
+         "Folder that keeps the files downloaded for --checkpoint_path imagenet, and where they are looked for first; "
+         "may be on gs://. Not set: Keras's own, ~/.keras/models.", path="write", no_glob=True,
+         in_checkpoint_key=False, ours=True),
     Flag("train_metadata", str, None, COMMON,
          "Training images: a CSV of path,label (or with header URIs,labels), a folder with one sub-folder per "
          "class, or TFRecord files or globs; several are separated by commas.",
@@ -96,6 +87,25 @@ FLAGS: tuple[Flag, ...] = (
     Flag("output_dir", str, None, DATA,
          "Folder for the results.",
          commands=(BUILD, EVALUATE), steps=(), path="write", ours=True),
+    # Augmentation
+    Flag("augmentation", str, "original", AUGMENTATION,
+         "Random changes of training images: original (those of the network's published training), light (crop and "
+         "flip), randaugment (light and two of 14 operations, arXiv:1909.13719), trivialaugment (light and one "
+         "operation of random strength, arXiv:2103.10158), or none.",
+         choices=("original", "light", "randaugment", "trivialaugment", "none"), ours=True),
+    Flag("crop_area", str, None, AUGMENTATION,
+         "Smallest and largest share of the image's area that a random crop of training takes, such as 0.35,1. Not "
+         "set: 0.05,1 with the inception preprocessing of --augmentation original, else 0.35,1.",
+         is_range=True, gt=0, le=1, ours=True),
+    Flag("crop_aspect", str, None, AUGMENTATION,
+         "Smallest and largest ratio of width to height of a random crop. Not set: 0.75,1.33.",
+         is_range=True, gt=0, ours=True),
+    Flag("mixup", float, 0.0, AUGMENTATION,
+         "Alpha of mixup (arXiv:1710.09412): pairs of images and their labels are blended by a share from the beta "
+         "distribution (alpha, alpha). 0: off.", ge=0, ours=True),
+    Flag("cutmix", float, 0.0, AUGMENTATION,
+         "Alpha of CutMix (arXiv:1905.04899): a rectangle of each image is replaced by another image's. With --mixup, "
+         "each batch gets one of the two. 0: off.", ge=0, ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.", choices=tuple(MIN_IMAGE_SIZE), ours=True),
     Flag("estimator", str, None, MODEL,
@@ -122,15 +132,26 @@ FLAGS: tuple[Flag, ...] = (
          "Compute in float16 with float32 variables: faster on GPUs with tensor cores.", ours=True),
     # Optimizers
     Flag("weight_decay", float, 0.00004, OPTIMIZERS,
-         "L2 regularisation of the network's kernels: weight_decay * sum(w^2) / 2 is added to the loss.", ge=0),
+         "L2 regularisation of the network's kernels: weight_decay * sum(w^2) / 2 is added to the loss. With adamw, "
+         "decoupled weight decay instead: each step subtracts learning rate * weight_decay * w from the kernels.",
+         ge=0),
     Flag("optimizer", str, "rmsprop", OPTIMIZERS,
-         "Name of the optimizer.", choices=("adadelta", "adagrad", "adam", "ftrl", "momentum", "sgd", "rmsprop")),
+         "Name of the optimizer.",
+         choices=("adadelta", "adagrad", "adam", "adamw", "ftrl", "momentum", "sgd", "rmsprop")),
+    Flag("clip_norm", float, None, OPTIMIZERS,
+         "Maximum norm of the gradient of all trained variables together; a longer one is scaled down to it. Not set: "
+         "no limit.", gt=0, ours=True),
+    Flag("ema_decay", float, 0.0, OPTIMIZERS,
+         "Decay of an exponential moving average of the trained variables, which is evaluated and exported in their "
+         "place; update n uses min(ema_decay, (1 + n) / (10 + n)). 0: off.", ge=0, lt=1, ours=True),
     Flag("adadelta_rho", float, 0.95, OPTIMIZERS, "Decay rate of adadelta.", ge=0, le=1),
     Flag("adagrad_initial_accumulator_value", float, 0.1, OPTIMIZERS,
          "Starting value of adagrad's accumulators.", gt=0),
-    Flag("adam_beta1", float, 0.9, OPTIMIZERS, "Exponential decay rate of adam's first moments.", ge=0, lt=1),
-    Flag("adam_beta2", float, 0.999, OPTIMIZERS, "Exponential decay rate of adam's second moments.", ge=0, lt=1),
-    Flag("opt_epsilon", float, 1.0, OPTIMIZERS, "Epsilon of adadelta, adam and rmsprop.", ge=0),
+    Flag("adam_beta1", float, 0.9, OPTIMIZERS,
+         "Exponential decay rate of the first moments of adam and adamw.", ge=0, lt=1),
+    Flag("adam_beta2", float, 0.999, OPTIMIZERS,
+         "Exponential decay rate of the second moments of adam and adamw.", ge=0, lt=1),
+    Flag("opt_epsilon", float, 1.0, OPTIMIZERS, "Epsilon of adadelta, adam, adamw and rmsprop.", ge=0),
     Flag("ftrl_learning_rate_power", float, -0.5, OPTIMIZERS, "Learning-rate power of ftrl.", le=0),
     Flag("ftrl_initial_accumulator_value", float, 0.1, OPTIMIZERS, "Starting value of ftrl's accumulators.", ge=0),
     Flag("ftrl_l1", float, 0.0, OPTIMIZERS, "L1 regularisation strength of ftrl.", ge=0),
@@ -140,12 +161,21 @@ FLAGS: tuple[Flag, ...] = (
     Flag("rmsprop_decay", float, 0.9, OPTIMIZERS, "Decay of rmsprop's mean square.", ge=0, le=1),
     # Learning rate
     Flag("learning_rate_decay_type", str, "exponential", LEARNING_RATE,
-         "Learning-rate schedule: fixed, exponential (in steps, see --num_epochs_per_decay), or polynomial (linear).",
-         choices=("fixed", "exponential", "polynomial")),
+         "Learning-rate schedule: fixed, exponential (in steps, see --num_epochs_per_decay), polynomial (linear), or "
+         "cosine (half a wave down to --end_learning_rate at --train_steps).",
+         choices=("fixed", "exponential", "polynomial", "cosine")),
     Flag("learning_rate", float, 0.01, LEARNING_RATE, "Initial learning rate.", gt=0),
-    Flag("end_learning_rate", float, 0.0001, LEARNING_RATE, "Final learning rate of polynomial decay.", ge=0),
+    Flag("end_learning_rate", float, 0.0001, LEARNING_RATE,
+         "Final learning rate of polynomial and cosine decay.", ge=0),
     Flag("learning_rate_decay_factor", float, 0.94, LEARNING_RATE,
          "Factor by which each step of exponential decay multiplies the learning rate.", gt=0),
+    Flag("warmup_fraction", float, 0.0, LEARNING_RATE,
+         "Fraction of the training's steps in which the learning rate rises linearly to the schedule's.",
+         ge=0, lt=1, ours=True),
+    Flag("learning_rate_scales", str, None, LEARNING_RATE,
+         "Factors of the learning rate by scope, such as MobilenetV1/Conv2d=0.1,MobilenetV1/Logits=1: regular "
+         "expressions, matched at the start of a variable's name; the first that matches counts. Not set: 1 for all.",
+         ours=True),
     Flag("label_smoothing", float, 0.0, LEARNING_RATE,
          "Label smoothing: this fraction of each one-hot label is distributed evenly over all classes.", ge=0, lt=1),
     Flag("num_epochs_per_decay", float, 2.0, LEARNING_RATE,
@@ -155,12 +185,39 @@ FLAGS: tuple[Flag, ...] = (
          "always synchronous."),
     Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "Divisor of the decay steps with --sync_replicas.", ge=1),
     # Fine tuning
+    Flag("batch_norm", str, "auto", FINE_TUNING,
+         "Batch normalisation. auto: layers whose variables are not trained use their moving statistics, and those of "
+         "trained layers are re-estimated on training images before an evaluation and the export, unless the training "
+         "was long enough for their decay. original: all layers normalise by the batch, and moving statistics are "
+         "evaluated as they are. frozen: all layers use the statistics of --checkpoint_path.",
+         choices=("auto", "original", "frozen"), ours=True),
+    Flag("head_fraction", float, 0.0, FINE_TUNING,
+         "Fraction of --train_steps at the beginning in which the head alone is trained, with a constant learning "
+         "rate; the schedule follows for the other steps.", ge=0, le=1, ours=True),
+    Flag("head_learning_rate", float, None, FINE_TUNING,
+         "Learning rate of --head_fraction. Not set: --learning_rate.", gt=0, ours=True),
     Flag("trainable_scopes", str, None, FINE_TUNING,
          "Comma-separated scopes of the variables to train: regular expressions, matched at the start of a "
          "variable's name. Not set: all variables.", is_regex=True),
     Flag("checkpoint_exclude_scopes", str, None, FINE_TUNING,
          "Comma-separated scopes of variables not to load from --checkpoint_path: prefixes of their names, such as "
-         "the head's. Not set: load all."),
+         "the head's; or the word auto: the head, if its shape differs. Not set: load all."),
+    Flag("class_weights", str, None, FINE_TUNING,
+         "balanced: the loss of each example is weighted by examples / (classes * examples of its class) of the "
+         "training split. Not set: all examples weigh the same.", choices=("balanced",), ours=True),
+    # Model selection
+    Flag("num_evals", int, None, SELECTION,
+         "Number of evaluations during training, evenly spaced over --train_steps, the last one at its end. Not set: "
+         "as time passes, see --eval_throttle_secs.", ge=1, ours=True),
+    Flag("export", str, "last", SELECTION,
+         "Which model is exported: that of the last step, or that of the best evaluation.",
+         choices=("last", "best"), ours=True),
+    Flag("export_metric", str, None, SELECTION,
+         "Metric that decides which evaluation is the best: loss, the lower the better, or a metric of the estimator, "
+         "the higher the better. Not set: accuracy if there is one, else loss.", ours=True),
+    Flag("early_stopping_evals", int, None, SELECTION,
+         "Training ends after this many evaluations in a row without an improvement of --export_metric. Not set: at "
+         "--train_steps.", ge=1, ours=True),
     # Gate
     Flag("min_accuracy", float, 0.0, GATE,
          "Minimum accuracy on the evaluation set for the model to pass the gate.",

@@ -6,6 +6,7 @@ import pytest
 
 from components import generate
 from tf_image_classification import flags as flag_table
+from tf_image_classification import network_sizes
 
 
 def test_every_generated_part_is_current():
@@ -22,7 +23,7 @@ def test_the_documentation_lists_every_flag_with_its_default():
 
 def test_the_documentation_lists_every_network_with_its_smallest_images():
     page = (generate.ROOT / "docs" / "checkpoints.md").read_text()
-    for name, min_image_size in flag_table.MIN_IMAGE_SIZE.items():
+    for name, min_image_size in network_sizes.MIN_IMAGE_SIZE.items():
         assert re.search(rf"^\| `{name}` \| \d+ \| {min_image_size} \| ", page, re.MULTILINE), name
 
 

@@ -13,7 +13,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import checkpoints, estimator_specs, flags, nets, preprocessing, train_estimator
+from tf_image_classification import (
+    checkpoints,
+    estimator_specs,
+    flags,
+    nets,
+    network_sizes,
+    preprocessing,
+    train_estimator,
+)
 from tf_image_classification.errors import CheckpointError
 
 
@@ -43,8 +51,8 @@ HALF = preprocessing.Preprocessing(
 def own_network(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes the registrations that a file of its own and the tables would hold."""
     monkeypatch.setitem(preprocessing.PREPROCESSINGS, "half", HALF)
-    monkeypatch.setitem(flags.MIN_IMAGE_SIZE, "own", 4)
-    model_name = dataclasses.replace(flags.BY_NAME["model_name"], choices=tuple(flags.MIN_IMAGE_SIZE))
+    monkeypatch.setitem(network_sizes.MIN_IMAGE_SIZE, "own", 4)
+    model_name = dataclasses.replace(flags.BY_NAME["model_name"], choices=tuple(network_sizes.MIN_IMAGE_SIZE))
     monkeypatch.setitem(flags.BY_NAME, "model_name", model_name)
     monkeypatch.setattr(nets, "NETS", nets.registry([*nets.NETS.values(), OWN]))
 
@@ -113,8 +121,8 @@ def test_two_networks_of_one_name_are_refused() -> None:
         ({"head_scopes": ()}, r"own names no head scopes.*Received: head_scopes=\(\)"),
         ({"head_scopes": ("",)}, r"own names no head scopes"),
         ({"head_scopes": "head_"}, r"own names no head scopes"),
-        ({"min_size": 5}, r"min_size=5 in the network, 4 in MIN_IMAGE_SIZE of flags\.py"),
-        ({"name": "owl"}, r"owl .*min_size=4 in the network, no entry in MIN_IMAGE_SIZE of flags\.py"),
+        ({"min_size": 5}, r"min_size=5 in the network, 4 in MIN_IMAGE_SIZE of network_sizes\.py"),
+        ({"name": "owl"}, r"owl .*min_size=4 in the network, no entry in MIN_IMAGE_SIZE of network_sizes\.py"),
     ],
 )
 def test_a_network_whose_description_is_wrong_is_refused(changes: dict[str, object], message: str) -> None:
@@ -124,8 +132,10 @@ def test_a_network_whose_description_is_wrong_is_refused(changes: dict[str, obje
 
 
 def test_a_name_that_flags_offers_and_no_network_has_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(flags.MIN_IMAGE_SIZE, "own", 4)
-    with pytest.raises(nets.NetworkError, match=r"does not register.*Received: own.*nets/__init__\.py.*flags\.py"):
+    monkeypatch.setitem(network_sizes.MIN_IMAGE_SIZE, "own", 4)
+    with pytest.raises(
+        nets.NetworkError, match=r"does not register.*Received: own.*nets/__init__\.py.*network_sizes\.py"
+    ):
         nets.registry(nets.NETS.values())
 
 

@@ -5,14 +5,25 @@ warm_start       initial values from a pretrained checkpoint
 reader           any checkpoint as name -> array
 locate           which files a --checkpoint_path names
 checkpoint_file  TensorFlow's `checkpoint` file, which lists the checkpoints of a folder
+head             the variables of a network's last layers
 scopes           --trainable_scopes, and scopes in reports
 """
 
 from __future__ import annotations
 
+from tf_image_classification.checkpoints.head import head_variables
 from tf_image_classification.checkpoints.own_checkpoint import restore, training_checkpoint
 from tf_image_classification.checkpoints.reader import Weights, read
 from tf_image_classification.checkpoints.scopes import trainable_variables
 from tf_image_classification.checkpoints.warm_start import WarmStartReport, warm_start
 
-__all__ = ["WarmStartReport", "Weights", "read", "restore", "trainable_variables", "training_checkpoint", "warm_start"]
+__all__ = [
+    "WarmStartReport",
+    "Weights",
+    "head_variables",
+    "read",
+    "restore",
+    "trainable_variables",
+    "training_checkpoint",
+    "warm_start",
+]

@@ -1,7 +1,7 @@
 """The built-in networks: slim's, with slim's variable names, and a small one.
 
 A network is a module here that holds a tuple `NETWORKS` of `Network`, an entry of that module in `_MODULES` below, and
-a line in `flags.MIN_IMAGE_SIZE`. Importing this package registers the networks and builds none.
+a line in `network_sizes.MIN_IMAGE_SIZE`. Importing this package registers the networks and builds none.
 """
 
 from __future__ import annotations

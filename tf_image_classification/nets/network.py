@@ -8,7 +8,7 @@ from typing import Protocol
 
 import keras
 
-from tf_image_classification import flags
+from tf_image_classification import flags, network_sizes
 from tf_image_classification.errors import UserError, did_you_mean
 from tf_image_classification.preprocessing import PREPROCESSINGS
 
@@ -40,7 +40,7 @@ class Network:
             variables: what --checkpoint_exclude_scopes leaves out to fine-tune on other classes.
         default_size: height and width in pixels that suit the network best, or that its released weights saw.
         min_size: smallest height and width in pixels that reach the logits; the same number as in
-            `flags.MIN_IMAGE_SIZE`, where command lines read it without importing Keras.
+            `network_sizes.MIN_IMAGE_SIZE`, where command lines read it without importing Keras.
         num_params: number of values in all variables, with the classes of the released weights; None: not stated.
     """
 
@@ -79,7 +79,7 @@ def registry(networks: Iterable[Network]) -> dict[str, Network]:
 
     Raises:
         NetworkError: two have the same name, a preprocessing is unknown, a network names no head scopes, or the names
-            and minimum sizes are not those of `flags.MIN_IMAGE_SIZE`.
+            and minimum sizes are not those of `network_sizes.MIN_IMAGE_SIZE`.
     """
     by_name: dict[str, Network] = {}
     for network in networks:
@@ -87,11 +87,11 @@ def registry(networks: Iterable[Network]) -> dict[str, Network]:
             raise NetworkError("Two networks have the same name", received=repr(network.name))
         _check(network)
         by_name[network.name] = network
-    if unregistered := [name for name in flags.MIN_IMAGE_SIZE if name not in by_name]:
+    if unregistered := [name for name in network_sizes.MIN_IMAGE_SIZE if name not in by_name]:
         raise NetworkError(
-            "flags.MIN_IMAGE_SIZE lists a network that tf_image_classification.nets does not register",
+            "network_sizes.MIN_IMAGE_SIZE lists a network that tf_image_classification.nets does not register",
             received=", ".join(unregistered),
-            hint="Add its module to nets/__init__.py, or remove its line from MIN_IMAGE_SIZE in flags.py",
+            hint="Add its module to nets/__init__.py, or remove its line from MIN_IMAGE_SIZE in network_sizes.py",
         )
     return by_name
 
@@ -110,10 +110,10 @@ def _check(network: Network) -> None:
             received=f"head_scopes={network.head_scopes!r}",
             expected="the scopes of the variables whose shapes depend on the number of classes, such as ('head',)",
         )
-    if flags.MIN_IMAGE_SIZE.get(network.name) != network.min_size:
+    if network_sizes.MIN_IMAGE_SIZE.get(network.name) != network.min_size:
         raise NetworkError(
-            f"The network {network.name} and flags.MIN_IMAGE_SIZE differ in its minimum image size",
+            f"The network {network.name} and network_sizes.MIN_IMAGE_SIZE differ in its minimum image size",
             received=f"min_size={network.min_size} in the network, "
-            f"{flags.MIN_IMAGE_SIZE.get(network.name, 'no entry')} in MIN_IMAGE_SIZE of flags.py",
+            f"{network_sizes.MIN_IMAGE_SIZE.get(network.name, 'no entry')} in MIN_IMAGE_SIZE of network_sizes.py",
             expected="the same number in both",
         )
