@@ -10,6 +10,7 @@ import tensorflow as tf
 from tf_image_classification import estimator_specs, hooks, nets, optimizers
 from tf_image_classification import flags as flag_table
 from tf_image_classification.training import history, steps
+from tf_image_classification.training.progress_hook import Progress
 
 IMAGE_SIZE, BATCH_SIZE, CLASSES, STEPS = 32, 32, 10, 150
 
@@ -43,7 +44,7 @@ def ours_and_bare(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
         writer = tf.summary.create_file_writer(folder)
         around = [
             hooks.NanStop(),
-            hooks.Progress(writer, history.History(folder, 0), STEPS, BATCH_SIZE, lambda at: flags.learning_rate),
+            Progress(writer, history.History(folder, 0), STEPS, BATCH_SIZE, lambda at: flags.learning_rate),
         ]
         iterator = iter(batches)
         for hook in around:

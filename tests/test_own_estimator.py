@@ -78,7 +78,7 @@ def test_a_metric_of_several_numbers_is_left_to_the_evaluation_of_the_finished_m
             return super().metric_ops(labels, predictions) | {"f1": self.f1}
 
     outcome = train(built_data, training_flags(train_steps=1), PerClass())
-    assert set(outcome.metrics) == {"loss", "global_step", "examples", "right"}
+    assert set(outcome.metrics) == {"loss", "loss_without_regularization", "global_step", "examples", "right"}
     found = evaluate.evaluate(
         outcome.export_dir, built_data, str(tmp_path / "evaluation"), batch_size=8, spec=PerClass()
     )

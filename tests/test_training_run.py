@@ -128,5 +128,5 @@ def test_the_step_hands_on_summaries_and_a_page_of_curves(step, tmp_path):
     ]
     assert [re.sub(r"events.*", "events", name) for name in names] == ["eval/events", "events"]
     page = (tmp_path / "curves.html").read_text()
-    assert page.count("<svg") == 3  # loss, learning rate, accuracy
+    assert page.count("<svg") == 4  # loss, the same without regularisation, learning rate, accuracy
     assert "http" not in page

@@ -213,8 +213,8 @@ FLAGS: tuple[Flag, ...] = (
          "Which model is exported: that of the last step, or that of the best evaluation.",
          choices=("last", "best"), ours=True),
     Flag("export_metric", str, None, SELECTION,
-         "Metric that decides which evaluation is the best: loss, the lower the better, or a metric of the estimator, "
-         "the higher the better. Not set: accuracy if there is one, else loss.", ours=True),
+         "Metric that decides which evaluation is the best: a higher one is better, a lower one if its name contains "
+         "loss or error. Not set: accuracy if there is one, else loss.", ours=True),
     Flag("early_stopping_evals", int, None, SELECTION,
          "Training ends after this many evaluations in a row without an improvement of --export_metric. Not set: at "
          "--train_steps.", ge=1, ours=True),

@@ -1,5 +1,4 @@
-"""What runs around the training loop: loading and saving checkpoints, progress and summaries, the stop at NaN,
-preemption, evaluations.
+"""What runs around the training loop: loading and saving checkpoints, the stop at NaN, preemption, evaluations.
 
 The loop calls every hook after each step, all in its own thread. Losses stay on the device until a hook needs their
 numbers, so that a hook does not make the device wait for Python.
@@ -12,11 +11,9 @@ import logging
 import math
 import os
 import signal
-import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -25,18 +22,15 @@ import tensorflow as tf
 from tf_image_classification import checkpoints, storage
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training.history import History
+from tf_image_classification.training import steps
+from tf_image_classification.training.evaluator import Evaluator
+from tf_image_classification.training.hook import Hook, Values
 from tf_image_classification.training.training_folder import WARM_START_FILE, TrainingFolder
 
 if TYPE_CHECKING:
     import keras
-    from tqdm import tqdm
 
 _log = logging.getLogger(__name__)
-
-SUMMARY_STEPS = 100  # as tf.estimator's save_summary_steps
-_LOG_EVERY_SECS = 10.0  # without a terminal
-_HISTORY_POINTS = 200  # losses recorded on the way to --train_steps: enough for a smooth curve
 
 
 def load_checkpoint(
@@ -101,32 +95,13 @@ def load_checkpoint(
     return warm_start
 
 
-class Hook:
-    """What the loop calls, in the order of the methods. Steps are global steps; a hook overrides what it needs."""
-
-    def begin(self, step: int) -> None:
-        """Called once before the first update, with the step that training starts from."""
-
-    def after_step(self, step: int, loss: tf.Tensor) -> None:
-        """Called after each update; `step` counts it. `loss` is the total loss, float32 [], on the device.
-
-        An exception ends the training; hooks later in the list are not called for this step.
-        """
-
-    def end(self, step: int) -> None:
-        """Called once after the last update, not after an exception."""
-
-    def close(self) -> None:
-        """Called once in any case, after an exception too, to release what the hook holds."""
-
-
 class NanStop(Hook):
     """Stops training when the loss is not a finite number.
 
     Whatever saves weights calls `check` first, so that none are saved after such a loss.
     """
 
-    def __init__(self, check_steps: int = SUMMARY_STEPS) -> None:
+    def __init__(self, check_steps: int = 100) -> None:
         self._check_steps = check_steps
         self._first = 0
         self._losses: list[tf.Tensor] = []
@@ -134,8 +109,8 @@ class NanStop(Hook):
     def begin(self, step: int) -> None:
         self._first = step + 1
 
-    def after_step(self, step: int, loss: tf.Tensor) -> None:
-        self._losses.append(loss)
+    def after_step(self, step: int, values: Values) -> None:
+        self._losses.append(values[steps.LOSS])
         if len(self._losses) >= self._check_steps:
             self.check()
 
@@ -175,7 +150,7 @@ class CheckpointSaver(Hook):
             self._saved_step = step
         self._saved_at = time.monotonic()
 
-    def after_step(self, step: int, loss: tf.Tensor) -> None:
+    def after_step(self, step: int, values: Values) -> None:
         self._folder.check()
         if time.monotonic() - self._saved_at >= self._every_secs:
             self.save(step)
@@ -230,7 +205,7 @@ class Preemption(Hook):
                 if signal.getsignal(number) != signal.SIG_IGN:  # a shell starts background jobs with SIGINT ignored
                     self._previous[number] = signal.signal(number, self._receive)
 
-    def after_step(self, step: int, loss: tf.Tensor) -> None:
+    def after_step(self, step: int, values: Values) -> None:
         if self._received:
             self._saver.save(step)
             self._folder.finish()
@@ -261,83 +236,40 @@ class Preempted(SystemExit):
 
 
 class PeriodicEvaluation(Hook):
-    """Evaluates, each time on a checkpoint, when `throttle_secs` seconds have passed since the last evaluation.
+    """Evaluates, each time on a checkpoint: at `num_evals` steps, or when `throttle_secs` have passed since the last.
 
     The evaluation of the last step is not this hook's: it follows the training.
+
+    Args:
+        num_evals: evaluations up to `last_step`, evenly spaced, the one at the last step among them; None: as time
+            passes.
     """
 
     def __init__(
-        self, saver: CheckpointSaver, evaluate: Callable[[int], object], throttle_secs: float, last_step: int
+        self, saver: CheckpointSaver, evaluator: Evaluator, throttle_secs: float, num_evals: int | None, last_step: int
     ) -> None:
-        self._saver, self._evaluate = saver, evaluate
+        self._saver, self._evaluator = saver, evaluator
         self._throttle_secs, self._last_step = throttle_secs, last_step
+        self._steps = {round(number * last_step / num_evals) for number in range(1, num_evals)} if num_evals else None
         self._evaluated_at = 0.0
 
     def begin(self, step: int) -> None:
+        # A training that was killed between the checkpoint of an evaluation and its result.
+        if self._steps is not None and step in self._steps and not self._evaluator.has_evaluated(step):
+            self._evaluate(step)
         self._evaluated_at = time.monotonic()
 
-    def after_step(self, step: int, loss: tf.Tensor) -> None:
-        if step < self._last_step and time.monotonic() - self._evaluated_at >= self._throttle_secs:
-            self._saver.save(step)
+    def after_step(self, step: int, values: Values) -> None:
+        if step < self._last_step and self._is_due(step):
             self._evaluate(step)
-            self._evaluated_at = time.monotonic()
 
+    def _is_due(self, step: int) -> bool:
+        if self._steps is not None:
+            return step in self._steps
+        return time.monotonic() - self._evaluated_at >= self._throttle_secs
 
-class Progress(Hook):
-    """Shows a bar on a terminal, or logs a line at intervals; writes TensorBoard summaries and the training's history.
-
-    Only this hook writes to `writer`. `learning_rate(step)` is the rate of the update after `step` updates.
-    """
-
-    def __init__(
-        self,
-        writer: tf.summary.SummaryWriter,
-        history: History,
-        total_steps: int,
-        batch_size: int,
-        learning_rate: Callable[[int], float],
-    ) -> None:
-        self._writer, self._history = writer, history
-        self._total_steps, self._batch_size, self._learning_rate = total_steps, batch_size, learning_rate
-        self._history_steps = max(1, total_steps // _HISTORY_POINTS)
-        self._bar: tqdm[Any] | None = None
-        self._summary_step = 0
-        self._summary_time = self._logged_at = time.monotonic()
-
-    def begin(self, step: int) -> None:
-        self._summary_step, self._summary_time = step, time.monotonic()
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(desc="Training", total=self._total_steps, initial=step, unit=" steps", file=sys.stderr)
-
-    def after_step(self, step: int, loss: tf.Tensor) -> None:
-        if self._bar is not None:
-            self._bar.update(1)
-        if step % self._history_steps == 0:
-            self._history.add("train", step, {"loss": float(loss), "learning_rate": self._learning_rate(step - 1)})
-        if step % SUMMARY_STEPS == 0 or time.monotonic() - self._logged_at >= _LOG_EVERY_SECS:
-            self._report(step, float(loss), summarise=step % SUMMARY_STEPS == 0)
-
-    def close(self) -> None:
-        self._writer.flush()
-        if self._bar is not None:
-            self._bar.close()
-
-    def _report(self, step: int, loss: float, *, summarise: bool) -> None:
-        now = time.monotonic()
-        steps_per_sec = (step - self._summary_step) / max(now - self._summary_time, 1e-9)
-        rate = self._learning_rate(step - 1)
-        self._logged_at = now
-        if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-        else:
-            values = f"loss {loss:.4f}, learning rate {rate:.3g}, {steps_per_sec:.1f} steps per second"
-            _log.info("Step %d of %d: %s", step, self._total_steps, values)
-        if summarise:
-            self._summary_step, self._summary_time = step, now
-            with self._writer.as_default(step=step):
-                tf.summary.scalar("loss", loss)
-                tf.summary.scalar("learning_rate", rate)
-                tf.summary.scalar("global_step/sec", steps_per_sec)
-                tf.summary.scalar("examples/sec", steps_per_sec * self._batch_size)
+    def _evaluate(self, step: int) -> None:
+        self._saver.save(step)
+        self._evaluator(step)
+        self._evaluated_at = time.monotonic()
+        self.should_stop = self._evaluator.selection.should_stop

@@ -8,40 +8,56 @@ agree when they get the right arguments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
 from keras import ops
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, abridged
 from tf_image_classification.flags import BY_NAME, Flags
 
 LearningRate: TypeAlias = float | keras.optimizers.schedules.LearningRateSchedule
 
 
-def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
+def make_schedule(flags: Flags, num_examples: int, steps: int | None = None) -> LearningRate:
     """The learning rate as a function of the optimizer's iterations n; n = 0 at the first update.
 
         fixed        learning_rate
         exponential  learning_rate * learning_rate_decay_factor ^ floor(n / decay_steps)
         polynomial   end + (learning_rate - end) * (1 - min(n, decay_steps) / decay_steps), end = end_learning_rate
+        cosine       end + (learning_rate - end) * (1 + cos(pi * min(n, steps) / steps)) / 2       (arXiv:1608.03983)
 
     with decay_steps = int(num_examples / batch_size * num_epochs_per_decay), divided (and not rounded) by
     replicas_to_aggregate when sync_replicas is set: `_configure_learning_rate` of slim's train_image_classifier.py.
 
+    With warmup_fraction, the first w = round(warmup_fraction * steps) rates are multiplied by (n + 1) / w.
+
     Args:
-        flags: the learning-rate flags and `batch_size`.
+        flags: the learning-rate flags, `batch_size` and `train_steps`.
         num_examples: size of the training set.
+        steps: of the schedule; default `train_steps`.
 
     Returns:
-        A float for fixed, else a Keras schedule.
+        A float for fixed without warm-up, else a Keras schedule.
 
     Raises:
         FlagError: decay_steps is less than 1, or --learning_rate_decay_type is unknown.
     """
+    steps = flags.train_steps if steps is None else steps
+    schedule = _without_warmup(flags, num_examples, steps)
+    warmup_steps = round(flags.warmup_fraction * steps)
+    return WarmUp(schedule, warmup_steps) if warmup_steps else schedule
+
+
+def _without_warmup(flags: Flags, num_examples: int, steps: int) -> LearningRate:
     if flags.learning_rate_decay_type == "fixed":
         return float(flags.learning_rate)
+    if flags.learning_rate_decay_type == "cosine":
+        return keras.optimizers.schedules.CosineDecay(
+            flags.learning_rate, steps, alpha=flags.end_learning_rate / flags.learning_rate
+        )
     decay_steps = _decay_steps(flags, num_examples)
     if flags.learning_rate_decay_type == "exponential":
         return keras.optimizers.schedules.ExponentialDecay(
@@ -57,11 +73,11 @@ def make_schedule(flags: Flags, num_examples: int) -> LearningRate:
 def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizers.Optimizer:
     """The optimizer that `flags.optimizer` names, with the flags that it uses.
 
-    `opt_epsilon` goes to adadelta, adam and rmsprop alone: TensorFlow 1's adagrad has no epsilon. `weight_decay` goes
-    to none: it is the network's L2 regularisation.
+    `opt_epsilon` goes to adadelta, adam, adamw and rmsprop alone: TensorFlow 1's adagrad has no epsilon. `weight_decay`
+    goes to adamw alone: with the others it is the network's L2 regularisation.
 
     Args:
-        flags: `optimizer` and the flags of the optimizers.
+        flags: `optimizer`, the flags of the optimizers, and `clip_norm`.
         learning_rate: as `make_schedule` returns it.
 
     Returns:
@@ -78,6 +94,13 @@ def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizer
         "adam": lambda: keras.optimizers.Adam(
             learning_rate, beta_1=flags.adam_beta1, beta_2=flags.adam_beta2, epsilon=flags.opt_epsilon
         ),
+        "adamw": lambda: AdamW(
+            learning_rate,
+            decay=flags.weight_decay,
+            beta_1=flags.adam_beta1,
+            beta_2=flags.adam_beta2,
+            epsilon=flags.opt_epsilon,
+        ),
         "ftrl": lambda: keras.optimizers.Ftrl(
             learning_rate,
             learning_rate_power=flags.ftrl_learning_rate_power,
@@ -93,7 +116,109 @@ def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizer
     }
     if flags.optimizer not in factories:
         raise _invalid_choice("optimizer", flags.optimizer)
-    return factories[flags.optimizer]()
+    optimizer = factories[flags.optimizer]()
+    optimizer.global_clipnorm = flags.clip_norm
+    return optimizer
+
+
+def network_weight_decay(flags: Flags) -> float:
+    """The L2 regularisation that the network gets: --weight_decay, unless the optimizer decays the weights itself."""
+    return 0.0 if flags.optimizer == "adamw" else float(flags.weight_decay)
+
+
+def scale_learning_rates(
+    optimizer: keras.optimizers.Optimizer, variables: Mapping[str, keras.Variable], scales: str | None
+) -> None:
+    """Makes an optimizer multiply its learning rate by a factor for each variable; changes `optimizer`.
+
+    Args:
+        optimizer: not wrapped for loss scaling yet.
+        variables: name, as the scope flags use it, -> variable: those that the optimizer is built for, in that order.
+        scales: value of --learning_rate_scales.
+
+    Raises:
+        FlagError: an item is not SCOPE=FACTOR, or matches no variable.
+    """
+    items = parse_learning_rate_scales(scales)
+    for scope, _ in items:
+        if not any(re.match(scope, name) for name in variables):
+            raise FlagError(
+                "A scope of --learning_rate_scales matches the start of no trained variable's name",
+                received=scope,
+                expected=f"scopes of {abridged(list(variables))}",
+            )
+    factors = [next((factor for scope, factor in items if re.match(scope, name)), 1.0) for name in variables]
+    if all(factor == 1.0 for factor in factors):
+        return
+    update_step = optimizer.update_step
+
+    def scaled_update_step(gradient: Any, variable: Any, learning_rate: Any) -> None:
+        factor = factors[optimizer._get_variable_index(variable)]  # `variable` may be a replica's
+        update_step(gradient, variable, learning_rate * factor)
+
+    optimizer.update_step = scaled_update_step
+
+
+def parse_learning_rate_scales(scales: str | None) -> list[tuple[str, float]]:
+    """The pairs of scope and factor of --learning_rate_scales, in their order.
+
+    Raises:
+        FlagError: an item is not of the form SCOPE=FACTOR.
+    """
+    items = []
+    for item in filter(None, (part.strip() for part in (scales or "").split(","))):
+        scope, _, factor = item.rpartition("=")
+        try:
+            re.compile(scope)
+            value = float(factor)
+        except (re.error, ValueError):
+            value = -1.0
+        if not scope or not 0 <= value < float("inf"):
+            raise FlagError(
+                "An item of --learning_rate_scales is not a scope and a factor",
+                received=item,
+                expected="SCOPE=FACTOR, a regular expression and a number >= 0, such as MobilenetV1/Logits=10",
+            )
+        items.append((scope, value))
+    return items
+
+
+@keras.saving.register_keras_serializable(package="tf_image_classification")
+class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
+    """`schedule`, its first `warmup_steps` rates multiplied by (n + 1) / warmup_steps."""
+
+    def __init__(self, schedule: LearningRate, warmup_steps: int) -> None:
+        super().__init__()
+        self.schedule, self.warmup_steps = schedule, warmup_steps
+
+    def __call__(self, step: Any) -> Any:
+        rate = self.schedule(step) if callable(self.schedule) else self.schedule
+        share = (ops.cast(step, "float32") + 1.0) / self.warmup_steps
+        return rate * ops.minimum(share, 1.0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"schedule": self.schedule, "warmup_steps": self.warmup_steps}
+
+
+@keras.saving.register_keras_serializable(package="tf_image_classification")
+class AdamW(keras.optimizers.Adam):
+    """Adam with decoupled weight decay (arXiv:1711.05101): kernels also lose learning_rate * decay * kernel.
+
+    Biases and the scales and offsets of normalisation are not decayed. Keras's AdamW takes the optimizer's learning
+    rate for the decay; here it is the one of the variable, see `scale_learning_rates`.
+    """
+
+    def __init__(self, learning_rate: LearningRate = 0.001, decay: float = 0.004, **kwargs: Any) -> None:
+        super().__init__(learning_rate, name=kwargs.pop("name", "adamw"), **kwargs)
+        self.decay = decay
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        if len(variable.shape) > 1:
+            self.assign_sub(variable, variable * ops.cast(learning_rate * self.decay, variable.dtype))
+        super().update_step(gradient, variable, learning_rate)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "decay": self.decay}
 
 
 @keras.saving.register_keras_serializable(package="tf_image_classification")

@@ -9,8 +9,7 @@ or, for an EstimatorSpec of your own, `train_estimator.run(MyEstimator)` in its 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -19,14 +18,14 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
-    import keras
     import tensorflow as tf
 
     from tf_image_classification.data.manifest import Manifest
     from tf_image_classification.estimator_specs import EstimatorSpec
-    from tf_image_classification.hooks import Hook
     from tf_image_classification.training.build import TrainingState
-    from tf_image_classification.training.history import History
+    from tf_image_classification.training.evaluator import Evaluator
+    from tf_image_classification.training.hook import Hook
+    from tf_image_classification.training.stages import Stage
     from tf_image_classification.training.training_folder import TrainingFolder
 
 _log = logging.getLogger(__name__)
@@ -41,7 +40,7 @@ class TrainingResult:
     Attributes:
         model_dir: checkpoints, summaries and history.
         export_dir: the model folder.
-        metrics: of the last evaluation: `loss`, `global_step` and the spec's.
+        metrics: of the exported model: `loss`, `loss_without_regularization`, `global_step` and the spec's.
         steps_made: updates made by this process; 0 when the checkpoint was at --train_steps already.
     """
 
@@ -97,6 +96,7 @@ def train_and_evaluate(
     from tf_image_classification import dataset, hooks
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.training import build, training_folder
+    from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
 
     spec.flags = flags
@@ -112,52 +112,24 @@ def train_and_evaluate(
         manager = state.checkpoint_manager(folder.local)
         warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version)
         start = int(state.global_step)
-        history = History(folder.local, start)
-        evaluate = _evaluation(spec, state.model, data, flags, folder, history)
-        if start < flags.train_steps:
-            training_hooks = _hooks(state, flags, manager, folder, history, evaluate)
-            _train(spec, state, data, flags, training_hooks)
-        else:
+        if start == 0 and state.average is not None:
+            state.average.reset()
+        evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
+        if start >= flags.train_steps:
             _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
-        metrics = evaluate(int(state.global_step))
-        folder.finish()  # raises if another training has taken over: only one of them exports
+        elif evaluator.selection.should_stop:
+            _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
+        else:
+            _train(spec, state, data, flags, _hooks(state, flags, manager, folder, evaluator))
         target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
-        _export(spec, state, data, flags, target, {"warm_start": warm_start, "metrics": metrics})
-    return TrainingResult(flags.model_dir, target, metrics, max(0, flags.train_steps - start))
-
-
-def _evaluation(
-    spec: EstimatorSpec, model: keras.Model, data: Manifest, flags: Flags, folder: TrainingFolder, history: History
-) -> Callable[[int], dict[str, float]]:
-    """The function that evaluates the model as it is at a step, and records the metrics."""
-    import tensorflow as tf
-
-    from tf_image_classification.training import steps
-
-    input_fn = spec.input_fn(
-        data,
-        is_training=False,
-        batch_size=flags.batch_size,
-        image_size=flags.image_size,
-        steps=flags.eval_freq,
-        shuffle=not flags.debug,
-    )
-    evaluation = steps.Evaluation(spec, model, input_fn)
-    writer = tf.summary.create_file_writer(os.path.join(folder.local, "eval"))
-
-    def evaluate(step: int) -> dict[str, float]:
-        metrics = evaluation(step)
-        values = {name: value for name, value in metrics.items() if name != "global_step"}
-        with writer.as_default(step=step):
-            for name, value in values.items():
-                tf.summary.scalar(name, value)
-        writer.flush()
-        history.add("eval", step, values)
-        folder.publish_logs()
-        _log.info("Evaluation at step %d: %s", step, ", ".join(f"{name} {value:.4f}" for name, value in values.items()))
-        return metrics
-
-    return evaluate
+        step = int(state.global_step)
+        with evaluator.exported_weights(step):
+            evaluator.evaluate(step)
+            folder.finish()  # raises if another training has taken over: only one of them exports
+            step = evaluator.selection.load_best() or step
+            results = evaluator.compare_splits(step)
+            _export(spec, state, data, flags, target, {"warm_start": warm_start, **results})
+    return TrainingResult(flags.model_dir, target, results["metrics"], int(state.global_step) - start)
 
 
 def _hooks(
@@ -165,29 +137,29 @@ def _hooks(
     flags: Flags,
     manager: tf.train.CheckpointManager,
     folder: TrainingFolder,
-    history: History,
-    evaluate: Callable[[int], dict[str, float]],
+    evaluator: Evaluator,
 ) -> list[Hook]:
     """The hooks of a training, in the order in which they run after a step."""
     import tensorflow as tf
 
     from tf_image_classification import hooks
+    from tf_image_classification.training.progress_hook import Progress
 
     writer = tf.summary.create_file_writer(folder.local)
     nan_stop = hooks.NanStop()
     saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
     return [
         nan_stop,
-        hooks.Progress(writer, history, flags.train_steps, flags.batch_size, state.learning_rate_at),
+        Progress(writer, evaluator.history, flags.train_steps, flags.batch_size, state.learning_rate_at),
         saver,
         hooks.Preemption(saver, folder),
-        hooks.PeriodicEvaluation(saver, evaluate, flags.eval_throttle_secs, flags.train_steps),
+        hooks.PeriodicEvaluation(saver, evaluator, flags.eval_throttle_secs, flags.num_evals, flags.train_steps),
     ]
 
 
 def _train(spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, hooks: Sequence[Hook]) -> None:
-    """Updates the state from its global step up to --train_steps."""
-    from tf_image_classification.training import steps
+    """Updates the state from its global step up to --train_steps, or to where a hook stops it."""
+    from tf_image_classification.training import stages
 
     step = start = int(state.global_step)
     batches = spec.input_fn(
@@ -201,19 +173,40 @@ def _train(spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Fla
         shuffle=not flags.debug,
     )()
     iterator = iter(state.strategy.experimental_distribute_dataset(batches))
-    update = steps.train_step(spec, state.model, state.optimizer, state.variables, state.global_step, state.strategy)
+    updates = {id(stage): _update(spec, state, stage) for stage in state.stages}
     try:
         for hook in hooks:
             hook.begin(start)
-        for step in range(start + 1, flags.train_steps + 1):
-            loss = update(iterator)
+        while step < flags.train_steps and not any(hook.should_stop for hook in hooks):
+            step += 1
+            values = updates[id(stages.stage_at(state.stages, step))](iterator)
             for hook in hooks:
-                hook.after_step(step, loss)
+                hook.after_step(step, values)
+        if step < flags.train_steps:
+            _log.info(
+                "Training ends at step %d: %d evaluations without an improvement", step, flags.early_stopping_evals
+            )
         for hook in hooks:
             hook.end(step)
     finally:
         for hook in hooks:
             hook.close()
+
+
+def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable[[Any], Mapping[str, tf.Tensor]]:
+    """The compiled update of a stage."""
+    from tf_image_classification.training import steps
+
+    return steps.train_step(
+        spec,
+        state.model,
+        stage.optimizer,
+        stage.variables,
+        state.global_step,
+        state.strategy,
+        inference_layers=stage.inference_layers,
+        average=state.average,
+    )
 
 
 def _export(

@@ -61,9 +61,9 @@ def test_01_defaults_of_an_empty_command_line_are_the_originals() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("optimizer", "adamw"),
+        ("optimizer", "lion"),
         ("optimizer", "Adam"),
-        ("learning_rate_decay_type", "cosine"),
+        ("learning_rate_decay_type", "sine"),
         ("learning_rate_decay_type", "Fixed"),
     ],
 )
@@ -75,7 +75,7 @@ def test_12_unknown_an_optimizer_or_decay_type_is_matched_exactly_and_is_a_value
         make_optimizer(flags, make_schedule(flags, 1000))
 
 
-@pytest.mark.parametrize("arguments", [["--optimizer", "Adam"], ["--learning_rate_decay_type", "cosine"]])
+@pytest.mark.parametrize("arguments", [["--optimizer", "Adam"], ["--learning_rate_decay_type", "sine"]])
 def test_12_unknown_ends_the_command_before_any_step(arguments: list[str], image_folder, tmp_path) -> None:
     command = [sys.executable, "-m", "tf_image_classification.train_estimator", "--train_metadata", str(image_folder)]
     answer = subprocess.run(

@@ -68,7 +68,9 @@ def test_22_eval_freq_counts_batches_the_loss_is_their_mean_and_a_metric_the_mea
     train: Any, eval_freq: int, loss: float, number: float
 ) -> None:
     outcome = train(train_steps=1, batch_size=4, eval_freq=eval_freq, debug=True, learning_rate=STANDS_STILL)
-    assert outcome.metrics == pytest.approx({"loss": loss, "number": number, "global_step": 1})
+    assert outcome.metrics == pytest.approx(
+        {"loss": loss, "loss_without_regularization": loss, "number": number, "global_step": 1}
+    )
 
 
 @pytest.mark.parametrize("flag", ["eval_freq", "train_steps"])
@@ -78,7 +80,7 @@ def test_22_eval_freq_and_train_steps_of_nothing_are_value_errors(flag: str, val
         make_flags(**{flag: value})
 
 
-@pytest.mark.parametrize("name", ["loss", "global_step"])
+@pytest.mark.parametrize("name", ["loss", "loss_without_regularization", "global_step"])
 def test_22_eval_metrics_cannot_take_the_names_of_loss_and_global_step(train: Any, name: str) -> None:
     class Reserved(NumberSpec):
         def metric_ops(self, labels: Any, predictions: Any) -> dict[str, Any]:

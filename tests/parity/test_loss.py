@@ -77,7 +77,7 @@ def test_15_label_smoothing_and_regularisation_are_in_the_evaluation_of_a_traini
     model = keras.Model(images, regularised(images))
     batch = tf.constant(np.random.default_rng(1).normal(size=(6, 4)), tf.float32)
     losses = [
-        float(steps.total_loss(spec, model, batch, {"label": LABELS}, training=training)[0])
+        float(steps.total_loss(spec, model, batch, {"label": LABELS}, training=training)[0]["loss"])
         for training in (True, False)
     ]
     assert losses[0] == losses[1] > float(spec.loss_fn({"label": LABELS}, {"label": model(batch)}))

@@ -80,11 +80,11 @@ def test_17_frozen_backbone_keeps_its_kernels_but_still_runs_in_training_mode() 
     images = tf.constant(np.random.default_rng(0).normal(3.0, 2.0, size=(4, 8, 8, 3)), tf.float32)
     labels = {"label": tf.one_hot([0, 1, 0, 1], 2)}
     before = {name: variable.numpy() for name, variable in nets.scoped_names(model).items()}
-    by_the_batch = float(steps.total_loss(spec, model, images, labels, training=True)[0])
+    by_the_batch = float(steps.total_loss(spec, model, images, labels, training=True)[0]["loss"])
     global_step = tf.Variable(0, dtype=tf.int64)
     update = steps.train_step(spec, model, optimizer, variables, global_step, tf.distribute.get_strategy())
     batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat(3))
-    losses = [float(update(batches)) for _ in range(3)]
+    losses = [float(update(batches)["loss"]) for _ in range(3)]
 
     changed = {
         name

@@ -16,7 +16,13 @@ from tf_image_classification.checkpoints.scopes import summarize
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.nets import scoped_names
 
-WEIGHTS, OPTIMIZER, RANDOM = "weights", "optimizer", "random"
+WEIGHTS, OPTIMIZER, HEAD_OPTIMIZER, AVERAGES, RANDOM = "weights", "optimizer", "head_optimizer", "averages", "random"
+_SETTINGS = {  # part of a checkpoint -> what decides its variables
+    WEIGHTS: "network",
+    OPTIMIZER: "optimizer or --trainable_scopes",
+    HEAD_OPTIMIZER: "--head_fraction",
+    AVERAGES: "--ema_decay",
+}
 _VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of the keys of variables in a TF2 checkpoint
 
 
@@ -25,6 +31,9 @@ def training_checkpoint(
     optimizer: keras.optimizers.Optimizer,
     global_step: tf.Variable,
     extra: Mapping[str, tf.Variable] | None = None,
+    *,
+    head_optimizer: keras.optimizers.Optimizer | None = None,
+    averages: Mapping[str, tf.Variable] | None = None,
 ) -> tf.train.Checkpoint:
     """All that a training needs to continue as if it had not stopped, for a `tf.train.CheckpointManager`.
 
@@ -34,11 +43,13 @@ def training_checkpoint(
         optimizer: must be built.
         global_step: int64 [].
         extra: name in the checkpoint -> further variables.
+        head_optimizer: of the first steps with --head_fraction; must be built.
+        averages: name of a weight -> its moving average, with --ema_decay.
 
     Returns:
-        A checkpoint of `weights` (name of `nets.scoped_names` -> variable), `optimizer` (Keras path -> iterations and
-        slots), `random` (index -> state of a random number generator, such as dropout's), `global_step`, and each of
-        `extra` under its own name.
+        A checkpoint of `weights` (name of `nets.scoped_names` -> variable), `optimizer` and `head_optimizer` (Keras
+        path -> iterations and slots), `averages`, `random` (index -> state of a random number generator, such as
+        dropout's), `global_step`, and each of `extra` under its own name.
     """
     weights = scoped_names(model)
     weight_ids = {id(variable) for variable in weights.values()}
@@ -47,6 +58,8 @@ def training_checkpoint(
         **{
             WEIGHTS: {name: variable.value for name, variable in weights.items()},
             OPTIMIZER: _by_path(optimizer.variables),
+            HEAD_OPTIMIZER: _by_path(head_optimizer.variables if head_optimizer else ()),
+            AVERAGES: dict(averages or {}),
             RANDOM: {str(index): variable.value for index, variable in enumerate(random)},
             "global_step": global_step,
             **(extra or {}),
@@ -70,7 +83,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
         for key, shape in tf.train.load_checkpoint(path).get_variable_to_shape_map().items()
         if key.endswith(_VALUE_SUFFIX)
     }
-    for part, setting in ((WEIGHTS, "network"), (OPTIMIZER, "optimizer or --trainable_scopes")):
+    for part, setting in _SETTINGS.items():
         variables = getattr(checkpoint, part)
         keys = {name: _key(part, name) for name in variables}
         differing = [name for name, key in keys.items() if saved.get(key) != tuple(variables[name].shape)]

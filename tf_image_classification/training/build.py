@@ -6,20 +6,21 @@ import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tf_image_classification import checkpoints, optimizers
+from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.estimator_specs import BuiltInEstimator, EstimatorSpec
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import distribution
+from tf_image_classification.training import distribution, layer_modes, stages
+from tf_image_classification.training.stages import Stage
 from tf_image_classification.training.training_folder import CHECKPOINT_NAME, CHECKPOINTS_KEPT
+from tf_image_classification.training.weight_average import WeightAverage
 
 _log = logging.getLogger(__name__)
 
@@ -33,9 +34,8 @@ class TrainingState:
         params: the flags with `outputs` (task -> depth), `num_classes` and `num_samples_per_epoch`: what the
             spec's model_fn was called with.
         model: the network; float images [B, H, W, 3] -> logits.
-        variables: those that are trained, see --trainable_scopes.
-        optimizer: built for `variables`.
-        learning_rate: of a global step, or constant.
+        stages: what is trained when, and by which optimizer.
+        average: of the variables of the last stage; None without --ema_decay.
         global_step: number of updates, int64 [].
         data_seed: decides the order of the examples, int64 []. Saved with the checkpoint, so that a training without
             --seed, too, resumes in its own order.
@@ -44,20 +44,31 @@ class TrainingState:
     strategy: tf.distribute.Strategy
     params: Flags
     model: keras.Model
-    variables: list[keras.Variable]
-    optimizer: keras.optimizers.Optimizer
-    learning_rate: Callable[[int], Any] | float
+    stages: list[Stage]
+    average: WeightAverage | None
     global_step: tf.Variable
     data_seed: tf.Variable
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the update that follows `step` updates."""
-        return float(self.learning_rate(step)) if callable(self.learning_rate) else self.learning_rate
+        return stages.stage_at(self.stages, step + 1).learning_rate_at(step)
 
     def checkpoint_manager(self, folder: str) -> tf.train.CheckpointManager:
         """Saves and restores this state in a local folder."""
+        averages = {}
+        if self.average is not None:
+            names = {id(variable): name for name, variable in nets.scoped_names(self.model).items()}
+            averages = {
+                names[id(variable)]: average
+                for variable, average in zip(self.stages[-1].variables, self.average.averages, strict=True)
+            }
         checkpoint = checkpoints.training_checkpoint(
-            self.model, self.optimizer, self.global_step, {"data_seed": self.data_seed}
+            self.model,
+            self.stages[-1].optimizer,
+            self.global_step,
+            {"data_seed": self.data_seed},
+            head_optimizer=self.stages[0].optimizer if len(self.stages) > 1 else None,
+            averages=averages,
         )
         return tf.train.CheckpointManager(
             checkpoint, folder, max_to_keep=CHECKPOINTS_KEPT, checkpoint_name=CHECKPOINT_NAME
@@ -65,11 +76,11 @@ class TrainingState:
 
 
 def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
-    """Builds the spec's network and the optimizer on the devices that will train them.
+    """Builds the spec's network and the optimizers on the devices that will train them.
 
     Raises:
-        FlagError: --batch_size is no multiple of the number of replicas, or --trainable_scopes selects nothing.
-        EstimatorError: the spec's model_fn returns no keras.Model.
+        FlagError: --batch_size is no multiple of the number of replicas, or as `stages.make_stages`.
+        EstimatorError: the spec's model_fn returns no keras.Model, or as `stages.make_stages`.
     """
     strategy = distribution.strategy()
     if flags.batch_size % strategy.num_replicas_in_sync:
@@ -82,18 +93,16 @@ def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
     examples = data.splits[TRAIN].examples
     first_depth = next(iter(outputs.values()))
     params = Flags(**vars(flags), outputs=outputs, num_classes=first_depth, num_samples_per_epoch=examples)
-    learning_rate = optimizers.make_schedule(flags, examples)
+    params.weight_decay = optimizers.network_weight_decay(flags)
     with strategy.scope(), dtype_policy(mixed=flags.mixed_precision):
         model = spec.get_model_fn(flags.checkpoint_path)(params)
         if not isinstance(model, keras.Model):
             raise EstimatorError(
                 "model_fn does not return a model", received=type(model).__name__, expected="a keras.Model"
             )
-        variables = checkpoints.trainable_variables(model, flags.trainable_scopes)
-        optimizer = optimizers.make_optimizer(flags, learning_rate)
-        if flags.mixed_precision:
-            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        optimizer.build(variables)
+        made = stages.make_stages(model, flags, examples)
+        variables = made[-1].variables
+        average = WeightAverage(variables, flags.ema_decay) if flags.ema_decay else None
         global_step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
         # 31 bits: a seed as --seed allows them.
         seed = int.from_bytes(os.urandom(4), "big") >> 1 if flags.seed is None else flags.seed
@@ -106,7 +115,18 @@ def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
         f"{examples:,}",
         f"{data.splits[EVAL].examples:,}",
     )
-    return TrainingState(strategy, params, model, variables, optimizer, learning_rate, global_step, data_seed)
+    _log_stages(model, made)
+    return TrainingState(strategy, params, model, made, average, global_step, data_seed)
+
+
+def _log_stages(model: keras.Model, made: Sequence[Stage]) -> None:
+    norms = {id(layer) for layer in layer_modes.batch_norms(model)}
+    for stage in made:
+        if len(made) > 1:
+            values = sum(math.prod(variable.shape) for variable in stage.variables)
+            _log.info("Steps %d to %d train %s parameters", stage.start + 1, stage.end, f"{values:,}")
+        if count := sum(id(layer) in norms for layer in stage.inference_layers):
+            _log.info("Batch normalisation: %d of %d layers use their moving statistics", count, len(norms))
 
 
 @contextlib.contextmanager

@@ -17,12 +17,19 @@ class History:
     Args:
         model_dir: local folder.
         start_step: entries after it are removed first: a resumed training makes these steps again.
+
+    Attributes:
+        entries: those of before, up to `start_step`.
     """
 
     def __init__(self, model_dir: str, start_step: int) -> None:
         self._path = os.path.join(model_dir, HISTORY_FILE)
-        kept = [entry for entry in read_history(model_dir) if entry["step"] <= start_step]
-        storage.write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in kept))
+        self.entries = [entry for entry in read_history(model_dir) if entry["step"] <= start_step]
+        storage.write_text(self._path, "".join(json.dumps(entry) + "\n" for entry in self.entries))
+
+    def has_evaluation(self, step: int) -> bool:
+        """Whether the entries of before have an evaluation at a global step."""
+        return any(entry["kind"] == "eval" and entry["step"] == step for entry in self.entries)
 
     def add(self, kind: str, step: int, values: dict[str, float]) -> None:
         """Appends the values at a global step. `kind` is train or eval."""

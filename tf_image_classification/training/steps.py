@@ -1,21 +1,23 @@
-"""The two compiled functions of a training: one update, and one batch of an evaluation."""
+"""The compiled update of a training, and the loss of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.errors import EstimatorError, FlagError
+from tf_image_classification.errors import EstimatorError
+from tf_image_classification.training import layer_modes
 
 if TYPE_CHECKING:
     import keras
 
     from tf_image_classification.estimator_specs import EstimatorSpec, Tensors
+    from tf_image_classification.training.weight_average import WeightAverage
 
-RESERVED_METRICS = ("loss", "global_step")  # in the metrics of every evaluation, as in tf.estimator
+LOSS, DATA_LOSS = "loss", "loss_without_regularization"
+RESERVED_METRICS = (LOSS, DATA_LOSS, "global_step")  # in the metrics of every evaluation
 
 
 def train_step(
@@ -25,11 +27,11 @@ def train_step(
     variables: Sequence[keras.Variable],
     global_step: tf.Variable,
     strategy: tf.distribute.Strategy,
-) -> Callable[[Any], tf.Tensor]:
+    *,
+    inference_layers: Sequence[keras.layers.Layer] = (),
+    average: WeightAverage | None = None,
+) -> Callable[[Any], Tensors]:
     """Compiles the function that takes the next batch of an iterator and updates `variables`.
-
-    Variables that are not trained are filtered here and nowhere else: their layers still run in training mode (dropout,
-    batch statistics), their moving averages are updated and their regularisation is in the loss, as in the original.
 
     Args:
         spec: its loss_fn.
@@ -38,36 +40,61 @@ def train_step(
         variables: those to train.
         global_step: int64 []; each update adds one.
         strategy: created all of these; gradients are averaged over its replicas.
+        inference_layers: compute in inference mode, all others in training mode (dropout, batch statistics), whether
+            their variables are trained or not. Regularisation of all is in the loss.
+        average: of the trained variables, updated with them.
 
     Returns:
-        step(iterator) -> the total loss, regularisation included, float32 []: the mean over replicas.
+        step(iterator) -> the values of the batch, each float32 [] and the mean over replicas: `loss`, regularisation
+        included, `loss_without_regularization`, and for each classification `accuracy` or, with several tasks,
+        `accuracy/<task>`.
     """
     trained = [variable.value for variable in variables]
     replicas = strategy.num_replicas_in_sync
 
-    def replica_step(images: tf.Tensor, labels: Tensors) -> tf.Tensor:
+    def replica_step(images: tf.Tensor, labels: Tensors) -> Tensors:
         # Watching only the trained variables saves the backward pass through a frozen backbone.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with (
+            tf.GradientTape(watch_accessed_variables=False) as tape,
+            layer_modes.calling(inference_layers, training=False),
+        ):
             tape.watch(trained)
-            loss = total_loss(spec, model, images, labels, training=True)[0]
+            losses, logits = total_loss(spec, model, images, labels, training=True)
             # The optimizer sums the gradients of the replicas.
-            scaled = optimizer.scale_loss(loss / replicas)
-        optimizer.apply(tape.gradient(scaled, trained), variables)
-        return loss
+            scaled = optimizer.scale_loss(losses[LOSS] / replicas)
+        optimizer.apply(_clippable(optimizer, tape.gradient(scaled, trained), replicas), variables)
+        return losses | _accuracies(spec, labels, logits)
 
     @tf.function(autograph=False)
-    def step(iterator: Any) -> tf.Tensor:
-        losses = strategy.run(replica_step, args=next(iterator))
+    def step(iterator: Any) -> Tensors:
+        values = strategy.run(replica_step, args=next(iterator))
         # Not optimizer.iterations: optimizers differ in counting skipped updates.
         global_step.assign_add(1)
-        return strategy.reduce(tf.distribute.ReduceOp.MEAN, losses, axis=None)
+        if average is not None:
+            average.update(global_step)
+        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in values.items()}
 
     return step
 
 
+def _clippable(
+    optimizer: keras.optimizers.Optimizer, gradients: list[tf.Tensor | None], replicas: int
+) -> list[tf.Tensor | None]:
+    """The gradients to apply in one replica, so that --clip_norm limits the norm of the sum over the replicas.
+
+    Keras clips each replica's gradients before it sums them. So each gets the sum, divided by their number.
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    if inner.global_clipnorm is None or replicas == 1:
+        return gradients
+    context = tf.distribute.get_replica_context()
+    sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, [value for value in gradients if value is not None]))
+    return [None if value is None else next(sums) / replicas for value in gradients]
+
+
 def total_loss(
     spec: EstimatorSpec, model: keras.Model, images: tf.Tensor, labels: Tensors, *, training: bool
-) -> tuple[tf.Tensor, Tensors]:
+) -> tuple[Tensors, Tensors]:
     """The loss of a batch, and its logits.
 
     Args:
@@ -76,7 +103,8 @@ def total_loss(
         training: whether layers run in training mode.
 
     Returns:
-        The spec's loss plus regularisation, float32 [], and task name -> logits, float32.
+        `loss`, the spec's loss plus regularisation, and `loss_without_regularization`, each float32 []; and task
+        name -> logits, float32.
 
     Raises:
         EstimatorError: the model's outputs do not match the spec's class_dict.
@@ -85,10 +113,22 @@ def total_loss(
     by_task = outputs if isinstance(outputs, dict) else {spec.class_dict[0]["name"]: outputs}
     _check_logits(spec, by_task)
     logits = {name: tf.cast(value, tf.float32) for name, value in by_task.items()}
-    loss = spec.loss_fn(labels, logits)
+    data_loss = loss = spec.loss_fn(labels, logits)
     if model.losses:
         loss += tf.add_n([tf.cast(term, tf.float32) for term in model.losses])
-    return loss, logits
+    return {LOSS: loss, DATA_LOSS: data_loss}, logits
+
+
+def _accuracies(spec: EstimatorSpec, labels: Tensors, logits: Tensors) -> Tensors:
+    """The share of a batch that each classification gets right, float32 []; of mixed labels the largest one counts."""
+    accuracies = {}
+    for entry in spec.class_dict:
+        name = entry["name"]
+        if entry["one-hot"]:
+            right = tf.equal(tf.argmax(labels[name], axis=-1), tf.argmax(logits[name], axis=-1))
+            suffix = "" if len(spec.class_dict) == 1 else f"/{name}"
+            accuracies[f"accuracy{suffix}"] = tf.reduce_mean(tf.cast(right, tf.float32))
+    return accuracies
 
 
 def _check_logits(spec: EstimatorSpec, logits: Tensors) -> None:
@@ -101,90 +141,3 @@ def _check_logits(spec: EstimatorSpec, logits: Tensors) -> None:
             expected=", ".join(f"{name} [B, {depth}]" for name, depth in expected.items()),
             hint="model_fn returns a keras.Model from images to one tensor, or to a dict of task name -> tensor.",
         )
-
-
-class Evaluation:
-    """The evaluation during training: the total loss and the spec's metrics over batches of the evaluation split.
-
-    Updates and resets the Keras metrics that the spec holds.
-
-    Args:
-        input_fn: returns the data set of (images, labels) that each evaluation reads from its beginning.
-
-    Raises:
-        EstimatorError: metric_ops or model_fn break their contract.
-        FlagError: metric_ops returns a metric with a reserved name.
-    """
-
-    def __init__(self, spec: EstimatorSpec, model: keras.Model, input_fn: Callable[[], tf.data.Dataset]) -> None:
-        self._spec, self._model, self._input_fn = spec, model, input_fn
-        self._keras_metrics: dict[str, keras.metrics.Metric] = {}
-        # Traced now, so that a mistake in a user's metric_ops is found before hours of training, not after.
-        function = tf.function(self._evaluate_batch, input_signature=input_fn().element_spec, autograph=False)
-        try:
-            self._step = function.get_concrete_function()
-        except ValueError as error:
-            if "singleton tf.Variable" in str(error):
-                raise EstimatorError(
-                    "metric_ops creates a Keras metric", expected="metrics created in __init__, which it updates"
-                ) from error
-            raise
-
-    def __call__(self, step: int) -> dict[str, float]:
-        """Evaluates the model as it is now, at global step `step`.
-
-        Returns:
-            `loss` (the unweighted mean of the batches' losses, as in tf.estimator), `global_step`, and each metric
-            of `metric_ops`: the mean over examples, or the value of a Keras metric. A Keras metric of several numbers
-            (a confusion matrix) is left to the evaluation of the finished model.
-        """
-        for metric in self._keras_metrics.values():
-            metric.reset_state()
-        losses: list[float] = []
-        values: dict[str, list[np.ndarray]] = {}
-        for images, labels in self._input_fn():
-            for name, value in self._step(images, labels).items():
-                if name == "loss":
-                    losses.append(float(value))
-                else:
-                    values.setdefault(name, []).append(np.ravel(value.numpy()))
-        result = {"loss": float(np.mean(losses)), "global_step": float(step)}
-        result |= {name: float(np.mean(np.concatenate(parts))) for name, parts in values.items()}
-        results = {name: np.asarray(metric.result()) for name, metric in self._keras_metrics.items()}
-        return result | {name: float(value) for name, value in results.items() if value.ndim == 0}
-
-    def _evaluate_batch(self, images: tf.Tensor, labels: Tensors) -> dict[str, tf.Tensor]:
-        import keras
-
-        loss, logits = total_loss(self._spec, self._model, images, labels, training=False)
-        metrics = self._spec.metric_ops(labels, self._spec.predictions(logits))
-        self._check_metrics(metrics)
-        if reserved := [name for name in RESERVED_METRICS if name in metrics]:
-            raise FlagError(
-                f"metric_ops returns a metric named {reserved[0]}",
-                expected=f"names other than {' and '.join(RESERVED_METRICS)}",
-            )
-        self._keras_metrics = {
-            name: metric for name, metric in metrics.items() if isinstance(metric, keras.metrics.Metric)
-        }
-        return {"loss": loss} | {name: value for name, value in metrics.items() if name not in self._keras_metrics}
-
-    @staticmethod
-    def _check_metrics(metrics: Any) -> None:
-        import keras
-
-        expected = "a dict of name -> a tensor with a value per example, or a Keras metric"
-        if not isinstance(metrics, dict):
-            raise EstimatorError(
-                "metric_ops does not return a dict", received=type(metrics).__name__, expected=expected
-            )
-        for name, value in metrics.items():
-            if isinstance(value, tuple):
-                hint = "A pair (value, update_op) of TensorFlow 1 is one tensor with a value per example now."
-                raise EstimatorError(f"metric_ops returns a tuple for {name}", expected=expected, hint=hint)
-            if not isinstance(value, keras.metrics.Metric) and not tf.is_tensor(value):
-                raise EstimatorError(
-                    f"metric_ops returns neither a tensor nor a metric for {name}",
-                    received=type(value).__name__,
-                    expected=expected,
-                )

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 CHECKPOINT_NAME = "model.ckpt"  # as tf.estimator's: model.ckpt-<global step>
 CHECKPOINTS_KEPT = 5  # tf.estimator's keep_checkpoint_max
 WARM_START_FILE = "warm_start.json"  # written by hooks.load_checkpoint
+BEST_MODEL_FILE = "best_model.npz"  # written by model_selection
+_SMALL_FILES = (HISTORY_FILE, WARM_START_FILE)
 _CHECKPOINT_FILE = re.compile(re.escape(CHECKPOINT_NAME) + r"-\d+(?=\.(index|data-\d{5}-of-\d{5})$)")
 
 
@@ -85,6 +87,14 @@ class TrainingFolder:
 
         In a bucket: returns at once.
         """
+
+    def read_best_model(self) -> bytes:
+        """The content of BEST_MODEL_FILE, as this training or the one that it continues has written it.
+
+        Raises:
+            FileNotFoundError: there is none.
+        """
+        return Path(self.local, BEST_MODEL_FILE).read_bytes()
 
     def check(self) -> None:
         """Raises the failure of an upload, once there is one. Cheap enough to be called after each step.
@@ -203,6 +213,11 @@ class _BucketFolder(TrainingFolder):
     def publish_logs(self) -> None:
         self._worker.request()
 
+    def read_best_model(self) -> bytes:
+        if os.path.exists(os.path.join(self.local, BEST_MODEL_FILE)):
+            return super().read_best_model()
+        return storage.read_bytes(storage.join(self.path, BEST_MODEL_FILE))
+
     def check(self) -> None:
         error = self._worker.error
         if isinstance(error, ConflictError):
@@ -250,7 +265,7 @@ class _BucketFolder(TrainingFolder):
         if self._content is not None:
             self._listed = checkpoint_file.parse(self._content.decode(), self.path)
             storage.write_text(os.path.join(self.local, checkpoint_file.FILE), checkpoint_file.render(self._listed))
-        for name in (HISTORY_FILE, WARM_START_FILE):
+        for name in _SMALL_FILES:
             if name in names:
                 content, _ = storage.read_version(storage.join(self.path, name))
                 storage.write_bytes(os.path.join(self.local, name), content or b"")
@@ -285,10 +300,12 @@ class _BucketFolder(TrainingFolder):
                 storage.delete(storage.join(self.path, file))
 
     def _upload_logs(self) -> None:
-        """Uploads summaries, history and warm start, as far as they have changed."""
+        """Uploads summaries, history, warm start and best model, as far as they have changed."""
         for file in storage.walk(self.local):
             name = os.path.basename(file.path)
-            if (name in (HISTORY_FILE, WARM_START_FILE) or is_summary(name)) and self._uploaded.get(file.path) != file:
+            if (name in _SMALL_FILES or name == BEST_MODEL_FILE or is_summary(name)) and self._uploaded.get(
+                file.path
+            ) != file:
                 target = storage.join(self.path, *os.path.relpath(file.path, self.local).split(os.sep))
                 storage.write_bytes(target, Path(file.path).read_bytes())
                 self._uploaded[file.path] = file

@@ -1,0 +1,82 @@
+"""Which layers compute in training mode: --batch_norm.
+
+In training mode, batch normalisation normalises by the batch and updates its moving statistics, and dropout drops. In
+inference mode the one uses its moving statistics, and the other passes its inputs on. Keras has one mode per call of a
+model; here each layer has its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import keras
+
+AUTO, ORIGINAL, FROZEN = "auto", "original", "frozen"
+
+
+def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
+    """The model's layers of batch normalisation, also those in nested models."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def inference_layers(
+    model: keras.Model, trained: Sequence[keras.Variable], batch_norm: str
+) -> list[keras.layers.Layer]:
+    """The layers that compute in inference mode while `trained` are trained.
+
+    Under `original` there are none. Else they are the layers that have trainable variables, none of which is trained. A
+    layer without any follows its neighbour in the model's order: dropout the next layer that has some (so that
+    dropout before a trained head drops), batch normalisation without scale and offset the one before it, whose outputs
+    it normalises. Under `frozen` all batch normalisation is among them.
+
+    Args:
+        model: the network.
+        trained: the variables that are updated.
+        batch_norm: value of --batch_norm.
+    """
+    if batch_norm == ORIGINAL:
+        return []
+    ids = {id(variable) for variable in trained}
+    layers = [layer for layer in model._flatten_layers() if not layer._layers]
+    is_trained = [_is_trained(layer, ids) for layer in layers]  # None of a layer without trainable variables
+    chosen = []
+    for index, layer in enumerate(layers):
+        is_norm = isinstance(layer, keras.layers.BatchNormalization)
+        neighbours = [index, *(range(index - 1, -1, -1) if is_norm else range(index + 1, len(layers)))]
+        known = [value for position in neighbours if (value := is_trained[position]) is not None]
+        # What follows the last layer with variables is a part of the head.
+        in_training_mode = known[0] if known else True
+        if not in_training_mode or (is_norm and batch_norm == FROZEN):
+            chosen.append(layer)
+    return chosen
+
+
+def _is_trained(layer: keras.layers.Layer, trained_ids: set[int]) -> bool | None:
+    own = layer._trainable_variables
+    return any(id(variable) in trained_ids for variable in own) if own else None
+
+
+@contextlib.contextmanager
+def calling(layers: Sequence[keras.layers.Layer], *, training: bool) -> Iterator[None]:
+    """Makes layers compute in one mode in the block, whatever the mode of the model's call.
+
+    Replaces the layers' `call` for the block: a tf.function that is traced in it keeps the mode.
+    """
+    replaced = [layer for layer in layers if layer._call_has_training_arg]
+    for layer in replaced:
+        layer.__dict__["call"] = _in_mode(layer.call, training)  # not by setattr, which Keras's tracking intercepts
+    try:
+        yield
+    finally:
+        for layer in replaced:
+            del layer.__dict__["call"]
+
+
+def _in_mode(call: Callable[..., Any], mode: bool) -> Callable[..., Any]:
+    def in_mode(*args: Any, training: bool | None = None, **kwargs: Any) -> Any:
+        del training
+        return call(*args, training=mode, **kwargs)
+
+    return in_mode
