@@ -39,7 +39,9 @@ FLAGS: tuple[Flag, ...] = (
          "the pipeline root).", steps=(TRAIN_STEP,), path="write", no_glob=True, in_checkpoint_key=False),
     Flag("recipe", str, None, COMMON,
          "A named set of flag values: finetune, from a pretrained checkpoint, or scratch, without one. A flag given "
-         "beside it wins. `--recipe NAME --show` prints the values. Not set: the defaults of the flags.",
+         "beside it wins, at its default or not; where it is a pipeline parameter set in a UI, which has a value for "
+         "every flag, only one that is not at its default. `python -m pipelines run --recipe NAME --show` prints the "
+         "values. Not set: the defaults of the flags.",
          choices=("finetune", "scratch"), in_checkpoint_key=False, ours=True),
     Flag("checkpoint_path", str, None, COMMON,
          "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, a "

@@ -288,6 +288,7 @@ def _parse(argv: Sequence[str] | None) -> Flags:
     )
     table = flag_table.of_command(flag_table.TRAIN)
     parser.add_flags(table, required=["train_metadata"])
+    parser.add_show()
     return parser.parse_flags(table, argv, required=["train_metadata"])
 
 
