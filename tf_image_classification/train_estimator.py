@@ -96,12 +96,13 @@ def train_and_evaluate(
 
     from tf_image_classification import dataset, hooks
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.training import build, training_folder
+    from tf_image_classification.training import build, flag_checks, training_folder
     from tf_image_classification.training.history import History
 
     spec.flags = flags
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
+    flag_checks.warn(flags)
     # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
     # one.
     keras.utils.clear_session()
