@@ -205,8 +205,9 @@ FLAGS: tuple[Flag, ...] = (
          "Comma-separated scopes of variables not to load from --checkpoint_path: prefixes of their names, such as "
          "the head's; or the word auto: the head, if its shape differs. Not set: load all."),
     Flag("class_weights", str, None, FINE_TUNING,
-         "balanced: the loss of each example is weighted by examples / (classes * examples of its class) of the "
-         "training split. Not set: all examples weigh the same.", choices=("balanced",), ours=True),
+         "balanced: the loss of each example is weighted by examples / (classes * examples of its class), over the "
+         "training split and its classes that have examples. Not set: all examples weigh the same.",
+         choices=("balanced",), ours=True),
     # Model selection
     Flag("num_evals", int, None, SELECTION,
          "Number of evaluations during training, evenly spaced over --train_steps, the last one at its end. Not set: "
