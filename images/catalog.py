@@ -97,6 +97,7 @@ _BASE = (
     "flags.py",
     "library_output.py",
     "network_sizes.py",
+    "recipes.py",
     "versions.py",
     "storage/*",
     "data/*",

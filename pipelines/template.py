@@ -64,6 +64,12 @@ def signature(spec: Spec | None) -> list[Flag]:
     return flags
 
 
+def defaults(spec: Spec | None) -> dict[str, object]:
+    """The parameters that have a default in a compiled pipeline, and it; empty for this project's own, the flags'."""
+    definitions = _definitions(spec) if spec else {}
+    return {name: one["defaultValue"] for name, one in definitions.items() if "defaultValue" in one}
+
+
 def check_parameters(spec: Spec | None, given: Mapping[str, object]) -> dict[str, Any]:
     """The parameters of `given` that are set, converted to the pipeline's types.
 

@@ -65,6 +65,32 @@ def test_another_flag_or_checkpoint_starts_afresh(step, change):
     assert step()[1] != step(**change)[1]
 
 
+@pytest.mark.parametrize(
+    "flags", [{}, {"learning_rate_decay_type": "polynomial"}, {"learning_rate_decay_type": "fixed"}]
+)
+def test_where_a_training_ends_does_not_decide_where_its_checkpoints_are(flags):
+    few, many = (flag_table.checkpoint_key_flags(flags | {"train_steps": steps}) for steps in (30, 60))
+    assert few == many
+    assert "train_steps" not in few
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [{"learning_rate_decay_type": "cosine"}, {"warmup_fraction": 0.1}, {"head_fraction": 0.2}, {"num_evals": 5}],
+)
+def test_other_train_steps_start_afresh_where_every_step_depends_on_them(flags):
+    few, many = (flag_table.checkpoint_key_flags(flags | {"train_steps": steps}) for steps in (30, 60))
+    assert (few["train_steps"], many["train_steps"]) == (30, 60)
+
+
+def test_a_training_with_evaluations_at_fractions_of_its_steps_is_not_continued_with_more_steps(step):
+    _, three = step(num_evals=1)
+    facts, six = step(num_evals=1, train_steps=6)
+    assert six != three
+    assert facts["metrics"]["global_step"] == 6
+    assert step(num_evals=1)[1] == three
+
+
 NEW_FLAG = Flag("grad_clip", float, 0.0, "Optimizers", "A flag of a later version.")
 
 

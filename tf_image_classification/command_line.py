@@ -9,11 +9,11 @@ import logging
 import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
 from tf_image_classification import flags as flag_table
-from tf_image_classification import library_output
+from tf_image_classification import library_output, recipes
 from tf_image_classification.errors import FlagError, UserError, did_you_mean
 from tf_image_classification.flags import Flag, Flags
 
@@ -69,8 +69,16 @@ class Parser(argparse.ArgumentParser):
                     help=text + (f" One of: {', '.join(flag.choices)}." if len(flag.choices) >= 5 else ""),
                 )
 
+    def add_show(self) -> None:
+        """Adds --show, which prints the recipe instead of the command's work; see `show_recipe`."""
+        self.add_argument(
+            "--show",
+            action="store_true",
+            help="print the values of --recipe, the flags' defaults, and which of the other flags given win; then exit",
+        )
+
     def parse_flags(self, flags: Iterable[Flag], argv: Sequence[str] | None, required: Sequence[str] = ()) -> Flags:
-        """Parses and validates the flags that `add_flags` has added.
+        """Parses and validates the flags that `add_flags` has added, and expands the recipe. With --show it exits.
 
         Args:
             flags: as for `add_flags`.
@@ -81,7 +89,10 @@ class Parser(argparse.ArgumentParser):
             FlagError: a flag is unknown or missing, or a value is not allowed.
         """
         names = [flag.name for flag in flags]
-        parsed = flag_table.validate(given_flags(self.parse_args(argv), names), names)
+        arguments = self.parse_args(argv)
+        given = given_flags(arguments, names)
+        show_recipe(arguments, given)
+        parsed = flag_table.validate(recipes.expand(given), names)
         for name in required:
             if getattr(parsed, name) is None:
                 raise FlagError(f"--{name} is required", hint=flag_table.BY_NAME[name].help)
@@ -146,6 +157,38 @@ def given_flags(parsed: argparse.Namespace, names: Iterable[str]) -> dict[str, o
     """Name -> text of those flags that were given, at their defaults or not; not validated."""
     given = {name: value for name, value in vars(parsed).items() if name in names}
     return {name: ",".join(value) if isinstance(value, list) else value for name, value in given.items()}
+
+
+def show_recipe(parsed: argparse.Namespace, given: Mapping[str, object]) -> None:
+    """If --show was given, prints the recipe and ends the process, as --help does.
+
+    Args:
+        parsed: of a parser with `add_show` or without.
+        given: the flags, as `given_flags` returns them.
+
+    Raises:
+        FlagError: a value is not allowed, or --show was given without a recipe.
+        SystemExit: the recipe was printed.
+    """
+    if not getattr(parsed, "show", False):
+        return
+    flag_table.validate(given, given)
+    name = recipes.named(given)
+    if name is None:
+        raise FlagError("--show prints a recipe, and none is given", expected=f"--recipe {'|'.join(recipes.RECIPES)}")
+    print(table(*recipes.comparison(name, given)))
+    raise SystemExit(0)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligns columns at their widest cells."""
+    cells = [header, *rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = []
+    for row in cells:
+        padded = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
 
 
 def main(work: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> NoReturn:

@@ -139,7 +139,12 @@ def with_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> Manifest
             classes where the spec wants numbers, or the other way round.
     """
     paired = pair_tasks([entry["name"] for entry in class_dict], data.tasks, owner="estimator")
-    return dataclasses.replace(data, tasks=tuple(_as_declared(paired[entry["name"]], entry) for entry in class_dict))
+    splits = {}
+    for split, stored in data.splits.items():
+        counts = {name: stored.class_counts.get(task.name, {}) for name, task in paired.items()}
+        splits[split] = dataclasses.replace(stored, class_counts=counts)
+    tasks = tuple(_as_declared(paired[entry["name"]], entry) for entry in class_dict)
+    return dataclasses.replace(data, tasks=tasks, splits=splits)
 
 
 def _as_declared(task: Task, entry: dict[str, Any]) -> Task:

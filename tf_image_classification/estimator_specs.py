@@ -77,10 +77,13 @@ class EstimatorSpec(abc.ABC):
         class_dict: one entry {'name': str, 'depth': int, 'one-hot': bool} per task. 'one-hot' True is a classification
             into `depth` classes, False a regression of one number. Left empty, the tasks of the data are used.
         flags: the validated flags of the command; the framework sets them before it calls any method.
+        class_weights: task name -> a weight per class id, with --class_weights; None without it. Set before the loss is
+            called, which the default `loss_fn` applies them in; one of your own can read them.
     """
 
     class_dict: list[dict[str, Any]] = []
     flags: Flags = Flags()
+    class_weights: dict[str, tuple[float, ...]] | None = None
 
     @abc.abstractmethod
     def get_preproc_fn(self, is_training: bool) -> PreprocFn:
@@ -145,7 +148,8 @@ class EstimatorSpec(abc.ABC):
         """The loss of one batch, without regularisation.
 
         By default the sum over the tasks of softmax cross-entropy, or the mean squared error where 'one-hot' is False.
-        --label_smoothing s replaces one-hot labels y by y * (1 - s) + s / depth (tf.compat.v1.losses).
+        --label_smoothing s replaces one-hot labels y by y * (1 - s) + s / depth (tf.compat.v1.losses). With
+        --class_weights w the cross-entropy of an example is multiplied by the sum of y * w.
 
         Args:
             labels: task name -> float32 [B, depth] (one-hot) or, of a regression, float32 [B].
@@ -162,7 +166,10 @@ class EstimatorSpec(abc.ABC):
             if entry["one-hot"]:
                 smoothing = self.flags.label_smoothing
                 smooth = label * (1.0 - smoothing) + smoothing / entry["depth"]
-                total += tf.reduce_mean(tf.nn.softmax_cross_entropy_with_logits(smooth, logit))
+                losses = tf.nn.softmax_cross_entropy_with_logits(smooth, logit)
+                if self.class_weights is not None:
+                    losses *= tf.linalg.matvec(label, tf.constant(self.class_weights[entry["name"]]))
+                total += tf.reduce_mean(losses)
             else:
                 total += tf.reduce_mean(tf.square(tf.reshape(logit, [-1]) - label))
         return total

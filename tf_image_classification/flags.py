@@ -39,7 +39,9 @@ FLAGS: tuple[Flag, ...] = (
          "the pipeline root).", steps=(TRAIN_STEP,), path="write", no_glob=True, in_checkpoint_key=False),
     Flag("recipe", str, None, COMMON,
          "A named set of flag values: finetune, from a pretrained checkpoint, or scratch, without one. A flag given "
-         "beside it wins. `--recipe NAME --show` prints the values. Not set: the defaults of the flags.",
+         "beside it wins, at its default or not; where it is a pipeline parameter set in a UI, which has a value for "
+         "every flag, only one that is not at its default. `python -m pipelines run --recipe NAME --show` prints the "
+         "values. Not set: the defaults of the flags.",
          choices=("finetune", "scratch"), in_checkpoint_key=False, ours=True),
     Flag("checkpoint_path", str, None, COMMON,
          "Pretrained weights to start from: a slim .ckpt (V1 or V2), a folder of checkpoints, a TF2 checkpoint, a "
@@ -203,8 +205,9 @@ FLAGS: tuple[Flag, ...] = (
          "Comma-separated scopes of variables not to load from --checkpoint_path: prefixes of their names, such as "
          "the head's; or the word auto: the head, if its shape differs. Not set: load all."),
     Flag("class_weights", str, None, FINE_TUNING,
-         "balanced: the loss of each example is weighted by examples / (classes * examples of its class) of the "
-         "training split. Not set: all examples weigh the same.", choices=("balanced",), ours=True),
+         "balanced: the loss of each example is weighted by examples / (classes * examples of its class), over the "
+         "training split and its classes that have examples. Not set: all examples weigh the same.",
+         choices=("balanced",), ours=True),
     # Model selection
     Flag("num_evals", int, None, SELECTION,
          "Number of evaluations during training, evenly spaced over --train_steps, the last one at its end. Not set: "
@@ -255,6 +258,9 @@ FLAGS: tuple[Flag, ...] = (
          commands=(), steps=(REGISTER_STEP,), ours=True),
 )  # fmt: skip
 
+# Set, they and the cosine schedule make every step of a training depend on --train_steps.
+_FRACTIONS_OF_TRAIN_STEPS = ("warmup_fraction", "head_fraction", "num_evals")
+
 BY_NAME: dict[str, Flag] = {flag.name: flag for flag in FLAGS}
 
 
@@ -303,16 +309,17 @@ def for_step(step: str, arguments: Mapping[str, object]) -> Flags:
 def checkpoint_key_flags(values: Mapping[str, object]) -> dict[str, object]:
     """The flag values that distinguish one training from another: those not at their defaults, sorted by name.
 
-    A flag that is added later is at its default in earlier trainings, so it changes none of their keys.
+    A flag that is added later is at its default in earlier trainings, so it changes none of their keys. --train_steps
+    is among them only if it decides more than where the training ends.
 
     Args:
         values: flag name -> validated value; flags that the training step does not take are ignored.
     """
-    deciding = sorted(
-        (flag for flag in FLAGS if flag.is_training and flag.in_checkpoint_key), key=lambda flag: flag.name
-    )
-    given = {flag.name: values.get(flag.name, flag.default) for flag in deciding}
-    return {name: value for name, value in given.items() if value != BY_NAME[name].default}
+    flags = {flag.name: values.get(flag.name, flag.default) for flag in FLAGS if flag.is_training}
+    key = {name for name in flags if BY_NAME[name].in_checkpoint_key}
+    if flags["learning_rate_decay_type"] == "cosine" or any(map(flags.get, _FRACTIONS_OF_TRAIN_STEPS)):
+        key.add("train_steps")
+    return {name: flags[name] for name in sorted(key) if flags[name] != BY_NAME[name].default}
 
 
 def unknown_flag(name: str, known: Iterable[str]) -> FlagError:

@@ -76,8 +76,8 @@ def train_and_evaluate(
 
     A training starts from its own newest checkpoint in --model_dir; else from --checkpoint_path; else from scratch.
 
-    Sets `spec.flags` and, if it has none, `spec.class_dict`; resets Keras's global state and, with --seed, the random
-    seeds of Python, NumPy and TensorFlow.
+    Sets `spec.flags`, `spec.class_weights` and, if it has none, `spec.class_dict`; resets Keras's global state and,
+    with --seed, the random seeds of Python, NumPy and TensorFlow.
 
     Args:
         spec: the estimator to train.
@@ -95,13 +95,15 @@ def train_and_evaluate(
 
     from tf_image_classification import dataset, hooks
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.training import build, training_folder
+    from tf_image_classification.training import build, class_weights, flag_checks, training_folder
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
 
     spec.flags = flags
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
+    spec.class_weights = class_weights.class_weights(spec, data, flags)
+    flag_checks.warn(flags)
     # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
     # one.
     keras.utils.clear_session()
@@ -281,6 +283,7 @@ def _parse(argv: Sequence[str] | None) -> Flags:
     )
     table = flag_table.of_command(flag_table.TRAIN)
     parser.add_flags(table, required=["train_metadata"])
+    parser.add_show()
     return parser.parse_flags(table, argv, required=["train_metadata"])
 
 

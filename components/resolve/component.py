@@ -98,12 +98,12 @@ def resolve(
         in_service: name of the model in service; '' for none.
     """
     arguments = dict(locals())
-    from tf_image_classification import command_line, flags
+    from tf_image_classification import command_line, recipes
     from tf_image_classification.promotion import resolve
     from tf_image_classification.promotion.champion import in_service, is_registry
 
     with command_line.reporting_errors():
-        values = flags.for_step("resolve", arguments)
+        values = recipes.for_step("resolve", arguments)
         model = None
         if values.champion and is_registry(values.champion):
             from tf_image_classification.vertex import registry

@@ -86,12 +86,12 @@ def train(
     arguments = dict(locals())
     import math
 
-    from tf_image_classification import command_line, flags, training_run
+    from tf_image_classification import command_line, recipes, training_run
 
     with command_line.reporting_errors():
         result = training_run.train(
             data.path,
-            flags.for_step("train", arguments),
+            recipes.for_step("train", arguments),
             training_run.TrainOutputs(model.path, logs.path, curves.path),
             pipeline_root=pipeline_root,
             checkpoint_version=checkpoint_version,

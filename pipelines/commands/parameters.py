@@ -7,13 +7,15 @@ that this template has.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from pipelines import template
-from tf_image_classification import command_line, storage
+from tf_image_classification import command_line, recipes, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
+
+_RECIPE = flag_table.BY_NAME["recipe"]
 
 
 def add_options(parser: command_line.Parser) -> None:
@@ -64,6 +66,51 @@ def read_file(path: str) -> dict[str, object]:
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise FlagError("--params is not a mapping of flags to values", received=path, expected=expected)
     return found
+
+
+def combine(
+    spec: template.Spec | None, inherited: Mapping[str, object], given: Mapping[str, object]
+) -> dict[str, object]:
+    """The parameters of a run: those given, over those of the recipe, over the inherited ones; not yet checked.
+
+    A step gets a value for every parameter and cannot tell a default that was given from one that was not. So the
+    values of the recipe are sent, and `recipe` itself empty. Only where the pipeline lacks one of these parameters, as
+    one of the user's own may, the recipe is left to the steps.
+
+    Args:
+        spec: the pipeline; None for this project's own.
+        inherited: of the run or schedule that is changed. Where its recipe is not expanded, since it was set in a UI or
+            is the template's default, those at their defaults count as not given, as in the steps.
+        given: on the command line and in --params.
+
+    Raises:
+        FlagError: the recipe is unknown; or it is left to the steps, and a flag is given at its default, which would
+            not win there.
+    """
+    flags = template.signature(spec)
+    set_before = {**template.defaults(spec), **inherited}
+    name = recipes.named({"recipe": set_before.get("recipe"), **given}) if _RECIPE in flags else None
+    if name is None:
+        return {**inherited, **given}
+    if not recipes.RECIPES[name].keys() <= {flag.name for flag in flags}:
+        _check_left_to_steps(name, given)
+        return {**inherited, **given}
+    if given.get("recipe"):
+        values = {**inherited, **recipes.expand(given)}
+    else:
+        values = {**inherited, **recipes.expand(recipes.without_defaults(set_before)), **given}
+    return values | {"recipe": ""}
+
+
+def _check_left_to_steps(recipe: str, given: Mapping[str, object]) -> None:
+    for name in recipes.RECIPES[recipe].keys() & given.keys():
+        flag = flag_table.BY_NAME[name]
+        if flag.parse(given[name]) == flag.default:
+            raise FlagError(
+                f"--{name} at its default has no effect beside a recipe that the steps expand",
+                received=f"--recipe {recipe} --{name} {given[name]}, and a template without all flags of the recipe",
+                expected=f"a --{name} other than {flag.default}, or no recipe",
+            )
 
 
 def _unshadowed(parser: command_line.Parser, flags: Iterable[Flag]) -> list[Flag]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pipelines.commands import parameters
 from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
@@ -36,21 +37,25 @@ def add_parser(commands: SubParsers) -> None:
     )
     parser.add_argument("--verbose", action="store_true", help="show everything that the steps print")
     parser.add_flags(flag_table.of_pipeline())
+    parser.add_show()
 
 
 def _run(arguments: argparse.Namespace) -> int:
     names = [flag.name for flag in flag_table.of_pipeline()]
     given = command_line.given_flags(arguments, names)
-    checked = flag_table.validate(given, names)
+    command_line.show_recipe(arguments, given)
+    expanded = parameters.combine(None, {}, given)
+    checked = flag_table.validate(expanded, names)
     _check(checked, arguments.runs_dir)
 
     from pipelines.local import run, sample, summary
 
-    parameters = {name: getattr(checked, name) for name in given if getattr(checked, name) is not None}
+    values = {name: getattr(checked, name) for name in expanded}
     if checked.train_metadata is None:
         folder = sample.write(f"{arguments.runs_dir}/sample/digits")
-        parameters = sample.FLAGS | {"train_metadata": folder} | parameters
-    finished = run.run(parameters, arguments.runs_dir, arguments.runner, verbose=arguments.verbose)
+        values = sample.FLAGS | values | {"train_metadata": folder}
+    values = {name: value for name, value in values.items() if value is not None}
+    finished = run.run(values, arguments.runs_dir, arguments.runner, verbose=arguments.verbose)
     print(summary.table(finished))
     return 0
 

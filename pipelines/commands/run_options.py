@@ -64,6 +64,8 @@ def read_parameters(
 ) -> dict[str, object]:
     """The run's checked parameters: those of `base`, overridden by --params, overridden by the command line.
 
+    A recipe is replaced by its values, see `parameters.combine`.
+
     Args:
         spec: the pipeline; None for this project's own.
 
@@ -73,7 +75,10 @@ def read_parameters(
     on_command_line = parameters.parse(arguments, spec)
     in_file = parameters.read_file(arguments.params) if arguments.params else {}
     inherited = base.parameters if base else {}
-    values = template.check_parameters(spec, {**inherited, **in_file, **on_command_line})
+    combined = parameters.combine(spec, inherited, {**in_file, **on_command_line})
+    values = template.check_parameters(spec, combined)
+    if combined.get("recipe") == "":  # sent, because a template may have a recipe as its default
+        values["recipe"] = ""
     if flag_table.BY_NAME["champion"] in template.signature(spec):
         values |= _resource_names(values, arguments.project, arguments.location)
         champion.check(values.get("checkpoint_path"), values.get("champion"), values.get("endpoint"))

@@ -11,7 +11,7 @@ from pipelines.backends import options
 from pipelines.backends.base import Schedule
 from pipelines.commands import compile_options, parameters, recurrence_options, run_options, tables
 from pipelines.commands.subparsers import Handler, SubParsers, add_command, add_group
-from tf_image_classification.command_line import Parser
+from tf_image_classification.command_line import Parser, table
 
 
 def add_parser(commands: SubParsers) -> None:
@@ -69,7 +69,7 @@ def _list(arguments: argparse.Namespace) -> int:
         rows.append(
             (schedule.name, schedule.state, recurrence.cron, recurrence.time_zone, _next_run(schedule), started)
         )
-    print(tables.table(("schedule", "state", "cron", "time zone", "next run", "runs"), rows))
+    print(table(("schedule", "state", "cron", "time zone", "next run", "runs"), rows))
     return 0
 
 
@@ -86,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> int:
     print(f"{recurrence.cron} ({recurrence.time_zone}), next run {_next_run(schedule) or '-'}")
     print(f"from {start} to {end}; at most {recurrence.max_concurrent_runs} at once, the others {beyond}")
     print(f"pipeline_root {schedule.submission.pipeline_root}")
-    print(f"\n{tables.table(('parameter', 'value'), rows)}\n")
+    print(f"\n{table(('parameter', 'value'), rows)}\n")
     print(tables.runs(service.list_runs(10, schedule.id)))
     return 0
 

@@ -155,7 +155,7 @@ def test_the_readmes_commands_run_as_written(workspace):
     workspace.follow(
         "README.md",
         {
-            "--batch_size 32 --train_steps 2000": "--batch_size 2 --train_steps 1",
+            "--recipe finetune\n": "--recipe finetune --batch_size 2 --train_steps 5 --image_size 80\n",
             "--batch_size 64 --train_steps 10000": SMALL,
             'europe-west4"': f'europe-west4 --api_endpoint {workspace.vertex.url}"',
         },

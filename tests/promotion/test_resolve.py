@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tf_image_classification import flags as flag_table
+from tf_image_classification import recipes
 from tf_image_classification.errors import CheckpointError, FlagError
 from tf_image_classification.promotion.champion import InService
 from tf_image_classification.promotion.resolve import Resolved, resolve
@@ -128,6 +129,19 @@ def test_a_flag_added_since_the_champion_was_trained_changes_the_comparison_only
     monkeypatch.setitem(flag_table.BY_NAME, added.name, added)
     assert resolved(in_service, **warm).checkpoint == ""  # from scratch, as the champion
     assert resolved(in_service, **warm, grad_clip=1.0).checkpoint == in_service.folder
+
+
+def test_a_recipe_is_compared_with_the_champion_by_its_values(image_folder, champion):
+    values = recipes.RECIPES["finetune"]
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion"}
+    in_service = champion(
+        data_fingerprint=resolved(train_metadata=str(image_folder)).fingerprint,
+        flags=vars(recipes.for_step("train", values)) | {"checkpoint_path": None},
+        warm_start=None,
+    )
+    assert resolve(recipes.for_step("resolve", warm | {"recipe": "finetune"}), in_service).checkpoint == ""
+    other = recipes.for_step("resolve", warm | {"recipe": "finetune", "learning_rate": 0.5})
+    assert resolve(other, in_service).checkpoint == in_service.folder
 
 
 def test_the_warm_start_of_the_champion_is_used_only_while_it_is_unchanged(image_folder, champion, tmp_path):

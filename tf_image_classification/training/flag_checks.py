@@ -1,0 +1,20 @@
+"""Combinations of flags that are allowed, and rarely meant."""
+
+from __future__ import annotations
+
+import logging
+
+from tf_image_classification.flags import Flags
+
+_log = logging.getLogger(__name__)
+
+
+def warn(flags: Flags) -> None:
+    """Logs a warning for each such combination of a training's flags."""
+    if flags.optimizer in ("adam", "adamw") and flags.opt_epsilon == 1.0:
+        # rmsprop's epsilon is inside the square root, beside a mean square that starts at 1.
+        _log.warning(
+            "--opt_epsilon 1.0 makes %s nearly SGD with momentum: beside it, the square root of a gradient's second "
+            "moment hardly counts; 1e-7 is Keras's default",
+            flags.optimizer,
+        )
