@@ -45,14 +45,9 @@ own; `class_dict` declares others. The variables have Keras's paths (`head/kerne
 from __future__ import annotations
 
 import abc
-import importlib
-import inspect
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
@@ -60,7 +55,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tf_image_classification.data.manifest import Manifest, Task
-    from tf_image_classification.preprocessing import DecodeFn, Preprocessing, PreprocFn
+    from tf_image_classification.preprocessing import DecodeFn, PreprocFn
 
 ModelFn = Callable[[Flags], "keras.Model"]
 Tensors = dict[str, "tf.Tensor"]  # task name -> tensor
@@ -235,115 +230,3 @@ class EstimatorSpec(abc.ABC):
             self.class_dict = [
                 {"name": task.name, "depth": len(task.labels) or 1, "one-hot": bool(task.labels)} for task in tasks
             ]
-
-
-class BuiltInEstimator(EstimatorSpec):
-    """The network that --model_name names, with the preprocessing that its pretrained weights expect.
-
-    Metrics: `accuracy` of a classification, `mean_absolute_error` of a regression; with several tasks
-    `accuracy/<task>` and `mean_absolute_error/<task>`.
-    """
-
-    def get_preproc_fn(self, is_training: bool) -> PreprocFn:
-        return self._preprocessing.train_fn if is_training else self._preprocessing.eval_fn
-
-    def get_decode_fn(self, is_training: bool) -> DecodeFn:
-        from tf_image_classification import preprocessing
-
-        return self._preprocessing.decode_fn if is_training else preprocessing.decode_whole
-
-    def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
-        from tf_image_classification import nets
-
-        del checkpoint_path
-        return lambda params: nets.build(
-            params.model_name, image_size=params.image_size, outputs=params.outputs, weight_decay=params.weight_decay
-        )
-
-    def metric_ops(self, labels: Tensors, predictions: dict[str, Tensors]) -> dict[str, Any]:
-        import tensorflow as tf
-
-        metrics = {}
-        for entry in self.class_dict:
-            name = entry["name"]
-            suffix = "" if len(self.class_dict) == 1 else f"/{name}"
-            if entry["one-hot"]:
-                right = tf.equal(tf.argmax(labels[name], axis=-1), predictions[name]["class_id"])
-                metrics[f"accuracy{suffix}"] = tf.cast(right, tf.float32)
-            else:
-                predicted = tf.reshape(predictions[name]["logits"], [-1])
-                metrics[f"mean_absolute_error{suffix}"] = tf.abs(predicted - labels[name])
-        return metrics
-
-    @property
-    def _preprocessing(self) -> Preprocessing:
-        from tf_image_classification import nets, preprocessing
-
-        return preprocessing.PREPROCESSINGS[nets.NETS[self.flags.model_name].preprocessing]
-
-
-def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
-    """Creates the estimator that --estimator names, or the built-in one.
-
-    Changes the import path: installs `packages`, and adds the working directory.
-
-    Args:
-        estimator: `package.module:Class`; None: the built-in estimator.
-        packages: installed before the module is imported, see `packages.install`.
-
-    Raises:
-        FlagError: a package cannot be installed, `estimator` is not of that form, the module cannot be imported, or the
-            class is not an EstimatorSpec.
-        EstimatorError: see `instantiate`.
-    """
-    if packages is not None:
-        from tf_image_classification import packages as user_packages
-
-        user_packages.install(packages)
-    if estimator is None:
-        return BuiltInEstimator()
-    expected = "package.module:Class, a class that inherits from EstimatorSpec"
-    module_name, _, class_name = estimator.partition(":")
-    if not module_name or not class_name:
-        raise FlagError("Invalid value for --estimator", received=estimator, expected=expected)
-    if os.getcwd() not in sys.path:  # as `python -m` has it; an installed command does not
-        sys.path.insert(0, os.getcwd())
-    try:
-        spec_class = getattr(importlib.import_module(module_name), class_name, None)
-    except ModuleNotFoundError as error:
-        raise FlagError(
-            f"The module of --estimator cannot be imported: {error}", received=estimator, expected=expected
-        ) from error
-    if not (isinstance(spec_class, type) and issubclass(spec_class, EstimatorSpec)):
-        raise FlagError("--estimator does not name an EstimatorSpec", received=estimator, expected=expected)
-    return instantiate(spec_class)
-
-
-def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
-    """Creates an instance of a spec's class and checks its `class_dict`.
-
-    Raises:
-        FlagError: the class does not implement every abstract method, or its constructor needs arguments.
-        EstimatorError: `class_dict` has not the form that `EstimatorSpec` documents.
-    """
-    if missing := sorted(getattr(spec_class, "__abstractmethods__", ())):
-        raise FlagError(
-            f"{spec_class.__name__} does not implement {', '.join(missing)}", expected="the methods of EstimatorSpec"
-        )
-    try:
-        inspect.signature(spec_class).bind()
-    except TypeError as error:
-        raise FlagError(
-            f"{spec_class.__name__} cannot be created without arguments: {error}",
-            expected="a class whose constructor needs none",
-        ) from None
-    spec = spec_class()
-    types = {"name": str, "depth": int, "one-hot": bool}
-    for entry in spec.class_dict:
-        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in types.items())):
-            raise EstimatorError(
-                f"{spec_class.__name__}.class_dict has an invalid entry",
-                received=entry,
-                expected="{'name': str, 'depth': int, 'one-hot': bool}",
-            )
-    return spec

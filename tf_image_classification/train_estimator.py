@@ -247,7 +247,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # raises if there is none, before TensorFlow takes seconds to load
 
-    from tf_image_classification import estimator_specs
+    from tf_image_classification import built_in_estimator, estimator_loading
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
     from tf_image_classification.training import distribution
@@ -259,10 +259,10 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         _log.warning("--model_dir is not set: using the temporary folder %s", flags.model_dir)
     flags.model_dir = distribution.trial_dir(flags.model_dir)
     if spec_class:
-        spec = estimator_specs.instantiate(spec_class)
+        spec = estimator_loading.instantiate(spec_class)
     else:
-        spec = estimator_specs.load(flags.estimator, flags.packages)
-    if isinstance(spec, estimator_specs.BuiltInEstimator):
+        spec = estimator_loading.load(flags.estimator, flags.packages)
+    if isinstance(spec, built_in_estimator.BuiltInEstimator):
         flag_table.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
         locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read

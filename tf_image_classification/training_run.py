@@ -70,7 +70,7 @@ def train(
     Raises:
         UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints.
     """
-    from tf_image_classification import estimator_specs, train_estimator
+    from tf_image_classification import estimator_loading, train_estimator
     from tf_image_classification.training import curves
 
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
@@ -82,7 +82,7 @@ def train(
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     flags.model_dir = _checkpoint_dir(parent, flags, data.fingerprint, checkpoint_version)
     _log.info("Checkpoints: %s", flags.model_dir)
-    spec = estimator_specs.load(flags.estimator, flags.packages)
+    spec = estimator_loading.load(flags.estimator, flags.packages)
     result = train_estimator.train_and_evaluate(
         spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version
     )

@@ -14,8 +14,8 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import (
+    built_in_estimator,
     checkpoints,
-    estimator_specs,
     flags,
     nets,
     network_sizes,
@@ -62,7 +62,7 @@ def test_a_network_that_is_not_slims_is_trained_exported_and_fine_tuned_without_
     built_data, training_flags, tmp_path, caplog
 ):
     flags = training_flags(model_name="own", train_steps=2, weight_decay=0.1)
-    first = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), built_data, flags)
+    first = train_estimator.train_and_evaluate(built_in_estimator.BuiltInEstimator(), built_data, flags)
     assert np.isfinite(first.metrics["loss"])
     with checkpoints.read(first.model_dir) as weights:
         assert set(weights) == {
@@ -86,7 +86,7 @@ def test_a_network_that_is_not_slims_is_trained_exported_and_fine_tuned_without_
         train_steps=2,
     )
     with caplog.at_level(logging.INFO):
-        second = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), built_data, fine_tuning)
+        second = train_estimator.train_and_evaluate(built_in_estimator.BuiltInEstimator(), built_data, fine_tuning)
     warm_start = json.loads(Path(second.export_dir, "model.json").read_text())["warm_start"]
     assert (warm_start["loaded"], warm_start["not_loaded"]) == (4, ["head_label/bias", "head_label/kernel"])
 
