@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_image_classification import dataset, estimator_specs, export, nets
+from tf_image_classification import built_in_estimator, dataset, export, nets
 from tf_image_classification import flags as flag_table
 from tf_image_classification.data.manifest import EVAL, Manifest
 from tf_image_classification.evaluate import evaluation_loop, served_model
@@ -19,7 +19,7 @@ IMAGE_SIZE, BATCH_SIZE, MODEL_NAME = 96, 32, "mobilenet_v1"
 def ours_and_bare(data: Manifest, folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
     """This project's scoring and the bare loop: each runs over the evaluation split once."""
     names = [flag.name for flag in flag_table.of_command(flag_table.TRAIN)]
-    spec = estimator_specs.BuiltInEstimator()
+    spec = built_in_estimator.BuiltInEstimator()
     spec.flags = flag_table.validate({"model_name": MODEL_NAME}, names)
     model_folder = os.path.join(folder, "model")
     network = nets.build(MODEL_NAME, image_size=IMAGE_SIZE, outputs={data.tasks[0].name: len(data.tasks[0].labels)})

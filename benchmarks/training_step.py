@@ -7,7 +7,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from tf_image_classification import estimator_specs, hooks, nets, optimizers
+from tf_image_classification import built_in_estimator, hooks, nets, optimizers
 from tf_image_classification import flags as flag_table
 from tf_image_classification.training import history, steps
 from tf_image_classification.training.progress_hook import Progress
@@ -24,7 +24,7 @@ def ours_and_bare(folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
     images = tf.random.stateless_uniform([BATCH_SIZE, IMAGE_SIZE, IMAGE_SIZE, 3], [1, 2], -1, 1)
     labels = {"label": tf.one_hot(tf.range(BATCH_SIZE) % CLASSES, CLASSES)}
     batches = tf.data.Dataset.from_tensors((images, labels)).repeat()
-    spec = estimator_specs.BuiltInEstimator()
+    spec = built_in_estimator.BuiltInEstimator()
     spec.flags = flags
     spec.class_dict = [{"name": "label", "depth": CLASSES, "one-hot": True}]
 

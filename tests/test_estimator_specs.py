@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_image_classification import estimator_specs
+from tf_image_classification import built_in_estimator, estimator_loading, estimator_specs
 from tf_image_classification.errors import EstimatorError, FlagError
 
 _SCRIPT = "my_estimator.py"
@@ -60,26 +60,26 @@ def test_the_example_of_the_module_is_loaded_by_name_from_the_working_directory(
     folder, _ = example
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path not in ("", os.getcwd())])
-    spec = estimator_specs.load("my_estimator:MyEstimator")
+    spec = estimator_loading.load("my_estimator:MyEstimator")
     monkeypatch.delitem(sys.modules, "my_estimator")
     assert isinstance(spec, estimator_specs.EstimatorSpec)
     assert sys.path[0] == str(folder)
 
 
 def test_without_a_name_the_built_in_estimator_is_loaded() -> None:
-    assert type(estimator_specs.load(None)) is estimator_specs.BuiltInEstimator
+    assert type(estimator_loading.load(None)) is built_in_estimator.BuiltInEstimator
 
 
 @pytest.mark.parametrize(
     "entry", [{"name": "label", "depth": 2}, {"name": "label", "depth": "2", "one-hot": True}, ("label", 2, True)]
 )
 def test_a_class_dict_entry_that_lacks_a_key_or_has_another_type_is_refused(entry: object) -> None:
-    spec_class = type("Short", (estimator_specs.BuiltInEstimator,), {"class_dict": [entry]})
+    spec_class = type("Short", (built_in_estimator.BuiltInEstimator,), {"class_dict": [entry]})
     with pytest.raises(EstimatorError, match=r"Short\.class_dict has an invalid entry.*Expected: \{'name': str"):
-        estimator_specs.instantiate(spec_class)
+        estimator_loading.instantiate(spec_class)
 
 
 @pytest.mark.parametrize("name", ["my_estimator", ":MyEstimator", "my_estimator:"])
 def test_an_estimator_that_is_not_module_and_class_is_refused(name: str) -> None:
     with pytest.raises(FlagError, match=r"Invalid value for --estimator.*Expected: package\.module:Class"):
-        estimator_specs.load(name)
+        estimator_loading.load(name)

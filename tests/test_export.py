@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_image_classification import estimator_specs, evaluate, export, nets, preprocessing
+from tf_image_classification import built_in_estimator, evaluate, export, nets, preprocessing, slim_preprocessing
 from tf_image_classification import flags as flag_table
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
@@ -36,7 +36,7 @@ def model() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def exported(model, tmp_path_factory):
-    spec = estimator_specs.BuiltInEstimator()
+    spec = built_in_estimator.BuiltInEstimator()
     spec.flags = flag_table.validate({}, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)])
     folder = tmp_path_factory.mktemp("export") / "model"
     export.export(model, spec, TASKS, str(folder), {"note": "x"}, 24)
@@ -48,7 +48,7 @@ def test_the_served_model_is_the_keras_model_behind_the_evaluation_preprocessing
     answer = tf.saved_model.load(str(exported / "saved_model")).signatures["serving_default"](
         image_bytes=tf.constant(images)
     )
-    batch = tf.stack([preprocessing.unit(preprocessing.decode(image), 24, 24) for image in images])
+    batch = tf.stack([slim_preprocessing.unit(preprocessing.decode(image), 24, 24) for image in images])
     expected = tf.nn.softmax(model(batch, training=False))
     np.testing.assert_allclose(answer["scores"], expected, atol=1e-6)  # the graph fuses what runs apart here
     assert answer["classes"].numpy().tolist() == [[b"cat", b"dog", b"eel"]] * 6
@@ -104,7 +104,7 @@ def test_model_json_has_tasks_versions_and_the_facts_given(exported):
 
 def test_several_tasks_are_served_under_their_names(tmp_path):
     model = nets.build("small", image_size=16, outputs={"age": 2, "kind": 3}, weight_decay=0.0)
-    spec = estimator_specs.BuiltInEstimator()
+    spec = built_in_estimator.BuiltInEstimator()
     spec.flags = flag_table.validate({}, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)])
     tasks = [Task("age", ("old", "young")), Task("kind", ("a", "b", "c"))]
     export.export(model, spec, tasks, str(tmp_path / "model"), {}, 16)
@@ -120,7 +120,7 @@ def test_the_served_scores_are_evaluates_own_bit_for_bit_at_equal_batches(built_
     from tf_image_classification import train_estimator
 
     trained = train_estimator.train_and_evaluate(
-        estimator_specs.BuiltInEstimator(), built_data, training_flags(train_steps=20)
+        built_in_estimator.BuiltInEstimator(), built_data, training_flags(train_steps=20)
     )
     evaluate.evaluate(trained.export_dir, built_data, str(tmp_path / "evaluation"), batch_size=4)
     with open(tmp_path / "evaluation" / "predictions.csv", newline="") as file:

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training.support import train, weights_at
-from tf_image_classification import estimator_specs, evaluate
+from tf_image_classification import estimator_loading, estimator_specs, evaluate
 from tf_image_classification.errors import DataError, EstimatorError, FlagError
 from tf_image_classification.training import history
 
@@ -151,9 +151,9 @@ def test_a_method_that_breaks_its_contract_is_named_before_training(built_data, 
 
 def test_a_spec_that_needs_arguments_or_has_an_incomplete_class_dict_is_named():
     with pytest.raises(FlagError, match="cannot be created without arguments"):
-        estimator_specs.instantiate(type("Needy", (Counting,), {"__init__": lambda self, needed: None}))
+        estimator_loading.instantiate(type("Needy", (Counting,), {"__init__": lambda self, needed: None}))
     with pytest.raises(EstimatorError, match=r"Short\.class_dict has an invalid entry"):
-        estimator_specs.instantiate(type("Short", (Counting,), {"class_dict": [{"name": "label", "depth": 2}]}))
+        estimator_loading.instantiate(type("Short", (Counting,), {"class_dict": [{"name": "label", "depth": 2}]}))
 
 
 def test_preprocessing_that_returns_other_numbers_than_float32_is_cast(built_data, training_flags):

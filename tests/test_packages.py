@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tf_image_classification import estimator_specs, packages, storage
+from tf_image_classification import estimator_loading, packages, storage
 from tf_image_classification.errors import FlagError
 
 MODULE = """
@@ -46,7 +46,7 @@ def archive(tmp_path_factory):
 
 
 def test_an_estimator_is_loaded_from_a_package_that_is_installed_for_it(archive):
-    spec = estimator_specs.load("own_estimator:Spec", str(archive))
+    spec = estimator_loading.load("own_estimator:Spec", str(archive))
     assert type(spec).__name__ == "Spec"
     assert sys.modules["own_estimator"].__file__.startswith(sys.path[-1])
 
@@ -78,7 +78,7 @@ def test_a_package_that_is_not_found_or_broken_is_an_error(tmp_path):
 def test_an_estimator_that_cannot_be_used_is_an_error(archive, name, message):
     packages.install(str(archive))
     with pytest.raises(FlagError, match=message):
-        estimator_specs.load(name)
+        estimator_loading.load(name)
 
 
 TRAINABLE = """

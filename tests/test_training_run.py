@@ -20,7 +20,9 @@ def step(built_data, training_flags, tmp_path):
     checkpoints."""
 
     def run(root="root", version="", data_dir=None, **changes):
-        outputs = TrainOutputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
+        outputs = TrainOutputs(
+            *(str(tmp_path / name) for name in ("model_out", "logs", "curves.html", "augmentation.html"))
+        )
         flags = training_flags(**{"model_dir": None, "train_steps": 3, **changes})
         training_run.train(
             data_dir or built_data.folder,

@@ -45,14 +45,9 @@ own; `class_dict` declares others. The variables have Keras's paths (`head/kerne
 from __future__ import annotations
 
 import abc
-import importlib
-import inspect
-import os
-import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
@@ -60,7 +55,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tf_image_classification.data.manifest import Manifest, Task
-    from tf_image_classification.preprocessing import DecodeFn, Preprocessing, PreprocFn
+    from tf_image_classification.preprocessing import Crop, DecodeFn, NormalizeFn, PreprocFn
 
 ModelFn = Callable[[Flags], "keras.Model"]
 Tensors = dict[str, "tf.Tensor"]  # task name -> tensor
@@ -144,6 +139,66 @@ class EstimatorSpec(abc.ABC):
         del is_training
         return preprocessing.decode_whole
 
+    def get_normalize_fn(self) -> NormalizeFn:
+        """The last step of preprocessing a training image with --augmentation light, randaugment or trivialaugment.
+
+        By default the image, as uint8, goes through the preprocessing of evaluation. If that does more than to resize
+        and normalise, such as taking the central part, a spec has its normalisation alone here.
+
+        Returns:
+            fn(image): float32 [image_size, image_size, 3] in 0-255 -> float32 of the same shape.
+        """
+        import tensorflow as tf
+
+        preproc_fn = self.get_preproc_fn(False)
+
+        def normalize(image: tf.Tensor) -> tf.Tensor:
+            height, width, _ = image.shape
+            return preproc_fn(tf.cast(tf.round(image), tf.uint8), width, height)
+
+        return normalize
+
+    def training_image_fns(self, augmentation: str) -> tuple[DecodeFn, PreprocFn]:
+        """Decoding and preprocessing of a training image; not to be overridden.
+
+        Args:
+            augmentation: a value of --augmentation.
+
+        Returns:
+            Functions as `get_decode_fn` and `get_preproc_fn` return them.
+        """
+        from tf_image_classification import augmentation as augmentations
+        from tf_image_classification import preprocessing
+
+        if augmentation == augmentations.ORIGINAL:
+            return self.get_decode_fn(True), self.get_preproc_fn(True)
+        if augmentation == augmentations.NONE:
+            return preprocessing.decode_whole, self.get_preproc_fn(False)
+        pixels_fn, normalize_fn = augmentations.pixels_fn(augmentation), self.get_normalize_fn()
+
+        def preproc(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
+            return normalize_fn(pixels_fn(image, width, height, seed))
+
+        return preprocessing.decoder(self.training_crop(augmentation)), preproc
+
+    def training_crop(self, augmentation: str) -> Crop | None:
+        """The random crop of training images that --crop_area and --crop_aspect change; None: they change none.
+
+        Args:
+            augmentation: a value of --augmentation.
+        """
+        from tf_image_classification import augmentation as augmentations
+        from tf_image_classification.preprocessing import Crop
+
+        if augmentation in (augmentations.ORIGINAL, augmentations.NONE):
+            return None
+        return augmentations.crop_with(Crop(), self.flags)
+
+    @property
+    def has_own_input(self) -> bool:
+        """Whether the spec overrides `input_fn`."""
+        return type(self).input_fn is not EstimatorSpec.input_fn
+
     def loss_fn(self, labels: Tensors, logits: Tensors) -> tf.Tensor:
         """The loss of one batch, without regularisation.
 
@@ -202,7 +257,7 @@ class EstimatorSpec(abc.ABC):
             A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size,
             image_size, 3] and labels, a dict of task name -> float32 [B, depth] (one-hot) or float32 [B].
         """
-        from tf_image_classification import dataset
+        from tf_image_classification import augmentation, dataset
 
         if not is_training:
             return lambda: dataset.evaluation_batches(
@@ -214,17 +269,19 @@ class EstimatorSpec(abc.ABC):
                 batches=steps,
                 shuffle=shuffle,
             )
+        decode_fn, preproc_fn = self.training_image_fns(self.flags.augmentation)
         return lambda: dataset.training_batches(
             data,
             self.class_dict,
-            decode_fn=self.get_decode_fn(True),
-            preproc_fn=self.get_preproc_fn(True),
+            decode_fn=decode_fn,
+            preproc_fn=preproc_fn,
             image_size=image_size,
             batch_size=batch_size,
             seed=seed,
             first_step=first_step,
             steps=steps,
             shuffle=shuffle,
+            mix_fn=augmentation.mixer(self.flags),
         )
 
     def predictions(self, logits: Tensors) -> dict[str, Tensors]:
@@ -242,115 +299,3 @@ class EstimatorSpec(abc.ABC):
             self.class_dict = [
                 {"name": task.name, "depth": len(task.labels) or 1, "one-hot": bool(task.labels)} for task in tasks
             ]
-
-
-class BuiltInEstimator(EstimatorSpec):
-    """The network that --model_name names, with the preprocessing that its pretrained weights expect.
-
-    Metrics: `accuracy` of a classification, `mean_absolute_error` of a regression; with several tasks
-    `accuracy/<task>` and `mean_absolute_error/<task>`.
-    """
-
-    def get_preproc_fn(self, is_training: bool) -> PreprocFn:
-        return self._preprocessing.train_fn if is_training else self._preprocessing.eval_fn
-
-    def get_decode_fn(self, is_training: bool) -> DecodeFn:
-        from tf_image_classification import preprocessing
-
-        return self._preprocessing.decode_fn if is_training else preprocessing.decode_whole
-
-    def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
-        from tf_image_classification import nets
-
-        del checkpoint_path
-        return lambda params: nets.build(
-            params.model_name, image_size=params.image_size, outputs=params.outputs, weight_decay=params.weight_decay
-        )
-
-    def metric_ops(self, labels: Tensors, predictions: dict[str, Tensors]) -> dict[str, Any]:
-        import tensorflow as tf
-
-        metrics = {}
-        for entry in self.class_dict:
-            name = entry["name"]
-            suffix = "" if len(self.class_dict) == 1 else f"/{name}"
-            if entry["one-hot"]:
-                right = tf.equal(tf.argmax(labels[name], axis=-1), predictions[name]["class_id"])
-                metrics[f"accuracy{suffix}"] = tf.cast(right, tf.float32)
-            else:
-                predicted = tf.reshape(predictions[name]["logits"], [-1])
-                metrics[f"mean_absolute_error{suffix}"] = tf.abs(predicted - labels[name])
-        return metrics
-
-    @property
-    def _preprocessing(self) -> Preprocessing:
-        from tf_image_classification import nets, preprocessing
-
-        return preprocessing.PREPROCESSINGS[nets.NETS[self.flags.model_name].preprocessing]
-
-
-def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
-    """Creates the estimator that --estimator names, or the built-in one.
-
-    Changes the import path: installs `packages`, and adds the working directory.
-
-    Args:
-        estimator: `package.module:Class`; None: the built-in estimator.
-        packages: installed before the module is imported, see `packages.install`.
-
-    Raises:
-        FlagError: a package cannot be installed, `estimator` is not of that form, the module cannot be imported, or the
-            class is not an EstimatorSpec.
-        EstimatorError: see `instantiate`.
-    """
-    if packages is not None:
-        from tf_image_classification import packages as user_packages
-
-        user_packages.install(packages)
-    if estimator is None:
-        return BuiltInEstimator()
-    expected = "package.module:Class, a class that inherits from EstimatorSpec"
-    module_name, _, class_name = estimator.partition(":")
-    if not module_name or not class_name:
-        raise FlagError("Invalid value for --estimator", received=estimator, expected=expected)
-    if os.getcwd() not in sys.path:  # as `python -m` has it; an installed command does not
-        sys.path.insert(0, os.getcwd())
-    try:
-        spec_class = getattr(importlib.import_module(module_name), class_name, None)
-    except ModuleNotFoundError as error:
-        raise FlagError(
-            f"The module of --estimator cannot be imported: {error}", received=estimator, expected=expected
-        ) from error
-    if not (isinstance(spec_class, type) and issubclass(spec_class, EstimatorSpec)):
-        raise FlagError("--estimator does not name an EstimatorSpec", received=estimator, expected=expected)
-    return instantiate(spec_class)
-
-
-def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
-    """Creates an instance of a spec's class and checks its `class_dict`.
-
-    Raises:
-        FlagError: the class does not implement every abstract method, or its constructor needs arguments.
-        EstimatorError: `class_dict` has not the form that `EstimatorSpec` documents.
-    """
-    if missing := sorted(getattr(spec_class, "__abstractmethods__", ())):
-        raise FlagError(
-            f"{spec_class.__name__} does not implement {', '.join(missing)}", expected="the methods of EstimatorSpec"
-        )
-    try:
-        inspect.signature(spec_class).bind()
-    except TypeError as error:
-        raise FlagError(
-            f"{spec_class.__name__} cannot be created without arguments: {error}",
-            expected="a class whose constructor needs none",
-        ) from None
-    spec = spec_class()
-    types = {"name": str, "depth": int, "one-hot": bool}
-    for entry in spec.class_dict:
-        if not (isinstance(entry, dict) and all(isinstance(entry.get(key), kind) for key, kind in types.items())):
-            raise EstimatorError(
-                f"{spec_class.__name__}.class_dict has an invalid entry",
-                received=entry,
-                expected="{'name': str, 'depth': int, 'one-hot': bool}",
-            )
-    return spec

@@ -93,13 +93,14 @@ def train_and_evaluate(
     """
     import keras
 
-    from tf_image_classification import dataset, hooks
+    from tf_image_classification import dataset, estimator_loading, hooks
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.training import build, class_weights, flag_checks, training_folder
+    from tf_image_classification.training import augmentation_page, build, class_weights, flag_checks, training_folder
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
 
     spec.flags = flags
+    estimator_loading.check_augmentation(spec)
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
     spec.class_weights = class_weights.class_weights(spec, data, flags)
@@ -116,6 +117,7 @@ def train_and_evaluate(
         start = int(state.global_step)
         if start == 0 and state.average is not None:
             state.average.reset()
+        augmentation_page.write(spec, data, folder, int(state.data_seed))
         evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
         if start >= flags.train_steps:
             _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
@@ -242,7 +244,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # raises if there is none, before TensorFlow takes seconds to load
 
-    from tf_image_classification import estimator_specs
+    from tf_image_classification import built_in_estimator, estimator_loading
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
     from tf_image_classification.training import distribution
@@ -254,10 +256,12 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         _log.warning("--model_dir is not set: using the temporary folder %s", flags.model_dir)
     flags.model_dir = distribution.trial_dir(flags.model_dir)
     if spec_class:
-        spec = estimator_specs.instantiate(spec_class)
+        spec = estimator_loading.instantiate(spec_class)
     else:
-        spec = estimator_specs.load(flags.estimator, flags.packages)
-    if isinstance(spec, estimator_specs.BuiltInEstimator):
+        spec = estimator_loading.load(flags.estimator, flags.packages)
+    spec.flags = flags
+    estimator_loading.check_augmentation(spec)  # before images are read
+    if isinstance(spec, built_in_estimator.BuiltInEstimator):
         flag_table.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
         locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read

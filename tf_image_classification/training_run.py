@@ -44,11 +44,13 @@ class TrainOutputs(NamedTuple):
         model: the model folder.
         logs: the folder of TensorBoard event files.
         curves: the page of training curves.
+        augmentation_samples: the page of augmented samples.
     """
 
     model: str
     logs: str
     curves: str
+    augmentation_samples: str
 
 
 def train(
@@ -70,8 +72,8 @@ def train(
     Raises:
         UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints.
     """
-    from tf_image_classification import estimator_specs, train_estimator
-    from tf_image_classification.training import curves
+    from tf_image_classification import estimator_loading, train_estimator
+    from tf_image_classification.training import curves, training_folder
 
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
         raise FlagError(
@@ -82,13 +84,16 @@ def train(
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     flags.model_dir = _checkpoint_dir(parent, flags, data.fingerprint, checkpoint_version)
     _log.info("Checkpoints: %s", flags.model_dir)
-    spec = estimator_specs.load(flags.estimator, flags.packages)
+    spec = estimator_loading.load(flags.estimator, flags.packages)
     result = train_estimator.train_and_evaluate(
         spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version
     )
     with storage.replacing_dir(outputs.logs, "eval") as staging:
         _copy_events(flags.model_dir, staging)
     storage.write_text(outputs.curves, curves.page(flags.model_dir))
+    # Not storage.read_bytes: a mount may show an older version.
+    samples, _ = storage.read_version(storage.join(flags.model_dir, training_folder.AUGMENTATION_FILE))
+    storage.write_bytes(outputs.augmentation_samples, samples or b"")
     return result
 
 

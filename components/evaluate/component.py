@@ -36,13 +36,13 @@ def evaluate(
     arguments = dict(locals())
     import shutil
 
-    from tf_image_classification import command_line, estimator_specs, evaluation_folder, flags
+    from tf_image_classification import command_line, estimator_loading, evaluation_folder, flags
     from tf_image_classification.data import manifest
     from tf_image_classification.evaluate import evaluate
 
     with command_line.reporting_errors():
         values = flags.for_step("evaluate", arguments)
-        spec = estimator_specs.load(values.estimator, values.packages) if values.estimator else None
+        spec = estimator_loading.load(values.estimator, values.packages) if values.estimator else None
         dataset, batch_size = manifest.read(data.path), values.eval_batch_size
         results = evaluate(model.path, dataset, evaluation.path, batch_size=batch_size, spec=spec)
         scalars = evaluation_folder.scalar_metrics(results)

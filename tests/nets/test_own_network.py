@@ -14,12 +14,13 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import (
+    built_in_estimator,
     checkpoints,
-    estimator_specs,
     flags,
     nets,
     network_sizes,
     preprocessing,
+    slim_preprocessing,
     train_estimator,
 )
 from tf_image_classification.errors import CheckpointError
@@ -41,9 +42,9 @@ OWN = nets.Network(
     name="own", builder=build_own, preprocessing="half", head_scopes=("head_",), default_size=16, min_size=4
 )
 HALF = preprocessing.Preprocessing(
-    decode_fn=preprocessing.decode_whole,
-    train_fn=lambda image, width, height, seed: preprocessing.unit(image, width, height) * 0.5,
-    eval_fn=lambda image, width, height: preprocessing.unit(image, width, height) * 0.5,
+    train_fn=lambda image, width, height, seed: slim_preprocessing.unit(image, width, height) * 0.5,
+    eval_fn=lambda image, width, height: slim_preprocessing.unit(image, width, height) * 0.5,
+    normalize_fn=lambda image: slim_preprocessing.scale_to_unit(image) * 0.5,
 )
 
 
@@ -62,7 +63,7 @@ def test_a_network_that_is_not_slims_is_trained_exported_and_fine_tuned_without_
     built_data, training_flags, tmp_path, caplog
 ):
     flags = training_flags(model_name="own", train_steps=2, weight_decay=0.1)
-    first = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), built_data, flags)
+    first = train_estimator.train_and_evaluate(built_in_estimator.BuiltInEstimator(), built_data, flags)
     assert np.isfinite(first.metrics["loss"])
     with checkpoints.read(first.model_dir) as weights:
         assert set(weights) == {
@@ -86,7 +87,7 @@ def test_a_network_that_is_not_slims_is_trained_exported_and_fine_tuned_without_
         train_steps=2,
     )
     with caplog.at_level(logging.INFO):
-        second = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), built_data, fine_tuning)
+        second = train_estimator.train_and_evaluate(built_in_estimator.BuiltInEstimator(), built_data, fine_tuning)
     warm_start = json.loads(Path(second.export_dir, "model.json").read_text())["warm_start"]
     assert (warm_start["loaded"], warm_start["not_loaded"]) == (4, ["head_label/bias", "head_label/kernel"])
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.parity.support import NumberSpec, make_flags, numbered_data
-from tf_image_classification import build_tfrecords, dataset, estimator_specs, train_estimator
+from tf_image_classification import build_tfrecords, built_in_estimator, dataset, train_estimator
 from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
@@ -33,7 +33,7 @@ def test_24_data_of_the_originals_example_trains(kind: str, mini_mnist: Path, tm
     (task,) = data.tasks
     assert len(task.labels) == 10
     flags = make_flags(model_dir=str(tmp_path / "model"), train_steps=2, batch_size=32, image_size=28)
-    outcome = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), data, flags)
+    outcome = train_estimator.train_and_evaluate(built_in_estimator.BuiltInEstimator(), data, flags)
     assert 0 < outcome.metrics["loss"] < 10
 
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tests.parity.support import make_flags
 from tf_image_classification import nets
-from tf_image_classification.estimator_specs import BuiltInEstimator
+from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.nets.layers import Layers, Norm
 from tf_image_classification.training import steps
 

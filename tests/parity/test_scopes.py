@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tf_image_classification import checkpoints, nets
+from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.errors import FlagError
-from tf_image_classification.estimator_specs import BuiltInEstimator
 from tf_image_classification.flags import Flags
 from tf_image_classification.training import steps
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from tests.standin import bucket as standin
 from tests.standin.faults import Fault
-from tf_image_classification import checkpoints, estimator_specs, storage, train_estimator
+from tf_image_classification import built_in_estimator, checkpoints, storage, train_estimator
 from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.training import history
 
@@ -23,7 +23,7 @@ RUN = "gs://models/run"
 
 
 def train(data, flags, spec=None, **options):
-    return train_estimator.train_and_evaluate(spec or estimator_specs.BuiltInEstimator(), data, flags, **options)
+    return train_estimator.train_and_evaluate(spec or built_in_estimator.BuiltInEstimator(), data, flags, **options)
 
 
 def weights_at(model_dir: str) -> dict[str, np.ndarray]:

@@ -32,9 +32,9 @@ def _command(argv: Sequence[str] | None) -> None:
     found = sources.expand(given.eval_metadata)
     storage.check_replaceable(given.output_dir, METRICS, [given.model, *(source.path for source in found)])
 
-    from tf_image_classification import estimator_specs
+    from tf_image_classification import estimator_loading
 
-    spec = estimator_specs.load(given.estimator, given.packages) if given.estimator else None
+    spec = estimator_loading.load(given.estimator, given.packages) if given.estimator else None
     with storage.temporary_dir() as cache_dir:
         # A built data set has class names of its own, which need not be in the model's order.
         only = found[0] if len(found) == 1 else None

@@ -13,9 +13,10 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification import checkpoints, nets, optimizers
+from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.errors import EstimatorError, FlagError
-from tf_image_classification.estimator_specs import BuiltInEstimator, EstimatorSpec
+from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.flags import Flags
 from tf_image_classification.training import distribution, layer_modes, stages
 from tf_image_classification.training.stages import Stage
