@@ -181,6 +181,8 @@ def _training_flags(arguments: argparse.Namespace, data: str, folder: str, flags
         shared |= {"checkpoint_path": arguments.checkpoint_path, "checkpoint_exclude_scopes": head}
     words = shlex.split(flags.replace("{head}", head))
     given = {word.partition("=")[0].removeprefix("--") for word in words if word.startswith("--")}
+    if "estimator" in given:
+        del shared["model_name"]
     return [f"--{name}={value}" for name, value in shared.items() if name not in given] + words
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_TABLE_CLASSES = 50  # a confusion matrix of more is drawn as an image
 MAX_CONFUSED_PAIRS = 15
 _HEADLINE_FLAGS = (
+    "recipe",
     "train_steps",
     "batch_size",
     "optimizer",
