@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks import finetuning
 from benchmarks.finetuning import ROWS, YARDSTICK, Result
+from tf_image_classification import command_line, flags
 
 SMALL = ["--model_name", "small", "--image_size", "16", "--batch_size", "4"]
 ROW = "two steps: --train_steps 2 --trainable_scopes {head}"
@@ -40,12 +41,12 @@ def test_a_row_that_is_none_is_refused(capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_each_row_is_a_training_that_the_command_line_accepts():
-    from tf_image_classification import train_estimator
-
-    for flags in ROWS.values():
-        words = flags.replace("{head}", "MobilenetV1/Logits").split()
-        assert train_estimator._parse(["--train_metadata", "photos", *words]).train_metadata == "photos"
+def test_each_row_is_made_of_flags_of_training():
+    table = flags.of_command(flags.TRAIN)
+    parser = command_line.Parser("train_estimator", "")
+    parser.add_flags(table)
+    for row in ROWS.values():
+        parser.parse_flags(table, row.replace("{head}", "MobilenetV1/Logits").split())
 
 
 @pytest.mark.slow
