@@ -75,6 +75,14 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return reports
 
 
+def report_of(folder: Path, **facts: Any) -> Path:
+    """The report on four images of a model with these entries in model.json."""
+    tasks = {DEFAULT_TASK: ("dark", "light")}
+    data = save_shard(folder / "data", grey_examples(("dark", "light"), 4), tasks)
+    evaluate(save_model(folder / "model", tasks, **facts), data, str(folder / "evaluation"), batch_size=4)
+    return folder / "evaluation" / "report.html"
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium."""
@@ -187,6 +195,39 @@ def test_facts_of_the_training_are_shown(browser, reports):
     text = Page(browser, reports["two classes"], 1280).page.locator("main").inner_text()
     assert "models/inception_v3.ckpt (376 variables loaded, 2 not: Logits/biases, Logits/weights)" in text
     assert all(fact in text for fact in ("trained-on-this", "adam", "2 rejected by build_tfrecords"))
+
+
+def test_the_gap_between_training_and_evaluation_is_shown(browser, tmp_path):
+    of_training = {"loss": 0.25, "accuracy": 0.975, "examples": 160.0, "only_here": 1.0}
+    of_evaluation = {"loss": 1.5, "accuracy": 0.875, "examples": 96.0, "global_step": 400}
+    opened = Page(browser, report_of(tmp_path, metrics=of_evaluation, train_metrics=of_training), 600)
+    assert "Training against evaluation" in opened.headings()
+    table = opened.page.get_by_role("region", name="Training against evaluation")
+    assert [row.split("\t") for row in table.locator("tr").all_inner_texts()] == [
+        ["Metric", "Training", "Evaluation", "Gap"],
+        ["loss", "0.25", "1.5", "+1.25"],
+        ["accuracy", "0.975", "0.875", "\N{MINUS SIGN}0.1"],
+    ]
+    text = opened.page.locator("main").inner_text()
+    assert "160 and 96 of them" in text
+    assert [line for line in text.splitlines() if line.endswith("at the end of training")] == [
+        "global_step at the end of training"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [
+        ("my_package.my_estimator:MyEstimator", "my_package.my_estimator:MyEstimator"),
+        ("__main__:MyEstimator", "MyEstimator"),
+    ],
+)
+def test_a_model_of_a_users_estimator_is_called_after_it(browser, tmp_path, recorded, shown):
+    page = Page(browser, report_of(tmp_path, model_name=None, estimator=recorded), 1280).page
+    assert page.title() == f"Evaluation report: {shown}"
+    text = page.locator("main").inner_text()
+    assert f"Estimator {shown}, 4 images" in text
+    assert f"Estimator\n{shown}, 8 \N{MULTIPLICATION SIGN} 8 pixels" in text
 
 
 def test_a_dark_screen_gets_a_dark_page_with_light_text_in_plots_too(browser, reports):

@@ -21,7 +21,7 @@ import yaml
 
 from tests import documents
 from tests.conftest import REPOSITORY
-from tests.parity.support import V1, save_by_name
+from tests.parity.support import V1, V2, save_by_name
 from tests.standin import bucket
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.vertex import Vertex
@@ -29,6 +29,11 @@ from tf_image_classification import flags as flag_table
 
 # The first line of a block that is not run -> why not.
 NOT_RUN = {
+    "docs/finetuning.md": {
+        ".venv/bin/python -m benchmarks.finetuning --images photos/ --checkpoint_path mobilenet_v1_1.0_224.ckpt \\": (
+            "trains 24 models: tests/benchmarks/test_finetuning.py trains small ones"
+        ),
+    },
     "docs/images.md": {
         "make images": "needs Docker: tests/images builds the images and runs the pipeline in them",
         "make images REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY PUSH=1": "needs Docker and a registry",
@@ -54,6 +59,7 @@ NOT_RUN = {
 FOLLOWED = {"docs/extending.md": "tests/test_extending.py"}
 WITH_CHECKS = [
     "README.md",
+    "docs/finetuning.md",
     "docs/flags.md",
     "docs/kubeflow.md",
     "docs/migrating.md",
@@ -151,7 +157,7 @@ def test_the_file_of_flags_holds_flags():
 
 @pytest.mark.slow
 def test_the_readmes_commands_run_as_written(workspace):
-    _write_inception_v3(workspace.folder / "inception_v3.ckpt")
+    _write_checkpoint("inception_v3", workspace.folder / "inception_v3.ckpt", V1)
     workspace.follow(
         "README.md",
         {
@@ -221,6 +227,25 @@ def test_the_model_is_called_evaluated_and_promoted_as_written(workspace):
 
 
 @pytest.mark.slow
+def test_the_commands_for_fine_tuning_run_as_written(workspace):
+    _write_checkpoint("mobilenet_v1", workspace.folder / "mobilenet_v1_1.0_224.ckpt", V2)
+    few = "--batch_size 8 --train_steps 4"
+    workspace.follow(
+        "docs/finetuning.md",
+        {
+            "--recipe finetune": f"--recipe finetune {few}",
+            "--image_size 224": "--image_size 32",
+            "--batch_size 32 --train_steps 150": few,
+        },
+    )
+    facts = json.loads((workspace.folder / "runs" / "latest" / "model" / "model.json").read_text())
+    assert facts["warm_start"]["not_loaded"] == [
+        "MobilenetV1/Logits/Conv2d_1c_1x1/biases",
+        "MobilenetV1/Logits/Conv2d_1c_1x1/weights",
+    ]
+
+
+@pytest.mark.slow
 def test_the_commands_of_the_migration_page_run_as_written(workspace, mini_mnist):
     records = mini_mnist / "dataset" / "tf_records"
     (workspace.folder / "tfrecords_path").symlink_to(records)
@@ -258,16 +283,16 @@ mv myestimator-1.tar.gz myEstimator.tar.gz
 """
 
 
-def _write_inception_v3(path: Path) -> None:
+def _write_checkpoint(network: str, path: Path, version: int) -> None:
     """A checkpoint with slim's variables, of values with which the network computes finite numbers."""
-    manifest = REPOSITORY / "tests" / "parity" / "manifests" / "inception_v3.json"
+    manifest = REPOSITORY / "tests" / "parity" / "manifests" / f"{network}.json"
     random = np.random.default_rng(0)
     values = {}
     for name, shape, *_ in json.loads(manifest.read_text())["variables"]:
         spread = 0.0 if name.endswith(("beta", "moving_mean", "moving_variance")) else 0.05
         center = 1.0 if name.endswith("moving_variance") else 0.0
         values[name] = random.normal(center, spread, shape).astype(np.float32)
-    save_by_name(values, path, V1)
+    save_by_name(values, path, version)
 
 
 def _make_endpoint(vertex: Vertex, name: str) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 _PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "numpy")
-_MODEL_FACTS = ("model_name", "image_size", "data_fingerprint", "digest")
+_MODEL_FACTS = ("model_name", "estimator", "image_size", "data_fingerprint", "digest")
 
 
 def evaluate(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MAX_TABLE_CLASSES = 50  # a confusion matrix of more is drawn as an image
 MAX_CONFUSED_PAIRS = 15
 _HEADLINE_FLAGS = (
+    "recipe",
     "train_steps",
     "batch_size",
     "optimizer",
@@ -27,6 +28,7 @@ _HEADLINE_FLAGS = (
     "trainable_scopes",
     "seed",
 )
+_NOT_METRICS = ("examples", "global_step")  # of the entries `metrics` and `train_metrics` of model.json
 
 
 def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], facts: dict[str, Any]) -> str:
@@ -38,7 +40,12 @@ def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], f
         facts: the content of the model's model.json.
     """
     template = pages.template(
-        "tf_image_classification.evaluate", "report.html", percent=_percent, number=_number, plain=_plain
+        "tf_image_classification.evaluate",
+        "report.html",
+        percent=_percent,
+        number=_number,
+        plain=_plain,
+        signed=_signed,
     )
     has_several_tasks = len(by_task(metrics)) > 1
     tasks = []
@@ -48,7 +55,9 @@ def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], f
             tasks.append({"name": name, **_classification(task_metrics, task_mistakes, suffix)})
         else:
             tasks.append({"name": name, "metrics": task_metrics, "is_classification": False})
-    flags: dict[str, Any] = facts["flags"] if isinstance(facts.get("flags"), dict) else {}
+    flags = _mapping(facts, "flags")
+    training, evaluation = _mapping(facts, "train_metrics"), _mapping(facts, "metrics")
+    gap = {name: (training[name], evaluation[name]) for name in evaluation if name in training}
     return template.render(
         metrics=metrics,
         tasks=tasks,
@@ -56,7 +65,24 @@ def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], f
         facts=facts,
         flags=flags,
         headline_flags={name: flags[name] for name in _HEADLINE_FLAGS if flags.get(name) not in (None, "")},
+        model=_model(metrics["model"]),
+        gap={name: values for name, values in gap.items() if name not in _NOT_METRICS},
+        gap_examples=gap.get("examples"),
+        other_metrics={name: value for name, value in evaluation.items() if name not in gap or name == "global_step"},
     )
+
+
+def _model(model: dict[str, Any]) -> tuple[str, str] | None:
+    """What the model is and its name: a built-in network or a user's estimator; None if neither is recorded."""
+    if model.get("model_name"):
+        return "Network", model["model_name"]
+    if model.get("estimator"):
+        return "Estimator", model["estimator"].removeprefix("__main__:")  # of a script: its class alone
+    return None
+
+
+def _mapping(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    return facts[name] if isinstance(facts.get(name), dict) else {}
 
 
 def _classification(metrics: dict[str, Any], mistakes: Sequence[Mistake], suffix: str) -> dict[str, Any]:
@@ -120,6 +146,10 @@ def _number(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+,.4g}".replace("-", "\N{MINUS SIGN}")
 
 
 def _plain(value: object) -> str:
