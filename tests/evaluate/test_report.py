@@ -198,9 +198,12 @@ def test_facts_of_the_training_are_shown(browser, reports):
 
 
 def test_the_gap_between_training_and_evaluation_is_shown(browser, tmp_path):
-    of_training = {"loss": 0.25, "accuracy": 0.975, "examples": 160.0, "only_here": 1.0}
-    of_evaluation = {"loss": 1.5, "accuracy": 0.875, "examples": 96.0, "global_step": 400}
-    opened = Page(browser, report_of(tmp_path, metrics=of_evaluation, train_metrics=of_training), 600)
+    of_training = {"loss": 0.25, "accuracy": 0.975, "only_here": 1.0}
+    of_evaluation = {"loss": 1.5, "accuracy": 0.875, "global_step": 400}
+    scored = {"train": 160, "eval": 96}
+    opened = Page(
+        browser, report_of(tmp_path, metrics=of_evaluation, train_metrics=of_training, scored_examples=scored), 600
+    )
     assert "Training against evaluation" in opened.headings()
     table = opened.page.get_by_role("region", name="Training against evaluation")
     assert [row.split("\t") for row in table.locator("tr").all_inner_texts()] == [

@@ -20,7 +20,7 @@ from tf_image_classification.training import flag_checks
 )
 def test_adam_with_the_default_epsilon_is_warned_of(flags, warned, caplog):
     caplog.set_level(logging.WARNING)
-    flag_checks.warn(flag_table.validate(flags, ["optimizer", "opt_epsilon"]))
+    flag_checks.warn(flag_table.validate(flags, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)]))
     assert [message.startswith("--opt_epsilon 1.0 makes adam") for message in caplog.messages] == [True] * warned
 
 

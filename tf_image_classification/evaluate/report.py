@@ -28,7 +28,7 @@ _HEADLINE_FLAGS = (
     "trainable_scopes",
     "seed",
 )
-_NOT_METRICS = ("examples", "global_step")  # of the entries `metrics` and `train_metrics` of model.json
+_GLOBAL_STEP = "global_step"  # among the metrics of model.json, but none
 
 
 def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], facts: dict[str, Any]) -> str:
@@ -66,9 +66,9 @@ def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], f
         flags=flags,
         headline_flags={name: flags[name] for name in _HEADLINE_FLAGS if flags.get(name) not in (None, "")},
         model=_model(metrics["model"]),
-        gap={name: values for name, values in gap.items() if name not in _NOT_METRICS},
-        gap_examples=gap.get("examples"),
-        other_metrics={name: value for name, value in evaluation.items() if name not in gap or name == "global_step"},
+        gap={name: values for name, values in gap.items() if name != _GLOBAL_STEP},
+        gap_examples=_mapping(facts, "scored_examples"),
+        other_metrics={name: value for name, value in evaluation.items() if name not in gap or name == _GLOBAL_STEP},
     )
 
 

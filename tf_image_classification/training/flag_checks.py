@@ -18,3 +18,7 @@ def warn(flags: Flags) -> None:
             "moment hardly counts; 1e-7 is Keras's default",
             flags.optimizer,
         )
+    if flags.batch_norm == "frozen" and not flags.checkpoint_path:
+        _log.warning("--batch_norm frozen without --checkpoint_path keeps initial statistics, mean 0 and variance 1")
+    if flags.head_learning_rate is not None and not flags.head_fraction:
+        _log.warning("--head_learning_rate has no effect without --head_fraction")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,8 +11,6 @@ from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 from tf_image_classification.training import layer_modes
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +63,6 @@ def make_stages(model: keras.Model, flags: Flags, num_examples: int) -> list[Sta
         head = _head(model, variables, flags)
         rate = float(flags.head_learning_rate or flags.learning_rate)
         stages.append(_stage(0, end_of_head, model, head, flags, rate))
-    elif flags.head_learning_rate is not None:
-        _log.warning("--head_learning_rate has no effect: --head_fraction %g is less than a step", flags.head_fraction)
     if end_of_head < flags.train_steps:
         schedule = optimizers.make_schedule(flags, num_examples, flags.train_steps - end_of_head)
         stages.append(_stage(end_of_head, flags.train_steps, model, variables, flags, schedule))

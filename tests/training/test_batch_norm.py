@@ -1,0 +1,126 @@
+"""The statistics that batch normalisation is evaluated and exported with."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.support import equal, train, weights_at
+from tf_image_classification import checkpoints, nets
+from tf_image_classification.training import batch_norm, layer_modes
+
+HEAD = "Small/Logits"
+
+
+@pytest.fixture
+def slow_norms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the network `small` one whose moving averages decay as slowly as those of slim's networks."""
+    build = nets.build
+
+    def build_slow(model_name: str, **arguments: Any) -> keras.Model:
+        model = build(model_name, **arguments)
+        for layer in layer_modes.batch_norms(model):
+            layer.momentum = 0.9997
+        return model
+
+    monkeypatch.setattr(nets, "build", build_slow)
+
+
+def exported(outcome) -> dict[str, np.ndarray]:
+    with checkpoints.read(outcome.export_dir) as weights:
+        return {name: weights[name] for name in weights}
+
+
+def test_the_statistics_are_those_of_all_images_together() -> None:
+    images = keras.Input((5, 5, 3))
+    norm = keras.layers.BatchNormalization(momentum=0.9997)
+    model = keras.Model(images, norm(images))
+    pixels = np.random.default_rng(1).normal([3.0, -1.0, 0.0], [2.0, 0.5, 1.0], (12, 5, 5, 3)).astype(np.float32)
+    batches = tf.data.Dataset.from_tensor_slices((pixels, np.zeros(12))).batch(4)
+    count = batch_norm.Reestimation(model, [norm], lambda: batches, tf.distribute.get_strategy())()
+    assert count == 12
+    assert np.allclose(norm.moving_mean.numpy(), pixels.mean((0, 1, 2)), atol=1e-5)
+    assert np.allclose(norm.moving_variance.numpy(), pixels.var((0, 1, 2)), rtol=1e-4)
+    assert norm.momentum == 0.9997
+
+
+def test_a_re_estimation_uses_up_no_random_number_and_changes_no_other_layer() -> None:
+    images = keras.Input((5, 5, 3))
+    kept, changed = keras.layers.BatchNormalization(), keras.layers.BatchNormalization()
+    dropout = keras.layers.Dropout(0.5)
+    model = keras.Model(images, changed(dropout(kept(images))))
+    pixels = tf.random.stateless_normal([8, 5, 5, 3], [1, 2], 3.0)
+    batches = tf.data.Dataset.from_tensor_slices((pixels, tf.zeros(8))).batch(4)
+    before = [variable.numpy() for variable in [*kept.variables, *dropout.variables]]
+    batch_norm.Reestimation(model, [changed], lambda: batches, tf.distribute.get_strategy())()
+    after = [variable.numpy() for variable in [*kept.variables, *dropout.variables]]
+    assert all(np.array_equal(left, right) for left, right in zip(before, after, strict=True))
+    assert np.allclose(changed.moving_mean.numpy(), pixels.numpy().mean((0, 1, 2)), rtol=0.01)
+
+
+def test_a_short_training_evaluates_and_exports_re_estimated_statistics_and_keeps_its_own_in_checkpoints(
+    built_data, training_flags, tmp_path, slow_norms, caplog
+) -> None:
+    caplog.set_level(logging.INFO)
+    auto, original = (
+        train(built_data, training_flags(model_dir=str(tmp_path / mode), batch_norm=mode, train_steps=12, eval_freq=9))
+        for mode in ("auto", "original")
+    )
+    assert equal(weights_at(auto.model_dir), weights_at(original.model_dir))
+    assert auto.metrics["accuracy"] == 1.0
+    assert auto.metrics["loss"] < 0.5 * original.metrics["loss"]
+    ours, theirs = exported(auto), exported(original)
+    assert {name for name in ours if not np.array_equal(ours[name], theirs[name])} == {
+        name for name in ours if re.search(r"moving_|vars/[23]$", name) and "BatchNorm" in name
+    }
+    assert re.search(r"re-estimated the statistics of 4 layers on 32 training images in [\d.]+ s", caplog.text)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert any("100 % of the moving statistics at step 12" in text and "--batch_norm auto" in text for text in warnings)
+
+
+def test_a_training_that_is_long_enough_for_the_decay_keeps_its_moving_averages(built_data, training_flags, caplog):
+    caplog.set_level(logging.INFO)
+    train(built_data, training_flags(train_steps=50))  # 0.9^50 = 0.005
+    assert "re-estimated" not in caplog.text
+    assert "moving statistics" not in caplog.text
+
+
+def test_layers_that_are_not_trained_keep_the_statistics_of_the_checkpoint(built_data, training_flags, tmp_path):
+    first = train(built_data, training_flags(model_dir=str(tmp_path / "first")))
+    flags = training_flags(
+        checkpoint_path=first.export_dir, checkpoint_exclude_scopes=HEAD, trainable_scopes=HEAD, train_steps=20
+    )
+    head = exported(train(built_data, flags))
+    start = exported(first)
+    changed = {name for name in start if not np.array_equal(start[name], head[name])}
+    assert changed
+    assert all("Logits" in name for name in changed)
+
+
+def test_frozen_trains_scales_and_offsets_on_the_statistics_of_the_checkpoint(built_data, training_flags, tmp_path):
+    first = train(built_data, training_flags(model_dir=str(tmp_path / "first"), batch_norm="original"))
+    flags = training_flags(checkpoint_path=first.export_dir, batch_norm="frozen", train_steps=5, learning_rate=0.01)
+    before, after = weights_at(first.model_dir), weights_at(train(built_data, flags).model_dir)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert {name.rpartition("/")[2] for name in changed} == {"weights", "biases", "gamma", "beta"}
+
+
+def test_frozen_from_scratch_is_warned_of(built_data, training_flags, caplog):
+    train(built_data, training_flags(batch_norm="frozen", train_steps=2))
+    assert "--batch_norm frozen without --checkpoint_path" in caplog.text
+
+
+def test_the_gap_between_the_splits_is_recorded_with_the_model(built_data, training_flags):
+    outcome = train(built_data, training_flags(train_steps=12, eval_freq=2))
+    facts = json.loads(Path(outcome.export_dir, "model.json").read_text())
+    assert facts["train_metrics"].keys() == facts["metrics"].keys()
+    assert facts["scored_examples"] == {"train": 16, "eval": 16}
+    assert facts["metrics"] == outcome.metrics
