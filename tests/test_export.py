@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tf_image_classification import built_in_estimator, evaluate, export, nets, preprocessing
+from tf_image_classification import built_in_estimator, evaluate, export, nets, preprocessing, slim_preprocessing
 from tf_image_classification import flags as flag_table
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
@@ -48,7 +48,7 @@ def test_the_served_model_is_the_keras_model_behind_the_evaluation_preprocessing
     answer = tf.saved_model.load(str(exported / "saved_model")).signatures["serving_default"](
         image_bytes=tf.constant(images)
     )
-    batch = tf.stack([preprocessing.unit(preprocessing.decode(image), 24, 24) for image in images])
+    batch = tf.stack([slim_preprocessing.unit(preprocessing.decode(image), 24, 24) for image in images])
     expected = tf.nn.softmax(model(batch, training=False))
     np.testing.assert_allclose(answer["scores"], expected, atol=1e-6)  # the graph fuses what runs apart here
     assert answer["classes"].numpy().tolist() == [[b"cat", b"dog", b"eel"]] * 6

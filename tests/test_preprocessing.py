@@ -61,47 +61,34 @@ def test_grey_images_become_three_equal_channels():
     assert np.array_equal(image[..., 0], image[..., 2])
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.9, 1.0, 1.3, 1.5])
-def test_saturation_equals_tensorflows_own(factor):
-    image = tf.constant(np.random.default_rng(0).uniform(0, 1, (20, 20, 3)).astype("float32"))
-    ours = preprocessing._saturate(image, tf.constant(factor))
-    np.testing.assert_allclose(ours, tf.image.adjust_saturation(image, factor), atol=2e-6)
+def test_crops_keep_to_the_ranges_that_are_asked_for():
+    encoded = tf.io.encode_png(gradient(200, 300))
+    crop = preprocessing.Crop(area=(0.05, 0.08), aspect=(1.0, 2.0))
+    shapes = [preprocessing.decoder(crop)(encoded, 64, 64, seed(number)).shape for number in range(40)]
+    areas = [height * width / (200 * 300) for height, width, _ in shapes]
+    aspects = [width / height for height, width, _ in shapes]
+    assert 0.047 <= min(areas) < 0.06 and 0.07 < max(areas) <= 0.083
+    assert 0.95 <= min(aspects) < 1.2 and 1.7 < max(aspects) <= 2.05
 
 
-def test_inception_training_stays_in_range_varies_with_the_seed_and_repeats():
-    image = tf.constant(gradient(50, 70))
-    results = [preprocessing.inception_training(image, 32, 32, seed(number)).numpy() for number in range(12)]
-    for result in results:
-        assert result.dtype == np.float32
-        assert result.min() >= -1.0
-        assert result.max() <= 1.0
-    assert len({result.tobytes() for result in results}) == 12
-    assert np.array_equal(results[5], preprocessing.inception_training(image, 32, 32, seed(5)))
+def test_a_preprocessing_that_is_only_a_normalisation_crops_and_flips_in_training_and_resizes_in_evaluation():
+    kind = preprocessing.resized(lambda image: image - 100.0)
+    image = gradient(60, 80)
+    expected = tf.image.resize(image, [32, 32]) - 100.0
+    assert np.array_equal(kind.eval_fn(tf.constant(image), 32, 32), expected)
+    assert kind.crop == preprocessing.Crop(area=(0.35, 1.0), aspect=(0.75, 1.33))
+    encoded = tf.io.encode_png(image)
+    parts = [kind.decode_fn(encoded, 32, 32, seed(number)) for number in range(12)]
+    assert all(0.34 <= part.shape[0] * part.shape[1] / 4800 <= 1.0 for part in parts)
+    results = [kind.train_fn(part, 32, 32, seed(number)).numpy() for number, part in enumerate(parts)]
+    assert all(result.min() >= -100.0 and result.max() <= 155.0 for result in results)
     flipped = [result[:, 0, 1].mean() > result[:, -1, 1].mean() for result in results]
     assert any(flipped) and not all(flipped)
 
 
-def test_inception_evaluation_is_slims_formula():
-    image = gradient(64, 96)
-    cropped = tf.image.central_crop(tf.image.convert_image_dtype(image, tf.float32), 0.875)
-    expected = (tf.compat.v1.image.resize_bilinear(cropped[None], [40, 40], align_corners=False)[0] - 0.5) * 2
-    np.testing.assert_allclose(preprocessing.inception_evaluation(tf.constant(image), 40, 40), expected, atol=1e-5)
-
-
-def test_vgg_evaluation_is_the_centre_of_the_image_scaled_to_a_short_side_of_256():
-    image = gradient(300, 400)
-    scaled = tf.compat.v1.image.resize_bilinear(tf.cast(image, tf.float32)[None], [256, 341], align_corners=False)[0]
-    expected = scaled[16:240, 58:282] - np.array(preprocessing.VGG_MEAN_RGB, "float32")
-    np.testing.assert_allclose(preprocessing.vgg_evaluation(tf.constant(image), 224, 224), expected, atol=2.0)
-
-
-def test_vgg_training_crops_and_repeats():
-    image = tf.constant(gradient(300, 400))
-    first, second = (preprocessing.vgg_training(image, 96, 96, seed(number)).numpy() for number in (1, 2))
-    assert not np.array_equal(first, second)
-    assert np.array_equal(first, preprocessing.vgg_training(image, 96, 96, seed(1)))
-
-
-def test_unit_spans_minus_one_to_one():
-    result = preprocessing.unit(tf.constant([[[0, 0, 0], [255, 255, 255]]], tf.uint8), 2, 1).numpy()
-    np.testing.assert_allclose(result, [[[-1, -1, -1], [1, 1, 1]]])
+@pytest.mark.parametrize("name", preprocessing.PREPROCESSINGS)
+def test_normalisation_alone_is_what_evaluation_does_to_an_image_of_one_colour(name):
+    kind = preprocessing.PREPROCESSINGS[name]
+    image = tf.fill([24, 24, 3], tf.constant(77, tf.uint8))
+    expected = kind.eval_fn(image, 24, 24)
+    np.testing.assert_allclose(kind.normalize_fn(tf.cast(image, tf.float32)), expected, atol=1e-4)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tf_image_classification.estimator_specs import EstimatorSpec, ModelFn, Tensors
 
 if TYPE_CHECKING:
-    from tf_image_classification.preprocessing import DecodeFn, Preprocessing, PreprocFn
+    from tf_image_classification.preprocessing import Crop, DecodeFn, NormalizeFn, Preprocessing, PreprocFn
 
 
 class BuiltInEstimator(EstimatorSpec):
@@ -22,8 +22,24 @@ class BuiltInEstimator(EstimatorSpec):
 
     def get_decode_fn(self, is_training: bool) -> DecodeFn:
         from tf_image_classification import preprocessing
+        from tf_image_classification.augmentation import ORIGINAL
 
-        return self._preprocessing.decode_fn if is_training else preprocessing.decode_whole
+        return preprocessing.decoder(self.training_crop(ORIGINAL) if is_training else None)
+
+    def get_normalize_fn(self) -> NormalizeFn:
+        if type(self).get_preproc_fn is not BuiltInEstimator.get_preproc_fn:  # a subclass with pixels of its own
+            return super().get_normalize_fn()
+        return self._preprocessing.normalize_fn
+
+    def training_crop(self, augmentation: str) -> Crop | None:
+        from tf_image_classification.augmentation import ORIGINAL, crop_with
+
+        if augmentation != ORIGINAL:
+            return super().training_crop(augmentation)
+        crop = self._preprocessing.crop
+        if crop is None or type(self).get_decode_fn is not BuiltInEstimator.get_decode_fn:
+            return None
+        return crop_with(crop, self.flags)
 
     def get_model_fn(self, checkpoint_path: str | None) -> ModelFn:
         from tf_image_classification import nets

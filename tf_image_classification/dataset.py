@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_image_classification import preprocessing, storage
+from tf_image_classification.augmentation import MixFn
 from tf_image_classification.data import bucket_shards
 from tf_image_classification.data import manifest as manifests
 from tf_image_classification.data.manifest import Manifest, Split, Task
@@ -45,6 +46,7 @@ def training_batches(
     first_step: int,
     steps: int,
     shuffle: bool,
+    mix_fn: MixFn | None = None,
 ) -> tf.data.Dataset:
     """Batches for the global steps `first_step` to `first_step + steps`; epochs follow each other without a seam.
 
@@ -53,6 +55,8 @@ def training_batches(
         decode_fn: (string [], width, height, int64 [2] seed) -> uint8 [h, w, 3].
         preproc_fn: (image, width, height) or (image, width, height, seed) -> float32 [height, width, 3].
         seed: decides the order and, through per-example seeds, the augmentation.
+        mix_fn: (images, labels, int64 [2] seed of the batch's first example) -> images and labels of the same shapes;
+            None: batches stay as they are.
 
     Returns:
         A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3], and a dict of task name ->
@@ -61,7 +65,6 @@ def training_batches(
     split = data.splits[manifests.TRAIN]
     seen = first_step * batch_size
     first_epoch, offset = divmod(seen, split.examples)
-    seeded = _takes_seed(preproc_fn)
 
     def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
         # tf.data compares its pair of seeds, the global one and this, with (0, 0), and an epoch's seed is a tensor.
@@ -73,15 +76,36 @@ def training_batches(
     def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
         element_seed = tf.stack([tf.constant(seed, tf.int64), index])
         features = _parse(record, split, data.tasks)
-        image = decode_fn(features["image_bytes"], image_size, image_size, element_seed)
-        extra = (element_seed,) if seeded else ()
-        image = tf.ensure_shape(preproc_fn(image, image_size, image_size, *extra), [image_size, image_size, 3])
-        return tf.cast(image, tf.float32), _labels(features, class_dict)
+        image = training_image(features["image_bytes"], image_size, element_seed, decode_fn, preproc_fn)
+        return image, _labels(features, class_dict)
+
+    def mix(index: tf.Tensor, batch: LabelledImage) -> LabelledImage:
+        assert mix_fn is not None
+        return mix_fn(*batch, tf.stack([tf.constant(seed, tf.int64), index * batch_size]))
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_records)
     dataset = dataset.skip(offset).take(steps * batch_size).enumerate(start=seen)
     dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size, drop_remainder=True).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.batch(batch_size, drop_remainder=True)
+    if mix_fn is not None:
+        dataset = dataset.enumerate(start=first_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    return dataset.prefetch(tf.data.AUTOTUNE)
+
+
+def training_image(
+    encoded: tf.Tensor,
+    image_size: int,
+    seed: tf.Tensor,
+    decode_fn: preprocessing.DecodeFn,
+    preproc_fn: preprocessing.PreprocFn,
+) -> tf.Tensor:
+    """One image of a training: string [] and int64 [2] -> float32 [image_size, image_size, 3]."""
+    import inspect
+
+    image = decode_fn(encoded, image_size, image_size, seed)
+    extra = (seed,) if "seed" in inspect.signature(preproc_fn).parameters else ()
+    image = tf.ensure_shape(preproc_fn(image, image_size, image_size, *extra), [image_size, image_size, 3])
+    return tf.cast(image, tf.float32)
 
 
 def evaluation_batches(
@@ -234,9 +258,3 @@ def _labels(features: Tensors, class_dict: Sequence[dict[str, Any]]) -> Tensors:
         else:
             labels[entry["name"]] = tf.cast(label, tf.float32)
     return labels
-
-
-def _takes_seed(preproc_fn: preprocessing.PreprocFn) -> bool:
-    import inspect
-
-    return "seed" in inspect.signature(preproc_fn).parameters

@@ -1,4 +1,4 @@
-"""--estimator and --packages -> an EstimatorSpec."""
+"""--estimator and --packages -> an EstimatorSpec, checked before any work starts."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import inspect
 import os
 import sys
 
+from tf_image_classification import flags as flag_table
 from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
+
+_AUGMENTATION_FLAGS = ("augmentation", "crop_area", "crop_aspect", "mixup", "cutmix")
 
 
 def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
@@ -77,3 +80,40 @@ def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
                 expected="{'name': str, 'depth': int, 'one-hot': bool}",
             )
     return spec
+
+
+def check_augmentation(spec: EstimatorSpec) -> None:
+    """Checks that the augmentation flags of `spec.flags` can take effect in a training of the spec.
+
+    Raises:
+        FlagError: they cannot.
+    """
+    flags = spec.flags
+    given = [name for name in _AUGMENTATION_FLAGS if getattr(flags, name) != flag_table.BY_NAME[name].default]
+    received = ", ".join(f"--{name} {getattr(flags, name)}" for name in given)
+    if given and spec.has_own_input:
+        raise FlagError(
+            f"{type(spec).__name__} cannot be augmented by flags, since it reads batches of its own",
+            received=received,
+            hint="Omit these flags, or replace its input_fn by get_decode_fn and get_preproc_fn.",
+        )
+    crop = [name for name in given if name.startswith("crop_")]
+    if crop and spec.training_crop(flags.augmentation) is None:
+        raise FlagError(
+            f"{_without_effect(crop)}: with --augmentation {flags.augmentation}, training images are not cropped by "
+            "area here",
+            received=received,
+            hint="--augmentation light, randaugment and trivialaugment crop the images of every estimator; original, "
+            "those of built-in networks whose published training crops by area.",
+        )
+    mixing = [name for name in given if name in ("mixup", "cutmix")]
+    if mixing and flags.batch_size == 1:
+        raise FlagError(
+            f"{_without_effect(mixing)}: the images of a batch are mixed with each other",
+            received="--batch_size 1",
+            expected="a --batch_size of 2 or more",
+        )
+
+
+def _without_effect(names: list[str]) -> str:
+    return f"{' and '.join(f'--{name}' for name in names)} {'have' if len(names) > 1 else 'has'} no effect"

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tf_image_classification.data.manifest import Manifest, Task
-    from tf_image_classification.preprocessing import DecodeFn, PreprocFn
+    from tf_image_classification.preprocessing import Crop, DecodeFn, NormalizeFn, PreprocFn
 
 ModelFn = Callable[[Flags], "keras.Model"]
 Tensors = dict[str, "tf.Tensor"]  # task name -> tensor
@@ -136,6 +136,66 @@ class EstimatorSpec(abc.ABC):
         del is_training
         return preprocessing.decode_whole
 
+    def get_normalize_fn(self) -> NormalizeFn:
+        """The last step of preprocessing a training image with --augmentation light, randaugment or trivialaugment.
+
+        By default the image, as uint8, goes through the preprocessing of evaluation. If that does more than to resize
+        and normalise, such as taking the central part, a spec has its normalisation alone here.
+
+        Returns:
+            fn(image): float32 [image_size, image_size, 3] in 0-255 -> float32 of the same shape.
+        """
+        import tensorflow as tf
+
+        preproc_fn = self.get_preproc_fn(False)
+
+        def normalize(image: tf.Tensor) -> tf.Tensor:
+            height, width, _ = image.shape
+            return preproc_fn(tf.cast(tf.round(image), tf.uint8), width, height)
+
+        return normalize
+
+    def training_image_fns(self, augmentation: str) -> tuple[DecodeFn, PreprocFn]:
+        """Decoding and preprocessing of a training image; not to be overridden.
+
+        Args:
+            augmentation: a value of --augmentation.
+
+        Returns:
+            Functions as `get_decode_fn` and `get_preproc_fn` return them.
+        """
+        from tf_image_classification import augmentation as augmentations
+        from tf_image_classification import preprocessing
+
+        if augmentation == augmentations.ORIGINAL:
+            return self.get_decode_fn(True), self.get_preproc_fn(True)
+        if augmentation == augmentations.NONE:
+            return preprocessing.decode_whole, self.get_preproc_fn(False)
+        pixels_fn, normalize_fn = augmentations.pixels_fn(augmentation), self.get_normalize_fn()
+
+        def preproc(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
+            return normalize_fn(pixels_fn(image, width, height, seed))
+
+        return preprocessing.decoder(self.training_crop(augmentation)), preproc
+
+    def training_crop(self, augmentation: str) -> Crop | None:
+        """The random crop of training images that --crop_area and --crop_aspect change; None: they change none.
+
+        Args:
+            augmentation: a value of --augmentation.
+        """
+        from tf_image_classification import augmentation as augmentations
+        from tf_image_classification.preprocessing import Crop
+
+        if augmentation in (augmentations.ORIGINAL, augmentations.NONE):
+            return None
+        return augmentations.crop_with(Crop(), self.flags)
+
+    @property
+    def has_own_input(self) -> bool:
+        """Whether the spec overrides `input_fn`."""
+        return type(self).input_fn is not EstimatorSpec.input_fn
+
     def loss_fn(self, labels: Tensors, logits: Tensors) -> tf.Tensor:
         """The loss of one batch, without regularisation.
 
@@ -190,7 +250,7 @@ class EstimatorSpec(abc.ABC):
             A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size,
             image_size, 3] and labels, a dict of task name -> float32 [B, depth] (one-hot) or float32 [B].
         """
-        from tf_image_classification import dataset
+        from tf_image_classification import augmentation, dataset
 
         if not is_training:
             return lambda: dataset.evaluation_batches(
@@ -202,17 +262,19 @@ class EstimatorSpec(abc.ABC):
                 batches=steps,
                 shuffle=shuffle,
             )
+        decode_fn, preproc_fn = self.training_image_fns(self.flags.augmentation)
         return lambda: dataset.training_batches(
             data,
             self.class_dict,
-            decode_fn=self.get_decode_fn(True),
-            preproc_fn=self.get_preproc_fn(True),
+            decode_fn=decode_fn,
+            preproc_fn=preproc_fn,
             image_size=image_size,
             batch_size=batch_size,
             seed=seed,
             first_step=first_step,
             steps=steps,
             shuffle=shuffle,
+            mix_fn=augmentation.mixer(self.flags),
         )
 
     def predictions(self, logits: Tensors) -> dict[str, Tensors]:

@@ -95,17 +95,18 @@ FLAGS: tuple[Flag, ...] = (
          choices=("original", "light", "randaugment", "trivialaugment", "none"), ours=True),
     Flag("crop_area", str, None, AUGMENTATION,
          "Smallest and largest share of the image's area that a random crop of training takes, such as 0.35,1. Not "
-         "set: 0.05,1 with the inception preprocessing of --augmentation original, else 0.35,1.",
+         "set: 0.1,1 with the inception preprocessing of --augmentation original, else 0.35,1. The vgg and unit "
+         "preprocessing of original take no such crop.",
          is_range=True, gt=0, le=1, ours=True),
     Flag("crop_aspect", str, None, AUGMENTATION,
          "Smallest and largest ratio of width to height of a random crop. Not set: 0.75,1.33.",
          is_range=True, gt=0, ours=True),
     Flag("mixup", float, 0.0, AUGMENTATION,
-         "Alpha of mixup (arXiv:1710.09412): pairs of images and their labels are blended by a share from the beta "
-         "distribution (alpha, alpha). 0: off.", ge=0, ours=True),
+         "Alpha of mixup (arXiv:1710.09412): each image of a batch and its labels are blended with the one before it, "
+         "by a share from the beta distribution (alpha, alpha). 0: off.", ge=0, ours=True),
     Flag("cutmix", float, 0.0, AUGMENTATION,
-         "Alpha of CutMix (arXiv:1905.04899): a rectangle of each image is replaced by another image's. With --mixup, "
-         "each batch gets one of the two. 0: off.", ge=0, ours=True),
+         "Alpha of CutMix (arXiv:1905.04899): a rectangle of each image of a batch is replaced by that of the one "
+         "before it. With --mixup, each batch gets one of the two. 0: off.", ge=0, ours=True),
     # Model
     Flag("model_name", str, "small", MODEL, "Built-in network.", choices=tuple(MIN_IMAGE_SIZE), ours=True),
     Flag("estimator", str, None, MODEL,

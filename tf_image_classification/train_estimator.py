@@ -94,12 +94,13 @@ def train_and_evaluate(
     """
     import keras
 
-    from tf_image_classification import dataset, hooks
+    from tf_image_classification import dataset, estimator_loading, hooks
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.training import build, training_folder
     from tf_image_classification.training.history import History
 
     spec.flags = flags
+    estimator_loading.check_augmentation(spec)
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
     # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
@@ -262,6 +263,8 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         spec = estimator_loading.instantiate(spec_class)
     else:
         spec = estimator_loading.load(flags.estimator, flags.packages)
+    spec.flags = flags
+    estimator_loading.check_augmentation(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         flag_table.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:

@@ -20,6 +20,7 @@ from tf_image_classification import (
     nets,
     network_sizes,
     preprocessing,
+    slim_preprocessing,
     train_estimator,
 )
 from tf_image_classification.errors import CheckpointError
@@ -41,9 +42,9 @@ OWN = nets.Network(
     name="own", builder=build_own, preprocessing="half", head_scopes=("head_",), default_size=16, min_size=4
 )
 HALF = preprocessing.Preprocessing(
-    decode_fn=preprocessing.decode_whole,
-    train_fn=lambda image, width, height, seed: preprocessing.unit(image, width, height) * 0.5,
-    eval_fn=lambda image, width, height: preprocessing.unit(image, width, height) * 0.5,
+    train_fn=lambda image, width, height, seed: slim_preprocessing.unit(image, width, height) * 0.5,
+    eval_fn=lambda image, width, height: slim_preprocessing.unit(image, width, height) * 0.5,
+    normalize_fn=lambda image: slim_preprocessing.scale_to_unit(image) * 0.5,
 )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import preprocessing
+from tf_image_classification import slim_preprocessing
 from tf_image_classification.nets.layers import BatchNorm
 
 IMAGES = np.random.default_rng(0).normal(3.0, 2.0, size=(2, 3, 3, 4)).astype(np.float32)
@@ -31,5 +31,5 @@ def test_a_training_step_normalises_by_the_batch_and_remembers_its_unbiased_vari
 def test_resizing_is_tensorflow_1s_without_half_pixel_centres(height: int, width: int, size: int) -> None:
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype("uint8")
     theirs = tf.compat.v1.image.resize_images(image, [size, size])
-    np.testing.assert_allclose(preprocessing.resize(tf.constant(image), size, size), theirs, atol=1e-4)
+    np.testing.assert_allclose(slim_preprocessing.resize(tf.constant(image), size, size), theirs, atol=1e-4)
     assert np.abs(theirs - tf.image.resize(image, [size, size])).max() > 1.0

@@ -1,0 +1,177 @@
+"""The preprocessing of slim, with which its networks were trained: resizing, random changes, normalisation.
+
+Sources: slim's preprocessing/inception_preprocessing.py with its default `fast_mode=True`, after arXiv:1409.4842, and
+its preprocessing/vgg_preprocessing.py, after arXiv:1409.1556.
+
+Resizing is TensorFlow 1's bilinear (corners not aligned, no half-pixel centres): slim's weights were trained with it.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+# Mean of ImageNet's training images in 0-255: _R_MEAN, _G_MEAN and _B_MEAN of slim's vgg_preprocessing.py.
+VGG_MEAN_RGB = (123.68, 116.78, 103.94)
+# Short side in pixels: slim's _RESIZE_SIDE_MIN and _RESIZE_SIDE_MAX, for the 224-pixel input of its VGG and ResNet v1.
+_VGG_SIDE_MIN, _VGG_SIDE_MAX, _VGG_CROP = 256, 512, 224
+# central_fraction of slim's inception_preprocessing.preprocess_for_eval.
+_INCEPTION_EVAL_CROP = 0.875
+# max_delta of slim's random_brightness is 32 / 255, of values in [0, 1]; here values are in [0, 255].
+_MAX_BRIGHTNESS_DELTA = 32.0
+# lower and upper (exclusive) of slim's random_saturation.
+_SATURATION_MIN, _SATURATION_MAX = 0.5, 1.5
+# Added to an example's seed for the augmentation, so that it does not repeat the random numbers of the crop.
+_AUGMENTATION_STREAM = 1
+
+
+def resize(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+    """TensorFlow 1's bilinear resize: output pixel i samples the input at i * h / height, not at its centre.
+
+    Args:
+        image: uint8 or float [h, w, 3].
+        width, height: of the result, in pixels.
+
+    Returns:
+        float32 [height, width, 3], in the units of `image`.
+    """
+    resized = tf.raw_ops.ResizeBilinear(
+        images=image[tf.newaxis], size=[height, width], align_corners=False, half_pixel_centers=False
+    )
+    return tf.ensure_shape(resized[0], [height, width, 3])
+
+
+def scale_to_unit(image: tf.Tensor) -> tf.Tensor:
+    """Scales values of 0 to 255 to -1 to 1, in any shape."""
+    return image / 127.5 - 1.0
+
+
+def subtract_mean_rgb(image: tf.Tensor) -> tf.Tensor:
+    """Subtracts ImageNet's mean colour: float32 [..., 3] in 0-255 -> float32 [..., 3], -123.68 to 151.06."""
+    return image - tf.constant(VGG_MEAN_RGB)
+
+
+def unit(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+    """Resizes and scales to [-1, 1]: uint8 [h, w, 3] -> float32 [height, width, 3]."""
+    return scale_to_unit(resize(image, width, height))
+
+
+def inception_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
+    """Random flip, brightness (by up to 32/255) and saturation (0.5 to 1.5 times), in a random order of these two.
+
+    These are slim's inception_preprocessing.distort_color with `fast_mode=True`; the crop is
+    `preprocessing.decode_random_crop`'s.
+
+    Args:
+        image: uint8 [h, w, 3], a random crop.
+        width, height: of the result, in pixels.
+        seed: int64 [2]; decides the augmentation.
+
+    Returns:
+        float32 [height, width, 3] in [-1, 1].
+    """
+    return _flip_and_distort(resize(image, width, height), _augmentation_draws(seed))
+
+
+# One pass over the pixels instead of twenty: compiled, it takes a quarter of the time.
+@tf.function(jit_compile=True, autograph=False)
+def _flip_and_distort(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """float32 [h, w, 3] in [0, 255] and four random numbers, float32 [4] in [0, 1) -> float32 [h, w, 3] in [-1, 1]."""
+    image = tf.where(draws[0] < 0.5, tf.reverse(image, [1]), image)
+    delta = (draws[1] * 2.0 - 1.0) * _MAX_BRIGHTNESS_DELTA
+    factor = _SATURATION_MIN + draws[2] * (_SATURATION_MAX - _SATURATION_MIN)
+    brightness_first = tf.cast(draws[3] < 0.5, tf.float32)
+    image = _saturate(image + delta * brightness_first, factor) + delta * (1.0 - brightness_first)
+    return tf.clip_by_value(image / 127.5 - 1.0, -1.0, 1.0)
+
+
+def inception_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+    """The central 87.5 % of each side (inception_preprocessing.preprocess_for_eval), resized and scaled to [-1, 1].
+
+    Args:
+        image: uint8 [h, w, 3].
+        width, height: of the result, in pixels.
+
+    Returns:
+        float32 [height, width, 3].
+    """
+    return unit(tf.image.central_crop(image, _INCEPTION_EVAL_CROP), width, height)
+
+
+def vgg_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
+    """Short side scaled to a random length, a random window, a random flip, mean colour subtracted.
+
+    The lengths are slim's 256 to 512 pixels for a 224-pixel input, and in proportion for others.
+
+    Args:
+        image: uint8 [h, w, 3].
+        width, height: of the result, in pixels.
+        seed: int64 [2]; decides the augmentation.
+
+    Returns:
+        float32 [height, width, 3], RGB minus `VGG_MEAN_RGB`: -123.68 to 151.06.
+    """
+    draws = _augmentation_draws(seed)
+    short_side = tf.cast(_VGG_SIDE_MIN + draws[0] * (_VGG_SIDE_MAX - _VGG_SIDE_MIN + 1), tf.int32)
+    image = _crop_after_scaling(image, width, height, short_side, draws[1], draws[2])
+    image = tf.cond(draws[3] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+    return subtract_mean_rgb(image)
+
+
+def vgg_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+    """Short side scaled to 256 (for a 224-pixel input), the central window, mean colour subtracted.
+
+    Args:
+        image: uint8 [h, w, 3].
+        width, height: of the result, in pixels.
+
+    Returns:
+        float32 [height, width, 3], RGB minus `VGG_MEAN_RGB`: -123.68 to 151.06.
+    """
+    half = tf.constant(0.5)
+    return subtract_mean_rgb(_crop_after_scaling(image, width, height, tf.constant(_VGG_SIDE_MIN), half, half))
+
+
+def _crop_after_scaling(
+    image: tf.Tensor, width: int, height: int, short_side: tf.Tensor, x: tf.Tensor, y: tf.Tensor
+) -> tf.Tensor:
+    """A window of `width` x `height` pixels out of the image after scaling.
+
+    Args:
+        image: uint8 [h, w, 3].
+        short_side: int32 [], short side of the scaled image in pixels, for a 224-pixel window.
+        x, y: float32 [] in [0, 1]: where the window is, from the left or upper border (0) to the other one (1).
+
+    Returns:
+        float32 [height, width, 3] in [0, 255].
+    """
+    shape = tf.cast(tf.shape(image)[:2], tf.float32)
+    target = tf.cast(short_side, tf.float32) * (max(width, height) / _VGG_CROP)
+    scaled = tf.maximum(tf.cast(tf.round(shape * target / tf.reduce_min(shape)), tf.int32), [height, width])
+    image = tf.raw_ops.ResizeBilinear(
+        images=image[tf.newaxis], size=scaled, align_corners=False, half_pixel_centers=False
+    )[0]
+    num_positions = tf.cast(scaled - [height, width] + 1, tf.float32)
+    begin = tf.minimum(tf.cast(tf.stack([y, x]) * num_positions, tf.int32), scaled - [height, width])
+    return tf.ensure_shape(tf.slice(image, [begin[0], begin[1], 0], [height, width, 3]), [height, width, 3])
+
+
+def _saturate(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    """Multiplies HSV saturation, as tf.image.adjust_saturation does, without computing hue.
+
+    HSV has value v = max(r, g, b) and saturation s = (v - min(r, g, b)) / v. With hue and value kept and s' = f * s,
+    a channel c becomes v - f * (v - c). Saturation ends at s' = 1, where the smallest channel is 0: f is at most 1 / s.
+
+    Args:
+        image: float32 [h, w, 3].
+        factor: float32 [], f.
+    """
+    red, green, blue = tf.unstack(image, axis=-1)
+    value = tf.maximum(tf.maximum(red, green), blue)
+    chroma = value - tf.minimum(tf.minimum(red, green), blue)
+    limited = tf.minimum(factor, tf.math.divide_no_nan(value, chroma))
+    return tf.stack([value - limited * (value - channel) for channel in (red, green, blue)], axis=-1)
+
+
+def _augmentation_draws(seed: tf.Tensor) -> tf.Tensor:
+    """The random numbers of one image's augmentation: an example's seed int64 [2] -> float32 [4] in [0, 1)."""
+    return tf.random.stateless_uniform([4], tf.random.experimental.stateless_fold_in(seed, _AUGMENTATION_STREAM))
