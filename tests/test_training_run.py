@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -20,7 +21,9 @@ def step(built_data, training_flags, tmp_path):
     checkpoints."""
 
     def run(root="root", version="", data_dir=None, **changes):
-        outputs = TrainOutputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
+        outputs = TrainOutputs(
+            *(str(tmp_path / name) for name in ("model_out", "logs", "curves.html", "augmentation.html"))
+        )
         flags = training_flags(**{"model_dir": None, "train_steps": 3, **changes})
         training_run.train(
             data_dir or built_data.folder,
@@ -119,7 +122,7 @@ def test_a_folder_of_version_2_0_0_is_not_continued_with_another_value_of_an_add
     assert step(grad_clip=1.0)[1] not in (new, old)
 
 
-def test_the_step_hands_on_summaries_and_a_page_of_curves(step, tmp_path):
+def test_the_step_hands_on_summaries_and_pages_of_curves_and_of_augmented_samples(step, tmp_path):
     step(train_steps=5)
     names = [
         path.relative_to(tmp_path / "logs").as_posix()
@@ -130,3 +133,4 @@ def test_the_step_hands_on_summaries_and_a_page_of_curves(step, tmp_path):
     page = (tmp_path / "curves.html").read_text()
     assert page.count("<svg") == 3  # loss, learning rate, accuracy
     assert "http" not in page
+    assert "original: the estimator's own training" in html.unescape((tmp_path / "augmentation.html").read_text())

@@ -96,7 +96,7 @@ def train_and_evaluate(
 
     from tf_image_classification import dataset, estimator_loading, hooks
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.training import build, training_folder
+    from tf_image_classification.training import augmentation_page, build, training_folder
     from tf_image_classification.training.history import History
 
     spec.flags = flags
@@ -114,6 +114,7 @@ def train_and_evaluate(
         warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version)
         start = int(state.global_step)
         history = History(folder.local, start)
+        augmentation_page.write(spec, data, folder, int(state.data_seed))
         evaluate = _evaluation(spec, state.model, data, flags, folder, history)
         if start < flags.train_steps:
             training_hooks = _hooks(state, flags, manager, folder, history, evaluate)

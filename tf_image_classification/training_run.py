@@ -44,11 +44,13 @@ class TrainOutputs(NamedTuple):
         model: the model folder.
         logs: the folder of TensorBoard event files.
         curves: the page of training curves.
+        augmentation_samples: the page of augmented samples.
     """
 
     model: str
     logs: str
     curves: str
+    augmentation_samples: str
 
 
 def train(
@@ -71,7 +73,7 @@ def train(
         UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints.
     """
     from tf_image_classification import estimator_loading, train_estimator
-    from tf_image_classification.training import curves
+    from tf_image_classification.training import curves, training_folder
 
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
         raise FlagError(
@@ -89,6 +91,9 @@ def train(
     with storage.replacing_dir(outputs.logs, "eval") as staging:
         _copy_events(flags.model_dir, staging)
     storage.write_text(outputs.curves, curves.page(flags.model_dir))
+    # Not storage.read_bytes: a mount may show an older version.
+    samples, _ = storage.read_version(storage.join(flags.model_dir, training_folder.AUGMENTATION_FILE))
+    storage.write_bytes(outputs.augmentation_samples, samples or b"")
     return result
 
 

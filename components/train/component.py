@@ -9,6 +9,7 @@ def train(
     model: dsl.Output[dsl.Model],
     logs: dsl.Output[dsl.Artifact],
     curves: dsl.Output[dsl.HTML],
+    augmentation_samples: dsl.Output[dsl.HTML],
     pipeline_root: str,
     checkpoint_version: str,
     # flags: begin (written by `make generate`)
@@ -80,6 +81,7 @@ def train(
         model: model folder: saved_model/, model.keras, labels.txt and model.json.
         logs: TensorBoard event files.
         curves: page with plots of loss, metrics and learning rate over the global step.
+        augmentation_samples: page with some training images beside what the augmentation makes of them.
         pipeline_root: checkpoints are saved in checkpoints/ under it, unless model_dir is set.
         checkpoint_version: version of the content of checkpoint_path, from resolve; part of the cache key.
     """
@@ -92,7 +94,7 @@ def train(
         result = training_run.train(
             data.path,
             flags.for_step("train", arguments),
-            training_run.TrainOutputs(model.path, logs.path, curves.path),
+            training_run.TrainOutputs(model.path, logs.path, curves.path, augmentation_samples.path),
             pipeline_root=pipeline_root,
             checkpoint_version=checkpoint_version,
         )

@@ -40,7 +40,7 @@ def folder(tmp_path, monkeypatch) -> Path:
 def train(**changes) -> dict:
     """The call that wrote the folder, with changed flags; returns the content of model.json."""
     flags = flag_table.for_step(flag_table.TRAIN_STEP, FLAGS | changes)
-    outputs = training_run.TrainOutputs("new/model", "new/logs", "new/curves.html")
+    outputs = training_run.TrainOutputs("new/model", "new/logs", "new/curves.html", "new/augmentation.html")
     training_run.train("data", flags, outputs, pipeline_root="unused", checkpoint_version="")
     return json.loads(Path("new/model/model.json").read_text())
 

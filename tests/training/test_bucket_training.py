@@ -104,7 +104,9 @@ def test_the_pipeline_step_keeps_its_checkpoints_in_the_bucket_and_hands_on_curv
     service, built_data, training_flags, tmp_path
 ):
     def step(steps: int) -> str:
-        outputs = training_run.TrainOutputs(*(str(tmp_path / name) for name in ("model_out", "logs", "curves.html")))
+        outputs = training_run.TrainOutputs(
+            *(str(tmp_path / name) for name in ("model_out", "logs", "curves.html", "augmentation.html"))
+        )
         flags = training_flags(model_dir=None, train_steps=steps)
         training_run.train(built_data.folder, flags, outputs, pipeline_root="gs://models/root", checkpoint_version="")
         return flags.model_dir
@@ -116,6 +118,7 @@ def test_the_pipeline_step_keeps_its_checkpoints_in_the_bucket_and_hands_on_curv
     assert step(5) == folder
     assert sorted(names(str(tmp_path / "logs"))) == ["eval/events"] * 3 + ["events"] * 2
     assert (tmp_path / "curves.html").read_text().count("<svg") == 3
+    assert "Augmented samples" in (tmp_path / "augmentation.html").read_text()
 
 
 def test_a_damaged_newest_checkpoint_in_a_bucket_is_passed_over_for_the_one_before(

@@ -29,6 +29,7 @@ _log = logging.getLogger(__name__)
 CHECKPOINT_NAME = "model.ckpt"  # as tf.estimator's: model.ckpt-<global step>
 CHECKPOINTS_KEPT = 5  # tf.estimator's keep_checkpoint_max
 WARM_START_FILE = "warm_start.json"  # written by hooks.load_checkpoint
+AUGMENTATION_FILE = "augmentation.html"  # written by augmentation_page.write
 _CHECKPOINT_FILE = re.compile(re.escape(CHECKPOINT_NAME) + r"-\d+(?=\.(index|data-\d{5}-of-\d{5})$)")
 
 
@@ -285,10 +286,11 @@ class _BucketFolder(TrainingFolder):
                 storage.delete(storage.join(self.path, file))
 
     def _upload_logs(self) -> None:
-        """Uploads summaries, history and warm start, as far as they have changed."""
+        """Uploads summaries, history, warm start and samples, as far as they have changed."""
         for file in storage.walk(self.local):
             name = os.path.basename(file.path)
-            if (name in (HISTORY_FILE, WARM_START_FILE) or is_summary(name)) and self._uploaded.get(file.path) != file:
+            is_log = name in (HISTORY_FILE, WARM_START_FILE, AUGMENTATION_FILE) or is_summary(name)
+            if is_log and self._uploaded.get(file.path) != file:
                 target = storage.join(self.path, *os.path.relpath(file.path, self.local).split(os.sep))
                 storage.write_bytes(target, Path(file.path).read_bytes())
                 self._uploaded[file.path] = file
