@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
@@ -147,7 +148,7 @@ def test_a_folder_of_version_2_0_0_is_not_continued_with_another_value_of_an_add
     assert step(grad_clip=1.0)[1] not in (new, old)
 
 
-def test_the_step_hands_on_summaries_and_a_page_of_curves(step, tmp_path):
+def test_the_step_hands_on_summaries_and_pages_of_curves_and_of_augmented_samples(step, tmp_path):
     step(train_steps=5)
     names = [
         path.relative_to(tmp_path / "logs").as_posix()
@@ -158,3 +159,4 @@ def test_the_step_hands_on_summaries_and_a_page_of_curves(step, tmp_path):
     page = (tmp_path / "curves.html").read_text()
     assert page.count("<svg") == 4  # loss, the same without regularisation, learning rate, accuracy
     assert "http" not in page
+    assert "original: the estimator's own training" in html.unescape((tmp_path / "augmentation.html").read_text())

@@ -250,7 +250,9 @@ class PeriodicEvaluation(Hook):
     ) -> None:
         self._saver, self._evaluator = saver, evaluator
         self._throttle_secs, self._last_step = throttle_secs, last_step
-        self._steps = {round(number * last_step / num_evals) for number in range(1, num_evals)} if num_evals else None
+        self._steps: set[int] | None = None
+        if num_evals:  # more of them than steps: after each step
+            self._steps = {round(number * last_step / num_evals) for number in range(1, num_evals)} - {0, last_step}
         self._evaluated_at = 0.0
 
     def begin(self, step: int) -> None:
@@ -260,13 +262,13 @@ class PeriodicEvaluation(Hook):
         self._evaluated_at = time.monotonic()
 
     def after_step(self, step: int, values: Values) -> None:
-        if step < self._last_step and self._is_due(step):
+        if self._is_due(step):
             self._evaluate(step)
 
     def _is_due(self, step: int) -> bool:
         if self._steps is not None:
             return step in self._steps
-        return time.monotonic() - self._evaluated_at >= self._throttle_secs
+        return step < self._last_step and time.monotonic() - self._evaluated_at >= self._throttle_secs
 
     def _evaluate(self, step: int) -> None:
         self._saver.save(step)

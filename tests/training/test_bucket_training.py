@@ -118,6 +118,7 @@ def test_the_pipeline_step_keeps_its_checkpoints_in_the_bucket_and_hands_on_curv
     assert step(5) == folder
     assert sorted(names(str(tmp_path / "logs"))) == ["eval/events"] * 3 + ["events"] * 2
     assert (tmp_path / "curves.html").read_text().count("<svg") == 3
+    assert "Augmented samples" in (tmp_path / "augmentation.html").read_text()
 
 
 def test_a_damaged_newest_checkpoint_in_a_bucket_is_passed_over_for_the_one_before(

@@ -8,34 +8,35 @@ from pathlib import Path
 
 import pytest
 
+from tests.parity.support import NumberSpec
 from tests.training.support import evaluations, train
 from tf_image_classification import built_in_estimator
 from tf_image_classification.errors import FlagError
 from tf_image_classification.training import history
 from tf_image_classification.training.training_folder import BEST_MODEL_FILE
 
-DIVERGING = {"optimizer": "sgd", "learning_rate": 3.0, "num_evals": 6, "train_steps": 12, "eval_freq": 9}
+# Each update of NumberSpec lowers its metric `number`.
+WORSENING = {"optimizer": "sgd", "learning_rate": 1.0, "num_evals": 6, "train_steps": 12, "eval_freq": 9}
 
 
-def losses(outcome) -> dict[int, float]:
+def numbers(outcome) -> dict[int, float]:
     entries = [entry for entry in history.read_history(outcome.model_dir) if entry["kind"] == "eval"]
-    return {entry["step"]: entry["loss"] for entry in entries}
+    return {entry["step"]: entry["number"] for entry in entries}
 
 
 def test_the_best_evaluation_is_exported_with_its_metrics(built_data, training_flags, caplog):
     caplog.set_level(logging.INFO)
-    outcome = train(built_data, training_flags(**DIVERGING, export="best", export_metric="loss"))
-    by_step = losses(outcome)
-    best = min(by_step, key=lambda step: (by_step[step], step))
-    assert best < 12
-    assert outcome.metrics["loss"] == pytest.approx(by_step[best], rel=1e-5)
-    assert outcome.metrics["global_step"] == best
-    assert f"Exporting the model of step {best}, the best of 6 evaluations by loss" in caplog.text
+    outcome = train(built_data, training_flags(**WORSENING, export="best", export_metric="number"), NumberSpec())
+    by_step = numbers(outcome)
+    assert list(by_step.values()) == sorted(by_step.values(), reverse=True)
+    assert outcome.metrics["number"] == by_step[2]
+    assert outcome.metrics["global_step"] == 2
+    assert "Exporting the model of step 2, the best of 6 evaluations by number" in caplog.text
 
 
 def test_without_it_the_last_model_is_exported_and_no_other_is_kept(built_data, training_flags):
-    outcome = train(built_data, training_flags(**DIVERGING))
-    assert outcome.metrics["loss"] == losses(outcome)[12]
+    outcome = train(built_data, training_flags(**WORSENING), NumberSpec())
+    assert outcome.metrics["number"] == numbers(outcome)[12]
     assert not Path(outcome.model_dir, BEST_MODEL_FILE).exists()
 
 
@@ -65,10 +66,10 @@ def test_a_metric_that_the_evaluation_does_not_have_is_refused_before_training(b
 
 
 def test_a_best_model_that_was_removed_is_said_and_the_last_one_exported(built_data, training_flags, caplog):
-    options = {**DIVERGING, "export": "best", "export_metric": "loss"}
-    outcome = train(built_data, training_flags(**options))
+    options = {**WORSENING, "export": "best", "export_metric": "number"}
+    outcome = train(built_data, training_flags(**options), NumberSpec())
     Path(outcome.model_dir, BEST_MODEL_FILE).unlink()
-    again = train(built_data, training_flags(**options))
+    again = train(built_data, training_flags(**options), NumberSpec())
     assert again.metrics["global_step"] == 12
     assert "are not in" in caplog.text
 

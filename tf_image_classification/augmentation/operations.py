@@ -64,7 +64,7 @@ def auto_contrast(image: tf.Tensor, amount: tf.Tensor, ranges: Ranges) -> tf.Ten
 def equalize(image: tf.Tensor, amount: tf.Tensor, ranges: Ranges) -> tf.Tensor:
     """Makes the histogram of each channel flat: PIL's ImageOps.equalize."""
     del amount, ranges
-    levels = tf.cast(tf.round(image), tf.int32) + tf.constant([0, 256, 512])  # of the three channels, one after another
+    levels = _levels(image)
     counts = tf.reshape(tf.math.bincount(tf.reshape(levels, [-1]), minlength=768, maxlength=768), [3, 256])
     brightest = 255 - tf.argmax(tf.reverse(counts > 0, [1]), axis=1, output_type=tf.int32)
     step = (tf.reduce_sum(counts, axis=1) - tf.gather(counts, brightest, batch_dims=1)) // 255
@@ -72,7 +72,7 @@ def equalize(image: tf.Tensor, amount: tf.Tensor, ranges: Ranges) -> tf.Tensor:
     below = tf.cumsum(counts, axis=1, exclusive=True)
     table = tf.minimum((below + step // 2) // tf.maximum(step, 1), 255)
     table = tf.where(step > 0, table, tf.range(256))
-    return tf.gather(tf.cast(tf.reshape(table, [-1]), tf.float32), levels)
+    return _look_up(tf.cast(tf.reshape(table, [-1]), tf.float32), levels)
 
 
 def rotate(image: tf.Tensor, amount: tf.Tensor, ranges: Ranges) -> tf.Tensor:
@@ -190,6 +190,18 @@ def _change(amount: tf.Tensor, ranges: Ranges) -> tf.Tensor:
     return tf.abs(amount) * tf.where(amount < 0.0, least - 1.0, most - 1.0)
 
 
+# The two passes over the pixels of equalize; what is between them takes seconds to compile.
+@_compiled
+def _levels(image: tf.Tensor) -> tf.Tensor:
+    """Values as indices of a table of 3 x 256, channel by channel: int32 [h, w, 3]."""
+    return tf.cast(tf.round(image), tf.int32) + tf.constant([0, 256, 512])
+
+
+@_compiled
+def _look_up(table: tf.Tensor, levels: tf.Tensor) -> tf.Tensor:
+    return tf.gather(table, levels)
+
+
 def _grey(image: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(image * tf.constant(_LUMA), axis=-1, keepdims=True)
 
@@ -217,14 +229,15 @@ def _sample(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     rows = tf.range(height, dtype=tf.float32)[:, tf.newaxis] - (height - 1) / 2
     x = xx * columns + xy * rows + shift_x * width + (width - 1) / 2
     y = yx * columns + yy * rows + shift_y * height + (height - 1) / 2
+    # Outside there is one colour, so that what is farther away than its first pixel is as good as this.
+    x, y = tf.clip_by_value(x, -1.0, float(width)), tf.clip_by_value(y, -1.0, float(height))
     left, top = tf.floor(x), tf.floor(y)
     right_share, bottom_share = (x - left)[..., tf.newaxis], (y - top)[..., tf.newaxis]
-    pixels = tf.reshape(image, [height * width, channels])
+    padded = tf.pad(image, [[1, 2], [1, 2], [0, 0]], constant_values=_FILL)
+    pixels = tf.reshape(padded, [(height + 3) * (width + 3), channels])
 
     def at(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        index = tf.cast(tf.where(inside, y * width + x, 0.0), tf.int32)
-        return tf.where(inside[..., tf.newaxis], tf.gather(pixels, index), _FILL)
+        return tf.gather(pixels, (tf.cast(y, tf.int32) + 1) * (width + 3) + tf.cast(x, tf.int32) + 1)
 
     upper = at(left, top) * (1.0 - right_share) + at(left + 1.0, top) * right_share
     lower = at(left, top + 1.0) * (1.0 - right_share) + at(left + 1.0, top + 1.0) * right_share
