@@ -8,8 +8,11 @@
 * `vgg`: the short side scaled to 256-512 pixels, a random 224x224 window, flipped, mean colour subtracted. Evaluation
   scales to 256 and takes the centre. Source: slim's preprocessing/vgg_preprocessing.py, after arXiv:1409.1556.
 * `unit`: resized only, values in [-1, 1].
+* `caffe`, `torch`, `tf`, `raw`: resized (and flipped when training) and normalised as keras.applications does for the
+  network. Source: Keras's applications/imagenet_utils.py; `raw` is for networks that scale pixels in the model.
 
-Resizing is TensorFlow 1's bilinear (corners not aligned, no half-pixel centres): slim's weights were trained with it.
+Resizing for slim's networks is TensorFlow 1's bilinear (corners not aligned, no half-pixel centres): their weights were
+trained with it.
 
 Randomness is stateless. Example number `index` of a training, counted from the first example of step 1 through all
 epochs, has the seed [data seed, index] (`dataset.training_batches`; the data seed is --seed, or random and kept in the
@@ -32,6 +35,9 @@ PreprocFn = Callable[..., tf.Tensor]
 
 # Mean of ImageNet's training images in 0-255: _R_MEAN, _G_MEAN and _B_MEAN of slim's vgg_preprocessing.py.
 VGG_MEAN_RGB = (123.68, 116.78, 103.94)
+# Means and standard deviations of keras.applications.imagenet_utils.preprocess_input, of values in 0-255 and in 0-1.
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_TORCH_MEAN_RGB, _TORCH_STDDEV_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Short side in pixels: slim's _RESIZE_SIDE_MIN and _RESIZE_SIDE_MAX, for the 224-pixel input of its VGG and ResNet v1.
 _VGG_SIDE_MIN, _VGG_SIDE_MAX, _VGG_CROP = 256, 512, 224
 # central_fraction of slim's inception_preprocessing.preprocess_for_eval.
@@ -290,8 +296,48 @@ def _augmentation_draws(seed: tf.Tensor) -> tf.Tensor:
     return tf.random.stateless_uniform([4], tf.random.experimental.stateless_fold_in(seed, _AUGMENTATION_STREAM))
 
 
+def caffe(image: tf.Tensor) -> tf.Tensor:
+    """RGB in 0-255 -> BGR minus ImageNet's mean, as keras.applications' mode "caffe": float32 [h, w, 3]."""
+    return tf.reverse(image, [-1]) - tf.constant(_CAFFE_MEAN_BGR)
+
+
+def torch(image: tf.Tensor) -> tf.Tensor:
+    """0-255 -> ImageNet's mean 0 and standard deviation 1, as keras.applications' mode "torch": float32 [h, w, 3]."""
+    return (image / 255.0 - tf.constant(_TORCH_MEAN_RGB)) / tf.constant(_TORCH_STDDEV_RGB)
+
+
+def tf_range(image: tf.Tensor) -> tf.Tensor:
+    """0-255 -> [-1, 1], as keras.applications' mode "tf": float32 [h, w, 3]."""
+    return image / 127.5 - 1.0
+
+
+def raw(image: tf.Tensor) -> tf.Tensor:
+    """0-255 as it is, for the networks of keras.applications that scale in the model: float32 [h, w, 3]."""
+    return image
+
+
+def keras_preprocessing(normalize_fn: Callable[[tf.Tensor], tf.Tensor]) -> Preprocessing:
+    """Resized with half-pixel centres, as Keras does, then normalised; training also flips at random.
+
+    Args:
+        normalize_fn: float32 [h, w, 3] in 0-255 -> float32 [h, w, 3].
+    """
+
+    def evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
+        return normalize_fn(tf.ensure_shape(tf.image.resize(image, (height, width)), [height, width, 3]))
+
+    def training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
+        return evaluation(tf.image.stateless_random_flip_left_right(image, seed), width, height)
+
+    return Preprocessing(decode_whole, training, evaluation)
+
+
 PREPROCESSINGS: dict[str, Preprocessing] = {
     "inception": Preprocessing(decode_random_crop, inception_training, inception_evaluation),
     "vgg": Preprocessing(decode_whole, vgg_training, vgg_evaluation),
     "unit": Preprocessing(decode_whole, unit, unit),
+    "caffe": keras_preprocessing(caffe),
+    "torch": keras_preprocessing(torch),
+    "tf": keras_preprocessing(tf_range),
+    "raw": keras_preprocessing(raw),
 }
