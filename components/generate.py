@@ -1,4 +1,5 @@
-"""`make generate`: writes component signatures, components' READMEs, and the tables of flags and networks in docs/.
+"""`make generate`: writes component signatures, components' READMEs, and the tables of flags and networks in docs/ and
+README.md.
 
 A lightweight KFP component ships the source of its function, so its signature has to be spelled out there; this keeps
 it the table's.
@@ -19,6 +20,7 @@ from tf_image_classification import library_output
 from tf_image_classification.flags import Flag
 
 ROOT = Path(__file__).resolve().parents[1]
+_SLIM_WEIGHTS = "[slim's checkpoints](docs/checkpoints.md#slims-released-checkpoints)"
 
 
 def signature(step: str) -> str:
@@ -59,6 +61,26 @@ def nets_table() -> str:
         "fine-tune on other classes |\n"
         f"|---|---|---|---|---|---|\n{rows}"
     )
+
+
+def families_table() -> str:
+    """The table of built-in networks in README.md, in Markdown: all names, by where their released weights are."""
+    from tf_image_classification import nets
+    from tf_image_classification.imagenet_weights import FILES
+
+    slim = _slim_checkpoints()
+    groups: dict[str, list[str]] = {}
+    for name in nets.NETS:
+        weights = "`--checkpoint_path imagenet`" if name in FILES else _SLIM_WEIGHTS if name in slim else "none"
+        groups.setdefault(weights, []).append(f"`{name}`")
+    rows = "".join(f"| {', '.join(names)} | {weights} |\n" for weights, names in groups.items())
+    return f"| `--model_name` | released weights |\n|---|---|\n{rows}"
+
+
+def _slim_checkpoints() -> set[str]:
+    """The networks in the table of slim's released checkpoints in docs/checkpoints.md."""
+    page = (ROOT / "docs" / "checkpoints.md").read_text()
+    return set(re.findall(r"^\| `(\w+)` \| `\S+gz` \|", page, re.MULTILINE))
 
 
 def _millions(count: int | None) -> str:
@@ -109,8 +131,12 @@ def generated() -> Iterator[tuple[Path, str, str]]:
         yield path, now, wanted
         page = path.with_name("README.md")
         yield page, page.read_text() if page.exists() else "", component_page(step)
-    for file_name, name, table in (("flags.md", "flags", flags_table()), ("checkpoints.md", "nets", nets_table())):
-        path = ROOT / "docs" / file_name
+    for file_name, name, table in (
+        ("docs/flags.md", "flags", flags_table()),
+        ("docs/checkpoints.md", "nets", nets_table()),
+        ("README.md", "nets", families_table()),
+    ):
+        path = ROOT / file_name
         now = path.read_text()
         begin, end = f"<!-- {name}: begin (written by `make generate`) -->\n", f"<!-- {name}: end -->\n"
         yield path, now, _replace(now, begin, end, f"\n{table}\n")

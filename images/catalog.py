@@ -114,7 +114,14 @@ IMAGES = {
         Image(
             "vertex",
             "vertex",
-            include=(*_BASE, "evaluation_folder.py", "model_folder.py", "promotion/*", "vertex/*"),
+            include=(
+                *_BASE,
+                "evaluation_folder.py",
+                "imagenet_weights.py",
+                "model_folder.py",
+                "promotion/*",
+                "vertex/*",
+            ),
         ),
         Image("train-gpu", "train-gpu", exclude=_NOT_IN_TRAIN),
         Image("evaluate-gpu", "train-gpu", exclude=_NOT_IN_EVALUATE),

@@ -11,7 +11,6 @@ import logging
 import math
 import os
 import signal
-import textwrap
 import threading
 import time
 from types import FrameType
@@ -39,6 +38,8 @@ def load_checkpoint(
     folder: TrainingFolder,
     flags: Flags,
     checkpoint_version: str = "",
+    *,
+    model_name: str | None = None,
 ) -> dict[str, Any] | None:
     """Loads the state that a training starts with: its own newest checkpoint, else --checkpoint_path, else none.
 
@@ -48,8 +49,10 @@ def load_checkpoint(
         model: the network, whose variables --checkpoint_path is matched with by name.
         manager: of the own checkpoints in `folder`; its checkpoint holds the model's variables.
         folder: the training's.
-        flags: --checkpoint_path and --checkpoint_exclude_scopes.
+        flags: --checkpoint_path, --checkpoint_exclude_scopes and --weights_dir.
         checkpoint_version: identifies the content at --checkpoint_path; goes into the record.
+        model_name: of the built-in network, for the weights that --checkpoint_path imagenet stands for; None for an
+            --estimator's.
 
     Returns:
         The warm start: `checkpoint`, `version`, `loaded` (a count) and `not_loaded` (names). A resumed training returns
@@ -57,6 +60,7 @@ def load_checkpoint(
 
     Raises:
         CheckpointError: there are own checkpoints and none can be read or fits, or --checkpoint_path cannot be used.
+        FlagError: nothing is published for this network.
     """
     record = os.path.join(folder.local, WARM_START_FILE)
     damaged = []
@@ -83,14 +87,7 @@ def load_checkpoint(
     if not flags.checkpoint_path:
         _log.info("Training from scratch")
         return None
-    report = checkpoints.warm_start(model, flags.checkpoint_path, flags.checkpoint_exclude_scopes)
-    _log.info("Starting from %s\n%s", flags.checkpoint_path, textwrap.indent(report.table(), "  "))
-    warm_start = {
-        "checkpoint": flags.checkpoint_path,
-        "version": checkpoint_version,
-        "loaded": len(report.loaded),
-        "not_loaded": sorted([*report.excluded, *report.missing]),
-    }
+    warm_start = checkpoints.load_pretrained(model, flags, checkpoint_version, model_name)
     storage.write_text(record, json.dumps(warm_start, indent=2) + "\n")
     return warm_start
 

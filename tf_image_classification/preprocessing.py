@@ -7,8 +7,11 @@
 * `vgg`: the short side scaled to 256-512 pixels, a random 224x224 window, flipped, mean colour subtracted. Evaluation
   scales to 256 and takes the centre.
 * `unit`: resized only, values in [-1, 1].
+* `caffe`, `torch`, `tf`, `raw`: resized (when training, a random crop of 35-100 %, flipped) and normalised as
+  keras.applications does for the network. Source: Keras's applications/imagenet_utils.py; `raw` is for networks that
+  scale pixels in the model.
 
-These three are slim's (`slim_preprocessing`). A kind that is only a normalisation is `resized(normalize_fn)`.
+The first three are slim's (`slim_preprocessing`). A kind that is only a normalisation is `resized(normalize_fn)`.
 
 What they do to a training image is --augmentation original; the others are in `augmentation`.
 
@@ -37,6 +40,9 @@ PreprocFn = Callable[..., tf.Tensor]
 # float32 [height, width, 3] in 0-255 -> float32 [height, width, 3], as a network takes it
 NormalizeFn = Callable[[tf.Tensor], tf.Tensor]
 
+# Means and standard deviations of keras.applications.imagenet_utils.preprocess_input, of values in 0-255 and in 0-1.
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_TORCH_MEAN_RGB, _TORCH_STDDEV_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Denominators of the scales at which libjpeg decodes.
 _JPEG_RATIOS = (1, 2, 4, 8)
 # Added to an example's seed for the flip, so that it does not repeat the random numbers of the crop.
@@ -215,10 +221,29 @@ def resized(normalize_fn: NormalizeFn) -> Preprocessing:
     )
 
 
+def caffe(image: tf.Tensor) -> tf.Tensor:
+    """RGB in 0-255 -> BGR minus ImageNet's mean, as keras.applications' mode "caffe": float32 [h, w, 3]."""
+    return tf.reverse(image, [-1]) - tf.constant(_CAFFE_MEAN_BGR)
+
+
+def torch(image: tf.Tensor) -> tf.Tensor:
+    """0-255 -> ImageNet's mean 0 and standard deviation 1, as keras.applications' mode "torch": float32 [h, w, 3]."""
+    return (image / 255.0 - tf.constant(_TORCH_MEAN_RGB)) / tf.constant(_TORCH_STDDEV_RGB)
+
+
+def raw(image: tf.Tensor) -> tf.Tensor:
+    """0-255 as it is, for the networks of keras.applications that scale in the model: float32 [h, w, 3]."""
+    return image
+
+
 PREPROCESSINGS: dict[str, Preprocessing] = {
     "inception": Preprocessing(
         slim.inception_training, slim.inception_evaluation, slim.scale_to_unit, crop=INCEPTION_CROP
     ),
     "vgg": Preprocessing(slim.vgg_training, slim.vgg_evaluation, slim.subtract_mean_rgb),
     "unit": Preprocessing(slim.unit, slim.unit, slim.scale_to_unit),
+    "caffe": resized(caffe),
+    "torch": resized(torch),
+    "tf": resized(slim.scale_to_unit),
+    "raw": resized(raw),
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tf_image_classification import command_line, storage
+from tf_image_classification import command_line, imagenet_weights, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.flags import Flags
 
@@ -113,7 +113,8 @@ def train_and_evaluate(
     with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.translate_fetch_errors():
         state = build.build(spec, data, flags)
         manager = state.checkpoint_manager(folder.local)
-        warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version)
+        network = build.model_name(spec, flags)
+        warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version, model_name=network)
         start = int(state.global_step)
         if start == 0 and state.average is not None:
             state.average.reset()
@@ -247,7 +248,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     from tf_image_classification import built_in_estimator, estimator_loading
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import distribution
+    from tf_image_classification.training import build, distribution
 
     if flags.model_dir is None:
         import tempfile
@@ -264,7 +265,10 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         flag_table.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
-        locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
+        if flags.checkpoint_path == imagenet_weights.IMAGENET:
+            imagenet_weights.file_of(build.model_name(spec, flags))
+        else:
+            locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
     data = prepare.prepare_training(
         flags.train_metadata,
         prepare.default_cache_dir(flags.model_dir),

@@ -26,6 +26,7 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.data import sources
 from tf_image_classification.errors import FlagError
+from tf_image_classification.imagenet_weights import IMAGENET
 from tf_image_classification.promotion import champion, resolve
 
 _RUNS_LABEL = "tf-image-classification.runs"  # of a container: the folder of runs that it writes to
@@ -74,7 +75,7 @@ def runner(parameters: Mapping[str, Any], root: Path, steps: Steps) -> Iterator[
     """The runner for these parameters, whose paths are absolute. No container outlives it.
 
     Containers run as the calling user, without capabilities and on a read-only file system; they reach the network only
-    where something that a parameter names is on gs://.
+    where something that a parameter names is on gs://, or published weights are downloaded.
 
     Args:
         root: folder of runs, which alone is writable, besides --model_dir, --champion and /tmp.
@@ -102,7 +103,7 @@ def runner(parameters: Mapping[str, Any], root: Path, steps: Steps) -> Iterator[
                 user=f"{os.getuid()}:{os.getgid()}",
                 environment=environment,
                 labels={_RUNS_LABEL: str(root)},
-                network_mode="bridge" if on_gcs else "none",
+                network_mode="bridge" if on_gcs or parameters.get("checkpoint_path") == IMAGENET else "none",
                 read_only=True,
                 tmpfs={_TEMPORARY: "exec,mode=1777"},  # exec, for the libraries of --packages
                 cap_drop=["ALL"],

@@ -34,6 +34,10 @@ NOT_RUN = {
             "trains 24 models: tests/benchmarks/test_finetuning.py trains small ones"
         ),
     },
+    "docs/checkpoints.md": {
+        ".venv/bin/python -m pipelines run --train_metadata photos/ --model_name EfficientNetV2B0 "
+        "--image_size 224 \\": "downloads: tests/checkpoints/test_published.py downloads from this machine",
+    },
     "docs/images.md": {
         "make images": "needs Docker: tests/images builds the images and runs the pipeline in them",
         "make images REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY PUSH=1": "needs Docker and a registry",

@@ -147,6 +147,7 @@ def test_flags_that_need_a_champion_are_refused_without_a_valid_one(given, messa
     ("flag", "value", "expected"),
     [
         ("checkpoint_path", "champion", False),
+        ("checkpoint_path", "imagenet", False),
         ("checkpoint_path", "models/champion", True),
         ("champion", "projects/p/locations/l/models/m", False),
         ("champion", "gs://bucket/service", True),

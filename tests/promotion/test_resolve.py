@@ -157,6 +157,32 @@ def test_the_warm_start_of_the_champion_is_used_only_while_it_is_unchanged(image
     assert resolved(in_service, **warm).checkpoint == in_service.folder
 
 
+def test_the_word_imagenet_is_no_path_and_has_the_version_of_the_published_file(image_folder, tmp_path, monkeypatch):
+    (tmp_path / "imagenet").write_text("a file that is called so")
+    monkeypatch.chdir(tmp_path)
+    found = resolved(train_metadata=str(image_folder), checkpoint_path="imagenet", model_name="ResNet50")
+    assert found.checkpoint == "imagenet"
+    version = "resnet50_weights_tf_dim_ordering_tf_kernels.h5 md5:2cb95161c43110f7111970584f804107"
+    assert found.checkpoint_version == version
+
+
+@pytest.mark.parametrize("flags", [{"model_name": "inception_v3"}, {"model_name": "ResNet50", "estimator": "own:Spec"}])
+def test_the_word_imagenet_is_refused_where_nothing_is_published(image_folder, flags):
+    with pytest.raises(FlagError, match=r"keras\.applications.*docs/checkpoints\.md"):
+        resolved(train_metadata=str(image_folder), checkpoint_path="imagenet", **flags)
+
+
+def test_a_champion_trained_from_imagenet_on_this_data_is_replaced_by_that(image_folder, champion):
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "model_name": "ResNet50"}
+    before = resolved(**warm | {"checkpoint_path": "imagenet"})
+    start = {"checkpoint": "imagenet", "version": before.checkpoint_version}
+    in_service = champion(
+        data_fingerprint=before.fingerprint, flags=_train_flags(model_name="ResNet50"), warm_start=start
+    )
+    again = resolved(in_service, **warm, checkpoint_path="champion")
+    assert (again.checkpoint, again.checkpoint_version) == ("imagenet", before.checkpoint_version)
+
+
 def test_missing_metadata_is_an_error(tmp_path):
     with pytest.raises(FlagError, match="--train_metadata is required"):
         resolved()

@@ -2,6 +2,10 @@
 
 own_checkpoint   a training's own checkpoint: saved and resumed
 warm_start       initial values from a pretrained checkpoint
+matching         which of the checkpoint's variables belongs to which of the model
+published        the files of --checkpoint_path imagenet
+pretrained       loads --checkpoint_path
+networks         which built-in networks a checkpoint is of
 reader           any checkpoint as name -> array
 locate           which files a --checkpoint_path names
 checkpoint_file  TensorFlow's `checkpoint` file, which lists the checkpoints of a folder
@@ -13,6 +17,7 @@ from __future__ import annotations
 
 from tf_image_classification.checkpoints.head import head_variables
 from tf_image_classification.checkpoints.own_checkpoint import restore, training_checkpoint
+from tf_image_classification.checkpoints.pretrained import load_pretrained
 from tf_image_classification.checkpoints.reader import Weights, read
 from tf_image_classification.checkpoints.scopes import trainable_variables
 from tf_image_classification.checkpoints.warm_start import WarmStartReport, warm_start
@@ -21,6 +26,7 @@ __all__ = [
     "WarmStartReport",
     "Weights",
     "head_variables",
+    "load_pretrained",
     "read",
     "restore",
     "trainable_variables",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,8 @@ class Weights(Mapping[str, np.ndarray]):
             path through the object graph (`model/_operations/1/bias/.ATTRIBUTES/VARIABLE_VALUE`) in TF2's; an HDF5 path
             (`layers/dense/vars/0`) in Keras's files. The last two follow from the model's structure alone, not from
             the names of its layers.
+        layers: of a file in Keras 2's layout, the layers that have variables, in the file's order: (name, names of its
+            variables). Other checkpoints have none.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Weights(Mapping[str, np.ndarray]):
         shapes: dict[str, tuple[int, ...]],
         storage_keys: dict[str, str],
         read_key: Callable[[str], np.ndarray],
+        layers: Sequence[tuple[str, Sequence[str]]] = (),
     ) -> None:
         """See the class for the attributes; `read_key` reads the array of a storage key."""
         self.kind, self.path, self.shapes, self.storage_keys = kind, path, shapes, storage_keys
+        self.layers = tuple(layers)
         self._read_key = read_key
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -150,16 +154,59 @@ def _open_h5(kind: str, path: str) -> Iterator[Weights]:
     import h5py
 
     with h5py.File(path, "r") as file:
+        by_layer = _keras_2_layers(file)
         keys: dict[str, list[str]] = {}
 
         def visit(key: str, item: Any) -> None:
             if isinstance(item, h5py.Dataset) and item.shape is not None:
                 keys.setdefault(_name_in_h5(key, item), []).append(key)
 
-        file.visititems(visit)
+        if by_layer is None:
+            file.visititems(visit)
+        else:
+            for name, key in (weight for _, weights in by_layer for weight in weights):
+                keys.setdefault(name, []).append(key)
         storage_keys = _unique(keys)
+        names = {key: name for name, key in storage_keys.items()}
+        layers = [(layer, [names[key] for _, key in weights]) for layer, weights in by_layer or () if weights]
         shapes = {name: tuple(file[key].shape) for name, key in storage_keys.items()}
-        yield Weights(kind, path, shapes, storage_keys, file.__getitem__)
+        yield Weights(kind, path, shapes, storage_keys, file.__getitem__, layers)
+
+
+def _keras_2_layers(file: Any) -> list[tuple[str, list[tuple[str, str]]]] | None:
+    """The layers of a file in Keras 2's layout, which the published weights of keras.applications have.
+
+    A group (of a whole-model file: `model_weights`) lists its layers in the attribute `layer_names`, and each layer's
+    group its variables in `weight_names`: trainable ones first (keras/src/legacy/saving/legacy_h5_format.py).
+
+    Returns:
+        (name of the layer, [(name of a variable without ":0", its HDF5 path), ...]) in the file's order; None for
+        another layout.
+    """
+    root = file.get("model_weights", file)
+    layer_names = _names_in_attributes(root, "layer_names")
+    if layer_names is None:
+        return None
+    return [
+        (
+            layer,
+            [
+                (weight.removesuffix(":0"), f"{root.name}/{layer}/{weight}".lstrip("/"))
+                for weight in _names_in_attributes(root[layer], "weight_names") or ()
+            ],
+        )
+        for layer in layer_names
+    ]
+
+
+def _names_in_attributes(group: Any, attribute: str) -> list[str] | None:
+    """A list of names in an attribute, or, of a long one, in several that are numbered from 0; None without any."""
+    parts = [group.attrs[attribute]] if attribute in group.attrs else []
+    while f"{attribute}{len(parts)}" in group.attrs:
+        parts.append(group.attrs[f"{attribute}{len(parts)}"])
+    if not parts:
+        return None
+    return [name.decode() if isinstance(name, bytes) else str(name) for part in parts for name in part]
 
 
 def _name_in_h5(key: str, dataset: Any) -> str:

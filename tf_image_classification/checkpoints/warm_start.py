@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from tf_image_classification import nets, storage
-from tf_image_classification.checkpoints import locate, scopes
-from tf_image_classification.checkpoints.reader import OBJECT_CHECKPOINT, Weights, read
-from tf_image_classification.errors import CheckpointError, abridged, did_you_mean
+from tf_image_classification import nets
+from tf_image_classification.checkpoints import matching, scopes
+from tf_image_classification.checkpoints.head import head_variables
+from tf_image_classification.checkpoints.networks import networks_of
+from tf_image_classification.checkpoints.reader import Weights, read
+from tf_image_classification.errors import CheckpointError, EstimatorError, abridged, did_you_mean
+from tf_image_classification.imagenet_weights import FILES
+
+AUTO = "auto"  # in --checkpoint_exclude_scopes
 
 _log = logging.getLogger(__name__)
 
@@ -63,43 +66,43 @@ class WarmStartReport:
         return f"{len(names)} ({sum(self.sizes[name] for name in names):,})" if names else "-"
 
 
-def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> WarmStartReport:
+def warm_start(
+    model: keras.Model, path: str, exclude_scopes: str | None, *, auto_exclude_head: bool = False
+) -> WarmStartReport:
     """Assigns to the model's variables the values that a checkpoint has for them; changes `model`, or raises before.
 
-    A variable of the checkpoint belongs to the model's variable of the same name: slim's, Keras's path, or layer name
-    and index in a Keras file. If no name matches in a checkpoint of Keras, they are matched by the model's structure:
-    Keras numbers unnamed layers within a process, so that the same model can have other names.
+    `matching.match` says which variable of the checkpoint belongs to which of the model.
 
     Args:
         path: see `locate.locate`.
         exclude_scopes: comma-separated plain prefixes (not regular expressions) of the names of variables that keep
-            their initial values.
+            their initial values; `auto` among them is the head, if one of its variables has another shape.
+        auto_exclude_head: as if `auto` were among them.
 
     Raises:
-        CheckpointError: the checkpoint is not found or damaged, a variable has another shape in it, or nothing in it
-            matches the model.
+        CheckpointError: the checkpoint is not found or damaged, a variable has another shape in it, it is another
+            built-in network's, or nothing in it matches the model.
+        EstimatorError: `auto`, and the model's head is not known.
     """
     variables = nets.scoped_names(model)
-    prefixes = tuple(scopes.parse_scopes(exclude_scopes))
+    given = scopes.parse_scopes(exclude_scopes)
+    auto = auto_exclude_head or AUTO in given
+    prefixes = tuple(prefix for prefix in given if prefix != AUTO)
+    head = _head(model, required=auto)
     with read(path) as weights:
-        sources = _match_by_name(model, variables, weights) or _match_by_structure(model, variables, weights)
-        included = [name for name in variables if not name.startswith(prefixes)]
-        used = set(sources.values())
-        report = WarmStartReport(
-            path=weights.path,
-            kind=weights.kind,
-            loaded=[name for name in included if name in sources],
-            excluded=[name for name in variables if name.startswith(prefixes)],
-            missing=[name for name in included if name not in sources],
-            unused=[name for name in weights if name not in used],
-            sizes={name: int(np.prod(variable.shape)) for name, variable in variables.items()},
-        )
+        sources = matching.match(model, variables, weights, head)
         _warn_of_unmatched(prefixes, [*variables, *weights])
+        excluded = {name for name in variables if name.startswith(prefixes)}
+        if auto and any(name in sources and _differs(variables[name], weights, sources[name]) for name in head):
+            excluded |= head
+            _log.info("The head has another shape in the checkpoint and is not loaded: %s", abridged(sorted(head)))
+        report = _report(variables, weights, sources, excluded)
+        differing = [name for name in report.loaded if _differs(variables[name], weights, sources[name])]
         if not report.loaded:
             raise _nothing_loaded(report, weights)
-        shapes = {name: (weights.shapes[sources[name]], tuple(variables[name].shape)) for name in report.loaded}
-        if differing := {name: pair for name, pair in shapes.items() if pair[0] != pair[1]}:
-            raise _other_shapes(differing)
+        _check_network(model, weights)
+        if differing:
+            raise _other_shape(model, variables, weights, sources, differing)
         for name in report.loaded:
             variables[name].assign(weights[sources[name]])
     if report.missing:
@@ -112,46 +115,46 @@ def warm_start(model: keras.Model, path: str, exclude_scopes: str | None) -> War
     return report
 
 
-def _match_by_name(model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights) -> dict[str, str]:
-    """Name of a model's variable -> its name in the checkpoint, for those that are in it."""
-    names_in_keras_file = {}
-    for layer in model._flatten_layers():
-        own = layer._trainable_variables + layer._non_trainable_variables
-        prefix = f"{layer.name}/vars"
-        # Keras's files number a layer's variables: if their number differs, the same index may be another variable.
-        if f"{prefix}/{len(own)}" not in weights.shapes and f"{prefix}/{len(own) - 1}" in weights.shapes:
-            for index, variable in enumerate(own):
-                names_in_keras_file[id(variable)] = f"{prefix}/{index}"
-    sources = {}
-    for name, variable in variables.items():
-        for candidate in (name, variable.path, names_in_keras_file.get(id(variable))):
-            if candidate in weights.shapes:
-                sources[name] = candidate
-                break
-    return sources
+def _report(
+    variables: Mapping[str, keras.Variable], weights: Weights, sources: Mapping[str, str], excluded: Set[str]
+) -> WarmStartReport:
+    included = [name for name in variables if name not in excluded]
+    used = set(sources.values())
+    return WarmStartReport(
+        path=weights.path,
+        kind=weights.kind,
+        loaded=[name for name in included if name in sources],
+        excluded=[name for name in variables if name in excluded],
+        missing=[name for name in included if name not in sources],
+        unused=[name for name in weights if name not in used],
+        sizes={name: int(np.prod(variable.shape)) for name, variable in variables.items()},
+    )
 
 
-def _match_by_structure(
-    model: keras.Model, variables: Mapping[str, keras.Variable], weights: Weights
-) -> dict[str, str]:
-    """As `_match_by_name`, for a checkpoint of the same model with other layer names; empty when it is another model.
+def _differs(variable: keras.Variable, weights: Weights, source: str) -> bool:
+    return weights.shapes[source] != tuple(variable.shape)
 
-    The model is saved in the checkpoint's format: a variable of the same structure has the same storage key in both.
-    """
-    with storage.temporary_dir() as folder:
-        if weights.kind == OBJECT_CHECKPOINT:
-            own_path = tf.train.Checkpoint(model=model).write(os.path.join(folder, "own"))
-        elif weights.kind in (locate.KERAS, locate.H5):
-            own_path = os.path.join(folder, "own.weights.h5")
-            model.save_weights(own_path)
-        else:
-            return {}
-        by_storage_key = {key: name for name, key in weights.storage_keys.items()}
-        with read(own_path) as own:
-            sources = {}
-            for name, own_name in _match_by_name(model, variables, own).items():
-                sources[name] = by_storage_key.get(own.storage_keys[own_name], "")
-    return sources if len(sources) == len(variables) and all(sources.values()) else {}
+
+def _head(model: keras.Model, *, required: bool) -> Set[str]:
+    """The names of the head's variables; none if they are not known and not required."""
+    try:
+        return set(head_variables(model))
+    except EstimatorError:
+        if required:
+            raise
+        return set()
+
+
+def _check_network(model: keras.Model, weights: Weights) -> None:
+    """Raises if the checkpoint is another built-in network's than the model, although it may fit it in part."""
+    fitting = networks_of(weights)
+    if model.name in nets.NETS and fitting and model.name not in fitting:
+        raise CheckpointError(
+            f"The checkpoint {weights.path} is of another network",
+            received=f"the weights of {' or '.join(fitting)}",
+            expected=f"those of {model.name}",
+            hint=f"It fits --model_name {' or '.join(fitting)}.",
+        )
 
 
 def _warn_of_unmatched(prefixes: Iterable[str], names: list[str]) -> None:
@@ -171,39 +174,40 @@ def _nothing_loaded(report: WarmStartReport, weights: Weights) -> CheckpointErro
             received=", ".join(sorted({scopes.reported_scope(name) for name in report.excluded})),
             expected="prefixes of some of the variables, such as those of the head",
         )
-    found = {_network_scope(name.replace(".", "/")) for name in weights}  # a Keras file has '.' in slim's scopes
-    matching = []
-    for network in nets.NETS.values():
-        if any(_network_scope(head) in found for head in network.head_scopes if "/" in head):
-            matching.append(network.name)
+    fitting = networks_of(weights)
     return CheckpointError(
         f"Nothing in the checkpoint {report.path} matches the model",
         received=f"a {report.kind} with the scopes {scopes.summarize(weights)}",
-        expected=f"variables under {', '.join(sorted(set(map(_network_scope, report.sizes))))}",
-        hint=f"It matches --model_name {' or '.join(matching)}." if matching else "",
+        expected=f"variables under {abridged(sorted({name.partition('/')[0] for name in report.sizes}))}",
+        hint=f"It fits --model_name {' or '.join(fitting)}." if fitting else "",
     )
 
 
-def _other_shapes(differing: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> CheckpointError:
-    """The error for variables (name -> shapes in checkpoint and model) that differ in shape."""
-    name, (in_checkpoint, in_model) = next(iter(differing.items()))
+def _other_shape(
+    model: keras.Model,
+    variables: Mapping[str, keras.Variable],
+    weights: Weights,
+    sources: Mapping[str, str],
+    differing: list[str],
+) -> CheckpointError:
+    """The error for variables that differ in shape."""
+    name = differing[0]
     others = f", and so have {len(differing) - 1} others" if len(differing) > 1 else ""
     to_exclude = tuple(dict.fromkeys(variable.rpartition("/")[0] for variable in differing))
-    for network in nets.NETS.values():
-        if all(variable.startswith(network.head_scopes) for variable in differing):
-            to_exclude = network.head_scopes
+    for scopes_of_head in (network.head_scopes for network in nets.NETS.values()):
+        if all(variable.startswith(scopes_of_head) for variable in differing):
+            to_exclude = scopes_of_head
             break
+    hint = f"To train it from its initial values, give --checkpoint_exclude_scopes {','.join(to_exclude)}."
+    network = nets.NETS.get(model.name)
+    if network and model.name in FILES and not name.startswith(network.head_scopes):
+        hint += f" It depends on --image_size: the published weights of {model.name} are for {network.default_size}."
     return CheckpointError(
         f"{name} has another shape in the checkpoint{others}",
-        received=f"{list(in_checkpoint)} in the checkpoint",
-        expected=f"{list(in_model)}, as in the model",
-        hint=f"To train it from its initial values, give --checkpoint_exclude_scopes {','.join(to_exclude)}",
+        received=f"{list(weights.shapes[sources[name]])} in the checkpoint",
+        expected=f"{list(variables[name].shape)}, as in the model",
+        hint=hint,
     )
-
-
-def _network_scope(name: str) -> str:
-    """The first part of a variable's name: the scope of the whole network in slim's names."""
-    return name.partition("/")[0]
 
 
 def _aligned(rows: list[list[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The built-in networks: slim's, with slim's variable names, and a small one.
+"""The built-in networks: slim's, with slim's variable names, those of keras.applications, and a small one.
 
 A network is a module here that holds a tuple `NETWORKS` of `Network`, an entry of that module in `_MODULES` below, and
 a line in `network_sizes.MIN_IMAGE_SIZE`. Importing this package registers the networks and builds none.
@@ -18,6 +18,7 @@ from tf_image_classification.nets import (
     inception_v2,
     inception_v3,
     inception_v4,
+    keras_applications,
     mobilenet,
     resnet,
     small,
@@ -28,7 +29,18 @@ from tf_image_classification.nets.network import Network, NetworkError, registry
 
 __all__ = ["NETS", "Network", "NetworkError", "build", "registry", "scoped_names"]
 
-_MODULES = (small, inception_v1, inception_v2, inception_v3, inception_v4, inception_resnet_v2, mobilenet, resnet, vgg)
+_MODULES = (
+    small,
+    inception_v1,
+    inception_v2,
+    inception_v3,
+    inception_v4,
+    inception_resnet_v2,
+    mobilenet,
+    resnet,
+    vgg,
+    keras_applications,
+)
 NETS: Mapping[str, Network] = types.MappingProxyType(
     registry(network for module in _MODULES for network in module.NETWORKS)
 )

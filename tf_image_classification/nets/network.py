@@ -42,6 +42,7 @@ class Network:
         min_size: smallest height and width in pixels that reach the logits; the same number as in
             `network_sizes.MIN_IMAGE_SIZE`, where command lines read it without importing Keras.
         num_params: number of values in all variables, with the classes of the released weights; None: not stated.
+        num_params_without_top: number of values in Keras's "notop" file of its released weights; None: there is none.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Network:
     default_size: int
     min_size: int
     num_params: int | None = None
+    num_params_without_top: int | None = None
 
     def build(self, *, image_size: int, outputs: Mapping[str, int], weight_decay: float = 0.0) -> keras.Model:
         """A freshly initialised model.

@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from tf_image_classification import model_folder, storage
 from tf_image_classification.errors import ConflictError, DataError, FlagError, UserError
+from tf_image_classification.imagenet_weights import IMAGENET
 
 POINTER, MODELS = "champion.json", "models"
 WARM_START = "champion"  # value of --checkpoint_path that means the model in service
@@ -93,7 +94,7 @@ def is_registry(champion: str) -> bool:
 
 
 def names_a_path(flag: str, value: str) -> bool:
-    """Whether the value of a flag for paths is one, and not the model in service or a model of the Model Registry.
+    """Whether the value of a flag for paths is one, and not a word for a checkpoint or a model of the Model Registry.
 
     Args:
         flag: name of a flag that takes paths; only --checkpoint_path and --champion take anything else.
@@ -102,7 +103,7 @@ def names_a_path(flag: str, value: str) -> bool:
         FlagError: see `is_registry`.
     """
     if flag == "checkpoint_path":
-        return value != WARM_START
+        return value not in (WARM_START, IMAGENET)
     return flag != "champion" or not is_registry(value)
 
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tf_image_classification import flags as flag_table
-from tf_image_classification import model_folder, storage
+from tf_image_classification import imagenet_weights, model_folder, storage
 from tf_image_classification.data import dates
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
+from tf_image_classification.imagenet_weights import IMAGENET
 from tf_image_classification.promotion import champion
 from tf_image_classification.promotion.champion import InService
 
@@ -30,7 +31,7 @@ class Resolved(NamedTuple):
     Attributes:
         train_sources, eval_sources: metadata with absolute paths, dates filled in; '' when not set.
         fingerprint: changes whenever the data does.
-        checkpoint: what training starts from, with symbolic links resolved; '' for none.
+        checkpoint: what training starts from, with symbolic links resolved, or the word imagenet; '' for none.
         checkpoint_version: changes whenever the content at `checkpoint` does; '' for none.
         champion_folder: folder of the model in service; '' for none.
         champion_version: changes whenever the content at `champion_folder` does; '' for none.
@@ -55,7 +56,8 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         in_service: the model in service; None for none.
 
     Raises:
-        FlagError: a path was not found, or images are too small for the network.
+        FlagError: a path was not found, images are too small for the network, or --checkpoint_path imagenet has no
+            weights for it.
         MissingCheckpointError: no checkpoint was found at --checkpoint_path.
     """
     if flags.train_metadata is None:
@@ -78,9 +80,11 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
     champion_folder = _resolve_links(in_service.folder) if in_service else ""
     if flags.checkpoint_path == champion.WARM_START:
         checkpoint, checkpoint_version = _warm_start(champion_folder, fingerprint, flags)
+    elif flags.checkpoint_path:
+        checkpoint = _resolve_links(flags.checkpoint_path)
+        checkpoint_version = _checkpoint_version(checkpoint, flags)
     else:
-        checkpoint = _resolve_links(flags.checkpoint_path) if flags.checkpoint_path else ""
-        checkpoint_version = _content_version(checkpoint) if checkpoint else ""
+        checkpoint = checkpoint_version = ""
     _log.info(
         "Data fingerprint: %s; warm start: %s; in service: %s",
         fingerprint[:12],
@@ -124,7 +128,8 @@ def _warm_start(champion_folder: str, fingerprint: str, flags: Flags) -> tuple[s
     if facts.get("data_fingerprint") == fingerprint and _deciding(facts.get("flags", {})) == _deciding(vars(flags)):
         start = facts.get("warm_start") or {"checkpoint": "", "version": ""}
         checkpoint, version = start["checkpoint"], start.get("version", "")
-        if not checkpoint or (_checkpoint_files(checkpoint) and _content_version(checkpoint) == version):
+        is_there = checkpoint == IMAGENET or _checkpoint_files(checkpoint)
+        if not checkpoint or (is_there and _checkpoint_version(checkpoint, flags) == version):
             return checkpoint, version
     return champion_folder, _content_version(champion_folder)
 
@@ -148,7 +153,19 @@ def _fill_in_dates(metadata: str, today: dt.date) -> str:
 
 def _resolve_links(path: str) -> str:
     """The path without symbolic links: one such as runs/latest points to another folder tomorrow."""
-    return path if storage.is_gcs(path) else os.path.realpath(path)
+    return path if storage.is_gcs(path) or path == IMAGENET else os.path.realpath(path)
+
+
+def _checkpoint_version(checkpoint: str, flags: Flags) -> str:
+    """What changes whenever the content of a checkpoint does.
+
+    Raises:
+        FlagError: it is the word imagenet, and nothing is published for the network.
+        MissingCheckpointError: there are no such files.
+    """
+    if checkpoint == IMAGENET:
+        return imagenet_weights.file_of(None if flags.estimator else flags.model_name).version
+    return _content_version(checkpoint)
 
 
 def _content_version(path: str) -> str:
@@ -162,7 +179,7 @@ def _content_version(path: str) -> str:
         raise MissingCheckpointError(
             "Checkpoint not found",
             received=path,
-            expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .weights.h5",
+            expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .h5, or imagenet",
         )
     digest = hashlib.sha256()
     for file in sorted(files):

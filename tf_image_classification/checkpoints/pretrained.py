@@ -1,0 +1,52 @@
+"""Loads the weights that --checkpoint_path names, a path or the word `imagenet`, into a model."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+from typing import Any
+
+import keras
+
+from tf_image_classification import imagenet_weights
+from tf_image_classification.checkpoints.published import open_file
+from tf_image_classification.checkpoints.warm_start import warm_start
+from tf_image_classification.flags import Flags
+
+_log = logging.getLogger(__name__)
+
+
+def load_pretrained(
+    model: keras.Model, flags: Flags, checkpoint_version: str = "", model_name: str | None = None
+) -> dict[str, Any]:
+    """Assigns the values of --checkpoint_path to the model's variables, and logs a table of them.
+
+    With the word `imagenet` the head is left out if its shape differs, as with --checkpoint_exclude_scopes auto.
+
+    Args:
+        flags: --checkpoint_path, which is set, --checkpoint_exclude_scopes and --weights_dir.
+        checkpoint_version: identifies the content at --checkpoint_path; that of `imagenet` is known here.
+        model_name: of the built-in network; None for an --estimator's.
+
+    Returns:
+        For model.json: `checkpoint`, `version`, `loaded` (a count) and `not_loaded` (names).
+
+    Raises:
+        CheckpointError: see `published.open_file` and `warm_start`.
+        FlagError: nothing is published for this network.
+    """
+    exclude = flags.checkpoint_exclude_scopes
+    if flags.checkpoint_path == imagenet_weights.IMAGENET:
+        file = imagenet_weights.file_of(model_name)
+        checkpoint_version = file.version
+        with open_file(file, flags.weights_dir) as path:
+            report = warm_start(model, path, exclude, auto_exclude_head=True)
+    else:
+        report = warm_start(model, flags.checkpoint_path, exclude)
+    _log.info("Starting from %s\n%s", flags.checkpoint_path, textwrap.indent(report.table(), "  "))
+    return {
+        "checkpoint": flags.checkpoint_path,
+        "version": checkpoint_version,
+        "loaded": len(report.loaded),
+        "not_loaded": sorted([*report.excluded, *report.missing]),
+    }
