@@ -91,33 +91,19 @@ def train_and_evaluate(
             loss is not a number, the folder cannot be written).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
-    import keras
-
-    from tf_image_classification import dataset, estimator_loading, hooks
+    from tf_image_classification import hooks
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.training import augmentation_page, build, class_weights, flag_checks, training_folder
+    from tf_image_classification.training import augmentation_page, build, training_folder
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
 
-    spec.flags = flags
-    estimator_loading.check_augmentation(spec)
-    spec.set_default_class_dict(data.tasks)
-    data = dataset.with_tasks(data, spec.class_dict)
-    spec.class_weights = class_weights.class_weights(spec, data, flags)
-    flag_checks.warn(flags)
-    # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
-    # one.
-    keras.utils.clear_session()
-    if flags.seed is not None:
-        keras.utils.set_random_seed(flags.seed)
+    data = _configure(spec, data, flags)
     with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.translate_fetch_errors():
         state = build.build(spec, data, flags)
         manager = state.checkpoint_manager(folder.local)
         network = build.model_name(spec, flags)
         warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version, model_name=network)
-        start = int(state.global_step)
-        if start == 0 and state.average is not None:
-            state.average.reset()
+        start = state.begin()
         augmentation_page.write(spec, data, folder, int(state.data_seed))
         evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
         if start >= flags.train_steps:
@@ -135,6 +121,27 @@ def train_and_evaluate(
             results = evaluator.compare_splits(step)
             _export(spec, state, data, flags, target, {"warm_start": warm_start, **results})
     return TrainingResult(flags.model_dir, target, results["metrics"], int(state.global_step) - start)
+
+
+def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
+    """Sets the spec's attributes and the random seeds; returns the data with the spec's tasks."""
+    import keras
+
+    from tf_image_classification import dataset, estimator_loading
+    from tf_image_classification.training import class_weights, flag_checks
+
+    spec.flags = flags
+    estimator_loading.check_augmentation(spec)
+    spec.set_default_class_dict(data.tasks)
+    data = dataset.with_tasks(data, spec.class_dict)
+    spec.class_weights = class_weights.class_weights(spec, data, flags)
+    flag_checks.warn(flags)
+    # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
+    # one.
+    keras.utils.clear_session()
+    if flags.seed is not None:
+        keras.utils.set_random_seed(flags.seed)
+    return data
 
 
 def _hooks(

@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _PLACEHOLDER = "{{$"  # begins what Vertex AI and kfp.local fill in, and Kubeflow leaves as it is
 
 # Version 2.0.0 hashed all of these, at their defaults or not. Its folders are still continued; the list never changes.
+# Its batch normalisation was what --batch_norm original is now.
 _KEY_FLAGS_2_0_0 = frozenset(
     (
         *("adadelta_rho", "adagrad_initial_accumulator_value", "adam_beta1", "adam_beta2", "batch_size"),
@@ -105,9 +106,10 @@ def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_vers
     from tf_image_classification.checkpoints import checkpoint_file
 
     key_flags = flag_table.checkpoint_key_flags(vars(flags))
+    known = {name: value for name, value in key_flags.items() if (name, value) != ("batch_norm", "original")}
     folder = storage.join(parent, _key(key_flags, fingerprint, checkpoint_version))
     latest = checkpoint_file.latest(folder)
-    if latest is None and key_flags.keys() <= _KEY_FLAGS_2_0_0:
+    if latest is None and known.keys() <= _KEY_FLAGS_2_0_0:
         all_flags = {name: getattr(flags, name) for name in sorted(_KEY_FLAGS_2_0_0)}
         folder_2_0_0 = storage.join(parent, _key(all_flags, fingerprint, checkpoint_version))
         latest = checkpoint_file.latest(folder_2_0_0)

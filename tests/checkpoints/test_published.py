@@ -20,7 +20,7 @@ import pytest
 
 from tests.nets import published
 from tests.standin import bucket as standin
-from tf_image_classification import checkpoints, estimator_specs, imagenet_weights, nets, train_estimator
+from tf_image_classification import built_in_estimator, checkpoints, imagenet_weights, nets, train_estimator
 from tf_image_classification.checkpoints.published import open_file
 from tf_image_classification.errors import CheckpointError, FlagError
 from tf_image_classification.imagenet_weights import FILES, PublishedFile
@@ -208,7 +208,7 @@ def test_a_training_starts_from_them(file: PublishedFile, built_data, training_f
         model_name=NAME, image_size=32, batch_size=2, train_steps=1, eval_freq=1,
         checkpoint_path="imagenet", weights_dir=str(tmp_path / "weights"),
     )  # fmt: skip
-    result = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), built_data, flags)
+    result = train_estimator.train_and_evaluate(built_in_estimator.BuiltInEstimator(), built_data, flags)
     warm_start = json.loads(Path(result.export_dir, "model.json").read_text())["warm_start"]
     assert (warm_start["checkpoint"], warm_start["version"]) == ("imagenet", file.version)
 

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.nets import published
-from tf_image_classification import checkpoints, estimator_specs, nets, preprocessing, train_estimator
+from tf_image_classification import built_in_estimator, checkpoints, nets, preprocessing, train_estimator
 from tf_image_classification.imagenet_weights import FILES
 
 QUICK = ("MobileNetV3Small", "EfficientNetB0")
@@ -80,7 +80,7 @@ def test_a_network_starts_from_published_weights_trains_and_is_served(
         checkpoint_exclude_scopes="auto",
         mixed_precision=name == "EfficientNetV2B0",
     )
-    result = train_estimator.train_and_evaluate(estimator_specs.BuiltInEstimator(), built_data, flags)
+    result = train_estimator.train_and_evaluate(built_in_estimator.BuiltInEstimator(), built_data, flags)
     assert (result.steps_made, np.isfinite(result.metrics["loss"])) == (2, True)
     serve = tf.saved_model.load(str(Path(result.export_dir, "saved_model"))).signatures["serving_default"]
     encoded = tf.io.encode_png(tf.fill([9, 9, 3], tf.constant(200, tf.uint8)))

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tests.test_own_estimator import Counting
 from tests.training.support import train
-from tf_image_classification import build_tfrecords, dataset, estimator_specs
+from tf_image_classification import build_tfrecords, built_in_estimator, dataset
 from tf_image_classification.data.manifest import Manifest, Split, Task
 from tf_image_classification.errors import DataError, FlagError
 from tf_image_classification.flags import Flags
@@ -115,7 +115,13 @@ class Extends(Counting):
 
 @pytest.mark.parametrize(
     ("base", "warned"),
-    [(Counting, False), (estimator_specs.BuiltInEstimator, False), (Ignores, True), (Reads, False), (Extends, False)],
+    [
+        (Counting, False),
+        (built_in_estimator.BuiltInEstimator, False),
+        (Ignores, True),
+        (Reads, False),
+        (Extends, False),
+    ],
 )
 def test_a_loss_fn_that_ignores_the_weights_is_warned_of(base, warned, caplog):
     spec_for(data_of(label={"pug": 10, "saluki": 30}), base=base)

@@ -54,6 +54,21 @@ class TrainingState:
         """The learning rate of the update that follows `step` updates."""
         return stages.stage_at(self.stages, step + 1).learning_rate_at(step)
 
+    def begin(self) -> int:
+        """Prepares the state for its first update, once its variables have been loaded; returns the global step.
+
+        The optimizer's iterations follow from the step, also where --train_steps and so the end of the head's stage
+        have changed since the checkpoint.
+        """
+        start = int(self.global_step)
+        if start == 0 and self.average is not None:
+            self.average.reset()
+        last = self.stages[-1]
+        # A loss-scaling optimizer counts no steps that it has skipped.
+        if last.start and start > last.start and not isinstance(last.optimizer, keras.optimizers.LossScaleOptimizer):
+            last.optimizer.iterations.assign(start - last.start)
+        return start
+
     def checkpoint_manager(self, folder: str) -> tf.train.CheckpointManager:
         """Saves and restores this state in a local folder."""
         averages = {}
