@@ -8,6 +8,7 @@ interrupted continues with the very example it would have seen.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,6 +30,10 @@ LabelledImage = tuple[tf.Tensor, Tensors]  # and its labels by task
 # encoded images are about 600 photographs of 100 kB. The original's five batches are the minimum.
 _SHUFFLE_BYTES = 64 * 2**20
 _MAX_SHUFFLED = 16384  # examples; of thumbnails, 64 MiB would be hundreds of thousands
+# Fixed, not tf.data.AUTOTUNE: its thread sleeps for up to a minute between two looks at the pipeline, and the
+# destructor of an iterator waits for it, so that a training stood still before its evaluation.
+_PARALLEL_CALLS = os.cpu_count() or 1
+_PREFETCHED = 2  # batches
 _OPEN_SHARDS = 8  # interleaved: mixes shards, and hides the latency of a disk or a mount behind the others
 _READ_BYTES = 8 * 2**20  # at a time from each open shard: mounts of buckets are fast at large reads only
 _EPOCH_SEEDS = 1_000_003  # between the seeds of two epochs' orders: a prime far above the --seed that people choose
@@ -85,11 +90,11 @@ def training_batches(
 
     dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_records)
     dataset = dataset.skip(offset).take(steps * batch_size).enumerate(start=seen)
-    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+    dataset = dataset.map(prepare, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
     dataset = dataset.batch(batch_size, drop_remainder=True)
     if mix_fn is not None:
-        dataset = dataset.enumerate(start=first_step).map(mix, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+        dataset = dataset.enumerate(start=first_step).map(mix, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    return _without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
 def training_image(
@@ -131,8 +136,8 @@ def evaluation_batches(
         return tf.cast(tf.ensure_shape(image, [image_size, image_size, 3]), tf.float32), _labels(features, class_dict)
 
     dataset = _records(data, manifests.EVAL, batch_size, seed=0 if shuffle else None).take(batches * batch_size)
-    dataset = dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-    return dataset.batch(batch_size).prefetch(tf.data.AUTOTUNE)
+    dataset = dataset.map(prepare, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    return _without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
 
 
 def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.Dataset:
@@ -152,7 +157,14 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
         return {"image_bytes": features["image_bytes"], "filename": features["filename"], "labels": labels}
 
     dataset = _records(data, split, batch_size, seed=None).batch(batch_size)
-    return dataset.map(prepare, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True).prefetch(2)
+    dataset = dataset.map(prepare, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    return _without_autotuning(dataset.prefetch(_PREFETCHED))
+
+
+def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def with_tasks(data: Manifest, class_dict: Sequence[dict[str, Any]]) -> Manifest:
@@ -222,7 +234,7 @@ def _records(
     if len(paths) > 1:
         # In a bucket one at a time, which gives the same order: in parallel, tf.data opens three times as many, and
         # each has to be there.
-        parallel = {} if in_bucket else {"num_parallel_calls": tf.data.AUTOTUNE, "deterministic": True}
+        parallel = {} if in_bucket else {"num_parallel_calls": _PARALLEL_CALLS, "deterministic": True}
         records = files.interleave(read, cycle_length=min(len(paths), _OPEN_SHARDS), **parallel)
     else:
         records = files.flat_map(read)

@@ -16,7 +16,7 @@ RECIPES: dict[str, dict[str, Value]] = {
     # From a pretrained checkpoint: the head alone, then everything at a low rate.
     "finetune": {
         "batch_size": 32,
-        "train_steps": 250,
+        "train_steps": 200,
         "image_size": 224,
         "eval_freq": 50,
         "augmentation": "light",
@@ -24,13 +24,14 @@ RECIPES: dict[str, dict[str, Value]] = {
         "optimizer": "adamw",
         "opt_epsilon": 1e-7,
         "learning_rate_decay_type": "cosine",
-        "learning_rate": 0.0003,
+        "learning_rate": 0.0001,
         "end_learning_rate": 0.0,
         "warmup_fraction": 0.1,
-        "head_fraction": 0.2,
+        "batch_norm": "frozen",
+        "head_fraction": 0.3,
         "head_learning_rate": 0.001,
         "checkpoint_exclude_scopes": "auto",
-        "num_evals": 5,
+        "num_evals": 4,
         "export": "best",
     },
     # Without a checkpoint.
