@@ -74,7 +74,7 @@ def test_in_a_step_a_flag_at_its_default_counts_as_not_given(step, caplog):
     assert flags["seed"] == 3
     assert flags.keys() == {flag.name for flag in flag_table.of_step(step)}
     (line,) = caplog.messages
-    assert line.startswith("Recipe finetune: ") and "train_steps 250" in line
+    assert line.startswith("Recipe finetune: ") and f"train_steps {recipes.RECIPES['finetune']['train_steps']}" in line
 
 
 def test_resolve_and_train_expand_a_recipe_alike():
@@ -110,7 +110,7 @@ def test_show_tells_which_of_the_other_flags_win():
     shown = call(*COMMANDS[0], *words)
     rows = [line.split() for line in shown.stdout.splitlines()]
     assert rows[0] == ["flag", "finetune", "default", "given", "(wins)"]
-    assert ["train_steps", "250", "20", "20"] in rows
+    assert ["train_steps", str(recipes.RECIPES["finetune"]["train_steps"]), "20", "20"] in rows
     assert ["seed", "not", "set", "3"] in rows
     assert ["batch_size", "32", "1"] in rows
 
