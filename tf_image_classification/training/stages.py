@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
+import tensorflow as tf
 
 from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.errors import FlagError
@@ -109,6 +110,9 @@ def _stage(
 ) -> Stage:
     names = {id(variable): scoped for scoped, variable in nets.scoped_names(model).items()}
     optimizer = optimizers.make_optimizer(flags, learning_rate)
+    if flags.clip_norm is not None:
+        # Keras clips the gradients of each replica before it sums them; see `steps.train_step`.
+        optimizer.global_clipnorm = flags.clip_norm / tf.distribute.get_strategy().num_replicas_in_sync
     optimizers.scale_learning_rates(
         optimizer, {names[id(variable)]: variable for variable in variables}, flags.learning_rate_scales
     )

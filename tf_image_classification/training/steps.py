@@ -82,7 +82,8 @@ def _clippable(
 ) -> list[tf.Tensor | None]:
     """The gradients to apply in one replica, so that --clip_norm limits the norm of the sum over the replicas.
 
-    Keras clips each replica's gradients before it sums them. So each gets the sum, divided by their number.
+    Keras clips each replica's gradients before it sums them. So each replica gets the sum, divided by their number, and
+    its optimizer clips to --clip_norm divided by that number.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)
     if inner.global_clipnorm is None or replicas == 1:
