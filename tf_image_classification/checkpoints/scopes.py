@@ -39,8 +39,7 @@ def summarize(names: Iterable[str], max_scopes: int = 8) -> str:
 def trainable_variables(model: keras.Model, trainable_scopes: str | None) -> list[keras.Variable]:
     """The variables that training updates.
 
-    The other variables keep their values, but their layers run in training mode, as with slim's --trainable_scopes:
-    dropout stays on, and batch normalisation normalises by the batch and updates its moving statistics.
+    The other variables keep their values; --batch_norm decides the mode in which their layers compute.
 
     Variables of a layer that the model has frozen (`layer.trainable = False`) are never selected; a warning names those
     that a scope matches.
