@@ -65,7 +65,13 @@ def kill_after_step(monkeypatch: pytest.MonkeyPatch, step: int, checkpoint: int)
     monkeypatch.setattr(hooks.CheckpointSaver, "after_step", killing)
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(options, id=name, marks=[] if name in ("recipe", "mixup and cutmix") else pytest.mark.slow)
+        for name, options in OPTIONS.items()
+    ],
+)
 def test_it_is_bit_identical(options, built_data, training_flags, tmp_path, monkeypatch):
     start = train(built_data, training_flags(model_dir=str(tmp_path / "start"), train_steps=2)).export_dir
     options = {"train_steps": 10, "checkpoint_path": start, **options}
