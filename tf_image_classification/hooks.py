@@ -253,8 +253,10 @@ class PeriodicEvaluation(Hook):
         self._evaluated_at = 0.0
 
     def begin(self, step: int) -> None:
-        # A training that was killed between the checkpoint of an evaluation and its result.
-        if self._steps is not None and step in self._steps and not self._evaluator.has_evaluated(step):
+        # A training that was killed between the checkpoint of an evaluation and its result. By time, a checkpoint need
+        # not be an evaluation's, and one evaluation more does no harm.
+        is_evaluation = step in self._steps if self._steps is not None else self._evaluator.selection.has_model(step)
+        if is_evaluation and not self._evaluator.has_evaluated(step):
             self._evaluate(step)
         self._evaluated_at = time.monotonic()
 

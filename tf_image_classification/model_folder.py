@@ -15,6 +15,7 @@ from typing import Any
 from tf_image_classification import storage
 from tf_image_classification.errors import DataError
 
+EXPORT_DIR = "export"  # the model folder in a --model_dir
 SAVED_MODEL, KERAS_MODEL, FACTS = "saved_model", "model.keras", "model.json"
 # The SavedModel's signature and its names, as servers and `evaluate` call it, see `export.Serving`.
 SIGNATURE, INPUT = "serving_default", "image_bytes"

@@ -9,7 +9,7 @@ agree when they get the right arguments.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -126,28 +126,19 @@ def network_weight_decay(flags: Flags) -> float:
     return 0.0 if flags.optimizer == "adamw" else float(flags.weight_decay)
 
 
-def scale_learning_rates(
-    optimizer: keras.optimizers.Optimizer, variables: Mapping[str, keras.Variable], scales: str | None
-) -> None:
+def scale_learning_rates(optimizer: keras.optimizers.Optimizer, names: Sequence[str], scales: str | None) -> None:
     """Makes an optimizer multiply its learning rate by a factor for each variable; changes `optimizer`.
 
     Args:
         optimizer: not wrapped for loss scaling yet.
-        variables: name, as the scope flags use it, -> variable: those that the optimizer is built for, in that order.
+        names: of the variables that the optimizer is built for, in that order, as the scope flags use them.
         scales: value of --learning_rate_scales.
 
     Raises:
-        FlagError: an item is not SCOPE=FACTOR, or matches no variable.
+        FlagError: an item is not SCOPE=FACTOR.
     """
-    items = parse_learning_rate_scales(scales)
-    for scope, _ in items:
-        if not any(re.match(scope, name) for name in variables):
-            raise FlagError(
-                "A scope of --learning_rate_scales matches the start of no trained variable's name",
-                received=scope,
-                expected=f"scopes of {abridged(list(variables))}",
-            )
-    factors = [next((factor for scope, factor in items if re.match(scope, name)), 1.0) for name in variables]
+    items = _learning_rate_scales(scales)
+    factors = [next((factor for scope, factor in items if re.match(scope, name)), 1.0) for name in names]
     if all(factor == 1.0 for factor in factors):
         return
     update_step = optimizer.update_step
@@ -159,12 +150,23 @@ def scale_learning_rates(
     optimizer.update_step = scaled_update_step
 
 
-def parse_learning_rate_scales(scales: str | None) -> list[tuple[str, float]]:
-    """The pairs of scope and factor of --learning_rate_scales, in their order.
+def check_learning_rate_scales(names: Sequence[str], scales: str | None) -> None:
+    """Checks that each scope of --learning_rate_scales matches a trained variable.
 
     Raises:
-        FlagError: an item is not of the form SCOPE=FACTOR.
+        FlagError: one does not, or an item is not SCOPE=FACTOR.
     """
+    for scope, _ in _learning_rate_scales(scales):
+        if not any(re.match(scope, name) for name in names):
+            raise FlagError(
+                "A scope of --learning_rate_scales matches the start of no trained variable's name",
+                received=scope,
+                expected=f"scopes of {abridged(names)}",
+            )
+
+
+def _learning_rate_scales(scales: str | None) -> list[tuple[str, float]]:
+    """The pairs of scope and factor of --learning_rate_scales, in their order."""
     items = []
     for item in filter(None, (part.strip() for part in (scales or "").split(","))):
         scope, _, factor = item.rpartition("=")

@@ -125,3 +125,20 @@ def comparison(name: str, given: Mapping[str, object]) -> tuple[tuple[str, ...],
     header = ("flag", name, "default", "given (wins)")
     columns = len(header) if others else len(header) - 1
     return header[:columns], [tuple(row[:columns]) for row in rows]
+
+
+def without_others(name: str, values: Mapping[str, object]) -> dict[str, object]:
+    """The values without those that another recipe has set: another one is given to a run that was made with it.
+
+    Args:
+        name: of the recipe that is given now.
+        values: flag name -> value, checked or not.
+    """
+    left = dict(values)
+    for other in RECIPES.keys() - {name}:
+        for flag, value in RECIPES[other].items():
+            if flag in left and flag_table.BY_NAME[flag].parse(left[flag]) == value:
+                del left[flag]
+    if reset := [flag for flag in values if flag not in left and flag not in RECIPES[name]]:
+        _log.info("Back to the defaults, since they had the values of another recipe: %s", ", ".join(reset))
+    return left

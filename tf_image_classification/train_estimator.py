@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EXPORT_DIR = "export"
-
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
@@ -93,6 +91,7 @@ def train_and_evaluate(
     """
     from tf_image_classification import hooks
     from tf_image_classification.data import bucket_shards
+    from tf_image_classification.model_folder import EXPORT_DIR
     from tf_image_classification.training import augmentation_page, build, training_folder
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History

@@ -96,7 +96,7 @@ def combine(
         _check_left_to_steps(name, given)
         return {**inherited, **given}
     if given.get("recipe"):
-        values = {**inherited, **recipes.expand(given)}
+        values = {**recipes.without_others(name, inherited), **recipes.expand(given)}
     else:
         values = {**inherited, **recipes.expand(recipes.without_defaults(set_before)), **given}
     return values | {"recipe": ""}

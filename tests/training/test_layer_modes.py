@@ -72,3 +72,41 @@ def test_a_mode_ends_with_its_block_also_after_an_error() -> None:
     before = norms[0].moving_mean.numpy()
     model(tf.ones([2, 8, 8, 3]), training=True)
     assert not np.array_equal(norms[0].moving_mean.numpy(), before)
+
+
+def test_random_layers_before_all_variables_augment_also_on_a_frozen_network() -> None:
+    images = keras.Input((4, 4, 3))
+    x = keras.layers.GaussianNoise(0.5, name="noise")(keras.layers.RandomFlip(name="flip")(images))
+    x = keras.layers.Dropout(0.5, name="inside")(keras.layers.Conv2D(4, 3, name="frozen")(x))
+    x = keras.layers.Conv2D(4, 1, name="frozen_too")(x)
+    model = keras.Model(images, keras.layers.Dense(2, name="head")(keras.layers.Flatten()(x)))
+    assert names(model, "head", "auto") == {"inside"}
+
+
+def test_the_layers_of_a_nested_model_follow_each_other_as_they_were_added() -> None:
+    parts = [keras.Input((4, 4, 3)), keras.layers.Conv2D(2, 3, name="first")]
+    parts += [keras.layers.BatchNormalization(center=False, scale=False, name="plain")]
+    body = keras.Sequential([*parts, keras.layers.Conv2D(2, 1, name="second")], name="body")
+    images = keras.Input((4, 4, 3))
+    heads = {}
+    for task in ("a", "b"):
+        head = [keras.layers.Flatten(), keras.layers.Dropout(0.5, name=f"drop_{task}")]
+        heads[task] = keras.Sequential([*head, keras.layers.Dense(2, name=f"dense_{task}")], name=task)(body(images))
+    assert names(keras.Model(images, heads), "a/,body/second", "auto") == {"plain", "drop_b", "dense_b"}
+
+
+def test_dropout_of_a_model_whose_order_is_not_known_stays_in_training_mode() -> None:
+    class Own(keras.Model):
+        def __init__(self) -> None:
+            super().__init__()
+            self.dropout = keras.layers.Dropout(0.5, name="dropout")
+            self.body, self.norm = keras.layers.Dense(3, name="body"), keras.layers.BatchNormalization(name="norm")
+            self.head = keras.layers.Dense(2, name="head")
+
+        def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+            x = self.norm(self.body(inputs), training=training)
+            return self.head(self.dropout(x, training=training))
+
+    model = Own()
+    model(tf.ones([1, 3]))
+    assert names(model, ".*head", "auto") == {"body", "norm"}

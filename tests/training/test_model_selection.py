@@ -13,7 +13,6 @@ from tests.training.support import evaluations, train
 from tf_image_classification import built_in_estimator
 from tf_image_classification.errors import FlagError
 from tf_image_classification.training import history
-from tf_image_classification.training.training_folder import BEST_MODEL_FILE
 
 # Each update of NumberSpec lowers its metric `number`.
 WORSENING = {"optimizer": "sgd", "learning_rate": 1.0, "num_evals": 6, "train_steps": 12, "eval_freq": 9}
@@ -37,7 +36,7 @@ def test_the_best_evaluation_is_exported_with_its_metrics(built_data, training_f
 def test_without_it_the_last_model_is_exported_and_no_other_is_kept(built_data, training_flags):
     outcome = train(built_data, training_flags(**WORSENING), NumberSpec())
     assert outcome.metrics["number"] == numbers(outcome)[12]
-    assert not Path(outcome.model_dir, BEST_MODEL_FILE).exists()
+    assert not list(Path(outcome.model_dir).glob("best_model*"))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +67,7 @@ def test_a_metric_that_the_evaluation_does_not_have_is_refused_before_training(b
 def test_a_best_model_that_was_removed_is_said_and_the_last_one_exported(built_data, training_flags, caplog):
     options = {**WORSENING, "export": "best", "export_metric": "number"}
     outcome = train(built_data, training_flags(**options), NumberSpec())
-    Path(outcome.model_dir, BEST_MODEL_FILE).unlink()
+    Path(outcome.model_dir, "best_model-2.npz").unlink()
     again = train(built_data, training_flags(**options), NumberSpec())
     assert again.metrics["global_step"] == 12
     assert "are not in" in caplog.text
@@ -83,3 +82,18 @@ def test_an_error_is_better_when_it_is_lower(built_data, training_flags):
     outcome = train(built_data, training_flags(**options), WithError())
     entries = [entry for entry in history.read_history(outcome.model_dir) if entry["kind"] == "eval"]
     assert outcome.metrics["top_error"] == min(entry["top_error"] for entry in entries)
+
+
+def test_the_best_model_and_the_one_before_it_are_kept(built_data, training_flags):
+    improving = {"optimizer": "sgd", "learning_rate": 1.0, "num_evals": 6, "train_steps": 12, "export": "best"}
+    outcome = train(built_data, training_flags(**improving, export_metric="loss"), NumberSpec())
+    assert {path.name for path in Path(outcome.model_dir).glob("best_model*")} == {
+        "best_model-10.npz",
+        "best_model-12.npz",
+    }
+
+
+def test_early_stopping_waits_for_the_end_of_the_heads_stage(built_data, training_flags):
+    options = {"head_fraction": 0.5, "num_evals": 10, "train_steps": 20, "early_stopping_evals": 1}
+    outcome = train(built_data, training_flags(**options))
+    assert evaluations(outcome.model_dir)[-1] > 10

@@ -11,6 +11,7 @@ import pytest
 
 from tests.training.support import equal, train, weights_at
 from tf_image_classification import hooks
+from tf_image_classification.errors import FlagError
 from tf_image_classification.training import evaluator, history
 
 RECIPE = {  # as --recipe finetune, on 16 pixels
@@ -114,3 +115,43 @@ def test_a_finished_training_exports_the_same_model_again(built_data, training_f
     assert again.steps_made == 0
     assert again.metrics == first.metrics
     assert np.isfinite(list(again.metrics.values())).all()
+
+
+def test_killed_between_the_best_model_and_the_history_it_is_still_exported(
+    built_data, training_flags, tmp_path, monkeypatch
+):
+    """Evaluations by time: the resumed training does not come to the same steps again."""
+    options = {"train_steps": 6, "eval_throttle_secs": 0, "export": "best", "export_metric": "loss"}
+    flags = training_flags(model_dir=str(tmp_path / "parts"), **options)
+    add = history.History.add
+
+    def killing(self: history.History, kind: str, step: int, values: dict[str, float]) -> None:
+        if kind == "eval" and step == 4:
+            raise Killed
+        add(self, kind, step, values)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(history.History, "add", killing)
+        train(built_data, flags)
+    outcome = train(built_data, flags)
+    losses = dict(result(outcome)[1])
+    assert list(losses) == [1, 2, 3, 4, 5, 6]
+    assert outcome.metrics["loss"] == min(losses.values())
+
+
+def test_a_lower_learning_rate_takes_effect_when_a_training_is_continued(built_data, training_flags):
+    train(built_data, training_flags(train_steps=3, optimizer="sgd"))
+    before = weights_at(training_flags().model_dir)
+    train(built_data, training_flags(train_steps=5, optimizer="sgd", learning_rate=1e-30))
+    after = weights_at(training_flags().model_dir)
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert all("/moving_" in name for name in changed)
+
+
+def test_more_train_steps_do_not_go_back_to_the_head_after_all_has_been_trained(built_data, training_flags):
+    options = {"head_fraction": 0.5, "learning_rate_decay_type": "cosine"}
+    train(built_data, training_flags(train_steps=6, **options))
+    with pytest.raises(FlagError, match=r"trains the head up to step 20, and the checkpoint of step 6"):
+        train(built_data, training_flags(train_steps=40, **options))
+    outcome = train(built_data, training_flags(train_steps=10, **options))
+    assert outcome.metrics["global_step"] == 10

@@ -31,7 +31,8 @@ def head_variables(model: keras.Model) -> dict[str, keras.Variable]:
             "The head of the model cannot be found",
             received=f"{type(model).__name__}, whose last layers are not known",
             expected="a model of Keras's functional API, keras.Model(inputs, outputs)",
-            hint="Name the head's variables with --checkpoint_exclude_scopes or --trainable_scopes instead.",
+            hint="Give --head_fraction 0, name the head's scopes with --checkpoint_exclude_scopes instead of auto, and "
+            "train it first with --trainable_scopes in a run of its own.",
         )
     return names
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.errors import MAX_NAMES, CheckpointError, MissingCheckpointError
-from tf_image_classification.model_folder import KERAS_MODEL
+from tf_image_classification.model_folder import EXPORT_DIR, KERAS_MODEL
 
 TENSORFLOW, KERAS, H5 = "TensorFlow checkpoint", ".keras file", ".h5 weights"
 EXPECTED = (
@@ -97,7 +97,7 @@ def _locate_in_folder(folder: str) -> CheckpointLocation:
             "listed, but its files are missing",
             hint="Copy the folder again, or name an older checkpoint in it.",
         )
-    for name in (KERAS_MODEL, storage.join("export", KERAS_MODEL)):
+    for name in (KERAS_MODEL, storage.join(EXPORT_DIR, KERAS_MODEL)):
         if storage.exists(storage.join(folder, name)):
             return CheckpointLocation(KERAS, storage.join(folder, name))
     candidates = _checkpoints_in(folder)

@@ -8,10 +8,11 @@ from typing import Any
 
 import keras
 
-from tf_image_classification import imagenet_weights
+from tf_image_classification import imagenet_weights, storage
 from tf_image_classification.checkpoints.published import open_file
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.flags import Flags
+from tf_image_classification.model_folder import EXPORT_DIR, KERAS_MODEL
 
 _log = logging.getLogger(__name__)
 
@@ -43,6 +44,14 @@ def load_pretrained(
             report = warm_start(model, path, exclude, auto_exclude_head=True)
     else:
         report = warm_start(model, flags.checkpoint_path, exclude)
+        export = storage.join(flags.checkpoint_path, EXPORT_DIR)
+        if storage.is_dir(flags.checkpoint_path) and storage.exists(storage.join(export, KERAS_MODEL)):
+            _log.warning(
+                "%s has the weights of a training as they were, not what it has exported: with --ema_decay or "
+                "--batch_norm auto these differ. To start from the model, give --checkpoint_path %s",
+                report.path,
+                export,
+            )
     _log.info("Starting from %s\n%s", flags.checkpoint_path, textwrap.indent(report.table(), "  "))
     return {
         "checkpoint": flags.checkpoint_path,

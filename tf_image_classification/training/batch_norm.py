@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_image_classification.errors import TrainingError
+from tf_image_classification.errors import EstimatorError, TrainingError
 from tf_image_classification.training import layer_modes
 
 _log = logging.getLogger(__name__)
@@ -56,6 +56,7 @@ class Reestimation:
         """Assigns the re-estimated statistics to the layers; returns the number of images that they are from.
 
         Raises:
+            EstimatorError: there are no batches.
             TrainingError: a statistic is not finite.
         """
         sums: list[Any] = []
@@ -65,6 +66,10 @@ class Reestimation:
             sums = [total + value for total, value in zip(sums, moments, strict=True)] if sums else moments
             batches += 1
             images_seen += sum(part.shape[0] for part in self._strategy.experimental_local_results(images))
+        if not batches:
+            raise EstimatorError(
+                "input_fn has no batch of the training split", expected="batches to re-estimate batch normalisation on"
+            )
         averages = [total / batches for total in sums]
         for layer, mean, square in zip(self._layers, averages[::2], averages[1::2], strict=True):
             variance = np.maximum(square - mean**2, 0.0)

@@ -57,13 +57,25 @@ class TrainingState:
     def begin(self) -> int:
         """Prepares the state for its first update, once its variables have been loaded; returns the global step.
 
-        The optimizer's iterations follow from the step, also where --train_steps and so the end of the head's stage
-        have changed since the checkpoint.
+        A constant learning rate is the flag's, not the one that the checkpoint has. The optimizer's iterations follow
+        from the step, also where --train_steps and so the end of the head's stage have changed since the checkpoint.
+
+        Raises:
+            FlagError: the checkpoint has trained all variables, and with this --train_steps it would train the head.
         """
         start = int(self.global_step)
         if start == 0 and self.average is not None:
             self.average.reset()
+        for stage in self.stages:
+            if not callable(stage.learning_rate):
+                stage.optimizer.learning_rate = stage.learning_rate
         last = self.stages[-1]
+        if last.start and start <= last.start and int(last.optimizer.iterations):
+            raise FlagError(
+                f"With this --train_steps, --head_fraction trains the head up to step {last.start}, and the checkpoint "
+                f"of step {start} has trained all variables already",
+                hint="Give the --train_steps of before, or another --model_dir.",
+            )
         # A loss-scaling optimizer counts no steps that it has skipped.
         if last.start and start > last.start and not isinstance(last.optimizer, keras.optimizers.LossScaleOptimizer):
             last.optimizer.iterations.assign(start - last.start)

@@ -66,7 +66,7 @@ class Evaluator:
             flags.batch_norm, layers, start, state.average is not None, lambda: self._reestimation(layers)
         )
         self._last: tuple[int, dict[str, float], int] | None = None  # step, metrics, number of examples
-        self.selection = ModelSelection(state.model, folder, flags)
+        self.selection = ModelSelection(state.model, folder, flags, patient_until=state.stages[-1].start)
         self.selection.start(self._evaluation.names, history.entries)
 
     def __call__(self, step: int) -> dict[str, float]:
@@ -116,12 +116,15 @@ class Evaluator:
             step: the global step of the model's weights.
 
         Returns:
-            `metrics` and `train_metrics`, with the same names, and `scored_examples`: their number by split.
+            `metrics` and `train_metrics`, with the same names, and `scored_examples`: their number by split. Of a spec
+            with its own input_fn the evaluation split alone.
         """
         if self._last is None or self._last[0] != step:
             values, examples = self._evaluation()
             self._last = (step, {**values, "global_step": float(step)}, examples)
         _, metrics, examples = self._last
+        if self._spec.has_own_input:  # which decides itself what it reads
+            return {"metrics": metrics, "scored_examples": {EVAL: examples}}
         batches = min(self._flags.eval_freq, -(-self._examples // self._flags.batch_size))
         seen = self._input_fn(self._training_split(), self._flags.batch_size, batches)
         values, train_examples = self._evaluation(seen)
@@ -134,7 +137,7 @@ class Evaluator:
 
     def _training_split(self) -> Manifest:
         """The data with its training split as the one that evaluations read."""
-        return dataclasses.replace(self._data, splits={EVAL: self._data.splits[TRAIN]})
+        return dataclasses.replace(self._data, splits={**self._data.splits, EVAL: self._data.splits[TRAIN]})
 
     def _reestimation(self, layers: list[Any]) -> batch_norm.Reestimation:
         examples = self._data.splits[TRAIN].examples
@@ -156,7 +159,10 @@ class Evaluator:
                 seed=_REESTIMATION_SEED,
                 shuffle=not self._flags.debug,
             )
-        return batch_norm.Reestimation(self._state.model, layers, input_fn, self._state.strategy)
+        # A spec's own data set may repeat for ever.
+        return batch_norm.Reestimation(
+            self._state.model, layers, lambda: input_fn().take(batches), self._state.strategy
+        )
 
     def _input_fn(self, data: Manifest, batch_size: int, batches: int) -> Callable[[], tf.data.Dataset]:
         return self._spec.input_fn(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 
 from tf_image_classification.flags import Flags
 
@@ -20,5 +21,20 @@ def warn(flags: Flags) -> None:
         )
     if flags.batch_norm == "frozen" and not flags.checkpoint_path:
         _log.warning("--batch_norm frozen without --checkpoint_path keeps initial statistics, mean 0 and variance 1")
+    if flags.learning_rate_decay_type in ("cosine", "polynomial") and flags.end_learning_rate >= flags.learning_rate:
+        _log.warning(
+            "--learning_rate_decay_type %s does not lower the rate from --learning_rate %g to --end_learning_rate %g",
+            flags.learning_rate_decay_type,
+            flags.learning_rate,
+            flags.end_learning_rate,
+        )
+    if flags.export_metric is not None and flags.export != "best" and flags.early_stopping_evals is None:
+        _log.warning("--export_metric has no effect without --export best or --early_stopping_evals")
+    if flags.early_stopping_evals is not None and flags.early_stopping_evals >= (flags.num_evals or math.inf):
+        _log.warning(
+            "--early_stopping_evals %d cannot end a training of --num_evals %d",
+            flags.early_stopping_evals,
+            flags.num_evals,
+        )
     if flags.head_learning_rate is not None and not flags.head_fraction:
         _log.warning("--head_learning_rate has no effect without --head_fraction")

@@ -18,7 +18,7 @@ AUTO, ORIGINAL, FROZEN = "auto", "original", "frozen"
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
     """The model's layers of batch normalisation, also those in nested models."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    return [layer for layer in _leaves(model) if isinstance(layer, keras.layers.BatchNormalization)]
 
 
 def inference_layers(
@@ -29,7 +29,9 @@ def inference_layers(
     Under `original` there are none. Else they are the layers that have trainable variables, none of which is trained. A
     layer without any follows its neighbour in the model's order: dropout the next layer that has some (so that
     dropout before a trained head drops), batch normalisation without scale and offset the one before it, whose outputs
-    it normalises. Under `frozen` all batch normalisation is among them.
+    it normalises. What stands before all variables stays in training mode: it augments images. So do dropout and its
+    like in models that are not of Keras's functional API, whose order is not known. Under `frozen` all batch
+    normalisation is among them.
 
     Args:
         model: the network.
@@ -39,7 +41,9 @@ def inference_layers(
     if batch_norm == ORIGINAL:
         return []
     ids = {id(variable) for variable in trained}
-    layers = [layer for layer in model._flatten_layers() if not layer._layers]
+    layers = _leaves(model)
+    is_ordered = all(isinstance(part, keras.Sequential) or hasattr(part, "operations") for part in _models(model))
+    first = next((index for index, layer in enumerate(layers) if layer._trainable_variables), 0)
     is_trained = [_is_trained(layer, ids) for layer in layers]  # None of a layer without trainable variables
     chosen = []
     for index, layer in enumerate(layers):
@@ -48,9 +52,25 @@ def inference_layers(
         known = [value for position in neighbours if (value := is_trained[position]) is not None]
         # What follows the last layer with variables is a part of the head.
         in_training_mode = known[0] if known else True
+        if is_trained[index] is None and not is_norm and (index < first or not is_ordered):
+            in_training_mode = True
         if not in_training_mode or (is_norm and batch_norm == FROZEN):
             chosen.append(layer)
     return chosen
+
+
+def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers without layers of their own, those of nested models in their place, each once."""
+    leaves: dict[int, keras.layers.Layer] = {}
+    for layer in model.layers if isinstance(model, keras.Model) else model._layers:
+        parts = _leaves(layer) if layer._layers else [layer]
+        leaves |= {id(part): part for part in parts if id(part) not in leaves}
+    return list(leaves.values())
+
+
+def _models(model: keras.Model) -> list[keras.Model]:
+    """The model and the models in it."""
+    return [part for part in model._flatten_layers() if isinstance(part, keras.Model)]
 
 
 def _is_trained(layer: keras.layers.Layer, trained_ids: set[int]) -> bool | None:

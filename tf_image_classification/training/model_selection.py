@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_image_classification import storage
 from tf_image_classification.errors import FlagError, did_you_mean
 from tf_image_classification.flags import Flags
 from tf_image_classification.nets import scoped_names
-from tf_image_classification.training.training_folder import BEST_MODEL_FILE, TrainingFolder
+from tf_image_classification.training.training_folder import TrainingFolder
 
 if TYPE_CHECKING:
     import keras
@@ -23,7 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BEST = "best"
-_STEP, _KEY = "global_step", "weights/"  # keys of BEST_MODEL_FILE: of the step, and before a weight's name
+_KEY = "weights/"  # before a weight's name
 
 
 class ModelSelection:
@@ -34,12 +32,14 @@ class ModelSelection:
 
     Args:
         model: its weights at the time of `update` are those that were evaluated.
-        folder: keeps the best weights in `BEST_MODEL_FILE`.
+        folder: keeps the weights of the best evaluation, and of the one that was the best before it: a training that
+            was killed may continue from before the newest.
         flags: --export, --export_metric and --early_stopping_evals.
+        patient_until: the global step up to which evaluations end nothing: that of the head's stage.
     """
 
-    def __init__(self, model: keras.Model, folder: TrainingFolder, flags: Flags) -> None:
-        self._model, self._folder = model, folder
+    def __init__(self, model: keras.Model, folder: TrainingFolder, flags: Flags, patient_until: int) -> None:
+        self._model, self._folder, self._patient_until = model, folder, patient_until
         self._keeps_best = flags.export == BEST
         self._patience = flags.early_stopping_evals
         self._metric: str | None = flags.export_metric
@@ -69,11 +69,6 @@ class ModelSelection:
                 self._evaluations[entry["step"]] = self._value(entry)
 
     @property
-    def is_active(self) -> bool:
-        """Whether evaluations decide about the model that is exported or the end of training."""
-        return self._keeps_best or self._patience is not None
-
-    @property
     def best_step(self) -> int | None:
         """The global step of the best evaluation; None before the first."""
         return max(self._evaluations, key=lambda step: (self._evaluations[step], -step), default=None)
@@ -84,7 +79,14 @@ class ModelSelection:
         best = self.best_step
         if self._patience is None or best is None:
             return False
-        return sum(step > best for step in self._evaluations) >= self._patience
+        return sum(step > max(best, self._patient_until) for step in self._evaluations) >= self._patience
+
+    def has_model(self, step: int) -> bool:
+        """Whether the model of an evaluation at a global step is kept."""
+        try:
+            return self._keeps_best and bool(self._folder.read_best_model(step))
+        except OSError:
+            return False
 
     def update(self, step: int, metrics: Mapping[str, float]) -> None:
         """Compares the evaluation at a global step, and keeps the model's weights if it is the best one."""
@@ -94,8 +96,8 @@ class ModelSelection:
                 _KEY + name: variable.numpy() for name, variable in scoped_names(self._model).items()
             }
             content = io.BytesIO()
-            np.savez(content, **(arrays | {_STEP: np.asarray(step)}))
-            storage.write_bytes(os.path.join(self._folder.local, BEST_MODEL_FILE), content.getvalue())
+            np.savez(content, **arrays)
+            self._folder.write_best_model(step, content.getvalue())
 
     def load_best(self) -> int | None:
         """Assigns the weights of the best evaluation to the model.
@@ -108,12 +110,8 @@ class ModelSelection:
         if not self._keeps_best or best is None:
             return None
         try:
-            weights = np.load(io.BytesIO(self._folder.read_best_model()), allow_pickle=False)
-            step = int(weights[_STEP])
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            weights, step = {}, None
-            _log.debug("No best model: %s", error)
-        if step != best:
+            weights = np.load(io.BytesIO(self._folder.read_best_model(best)), allow_pickle=False)
+        except (OSError, ValueError, zipfile.BadZipFile):
             _log.warning(
                 "The weights of the best evaluation, at step %d, are not in %s any more: exporting the last model",
                 best,
@@ -127,7 +125,7 @@ class ModelSelection:
             best,
             len(self._evaluations),
             self._metric,
-            abs(self._evaluations[best]),
+            -self._evaluations[best] if self._is_error else self._evaluations[best],
         )
         return best
 
@@ -136,6 +134,9 @@ class ModelSelection:
         value = float(metrics[self._metric])
         if not np.isfinite(value):
             return -np.inf
-        # Errors and losses are better when they are lower.
-        is_error = "loss" in self._metric or "error" in self._metric
-        return -value if is_error else value
+        return -value if self._is_error else value
+
+    @property
+    def _is_error(self) -> bool:
+        """Whether a lower value of the metric is better."""
+        return self._metric is not None and ("loss" in self._metric or "error" in self._metric)

@@ -41,8 +41,10 @@ class Stage:
 
 
 def head_steps(flags: Flags) -> int:
-    """The number of steps that train the head alone."""
-    return round(flags.head_fraction * flags.train_steps)
+    """The number of steps that train the head alone: of a fraction, at least one, and one less than all."""
+    if flags.head_fraction in (0.0, 1.0):
+        return int(flags.head_fraction) * int(flags.train_steps)
+    return min(max(1, round(flags.head_fraction * flags.train_steps)), max(1, flags.train_steps - 1))
 
 
 def make_stages(model: keras.Model, flags: Flags, num_examples: int) -> list[Stage]:
@@ -58,6 +60,7 @@ def make_stages(model: keras.Model, flags: Flags, num_examples: int) -> list[Sta
         EstimatorError: the head is not known, with --head_fraction.
     """
     variables = checkpoints.trainable_variables(model, flags.trainable_scopes)
+    optimizers.check_learning_rate_scales(_names(model, variables), flags.learning_rate_scales)
     end_of_head = head_steps(flags)
     stages = []
     if end_of_head:
@@ -78,11 +81,12 @@ def stage_at(stages: Sequence[Stage], step: int) -> Stage:
 def batch_norm_start(model: keras.Model, stages: Sequence[Stage]) -> tuple[list[keras.layers.BatchNormalization], int]:
     """The layers of batch normalisation whose statistics the training changes, and the global step from which it does.
 
-    Those are the last stage's: a head has none, as a rule.
+    Those of the first stage that has any; a head has none, as a rule.
     """
     for stage in stages:
         inference = {id(layer) for layer in stage.inference_layers}
-        if layers := [layer for layer in layer_modes.batch_norms(model) if id(layer) not in inference]:
+        layers = [layer for layer in layer_modes.batch_norms(model) if layer.trainable and id(layer) not in inference]
+        if layers:
             return layers, stage.start
     return [], 0
 
@@ -100,6 +104,11 @@ def _head(model: keras.Model, variables: Sequence[keras.Variable], flags: Flags)
     return selected
 
 
+def _names(model: keras.Model, variables: Sequence[keras.Variable]) -> list[str]:
+    names = {id(variable): name for name, variable in nets.scoped_names(model).items()}
+    return [names[id(variable)] for variable in variables]
+
+
 def _stage(
     start: int,
     end: int,
@@ -108,14 +117,11 @@ def _stage(
     flags: Flags,
     learning_rate: optimizers.LearningRate,
 ) -> Stage:
-    names = {id(variable): scoped for scoped, variable in nets.scoped_names(model).items()}
     optimizer = optimizers.make_optimizer(flags, learning_rate)
     if flags.clip_norm is not None:
         # Keras clips the gradients of each replica before it sums them; see `steps.train_step`.
         optimizer.global_clipnorm = flags.clip_norm / tf.distribute.get_strategy().num_replicas_in_sync
-    optimizers.scale_learning_rates(
-        optimizer, {names[id(variable)]: variable for variable in variables}, flags.learning_rate_scales
-    )
+    optimizers.scale_learning_rates(optimizer, _names(model, variables), flags.learning_rate_scales)
     if flags.mixed_precision:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)

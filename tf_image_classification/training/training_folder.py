@@ -21,6 +21,7 @@ from pathlib import Path
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.errors import ConflictError, FlagError, TrainingError
+from tf_image_classification.training import best_models
 from tf_image_classification.training.background import BackgroundWorker
 from tf_image_classification.training.history import HISTORY_FILE
 
@@ -29,7 +30,6 @@ _log = logging.getLogger(__name__)
 CHECKPOINT_NAME = "model.ckpt"  # as tf.estimator's: model.ckpt-<global step>
 CHECKPOINTS_KEPT = 5  # tf.estimator's keep_checkpoint_max
 WARM_START_FILE = "warm_start.json"  # written by hooks.load_checkpoint
-BEST_MODEL_FILE = "best_model.npz"  # written by model_selection
 AUGMENTATION_FILE = "augmentation.html"  # written by augmentation_page.write
 _SMALL_FILES = (HISTORY_FILE, WARM_START_FILE)
 _CHECKPOINT_FILE = re.compile(re.escape(CHECKPOINT_NAME) + r"-\d+(?=\.(index|data-\d{5}-of-\d{5})$)")
@@ -89,13 +89,23 @@ class TrainingFolder:
         In a bucket: returns at once.
         """
 
-    def read_best_model(self) -> bytes:
-        """The content of BEST_MODEL_FILE, as this training or the one that it continues has written it.
+    def write_best_model(self, step: int, content: bytes) -> None:
+        """Keeps the model of an evaluation, and that of the last one before it; removes older ones and later ones.
+
+        Args:
+            step: the evaluation's global step.
+        """
+        storage.write_bytes(os.path.join(self.local, best_models.file_name(step)), content)
+        for name in best_models.outdated(os.listdir(self.local), step):
+            os.remove(os.path.join(self.local, name))
+
+    def read_best_model(self, step: int) -> bytes:
+        """The content that `write_best_model` has kept, in this training or the one that it continues.
 
         Raises:
             FileNotFoundError: there is none.
         """
-        return Path(self.local, BEST_MODEL_FILE).read_bytes()
+        return Path(self.local, best_models.file_name(step)).read_bytes()
 
     def check(self) -> None:
         """Raises the failure of an upload, once there is one. Cheap enough to be called after each step.
@@ -214,10 +224,13 @@ class _BucketFolder(TrainingFolder):
     def publish_logs(self) -> None:
         self._worker.request()
 
-    def read_best_model(self) -> bytes:
-        if os.path.exists(os.path.join(self.local, BEST_MODEL_FILE)):
-            return super().read_best_model()
-        return storage.read_bytes(storage.join(self.path, BEST_MODEL_FILE))
+    def read_best_model(self, step: int) -> bytes:
+        if os.path.exists(os.path.join(self.local, best_models.file_name(step))):
+            return super().read_best_model(step)
+        content, _ = storage.read_version(storage.join(self.path, best_models.file_name(step)))
+        if content is None:
+            raise FileNotFoundError(f"{storage.join(self.path, best_models.file_name(step))} is missing")
+        return content
 
     def check(self) -> None:
         error = self._worker.error
@@ -304,11 +317,15 @@ class _BucketFolder(TrainingFolder):
         """Uploads summaries, history, warm start, samples and best model, as far as they have changed."""
         for file in storage.walk(self.local):
             name = os.path.basename(file.path)
-            is_log = name in (*_SMALL_FILES, AUGMENTATION_FILE, BEST_MODEL_FILE) or is_summary(name)
+            is_log = name in (*_SMALL_FILES, AUGMENTATION_FILE) or is_summary(name) or best_models.is_model(name)
             if is_log and self._uploaded.get(file.path) != file:
                 target = storage.join(self.path, *os.path.relpath(file.path, self.local).split(os.sep))
                 storage.write_bytes(target, Path(file.path).read_bytes())
                 self._uploaded[file.path] = file
+        local = os.listdir(self.local)
+        for name in storage.names_in(self.path) if best_models.is_complete(local) else ():
+            if best_models.is_model(name) and name not in local:
+                storage.delete(storage.join(self.path, name))
 
     def _write_checkpoint_object(self, listed: dict[str, float]) -> None:
         # A unique comment: without it, two trainings could write equal content.

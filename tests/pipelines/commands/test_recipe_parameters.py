@@ -64,7 +64,7 @@ def test_a_schedule_gets_the_values_of_a_recipe_and_an_update_those_of_another(p
     sent = {"train_metadata": "gs://bucket/words", "recipe": ""}
     assert scheduled() == sent | FINETUNE | {"train_steps": 20}
     assert pipelines("schedule", "update", "weekly", "--recipe", "scratch").returncode == 0
-    assert scheduled() == sent | FINETUNE | recipes.RECIPES["scratch"]
+    assert scheduled() == sent | recipes.RECIPES["scratch"]
 
 
 def test_a_run_on_this_machine_takes_the_recipe_over_the_samples_flags_and_given_flags_over_both(
@@ -103,7 +103,7 @@ def test_a_rerun_keeps_the_expanded_values_and_takes_what_is_given():
 def test_a_recipe_that_a_rerun_names_replaces_the_earlier_values():
     first = combine({}, DATA | {"train_steps": 999, "seed": 3})
     again = as_in_the_step(combine(first, {"recipe": "finetune"}))
-    assert (again["train_steps"], again["seed"]) == (250, 3)
+    assert (again["train_steps"], again["seed"]) == (recipes.RECIPES["finetune"]["train_steps"], 3)
 
 
 def test_a_rerun_of_a_recipe_that_was_set_in_a_ui_does_what_the_steps_did_then_and_a_given_default_wins():
