@@ -83,6 +83,26 @@ FLAGS: tuple[Flag, ...] = (
          "Fraction of the training images that is held out for evaluation when --eval_metadata is not set. The split "
          "depends on each image's path alone, so adding images moves none between the splits.",
          gt=0, lt=1, commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
+    Flag("split_column", str, None, DATA,
+         "Column of a CSV that says to which split each line belongs: train or training; validation, valid, val, dev "
+         "or eval; or test. Where a file has no lines for validation, those for test are evaluated. Vertex AI's import "
+         "files need no such flag. Not set: --eval_metadata or --eval_fraction.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
+    Flag("image_feature", str, None, DATA,
+         "Feature of TFRecords that holds the encoded image, such as image. Not set: slim's image/encoded, or the "
+         "original framework's image_bytes.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
+    Flag("label_feature", str, None, DATA,
+         "Feature of TFRecords that holds the class id, int64, such as label. Not set: slim's image/class/label, or "
+         "the original framework's floats.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
+    Flag("allow_missing_classes", bool, False, DATA,
+         "Accept classes of TFRecords or of --labels_file that have no training example.",
+         commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
+    Flag("max_duplicates_across_splits", int, None, DATA,
+         "Maximum number of evaluation images that are near duplicates of training images; more are an error. Not "
+         "set: no limit.",
+         ge=0, commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
     Flag("workers", int, None, DATA,
          "Number of processes that read and check images. Not set: one per core.",
          ge=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
@@ -280,21 +300,6 @@ def validate(values: Mapping[str, object], names: Iterable[str]) -> Flags:
         if name not in known:
             raise unknown_flag(name, known)
     return Flags(**{name: BY_NAME[name].parse(values.get(name, BY_NAME[name].default)) for name in known})
-
-
-def check_image_size(model_name: str, image_size: int) -> None:
-    """Checks that images are large enough for a built-in network.
-
-    Raises:
-        FlagError: they are not.
-    """
-    min_image_size = MIN_IMAGE_SIZE[model_name]
-    if image_size < min_image_size:
-        raise FlagError(
-            f"--image_size is too small for {model_name}",
-            received=image_size,
-            expected=f"{min_image_size} pixels or more",
-        )
 
 
 def for_step(step: str, arguments: Mapping[str, object]) -> Flags:

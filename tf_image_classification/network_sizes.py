@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tf_image_classification.errors import FlagError
+
 # The built-in networks -> the smallest height and width, in pixels, that leave a feature map for their logits.
 MIN_IMAGE_SIZE = {
     "small": 8,
@@ -62,3 +64,18 @@ MIN_IMAGE_SIZE = {
     "VGG16": 32,
     "VGG19": 32,
 }
+
+
+def check_image_size(model_name: str, image_size: int) -> None:
+    """Checks that images are large enough for a built-in network.
+
+    Raises:
+        FlagError: they are not.
+    """
+    min_image_size = MIN_IMAGE_SIZE[model_name]
+    if image_size < min_image_size:
+        raise FlagError(
+            f"--image_size is too small for {model_name}",
+            received=image_size,
+            expected=f"{min_image_size} pixels or more",
+        )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tf_image_classification import command_line, imagenet_weights, storage
+from tf_image_classification import command_line, imagenet_weights, network_sizes, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.flags import Flags
 
@@ -254,6 +254,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     from tf_image_classification import built_in_estimator, estimator_loading
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
+    from tf_image_classification.data.sources import ReadOptions
     from tf_image_classification.training import build, distribution
 
     if flags.model_dir is None:
@@ -269,7 +270,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     spec.flags = flags
     estimator_loading.check_augmentation(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
-        flag_table.check_image_size(flags.model_name, flags.image_size)
+        network_sizes.check_image_size(flags.model_name, flags.image_size)
     if flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
         if flags.checkpoint_path == imagenet_weights.IMAGENET:
             imagenet_weights.file_of(build.model_name(spec, flags))
@@ -280,8 +281,10 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         prepare.default_cache_dir(flags.model_dir),
         eval_metadata=flags.eval_metadata,
         labels_file=flags.labels_file,
-        image_root=flags.image_root,
         eval_fraction=flags.eval_fraction,
+        options=ReadOptions.of(flags),
+        allow_missing_classes=flags.allow_missing_classes,
+        max_duplicates_across_splits=flags.max_duplicates_across_splits,
         workers=flags.workers,
     )
     result = train_and_evaluate(spec, data, flags)

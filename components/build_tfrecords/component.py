@@ -14,6 +14,11 @@ def build_tfrecords(
     labels_file: str = "",
     image_root: str = "",
     eval_fraction: float = 0.2,
+    split_column: str = "",
+    image_feature: str = "",
+    label_feature: str = "",
+    allow_missing_classes: bool = False,
+    max_duplicates_across_splits: int = -1,
     # flags: end
 ):
     """Checks every image, splits them into train and eval, and writes TFRecord shards, class names and a manifest.
@@ -31,8 +36,18 @@ def build_tfrecords(
     from tf_image_classification import build_tfrecords, command_line, flags
 
     with command_line.reporting_errors():
-        values = vars(flags.for_step("build_tfrecords", arguments))
-        manifest = build_tfrecords.build(output_dir=data.path, fingerprint=fingerprint, **values)
+        given = flags.for_step("build_tfrecords", arguments)
+        manifest = build_tfrecords.build(
+            given.train_metadata,
+            data.path,
+            eval_metadata=given.eval_metadata,
+            labels_file=given.labels_file,
+            eval_fraction=given.eval_fraction,
+            options=build_tfrecords.ReadOptions.of(given),
+            allow_missing_classes=given.allow_missing_classes,
+            max_duplicates_across_splits=given.max_duplicates_across_splits,
+            fingerprint=fingerprint,
+        )
     shutil.copyfile(f"{data.path}/statistics.html", statistics.path)
     data.metadata.update({f"{name}_examples": split.examples for name, split in manifest.splits.items()})
     data.metadata.update(

@@ -132,7 +132,7 @@ def _paths_of_data(metadata: str, image_root: str | None) -> Iterator[str]:
     real = functools.lru_cache(os.path.realpath)
     for source in sources.expand(metadata):
         yield source.path
-        for path in source.paths_read(image_root):
+        for path in source.paths_read(sources.ReadOptions(image_root=image_root)):
             yield (folder := os.path.dirname(path))
             if not storage.is_gcs(folder):
                 yield real(folder)

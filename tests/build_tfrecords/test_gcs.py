@@ -13,6 +13,7 @@ from tests.standin import bucket as standin
 from tests.standin.faults import Fault
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.data import manifest, sources, tfrecord
+from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
 
 BUCKET = "gs://photos"
@@ -78,7 +79,9 @@ def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
 
 
 def test_a_csv_in_a_bucket_names_images_below_a_root_in_it(bucket, tmp_path):
-    data = build_tfrecords.build(f"{bucket}/images.csv", str(tmp_path / "data"), image_root=f"{bucket}/images")
+    data = build_tfrecords.build(
+        f"{bucket}/images.csv", str(tmp_path / "data"), options=ReadOptions(image_root=f"{bucket}/images")
+    )
     assert sum(split.examples for split in data.splits.values()) == 30
     assert data.rejected_reasons == {"file not found": 1, "outside image_root": 1}
 
@@ -93,13 +96,13 @@ def test_shards_in_a_bucket_are_checked_and_listed(bucket, tmp_path):
 def test_the_fingerprint_follows_an_image_in_a_bucket(bucket):
     before = (
         build_tfrecords.fingerprint(f"{bucket}/images"),
-        build_tfrecords.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images.csv", options=ReadOptions(image_root=f"{bucket}/images")),
     )
     image = storage.read_bytes(f"{bucket}/images/dog/1.png")
     storage.write_bytes(f"{bucket}/images/cat/0.png", image)
     after = (
         build_tfrecords.fingerprint(f"{bucket}/images"),
-        build_tfrecords.fingerprint(f"{bucket}/images.csv", image_root=f"{bucket}/images"),
+        build_tfrecords.fingerprint(f"{bucket}/images.csv", options=ReadOptions(image_root=f"{bucket}/images")),
     )
     assert all(old != new for old, new in zip(before, after, strict=True))
 

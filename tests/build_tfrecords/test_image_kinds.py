@@ -18,6 +18,7 @@ from tests.conftest import REPOSITORY
 from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data import manifest, tfrecord
+from tf_image_classification.data.sources import ReadOptions
 
 AS_IT_IS = "stored byte for byte"
 TO_JPEG = "re-encoded as JPEG"
@@ -249,7 +250,7 @@ def built(tmp_path_factory) -> Built:
         str(folder / "data"),
         eval_metadata=str(folder / "eval.csv"),
         labels_file=str(folder / "labels.txt"),
-        image_root=str(root),
+        options=ReadOptions(image_root=str(root)),
     )
     records = [tfrecord.parse_example(record) for path in data.shard_paths("train") for record in tfrecord.read(path)]
     reasons: dict[str, list[str]] = {}

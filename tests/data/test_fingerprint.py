@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tf_image_classification.data.fingerprint import fingerprint
+from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
 
 
@@ -71,7 +72,7 @@ def test_equal_data_has_the_fingerprint_that_version_2_0_0_gave_it(pinned):
     labels, records = str(pinned / "labels.txt"), str(pinned / "records")
     assert [
         fingerprint(photos, eval_fraction=0.2),
-        fingerprint(table, image_root=str(pinned), labels_file=labels, eval_fraction=0.2),
+        fingerprint(table, options=ReadOptions(image_root=str(pinned)), labels_file=labels, eval_fraction=0.2),
         fingerprint(records, f"{records}/train-0.tfrecord"),
         fingerprint(str(pinned / "data")),
         fingerprint(f"{photos},{table}", held_out),

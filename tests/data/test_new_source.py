@@ -13,7 +13,7 @@ from PIL import Image
 
 from tf_image_classification import build_tfrecords
 from tf_image_classification.data import sources
-from tf_image_classification.data.sources import Candidate, Entry, ImageSource, Rejected
+from tf_image_classification.data.sources import Candidate, Entry, ImageSource, ReadOptions, Rejected
 from tf_image_classification.data.sources.image_paths import locate
 from tf_image_classification.errors import FlagError
 
@@ -34,10 +34,10 @@ class JsonLines(ImageSource):
     def task_names(self) -> tuple[str, ...]:
         return ("label",)
 
-    def entries(self, image_root: str | None) -> Iterator[Entry | Rejected]:
+    def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         for line in Path(self.path).read_text().splitlines():
             row = json.loads(line)
-            yield locate(row["image"], (row["class"],), str(Path(self.path).parent), image_root)
+            yield locate(row["image"], (row["class"],), str(Path(self.path).parent), options.image_root)
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def test_it_mixes_with_other_images_and_its_images_are_what_it_reads(listed, tmp
     (tmp_path / "images.csv").write_text("0.png,cat\n")
     found = sources.expand(f"{listed},{tmp_path}/images.csv")
     assert len(list(sources.read_entries(found))) == 61
-    assert list(found[0].paths_read(None)) == [str(tmp_path / f"{number}.png") for number in range(60)]
+    assert list(found[0].paths_read(sources.AS_GIVEN)) == [str(tmp_path / f"{number}.png") for number in range(60)]
 
 
 def test_messages_name_it(listed):

@@ -16,7 +16,7 @@ def write(path: Path, content: str | bytes = "x") -> str:
 
 
 def entries(path: str, image_root: str | None = None) -> list[Entry | Rejected]:
-    return list(sources.read_entries(sources.expand(path), image_root))
+    return list(sources.read_entries(sources.expand(path), sources.ReadOptions(image_root)))
 
 
 def names(path: str, image_root: str | None = None) -> list[tuple[str, ...]]:

@@ -15,6 +15,7 @@ from tests.parity.support import NumberSpec, make_flags, numbered_data
 from tf_image_classification import build_tfrecords, built_in_estimator, dataset, train_estimator
 from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import Manifest
+from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
 
 
@@ -28,7 +29,9 @@ def test_24_data_of_the_originals_example_trains(kind: str, mini_mnist: Path, tm
         train, evaluation = (str(tmp_path / f"{split}.csv") for split in ("train", "eval"))
         for name, path in (("trainset", train), ("evalset", evaluation)):
             Path(path).write_text("URIs,labels\n" + (mini_mnist / f"dataset/{name}_local.csv").read_text())
-    data = build_tfrecords.build(train, str(tmp_path / "data"), eval_metadata=evaluation, image_root=str(mini_mnist))
+    data = build_tfrecords.build(
+        train, str(tmp_path / "data"), eval_metadata=evaluation, options=ReadOptions(image_root=str(mini_mnist))
+    )
     assert {name: split.examples for name, split in data.splits.items()} == {"train": 418, "eval": 182}
     (task,) = data.tasks
     assert len(task.labels) == 10

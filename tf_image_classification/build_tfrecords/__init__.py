@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tf_image_classification.build_tfrecords.builder import build, build_eval
     from tf_image_classification.data.fingerprint import fingerprint
+    from tf_image_classification.data.sources import ReadOptions
 
-__all__ = ["build", "build_eval", "fingerprint"]
+__all__ = ["ReadOptions", "build", "build_eval", "fingerprint"]
 
 
 def __getattr__(name: str) -> Any:

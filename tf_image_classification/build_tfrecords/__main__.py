@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tf_image_classification import build_tfrecords, command_line, flags
+from tf_image_classification.data.sources import ReadOptions
 
 _DESCRIPTION = (
     "Turns labelled images into TFRecord shards of a training and an evaluation split, "
@@ -24,8 +25,10 @@ def _command(argv: Sequence[str] | None) -> None:
         given.output_dir,
         eval_metadata=given.eval_metadata,
         labels_file=given.labels_file,
-        image_root=given.image_root,
         eval_fraction=given.eval_fraction,
+        options=ReadOptions.of(given),
+        allow_missing_classes=given.allow_missing_classes,
+        max_duplicates_across_splits=given.max_duplicates_across_splits,
         workers=given.workers,
     )
     print(given.output_dir)

@@ -20,7 +20,7 @@ from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
 from tf_image_classification.data import manifest, sources
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest, Split, Task
-from tf_image_classification.data.sources import ImageSource, Source
+from tf_image_classification.data.sources import AS_GIVEN, ImageSource, ReadOptions, Source
 from tf_image_classification.data.tasks import label_feature
 from tf_image_classification.errors import DataError, FlagError, UserError
 
@@ -37,8 +37,10 @@ def build(
     *,
     eval_metadata: str | None = None,
     labels_file: str | None = None,
-    image_root: str | None = None,
     eval_fraction: float = 0.2,
+    options: ReadOptions = AS_GIVEN,
+    allow_missing_classes: bool = False,
+    max_duplicates_across_splits: int | None = None,
     workers: int | None = None,
     fingerprint: str = "",
     shard_bytes: int = SHARD_BYTES,
@@ -54,7 +56,10 @@ def build(
         eval_metadata: None holds out `eval_fraction` of the training images, or takes the evaluation split of a built
             data set.
         labels_file: class names by id; None takes the sorted names of the training images.
-        image_root: see sources.ImageSource.entries.
+        options: how the metadata is read.
+        allow_missing_classes: accept classes without a training example.
+        max_duplicates_across_splits: most evaluation images that may be near duplicates of training images; None for
+            any number.
         workers: processes; None takes one per core.
         fingerprint: of the sources; '' computes it.
         shard_bytes: a shard holds this much to twice that.
@@ -70,9 +75,9 @@ def build(
     _check_output(output_dir, expanded)
     if not fingerprint:
         fingerprint = fingerprint_of(
-            train_metadata, eval_metadata, labels_file=labels_file, image_root=image_root, eval_fraction=eval_fraction
+            train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
         )
-    work = _Build(given, expanded, image_root or None, eval_fraction, workers or local.cores(), shard_bytes)
+    work = _Build(given, expanded, options, eval_fraction, workers or local.cores(), shard_bytes)
     return work.write(output_dir, labels, None, fingerprint)
 
 
@@ -81,7 +86,7 @@ def build_eval(
     output_dir: str,
     tasks: Sequence[Task],
     *,
-    image_root: str | None = None,
+    options: ReadOptions = AS_GIVEN,
     workers: int | None = None,
     fingerprint: str = "",
 ) -> Manifest:
@@ -89,7 +94,7 @@ def build_eval(
 
     Args:
         tasks: the model's; images of classes that they do not have are rejected.
-        eval_metadata, output_dir, image_root, workers, fingerprint: as for `build`.
+        eval_metadata, output_dir, options, workers, fingerprint: as for `build`.
 
     Raises:
         FlagError, DataError, UserError: as for `build`.
@@ -97,8 +102,8 @@ def build_eval(
     given = {EVAL: eval_metadata}
     expanded = {EVAL: sources.expand(eval_metadata)}
     _check_output(output_dir, expanded)
-    fingerprint = fingerprint or fingerprint_of(eval_metadata, image_root=image_root)
-    work = _Build(given, expanded, image_root or None, 1.0, workers or local.cores(), SHARD_BYTES)
+    fingerprint = fingerprint or fingerprint_of(eval_metadata, options=options)
+    work = _Build(given, expanded, options, 1.0, workers or local.cores(), SHARD_BYTES)
     return work.write(output_dir, None, tuple(tasks), fingerprint)
 
 
@@ -108,7 +113,7 @@ class _Build:
 
     given: dict[str, str]
     expanded: dict[str, list[Source]]
-    image_root: str | None
+    options: ReadOptions
     eval_fraction: float
     workers: int
     shard_bytes: int
@@ -180,7 +185,7 @@ class _Build:
     def _fill(self, index: ImageIndex, image_sources: Mapping[str, list[ImageSource]]) -> None:
         for split, given in image_sources.items():
             eval_fraction = 1.0 if split == EVAL else 0.0 if EVAL in self.expanded else self.eval_fraction
-            index.add(split, sources.read_entries(given, self.image_root), eval_fraction)
+            index.add(split, sources.read_entries(given, self.options), eval_fraction)
         if both := index.count_in_both():
             _log.warning(
                 "%s images are in the training and in the evaluation metadata: the evaluation will be too good",

@@ -9,6 +9,7 @@ from tf_image_classification.build_tfrecords.builder import build, build_eval
 from tf_image_classification.data import manifest
 from tf_image_classification.data.fingerprint import fingerprint
 from tf_image_classification.data.manifest import Manifest, Task
+from tf_image_classification.data.sources import AS_GIVEN, ReadOptions
 from tf_image_classification.data.tasks import named_as_in_data
 
 
@@ -18,8 +19,10 @@ def prepare_training(
     *,
     eval_metadata: str | None = None,
     labels_file: str | None = None,
-    image_root: str | None = None,
     eval_fraction: float = 0.2,
+    options: ReadOptions = AS_GIVEN,
+    allow_missing_classes: bool = False,
+    max_duplicates_across_splits: int | None = None,
     workers: int | None = None,
 ) -> Manifest:
     """The data set of a training: built into `cache_dir`, or taken from there if the sources have not changed since.
@@ -27,7 +30,8 @@ def prepare_training(
     TFRecords are checked and listed, not copied.
 
     Args:
-        train_metadata, eval_metadata, labels_file, image_root, eval_fraction, workers: see `build`.
+        train_metadata, eval_metadata, labels_file, eval_fraction, options, allow_missing_classes,
+            max_duplicates_across_splits, workers: see `build`.
 
     Raises:
         FlagError, DataError, UserError: see `build`.
@@ -35,15 +39,17 @@ def prepare_training(
     return _cached(
         cache_dir,
         fingerprint(
-            train_metadata, eval_metadata, labels_file=labels_file, image_root=image_root, eval_fraction=eval_fraction
+            train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
         ),
         lambda current: build(
             train_metadata,
             cache_dir,
             eval_metadata=eval_metadata,
             labels_file=labels_file,
-            image_root=image_root,
             eval_fraction=eval_fraction,
+            options=options,
+            allow_missing_classes=allow_missing_classes,
+            max_duplicates_across_splits=max_duplicates_across_splits,
             workers=workers,
             fingerprint=current,
         ),
@@ -55,7 +61,7 @@ def prepare_evaluation(
     tasks: Sequence[Task],
     *,
     cache_dir: str,
-    image_root: str | None = None,
+    options: ReadOptions = AS_GIVEN,
     workers: int | None = None,
 ) -> Manifest:
     """An evaluation split for a model that exists: its own classes decide the ids.
@@ -63,19 +69,19 @@ def prepare_evaluation(
     Args:
         tasks: the model's.
         cache_dir: images that are not given as TFRecords are built into shards here.
-        eval_metadata, image_root, workers: see `build`.
+        eval_metadata, options, workers: see `build`.
 
     Raises:
         FlagError, DataError, UserError: see `build`.
     """
     return _cached(
         cache_dir,
-        fingerprint(eval_metadata, image_root=image_root),
+        fingerprint(eval_metadata, options=options),
         lambda current: build_eval(
             eval_metadata,
             cache_dir,
             named_as_in_data(tasks),
-            image_root=image_root,
+            options=options,
             workers=workers,
             fingerprint=current,
         ),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from tf_image_classification import storage
 from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import EVAL, TRAIN
-from tf_image_classification.data.sources import FingerprintItem, listing
+from tf_image_classification.data.sources import AS_GIVEN, FingerprintItem, ReadOptions, listing
 from tf_image_classification.errors import FlagError
 
 
@@ -18,8 +18,8 @@ def fingerprint(
     eval_metadata: str | None = None,
     *,
     labels_file: str | None = None,
-    image_root: str | None = None,
     eval_fraction: float | None = None,
+    options: ReadOptions = AS_GIVEN,
 ) -> str:
     """A SHA-256 over CSVs, relative names, sizes and versions of images and TFRecords, and the labels file.
 
@@ -35,7 +35,7 @@ def fingerprint(
         FlagError: the metadata names nothing, or the labels file does not exist.
     """
     total = 0
-    for item in _items(train_metadata, eval_metadata, labels_file, image_root or None, eval_fraction):
+    for item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
         total += int.from_bytes(hashlib.sha256(json.dumps(item).encode()).digest())
     return f"{total % 2**256:064x}"
 
@@ -44,17 +44,20 @@ def _items(
     train_metadata: str,
     eval_metadata: str | None,
     labels_file: str | None,
-    image_root: str | None,
     eval_fraction: float | None,
+    options: ReadOptions,
 ) -> Iterator[FingerprintItem]:
     if not eval_metadata:
         yield "eval_fraction", eval_fraction
+    for name in ("split_column", "image_feature", "label_feature"):
+        if value := getattr(options, name):
+            yield name, value
     if labels_file:
         yield "labels", _labels_digest(labels_file)
     given = {TRAIN: train_metadata} | ({EVAL: eval_metadata} if eval_metadata else {})
     for split, metadata in given.items():
         for source in sources.expand(metadata):
-            for item in source.fingerprint_items(image_root):
+            for item in source.fingerprint_items(options):
                 yield split, *item
 
 

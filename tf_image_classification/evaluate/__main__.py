@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from tf_image_classification import command_line, flags, storage
 from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import Manifest, Task
-from tf_image_classification.data.sources import BuiltDataSet
+from tf_image_classification.data.sources import BuiltDataSet, ReadOptions
 from tf_image_classification.evaluation_folder import METRICS, REPORT
 from tf_image_classification.flags import Flags
 
@@ -48,7 +48,7 @@ def _build(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
     from tf_image_classification.build_tfrecords import prepare
 
     return prepare.prepare_evaluation(
-        given.eval_metadata, tasks, cache_dir=cache_dir, image_root=given.image_root, workers=given.workers
+        given.eval_metadata, tasks, cache_dir=cache_dir, options=ReadOptions.of(given), workers=given.workers
     )
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import keras
 
-from tf_image_classification import flags, network_sizes
+from tf_image_classification import network_sizes
 from tf_image_classification.errors import UserError, did_you_mean
 from tf_image_classification.preprocessing import PREPROCESSINGS
 
@@ -72,7 +72,7 @@ class Network:
         Raises:
             FlagError: the images are too small for this network.
         """
-        flags.check_image_size(self.name, image_size)
+        network_sizes.check_image_size(self.name, image_size)
         return self.builder(image_size=image_size, outputs=outputs, weight_decay=weight_decay)
 
 

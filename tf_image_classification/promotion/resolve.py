@@ -13,9 +13,10 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tf_image_classification import flags as flag_table
-from tf_image_classification import imagenet_weights, model_folder, storage
+from tf_image_classification import imagenet_weights, model_folder, network_sizes, storage
 from tf_image_classification.data import dates
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
+from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
 from tf_image_classification.imagenet_weights import IMAGENET
@@ -65,7 +66,7 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
             "--train_metadata is required", expected="a CSV, a folder with one sub-folder per class, or TFRecords"
         )
     if flags.estimator is None:
-        flag_table.check_image_size(flags.model_name, flags.image_size)
+        network_sizes.check_image_size(flags.model_name, flags.image_size)
     champion.check(flags.checkpoint_path, flags.champion)
     today = dt.datetime.now(dt.UTC).date()
     train_metadata = _fill_in_dates(flags.train_metadata, today)
@@ -74,8 +75,8 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         train_metadata,
         eval_metadata or None,
         labels_file=flags.labels_file,
-        image_root=flags.image_root,
         eval_fraction=flags.eval_fraction,
+        options=ReadOptions.of(flags),
     )
     champion_folder = _resolve_links(in_service.folder) if in_service else ""
     if flags.checkpoint_path == champion.WARM_START:

@@ -14,10 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from tf_image_classification import storage
 from tf_image_classification.data import manifest
 from tf_image_classification.data.sources.base import (
+    AS_GIVEN,
     Candidate,
     Entry,
     FingerprintItem,
     ImageSource,
+    ReadOptions,
     RecordFile,
     RecordSource,
     Rejected,
@@ -31,6 +33,7 @@ from tf_image_classification.data.sources.tfrecord_files import TFRecordFiles
 from tf_image_classification.errors import DataError, FlagError
 
 __all__ = [
+    "AS_GIVEN",
     "KINDS",
     "NOT_IN_CLASS_FOLDER",
     "NO_BUCKET",
@@ -42,6 +45,7 @@ __all__ = [
     "Entry",
     "FingerprintItem",
     "ImageSource",
+    "ReadOptions",
     "RecordFile",
     "RecordSource",
     "Rejected",
@@ -109,14 +113,14 @@ def task_names(sources: Sequence[ImageSource]) -> tuple[str, ...]:
     return next(iter(names.values()))
 
 
-def read_entries(sources: Sequence[ImageSource], image_root: str | None = None) -> Iterator[Entry | Rejected]:
+def read_entries(sources: Sequence[ImageSource], options: ReadOptions = AS_GIVEN) -> Iterator[Entry | Rejected]:
     """Everything that the sources name, one source after the other; see `ImageSource.entries`.
 
     Raises:
         DataError: a source is not readable as one of its kind.
     """
     for source in sources:
-        yield from source.entries(image_root)
+        yield from source.entries(options)
 
 
 def order_labels(names: Iterable[str]) -> tuple[str, ...]:

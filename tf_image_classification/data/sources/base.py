@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import ClassVar, NamedTuple
 from tf_image_classification import storage
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import listing
+from tf_image_classification.flag_types import Flags
 
 FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them
 
@@ -80,6 +82,32 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How sources are read, as flags say it.
+
+    Attributes:
+        image_root: folder that relative paths in a list are relative to and that every image must be under; None for
+            the list's own folder, under which relative paths must stay, while absolute and gs:// ones are taken as they
+            are.
+        split_column: column of a list that says to which split a line belongs; None if there is none.
+        image_feature, label_feature: of TFRecords in another schema than slim's or the original's; None for these.
+    """
+
+    image_root: str | None = None
+    split_column: str | None = None
+    image_feature: str | None = None
+    label_feature: str | None = None
+
+    @classmethod
+    def of(cls, flags: Flags) -> ReadOptions:
+        """The options that flags name. A flag that a command or a step does not take is not set."""
+        return cls(**{field.name: getattr(flags, field.name, None) for field in dataclasses.fields(cls)})
+
+
+AS_GIVEN = ReadOptions()
+
+
+@dataclass(frozen=True, slots=True)
 class Source(abc.ABC):
     """One part of a metadata text. A kind of source is a subclass of ImageSource or RecordSource, listed in KINDS.
 
@@ -106,20 +134,12 @@ class Source(abc.ABC):
         """
 
     @abc.abstractmethod
-    def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
-        """What identifies the source's content, in any order, without reading images or records.
-
-        Args:
-            image_root: see `ImageSource.entries`.
-        """
+    def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
+        """What identifies the source's content, in any order, without reading images or records."""
 
     @abc.abstractmethod
-    def paths_read(self, image_root: str | None) -> Iterator[str]:
-        """Every image or TFRecord file that a build reads because of this source; a path may come several times.
-
-        Args:
-            image_root: see `ImageSource.entries`.
-        """
+    def paths_read(self, options: ReadOptions) -> Iterator[str]:
+        """Every image or TFRecord file that a build reads because of this source; a path may come several times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,27 +162,22 @@ class ImageSource(Source):
         """
 
     @abc.abstractmethod
-    def entries(self, image_root: str | None) -> Iterator[Entry | Rejected]:
+    def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         """Everything that the source names, in a fixed order. An image may be named twice.
-
-        Args:
-            image_root: folder that relative paths are relative to and that every image must be under; None for the
-                source's own folder, under which relative paths must stay, while absolute and gs:// ones are taken as
-                they are.
 
         Raises:
             DataError: the source is not readable as one of its kind.
         """
 
-    def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
+    def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """The content of the file that lists the images, and names, sizes and versions of these."""
         yield self.fingerprint_name, listing.digest(storage.read_bytes(self.path))
-        images = (entry for entry in self.entries(image_root) if isinstance(entry, Entry))
+        images = (entry for entry in self.entries(options) if isinstance(entry, Entry))
         yield from listing.stat_items((image.path, image.filename) for image in images)
 
-    def paths_read(self, image_root: str | None) -> Iterator[str]:
+    def paths_read(self, options: ReadOptions) -> Iterator[str]:
         """The paths of the images."""
-        return (entry.path for entry in self.entries(image_root) if isinstance(entry, Entry))
+        return (entry.path for entry in self.entries(options) if isinstance(entry, Entry))
 
 
 @dataclass(frozen=True, slots=True)

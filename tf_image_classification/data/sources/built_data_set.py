@@ -11,7 +11,7 @@ from tf_image_classification import storage
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Manifest, Task
 from tf_image_classification.data.sources import listing
-from tf_image_classification.data.sources.base import Candidate, FingerprintItem, RecordFile, RecordSource
+from tf_image_classification.data.sources.base import Candidate, FingerprintItem, ReadOptions, RecordFile, RecordSource
 from tf_image_classification.errors import DataError
 
 
@@ -51,12 +51,12 @@ class BuiltDataSet(RecordSource):
     def tasks(self) -> tuple[Task, ...]:
         return self.read().tasks
 
-    def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
+    def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """The manifest's content, and names, sizes and versions of the shards."""
         yield "manifest", listing.digest(storage.read_bytes(storage.join(self.path, manifest.FILE_NAME)))
-        yield from listing.stat_items((path, posixpath.basename(path)) for path in self.paths_read(image_root))
+        yield from listing.stat_items((path, posixpath.basename(path)) for path in self.paths_read(options))
 
-    def paths_read(self, image_root: str | None) -> Iterator[str]:
+    def paths_read(self, options: ReadOptions) -> Iterator[str]:
         data = self.read()
         for split in data.splits:
             yield from data.shard_paths(split)

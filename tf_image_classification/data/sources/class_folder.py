@@ -8,7 +8,14 @@ from typing import ClassVar
 
 from tf_image_classification.data import manifest
 from tf_image_classification.data.sources import listing
-from tf_image_classification.data.sources.base import Candidate, Entry, FingerprintItem, ImageSource, Rejected
+from tf_image_classification.data.sources.base import (
+    Candidate,
+    Entry,
+    FingerprintItem,
+    ImageSource,
+    ReadOptions,
+    Rejected,
+)
 from tf_image_classification.data.sources.image_paths import OUTSIDE_ROOT, check_labels, is_below, normalize
 
 NOT_IN_CLASS_FOLDER = "not in a class folder"
@@ -28,9 +35,9 @@ class ClassFolder(ImageSource):
     def task_names(self) -> tuple[str, ...]:
         return (manifest.DEFAULT_TASK,)
 
-    def entries(self, image_root: str | None) -> Iterator[Entry | Rejected]:
+    def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         folder = normalize(self.path)
-        inside = image_root is None or is_below(folder + "/", normalize(image_root))
+        inside = options.image_root is None or is_below(folder + "/", normalize(options.image_root))
         for path, filename, _, _ in listing.walk(folder):
             label, slash, _ = filename.partition("/")
             if not inside:
@@ -40,7 +47,7 @@ class ClassFolder(ImageSource):
             else:
                 yield check_labels(Entry(path, filename, (label.strip(),)))
 
-    def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
+    def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """Names, sizes and versions of all files, as one listing gives them."""
         for _, filename, size, version in listing.walk(self.path):
             yield "image", filename, size, version

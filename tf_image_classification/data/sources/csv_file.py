@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from tf_image_classification import storage
 from tf_image_classification.data import manifest
-from tf_image_classification.data.sources.base import Candidate, Entry, ImageSource, Rejected
+from tf_image_classification.data.sources.base import Candidate, Entry, ImageSource, ReadOptions, Rejected
 from tf_image_classification.data.sources.image_paths import locate, normalize
 from tf_image_classification.errors import DataError, FlagError
 
@@ -64,10 +64,10 @@ class CsvFile(ImageSource):
             )
         return names
 
-    def entries(self, image_root: str | None) -> Iterator[Entry | Rejected]:
+    def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         columns = len(self.task_names()) + 1
         folder = normalize(os.path.dirname(self.path) or ".")
-        root = None if image_root is None else normalize(image_root)
+        root = None if options.image_root is None else normalize(options.image_root)
         for number, fields in _rows(self.path):
             if number == 0 and _is_header(fields):
                 continue

@@ -19,7 +19,7 @@ def locate(text: str, labels: tuple[str, ...], folder: str, image_root: str | No
         text: path as listed: relative, absolute or gs://.
         labels: a class name per task.
         folder: absolute folder of the list.
-        image_root: see `ImageSource.entries`; absolute.
+        image_root: see `ReadOptions`; absolute.
     """
     absolute = text.startswith(("/", storage.GCS_SCHEME))
     if storage.is_gcs(text):

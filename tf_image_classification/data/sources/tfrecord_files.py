@@ -10,7 +10,7 @@ from typing import ClassVar
 from tf_image_classification import storage
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import listing
-from tf_image_classification.data.sources.base import Candidate, FingerprintItem, RecordFile, RecordSource
+from tf_image_classification.data.sources.base import Candidate, FingerprintItem, ReadOptions, RecordFile, RecordSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class TFRecordFiles(RecordSource):
     def tasks(self) -> tuple[Task, ...]:
         return ()
 
-    def fingerprint_items(self, image_root: str | None) -> Iterator[FingerprintItem]:
+    def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """Names, sizes and versions of the files."""
         return listing.stat_items((path, posixpath.basename(path)) for path in self.paths)
 
-    def paths_read(self, image_root: str | None) -> Iterator[str]:
+    def paths_read(self, options: ReadOptions) -> Iterator[str]:
         return iter(self.paths)
