@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import textwrap
+from collections.abc import Container
 from typing import Any
 
 import keras
 
 from tf_image_classification import imagenet_weights, storage
+from tf_image_classification.checkpoints.head import head_variables
 from tf_image_classification.checkpoints.published import open_file
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.flags import Flags
@@ -52,6 +54,8 @@ def load_pretrained(
                 report.path,
                 export,
             )
+    if model_name:
+        _zero_new_head(model, {*report.excluded, *report.missing})
     _log.info("Starting from %s\n%s", flags.checkpoint_path, textwrap.indent(report.table(), "  "))
     return {
         "checkpoint": flags.checkpoint_path,
@@ -59,3 +63,14 @@ def load_pretrained(
         "loaded": len(report.loaded),
         "not_loaded": sorted([*report.excluded, *report.missing]),
     }
+
+
+def _zero_new_head(model: keras.Model, not_loaded: Container[str]) -> None:
+    """Sets the kernels of a head that starts anew to zero.
+
+    Random ones disturb the pretrained layers with their gradients, and what a short training does not correct of them
+    stays in the logits. Big Transfer (arXiv:1912.11370) and vision transformers fine-tune from a head of zeros.
+    """
+    for name, variable in head_variables(model).items():
+        if name in not_loaded and len(variable.shape) > 1:
+            variable.assign(keras.ops.zeros_like(variable))
