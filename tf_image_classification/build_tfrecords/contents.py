@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from tf_image_classification.build_tfrecords.rejection import CAMERA_RAW
 
-_CAMERA_RAW = "camera raw image"
 _ZIP = "zip archive, not an image"
 
 # The signatures of https://en.wikipedia.org/wiki/List_of_file_signatures, and each format's own specification.
@@ -27,13 +27,13 @@ _BY_FIRST_BYTES = (
     (b"\x89HDF\r\n\x1a\n", "HDF5 file, not an image"),
     (b"\x93NUMPY", "NumPy array, not an image"),
     (b"\x80\x04", "Python pickle, not an image"),
-    (b"FUJIFILMCCD-RAW", _CAMERA_RAW),
-    (b"IIU\0", _CAMERA_RAW),  # Panasonic
-    (b"IIRO", _CAMERA_RAW),  # Olympus
-    (b"IIRS", _CAMERA_RAW),
-    (b"MMOR", _CAMERA_RAW),
-    (b"FOVb", _CAMERA_RAW),  # Sigma
-    (b"\0MRM", _CAMERA_RAW),  # Minolta
+    (b"FUJIFILMCCD-RAW", CAMERA_RAW),
+    (b"IIU\0", CAMERA_RAW),  # Panasonic
+    (b"IIRO", CAMERA_RAW),  # Olympus
+    (b"IIRS", CAMERA_RAW),
+    (b"MMOR", CAMERA_RAW),
+    (b"FOVb", CAMERA_RAW),  # Sigma
+    (b"\0MRM", CAMERA_RAW),  # Minolta
     (b"PK\3\4", _ZIP),
     (b"PK\5\6", _ZIP),
     (b"\x1f\x8b", "gzip archive, not an image"),
@@ -82,7 +82,7 @@ def name_of(data: bytes) -> str | None:
         return _OF_RIFF.get(data[8:12])
     if brands := _brands(data):
         if brands[0] == _RAW_BRAND:
-            return _CAMERA_RAW
+            return CAMERA_RAW
         return None if _AVIF_BRANDS.intersection(brands) else "video (MP4 or QuickTime), not an image"
     if data[4:8] in (b"moov", b"mdat", b"wide"):  # QuickTime before it had brands
         return "video (MP4 or QuickTime), not an image"

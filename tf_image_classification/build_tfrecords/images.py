@@ -192,7 +192,7 @@ def _reencode(data: bytes, image: ImageFile.ImageFile, lossy: bool | None = None
 
 
 def _reason(data: bytes, error: Exception) -> str:
-    """Why an image is rejected whose decoder failed. On damaged files these raise anything: SyntaxError, EOFError, ..."""
+    """Why an image is rejected whose decoder failed; on damaged files these raise anything: SyntaxError, EOFError."""
     if contents.is_heic(data):
         return rejection.CORRUPT_HEIC
     if contents.is_jpeg_2000(data):

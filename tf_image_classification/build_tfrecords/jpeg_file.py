@@ -67,7 +67,8 @@ def check(data: bytes) -> Coding:
     frame = next((segment for segment in segments if segment.code in _FRAMES), None)
     if frame is None or frame.end - frame.begin < 10:
         raise RejectedImage(rejection.CORRUPT)
-    if any(segment.code == _QUANTIZATION and _holds_zero(data[segment.begin + 4 : segment.end]) for segment in segments):
+    steps = [data[segment.begin + 4 : segment.end] for segment in segments if segment.code == _QUANTIZATION]
+    if any(map(_holds_zero, steps)):
         raise RejectedImage(rejection.CORRUPT)
     if frame.code in _HIERARCHICAL:
         raise RejectedImage(rejection.HIERARCHICAL_JPEG)
@@ -110,7 +111,7 @@ def _segments(data: bytes) -> list[_Segment]:
 
     A decoder stops at a marker that damage put between the coded rows and makes up the rest.
     """
-    segments = []
+    segments: list[_Segment] = []
     position = 2
     while marker := _NEXT_MARKER.search(data, position):
         code = data[marker.end() - 1]
