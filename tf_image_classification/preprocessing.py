@@ -45,6 +45,15 @@ _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCH_MEAN_RGB, _TORCH_STDDEV_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Denominators of the scales at which libjpeg decodes.
 _JPEG_RATIOS = (1, 2, 4, 8)
+# Start of a JPEG, and Adobe's marker (https://www.iana.org/assignments/media-types, Adobe technical note 5116).
+_START_OF_JPEG = b"\xff\xd8"
+_ADOBE_MARKER = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+_START_OF_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+# Bytes of a PNG in which its header, and the chunk of transparency if there is one, begin.
+_PNG_BEGINNING = 512
+_PNG_SIZE, _PNG_COLOUR_TYPE, _PNG_PALETTE, _PNG_TRANSPARENCY = 16, 25, 3, b"tRNS"
+MAX_PIXELS = 178_956_970
+"""Largest width * height of an image: what build_tfrecords takes (Pillow's limit), and the served model with it."""
 # Added to an example's seed for the flip, so that it does not repeat the random numbers of the crop.
 _FLIP_STREAM = 1
 
@@ -92,8 +101,36 @@ class Preprocessing:
         return decoder(self.crop)
 
 
+def check_request(encoded: tf.Tensor) -> tf.Tensor:
+    """Refuses, before it is decoded, what a served model cannot read or what would exhaust its memory.
+
+    Args:
+        encoded: string [], what a client sent.
+
+    Returns:
+        `encoded`, JPEG or PNG, of at most `MAX_PIXELS` pixels. Anything else raises tf.errors.InvalidArgumentError.
+    """
+    is_jpeg = tf.io.is_jpeg(encoded)
+    beginning = _png_beginning(encoded)
+    known = tf.logical_or(is_jpeg, tf.reduce_all(beginning[: len(_START_OF_PNG)] == list(_START_OF_PNG)))
+    text = "image_bytes holds neither a JPEG nor a PNG: convert it. In JSON it is {'b64': <base64>}. First bytes:"
+    with tf.control_dependencies([tf.Assert(known, [text, beginning[:4]])]):
+        sides = tf.cond(
+            is_jpeg,
+            lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64),
+            lambda: tf.reduce_sum(
+                tf.reshape(tf.cast(beginning[_PNG_SIZE : _PNG_SIZE + 8], tf.int64), [2, 4]) * [2**24, 2**16, 2**8, 1], 1
+            ),
+        )
+    text = f"image_bytes holds an image of more than {MAX_PIXELS:,} pixels: scale it down. Its sides:"
+    # Not their product, which could overflow.
+    few = tf.cast(sides[0], tf.float64) * tf.cast(sides[1], tf.float64) <= MAX_PIXELS
+    with tf.control_dependencies([tf.Assert(few, [text, sides])]):
+        return tf.identity(encoded)
+
+
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG (also BMP and the first frame of a GIF).
+    """Decodes a JPEG or PNG to what a viewer shows and build_tfrecords stores: on white where it is transparent.
 
     Args:
         encoded: string [].
@@ -101,9 +138,51 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 [h, w, 3].
     """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    image = tf.cond(tf.io.is_jpeg(encoded), lambda: _decode_jpeg(encoded), lambda: _decode_png(encoded))
     image.set_shape([None, None, 3])
     return image
+
+
+def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_jpeg(_marked_as_inverted(encoded, tf.io.extract_jpeg_shape(encoded)), channels=3)
+
+
+def _marked_as_inverted(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """A CMYK JPEG with the marker of Adobe; `shape` int32 [3] is the image's.
+
+    Programs write CMYK inverted, as Adobe does, and viewers show it so; TensorFlow does only if the marker is there. A
+    file's own comes later and takes precedence.
+    """
+    marker = tf.where(shape[2] == 4, _ADOBE_MARKER, b"")  # without a branch, which would cost more than the copy
+    return tf.strings.join([_START_OF_JPEG, marker, tf.strings.substr(encoded, len(_START_OF_JPEG), -1)])
+
+
+def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
+    beginning = _png_beginning(encoded)
+    chunk = [beginning[index : index - 4] == code for index, code in enumerate(_PNG_TRANSPARENCY)]
+    has_alpha = tf.logical_or(
+        beginning[_PNG_COLOUR_TYPE] >= _PNG_PALETTE, tf.reduce_any(tf.reduce_all(tf.stack(chunk), 0))
+    )
+    return tf.cond(
+        has_alpha,
+        lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
+        # Also BMP, and the first frame of a GIF, which no shard of build_tfrecords holds.
+        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+    )
+
+
+def _png_beginning(encoded: tf.Tensor) -> tf.Tensor:
+    """The first bytes of a PNG, int32 [512], with zeros behind the end of a shorter file."""
+    beginning = tf.strings.substr(encoded, 0, _PNG_BEGINNING)
+    padded = tf.strings.join([beginning, bytes(_PNG_BEGINNING)])
+    return tf.cast(tf.io.decode_raw(padded, tf.uint8)[:_PNG_BEGINNING], tf.int32)
+
+
+def _on_white(image: tf.Tensor) -> tf.Tensor:
+    """uint8 [h, w, 4], the last channel alpha -> uint8 [h, w, 3]."""
+    colour, alpha = tf.cast(image[..., :3], tf.int32), tf.cast(image[..., 3:], tf.int32)
+    with tf.control_dependencies([tf.Assert(tf.reduce_max(alpha) > 0, ["the image is fully transparent"])]):
+        return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def decoder(crop: Crop | None) -> DecodeFn:
@@ -146,12 +225,13 @@ def decode_random_crop(
 
     def jpeg() -> tf.Tensor:
         shape = tf.io.extract_jpeg_shape(encoded)
+        inverted = _marked_as_inverted(encoded, shape)
         begin, size = _sample_crop(shape, seed, crop)
 
         def at_ratio(ratio: int) -> Callable[[], tf.Tensor]:
             window = tf.concat([begin[:2] // ratio, size[:2] // ratio], axis=0)
             return lambda: tf.io.decode_and_crop_jpeg(
-                encoded, window, channels=3, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST"
+                inverted, window, channels=3, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST"
             )
 
         scale = tf.minimum(size[0] // height, size[1] // width)
