@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import pytest
 from PIL import Image
 
+from tests.build_tfrecords import image_files
 from tests.conftest import REPOSITORY
 from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords import images
@@ -83,6 +84,49 @@ def png_of_16_bit_colour() -> bytes:
     )
 
 
+def deep_tiff(bits: int, order: str, photometric: int) -> bytes:
+    """Grey of 12 bits packed, or of 16."""
+    largest = 2**bits - 1
+    values = [round(value * largest / 255) for value in grey().tobytes()]
+    if photometric == 0:
+        values = [largest - value for value in values]
+    if bits == 16:
+        pixels = struct.pack(f"{order}{len(values)}H", *values)
+    else:
+        pairs = zip(values[::2], values[1::2], strict=True)
+        pixels = b"".join(((first << 12) | second).to_bytes(3, "big") for first, second in pairs)
+    return image_files.tiff(WIDTH, HEIGHT, pixels, bits=bits, photometric=photometric, order=order)
+
+
+def bmp_without_alpha() -> bytes:
+    """32 bits with a mask of alpha, whose values are all 0: the header of version 5."""
+    red, green, blue = colour().transpose(Image.Transpose.FLIP_TOP_BOTTOM).split()
+    pixels = Image.merge("RGBA", (blue, green, red, Image.new("L", red.size, 0))).tobytes()
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    header = struct.pack("<IiiHHIIiiII", 124, WIDTH, HEIGHT, 1, 32, 3, len(pixels), 0, 0, 0, 0) + masks + b"BGRs"
+    header = header.ljust(124, b"\0")
+    return b"BM" + struct.pack("<IHHI", 14 + len(header) + len(pixels), 0, 0, 14 + len(header)) + header + pixels
+
+
+def half_closed_by_an_end_marker() -> bytes:
+    whole = encode(Image.effect_noise((128, 128), 80), "JPEG")
+    begin = image_files.coded_begin(whole)
+    return whole[: (begin + len(whole)) // 2] + b"\xff\xd9"
+
+
+def hole_of_zeros() -> bytes:
+    whole = bytearray(encode(Image.effect_noise((128, 128), 80), "JPEG"))
+    middle = (image_files.coded_begin(whole) + len(whole)) // 2
+    whole[middle : middle + 1000] = bytes(1000)
+    return bytes(whole)
+
+
+def heic() -> bytes:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="reading HEIC needs the extra heic")
+    pillow_heif.register_heif_opener()
+    return encode(colour(), "HEIF", quality=95)
+
+
 def palette_with_transparency() -> bytes:
     picture = half_transparent("RGBA").quantize(16)
     return encode(picture, "PNG")
@@ -128,6 +172,29 @@ KINDS = (
         "cmyk.jpg",
         colour,
     ),
+    Kind(
+        "CMYK JPEG without Adobe's marker",
+        TO_JPEG,
+        lambda: image_files.without_segment(
+            encode(colour().convert("CMYK"), "JPEG", quality=95, subsampling=0), b"\xff\xee"
+        ),
+        "no-adobe.jpg",
+        colour,
+    ),
+    Kind(
+        "lossless JPEG",
+        TO_PNG,
+        lambda: image_files.lossless_jpeg(16, 8),
+        "lossless.jpg",
+        lambda: Image.new("L", (16, 8), 128),
+    ),
+    Kind(
+        "JPEG padded in front of its end marker",
+        AS_IT_IS,
+        lambda: jpeg()[:-2] + bytes(64) + jpeg()[-2:],
+        "padded.jpg",
+        colour,
+    ),
     Kind("JPEG turned by EXIF", TO_JPEG + ", upright", lambda: turned_jpeg(6), "turned.jpg", colour),
     Kind(
         "JPEG with further pictures (MPO)",
@@ -150,6 +217,22 @@ KINDS = (
     Kind(
         "palette PNG with transparency", TO_PNG + ", on white", palette_with_transparency, "transparent.png", on_white
     ),
+    Kind(
+        "PNG with metadata above 1 MiB",
+        TO_PNG,
+        lambda: image_files.png_with(
+            encode(colour(), "PNG"), image_files.png_chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2_000_000)))
+        ),
+        "chatty.png",
+        colour,
+    ),
+    Kind(
+        "PNG whose metadata is damaged",
+        TO_PNG,
+        lambda: image_files.png_with(encode(colour(), "PNG"), image_files.png_chunk(b"tEXt", b"Title\0x", crc=1)),
+        "bad-text.png",
+        colour,
+    ),
     Kind("animated GIF", TO_PNG + ", first frame", lambda: animation("GIF"), "animated.gif", colour),
     Kind("lossy WebP", TO_JPEG, lambda: encode(colour(), "WEBP", quality=95), "lossy.webp", colour),
     Kind("lossless WebP", TO_PNG, lambda: encode(colour(), "WEBP", lossless=True), "lossless.webp", colour),
@@ -161,6 +244,23 @@ KINDS = (
         colour,
     ),
     Kind("BMP", TO_PNG, lambda: encode(colour(), "BMP"), "picture.bmp", colour),
+    Kind("BMP whose alpha is 0 everywhere", TO_PNG + ", its colours", bmp_without_alpha, "padding.bmp", colour),
+    Kind("12-bit grey TIFF", TO_PNG + ", scaled to 8 bits", lambda: deep_tiff(12, "<", 1), "12.tif", grey),
+    Kind("16-bit grey TIFF", TO_PNG + ", scaled to 8 bits", lambda: deep_tiff(16, ">", 1), "16.tif", grey),
+    Kind(
+        "16-bit grey TIFF whose 0 is white",
+        TO_PNG + ", scaled to 8 bits",
+        lambda: deep_tiff(16, "<", 0),
+        "white.tif",
+        grey,
+    ),
+    Kind(
+        "16-bit grey TIFF whose 0 is white, big-endian",
+        TO_PNG + ", scaled to 8 bits",
+        lambda: deep_tiff(16, ">", 0),
+        "white-be.tif",
+        grey,
+    ),
     Kind("TIFF", TO_PNG, lambda: encode(colour(), "TIFF", compression="tiff_lzw"), "picture.tif", colour),
     Kind(
         "TIFF that holds a JPEG",
@@ -170,6 +270,9 @@ KINDS = (
         colour,
     ),
     Kind("AVIF", TO_JPEG, lambda: encode(colour(), "AVIF", quality=95), "picture.avif", colour),
+    Kind("HEIC, with the extra `heic`", TO_JPEG, heic, "picture.heic", colour),
+    Kind("JPEG 2000, lossless", TO_PNG, lambda: encode(colour(), "JPEG2000"), "lossless.jp2", colour),
+    Kind("JPEG 2000, lossy", TO_JPEG, lambda: encode(colour(), "JPEG2000", irreversible=True), "lossy.jp2", colour),
     Kind("PPM", TO_PNG, lambda: encode(colour(), "PPM"), "picture.ppm", colour),
     Kind(
         "1x1 pixel",
@@ -191,6 +294,42 @@ KINDS = (
         lambda: encode(grey().convert("F"), "TIFF"),
         "float.tif",
     ),
+    Kind(
+        "TIFF of signed integers",
+        "rejected: signed integer pixels",
+        lambda: image_files.tiff(8, 4, bytes(32), sample_format=2),
+        "signed.tif",
+    ),
+    Kind(
+        "TIFF of 16-bit colours, each in a plane of its own",
+        "rejected: 16-bit TIFF in separate colour planes",
+        lambda: image_files.tiff(8, 4, bytes(192), bits=16, samples=3, photometric=2, planes=2),
+        "planes.tif",
+    ),
+    Kind(
+        "camera raw file (DNG, CR2, NEF, ARW, ...)",
+        "rejected: camera raw image",
+        lambda: image_files.tiff(8, 4, bytes(96), samples=3, photometric=2, more=[(50706, 1, [1, 4, 0, 0])]),
+        "camera.dng",
+    ),
+    Kind(
+        "wholly transparent",
+        "rejected: fully transparent",
+        lambda: encode(Image.new("RGBA", (9, 7), (200, 30, 60, 0)), "PNG"),
+        "nothing.png",
+    ),
+    Kind(
+        "half a JPEG, closed by an end marker",
+        "rejected: corrupt JPEG data: premature end of data segment",
+        half_closed_by_an_end_marker,
+        "half.jpg",
+    ),
+    Kind(
+        "JPEG with a hole of zeros",
+        "rejected: corrupt JPEG data: extraneous bytes before marker",
+        hole_of_zeros,
+        "hole.jpg",
+    ),
     Kind("truncated", "rejected: truncated image", lambda: jpeg()[:-40], "truncated.jpg"),
     Kind("without its end marker", "rejected: truncated image", lambda: jpeg()[:-2], "endless.jpg"),
     Kind(
@@ -200,6 +339,25 @@ KINDS = (
         "damaged.png",
     ),
     Kind("empty", "rejected: empty file", lambda: b"", "empty.jpg"),
+    Kind("damaged HEIC", "rejected: corrupt HEIC image", lambda: heic()[:300], "damaged.heic"),
+    Kind(
+        "damaged JPEG 2000",
+        "rejected: corrupt JPEG 2000 image",
+        lambda: encode(colour(), "JPEG2000")[:120],
+        "damaged.jp2",
+    ),
+    Kind(
+        "Git LFS pointer",
+        "rejected: Git LFS pointer, not the file (run: git lfs pull)",
+        lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 3\n",
+        "pointer.jpg",
+    ),
+    Kind(
+        "HTML, SVG, JSON, PDF, PSD, ICO, zip, video, ...",
+        "rejected: HTML page, not an image",
+        lambda: b"<!DOCTYPE html>\n<html></html>",
+        "page.jpg",
+    ),
     Kind("not an image", "rejected: not an image", lambda: b"Dear reader, this is text.\n", "text.jpg"),
     Kind("a CSV line whose file is missing", "rejected: file not found", None, "missing.jpg"),
     Kind(

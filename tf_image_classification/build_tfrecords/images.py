@@ -200,8 +200,10 @@ def _reason(data: bytes, error: Exception) -> str:
     if isinstance(error, UnidentifiedImageError):
         if data.startswith(tiff_file.SIGNATURES):
             return tiff_file.refusal(data)
+        if name := contents.name_of(data):
+            return name
         if not data.startswith(_SIGNATURES) and _AVIF_SIGNATURE not in data[4:12] and data[8:12] != _WEBP_SIGNATURE:
-            return contents.name_of(data) or rejection.NOT_AN_IMAGE
+            return rejection.NOT_AN_IMAGE
     truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
     return rejection.TRUNCATED if truncated else rejection.CORRUPT
 

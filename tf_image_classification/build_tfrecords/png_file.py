@@ -13,8 +13,10 @@ from tf_image_classification.build_tfrecords.rejection import RejectedImage
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _TRANSPARENCY, _EXIF, _TEXT = b"tRNS", b"eXIf", b"iTXt"
+_COMPRESSED = frozenset({b"zTXt", b"iCCP"})  # keyword, 0, method, and the compressed text or profile
 _XMP = b"XML:com.adobe.xmp\0\0"  # keyword, and the flag of text that is not compressed
-_LARGEST_METADATA = 2**20  # in bytes, a chunk: beyond it libpng's limits begin (PNG_USER_CHUNK_MALLOC_MAX)
+# In bytes, of a chunk: the limit of Pillow (PngImagePlugin.MAX_TEXT_CHUNK); libpng's is 8 million bytes.
+_LARGEST_METADATA = 2**20
 
 
 class Chunks(NamedTuple):
@@ -44,7 +46,7 @@ def read(data: bytes) -> Chunks:
         is_critical = name in _CRITICAL or name == _TRANSPARENCY
         if (is_critical and not is_whole) or (not is_critical and name[:1].isupper()):
             raise RejectedImage(rejection.CORRUPT)
-        is_orderly = is_orderly and is_whole and (is_critical or len(body) <= _LARGEST_METADATA)
+        is_orderly = is_orderly and is_whole and (is_critical or _is_small(name, body))
         if is_critical or (is_whole and (name == _EXIF or (name == _TEXT and body.startswith(_XMP)))):
             kept.append(chunk)
         names.append(name)
@@ -54,6 +56,21 @@ def read(data: bytes) -> Chunks:
     is_orderly = is_orderly and pixels == list(range(pixels[0], pixels[-1] + 1)) if pixels else False
     depth, colour_type = struct.unpack_from("BB", kept[1], 16)
     return Chunks(b"".join(kept), is_orderly, depth, colour_type)
+
+
+def _is_small(name: bytes, body: bytes) -> bool:
+    """Whether a chunk of metadata has at most 1 MiB, also where it is compressed."""
+    rest = body.partition(b"\0")[2]  # behind the keyword
+    if name == _TEXT and rest.startswith(b"\1"):  # compressed, method, language, translated keyword, text
+        compressed = rest[2:].split(b"\0", 2)[-1]
+    else:
+        compressed = rest[1:] if name in _COMPRESSED else b""
+    inflater = zlib.decompressobj()
+    try:
+        inflater.decompress(compressed, _LARGEST_METADATA)
+    except zlib.error:  # decoders of pixels do not mind
+        return len(body) <= _LARGEST_METADATA
+    return len(body) <= _LARGEST_METADATA and not inflater.unconsumed_tail
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes, bool]]:
