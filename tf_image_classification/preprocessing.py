@@ -49,9 +49,8 @@ _JPEG_RATIOS = (1, 2, 4, 8)
 _START_OF_JPEG = b"\xff\xd8"
 _ADOBE_MARKER = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 _START_OF_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-# Bytes of a PNG in which its header, and the chunk of transparency if there is one, begin.
-_PNG_BEGINNING = 512
-_PNG_SIZE, _PNG_COLOUR_TYPE, _PNG_PALETTE, _PNG_TRANSPARENCY = 16, 25, 3, b"tRNS"
+_PNG_BEGINNING, _PNG_TRANSPARENCY = 4096, b"tRNS"
+_PNG_SIZE = slice(16, 24)  # width and height in its header, of 4 bytes each
 MAX_PIXELS = 178_956_970
 """Largest width * height of an image: what build_tfrecords takes (Pillow's limit), and the served model with it."""
 # Added to an example's seed for the flip, so that it does not repeat the random numbers of the crop.
@@ -111,20 +110,18 @@ def check_request(encoded: tf.Tensor) -> tf.Tensor:
         `encoded`, JPEG or PNG, of at most `MAX_PIXELS` pixels. Anything else raises tf.errors.InvalidArgumentError.
     """
     is_jpeg = tf.io.is_jpeg(encoded)
-    beginning = _png_beginning(encoded)
-    known = tf.logical_or(is_jpeg, tf.reduce_all(beginning[: len(_START_OF_PNG)] == list(_START_OF_PNG)))
+    padded = tf.strings.join([tf.strings.substr(encoded, 0, _PNG_SIZE.stop), bytes(_PNG_SIZE.stop)])
+    beginning = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
+    is_png = tf.reduce_all(beginning[: len(_START_OF_PNG)] == list(_START_OF_PNG))
     text = "image_bytes holds neither a JPEG nor a PNG: convert it. In JSON it is {'b64': <base64>}. First bytes:"
-    with tf.control_dependencies([tf.Assert(known, [text, beginning[:4]])]):
+    with tf.control_dependencies([tf.Assert(tf.logical_or(is_jpeg, is_png), [text, beginning[:4]], summarize=4)]):
         sides = tf.cond(
             is_jpeg,
             lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64),
-            lambda: tf.reduce_sum(
-                tf.reshape(tf.cast(beginning[_PNG_SIZE : _PNG_SIZE + 8], tf.int64), [2, 4]) * [2**24, 2**16, 2**8, 1], 1
-            ),
+            lambda: tf.reduce_sum(tf.reshape(beginning[_PNG_SIZE], [2, 4]) * [2**24, 2**16, 2**8, 1], 1),
         )
     text = f"image_bytes holds an image of more than {MAX_PIXELS:,} pixels: scale it down. Its sides:"
-    # Not their product, which could overflow.
-    few = tf.cast(sides[0], tf.float64) * tf.cast(sides[1], tf.float64) <= MAX_PIXELS
+    few = tf.reduce_prod(tf.cast(sides, tf.float64)) <= MAX_PIXELS
     with tf.control_dependencies([tf.Assert(few, [text, sides])]):
         return tf.identity(encoded)
 
@@ -158,29 +155,33 @@ def _marked_as_inverted(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    beginning = _png_beginning(encoded)
-    chunk = [beginning[index : index - 4] == code for index, code in enumerate(_PNG_TRANSPARENCY)]
-    has_alpha = tf.logical_or(
-        beginning[_PNG_COLOUR_TYPE] >= _PNG_PALETTE, tf.reduce_any(tf.reduce_all(tf.stack(chunk), 0))
+    # Asked for four channels, decode_png makes up the alpha of a PNG of less than 8 bits; not asked for them, it
+    # overlooks a transparent colour. decode_image takes also BMP and GIF, which no shard of build_tfrecords holds.
+    image = tf.cond(
+        _has_transparent_colour(encoded),
+        lambda: tf.io.decode_png(encoded, channels=4),
+        lambda: tf.io.decode_image(encoded, channels=0, expand_animations=False),
     )
-    return tf.cond(
-        has_alpha,
-        lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
-        # Also BMP, and the first frame of a GIF, which no shard of build_tfrecords holds.
-        lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
-    )
+    by_channels = [
+        lambda: tf.image.grayscale_to_rgb(tf.ensure_shape(image, [None, None, 1])),
+        lambda: tf.image.grayscale_to_rgb(tf.ensure_shape(_on_white(image), [None, None, 1])),
+        lambda: image,
+        lambda: _on_white(image),
+    ]
+    return tf.switch_case(tf.shape(image)[-1] - 1, by_channels)
 
 
-def _png_beginning(encoded: tf.Tensor) -> tf.Tensor:
-    """The first bytes of a PNG, int32 [512], with zeros behind the end of a shorter file."""
-    beginning = tf.strings.substr(encoded, 0, _PNG_BEGINNING)
-    padded = tf.strings.join([beginning, bytes(_PNG_BEGINNING)])
-    return tf.cast(tf.io.decode_raw(padded, tf.uint8)[:_PNG_BEGINNING], tf.int32)
+def _has_transparent_colour(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG has a tRNS chunk, which stands before the pixels: bool []."""
+    beginning = tf.io.decode_raw(tf.strings.substr(encoded, 0, _PNG_BEGINNING), tf.uint8)
+    size = tf.size(beginning) - len(_PNG_TRANSPARENCY)
+    letters = [beginning[index : index + size] == code for index, code in enumerate(_PNG_TRANSPARENCY)]
+    return tf.reduce_any(functools.reduce(tf.logical_and, letters))
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
-    """uint8 [h, w, 4], the last channel alpha -> uint8 [h, w, 3]."""
-    colour, alpha = tf.cast(image[..., :3], tf.int32), tf.cast(image[..., 3:], tf.int32)
+    """uint8 [h, w, c + 1], the last channel alpha -> uint8 [h, w, c]."""
+    colour, alpha = tf.cast(image[..., :-1], tf.int32), tf.cast(image[..., -1:], tf.int32)
     with tf.control_dependencies([tf.Assert(tf.reduce_max(alpha) > 0, ["the image is fully transparent"])]):
         return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 

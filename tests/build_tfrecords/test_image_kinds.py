@@ -46,6 +46,12 @@ def on_white() -> Image.Image:
     return picture
 
 
+def without_green() -> Image.Image:
+    picture = colour()
+    picture.paste("white", (WIDTH // 2, 0, WIDTH, HEIGHT // 2))
+    return picture
+
+
 def black_and_white() -> Image.Image:
     return grey().point(lambda value: 255 if value > 90 else 0)
 
@@ -232,6 +238,13 @@ KINDS = (
         lambda: image_files.png_with(encode(colour(), "PNG"), image_files.png_chunk(b"tEXt", b"Title\0x", crc=1)),
         "bad-text.png",
         colour,
+    ),
+    Kind(
+        "PNG with one transparent colour",
+        TO_PNG + ", on white",
+        lambda: encode(colour(), "PNG", transparency=QUARTERS[1]),
+        "key.png",
+        without_green,
     ),
     Kind("animated GIF", TO_PNG + ", first frame", lambda: animation("GIF"), "animated.gif", colour),
     Kind("lossy WebP", TO_JPEG, lambda: encode(colour(), "WEBP", quality=95), "lossy.webp", colour),
