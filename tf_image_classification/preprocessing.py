@@ -49,7 +49,8 @@ _JPEG_RATIOS = (1, 2, 4, 8)
 _START_OF_JPEG = b"\xff\xd8"
 _ADOBE_MARKER = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 _START_OF_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-_PNG_BEGINNING, _PNG_TRANSPARENCY = 4096, b"tRNS"
+_PNG_COLOUR_TYPE, _ALPHA_USED = 25, 4
+_PNG_TRANSPARENCY, _PNG_BEGINNING = b"tRNS", 2**14  # behind a palette and a colour profile, whose size is its writer's
 _PNG_SIZE = slice(16, 24)  # width and height in its header, of 4 bytes each
 MAX_PIXELS = 178_956_970
 """Largest width * height of an image: what build_tfrecords takes (Pillow's limit), and the served model with it."""
@@ -135,7 +136,18 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 [h, w, 3].
     """
-    image = tf.cond(tf.io.is_jpeg(encoded), lambda: _decode_jpeg(encoded), lambda: _decode_png(encoded))
+    # One branch per image: nested ones would take longer than decoding a small image.
+    branch = tf.where(tf.io.is_jpeg(encoded), 0, tf.where(_has_transparency(encoded), 1, 2))
+    image = tf.switch_case(
+        branch,
+        [
+            lambda: _decode_jpeg(encoded),
+            lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
+            # Without transparency: asked for four channels, TensorFlow makes up a wrong alpha below 8 bits. This takes
+            # BMP and GIF as well, which no shard of build_tfrecords holds.
+            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        ],
+    )
     image.set_shape([None, None, 3])
     return image
 
@@ -154,34 +166,20 @@ def _marked_as_inverted(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
     return tf.strings.join([_START_OF_JPEG, marker, tf.strings.substr(encoded, len(_START_OF_JPEG), -1)])
 
 
-def _decode_png(encoded: tf.Tensor) -> tf.Tensor:
-    # Asked for four channels, decode_png makes up the alpha of a PNG of less than 8 bits; not asked for them, it
-    # overlooks a transparent colour. decode_image takes also BMP and GIF, which no shard of build_tfrecords holds.
-    image = tf.cond(
-        _has_transparent_colour(encoded),
-        lambda: tf.io.decode_png(encoded, channels=4),
-        lambda: tf.io.decode_image(encoded, channels=0, expand_animations=False),
-    )
-    by_channels = [
-        lambda: tf.image.grayscale_to_rgb(tf.ensure_shape(image, [None, None, 1])),
-        lambda: tf.image.grayscale_to_rgb(tf.ensure_shape(_on_white(image), [None, None, 1])),
-        lambda: image,
-        lambda: _on_white(image),
-    ]
-    return tf.switch_case(tf.shape(image)[-1] - 1, by_channels)
-
-
-def _has_transparent_colour(encoded: tf.Tensor) -> tf.Tensor:
-    """Whether a PNG has a tRNS chunk, which stands before the pixels: bool []."""
-    beginning = tf.io.decode_raw(tf.strings.substr(encoded, 0, _PNG_BEGINNING), tf.uint8)
-    size = tf.size(beginning) - len(_PNG_TRANSPARENCY)
-    letters = [beginning[index : index + size] == code for index, code in enumerate(_PNG_TRANSPARENCY)]
-    return tf.reduce_any(functools.reduce(tf.logical_and, letters))
+def _has_transparency(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG has an alpha channel, or a tRNS chunk, which stands before the pixels: bool []."""
+    beginning = tf.strings.substr(encoded, 0, _PNG_BEGINNING)
+    padded = tf.io.decode_raw(tf.strings.join([beginning, bytes(len(_START_OF_PNG) + _PNG_COLOUR_TYPE)]), tf.uint8)
+    size = tf.size(padded) - len(_PNG_TRANSPARENCY)
+    letters = [padded[index : index + size] == code for index, code in enumerate(_PNG_TRANSPARENCY)]
+    is_png = tf.reduce_all(padded[: len(_START_OF_PNG)] == list(_START_OF_PNG))
+    has_alpha = tf.bitwise.bitwise_and(padded[_PNG_COLOUR_TYPE], _ALPHA_USED) > 0
+    return is_png & (has_alpha | tf.reduce_any(functools.reduce(tf.logical_and, letters)))
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
-    """uint8 [h, w, c + 1], the last channel alpha -> uint8 [h, w, c]."""
-    colour, alpha = tf.cast(image[..., :-1], tf.int32), tf.cast(image[..., -1:], tf.int32)
+    """uint8 [h, w, 4], the last channel alpha -> uint8 [h, w, 3]."""
+    colour, alpha = tf.cast(image[..., :3], tf.int32), tf.cast(image[..., 3:], tf.int32)
     with tf.control_dependencies([tf.Assert(tf.reduce_max(alpha) > 0, ["the image is fully transparent"])]):
         return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
