@@ -14,7 +14,7 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.build_tfrecords.image_files import png_chunk
-from tests.build_tfrecords.test_image_kinds import AS_IT_IS, KINDS, Kind
+from tests.build_tfrecords.image_kinds import AS_IT_IS, KINDS, Kind
 from tf_image_classification import export, preprocessing, slim_preprocessing
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data.manifest import Task

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.build_tfrecords.test_image_kinds import KINDS
+from tests.build_tfrecords.image_kinds import KINDS
 from tf_image_classification import preprocessing
 from tf_image_classification.build_tfrecords import images
 

@@ -10,8 +10,6 @@ import re
 import struct
 from typing import NamedTuple
 
-import simplejpeg
-
 from tf_image_classification.build_tfrecords import rejection
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
 
@@ -127,6 +125,8 @@ def _segments(data: bytes) -> list[_Segment]:
 
 def _warning(data: bytes, channels: int) -> str:
     """libjpeg's first warning or error while it decodes all blocks; empty: none."""
+    import simplejpeg  # with NumPy, which --help need not wait for
+
     try:
         colours = "CMYK" if channels == 4 else "GRAY"
         simplejpeg.decode_jpeg(data, colours, min_height=1, min_width=1, min_factor=_SCALED_DOWN, strict=True)
