@@ -59,7 +59,7 @@ generate: $(READY)  ## write component signatures, their READMEs and the tables 
 lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the same versions
 	$(LOCK) --extra dev --output-file requirements/dev.txt
 	for environment in build train train-gpu vertex; do \
-	  $(LOCK) --extra $$environment --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
+	  $(LOCK) --extra $$environment $$([ $$environment != build ] || echo --extra heic) --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
 	done
 
 clean:  ## remove everything that was generated, runs included

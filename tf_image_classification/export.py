@@ -66,7 +66,7 @@ class Serving(tf.Module):
         """The serving signature.
 
         Args:
-            image_bytes: string [B], JPEG or PNG.
+            image_bytes: string [B], JPEG or PNG of at most `preprocessing.MAX_PIXELS` pixels.
 
         Returns:
             `scores` float32 [B, K]: the softmax of a classification, the logits of a regression; `classes` string
@@ -76,7 +76,8 @@ class Serving(tf.Module):
         size = self._image_size
 
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
-            image = self._preproc_fn(preprocessing.decode(encoded), size, size)
+            image = preprocessing.decode(preprocessing.check_request(encoded))
+            image = self._preproc_fn(image, size, size)
             return tf.cast(tf.ensure_shape(image, [size, size, 3]), tf.float32)
 
         images = tf.map_fn(

@@ -45,6 +45,15 @@ _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCH_MEAN_RGB, _TORCH_STDDEV_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # Denominators of the scales at which libjpeg decodes.
 _JPEG_RATIOS = (1, 2, 4, 8)
+# Start of a JPEG, and Adobe's marker (https://www.iana.org/assignments/media-types, Adobe technical note 5116).
+_START_OF_JPEG = b"\xff\xd8"
+_ADOBE_MARKER = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
+_START_OF_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+_PNG_COLOUR_TYPE, _ALPHA_USED = 25, 4
+_PNG_TRANSPARENCY, _PNG_BEGINNING = b"tRNS", 2**14  # behind a palette and a colour profile, whose size is its writer's
+_PNG_SIZE = slice(16, 24)  # width and height in its header, of 4 bytes each
+MAX_PIXELS = 178_956_970
+"""Largest width * height of an image: what build_tfrecords takes (Pillow's limit), and the served model with it."""
 # Added to an example's seed for the flip, so that it does not repeat the random numbers of the crop.
 _FLIP_STREAM = 1
 
@@ -92,8 +101,34 @@ class Preprocessing:
         return decoder(self.crop)
 
 
+def check_request(encoded: tf.Tensor) -> tf.Tensor:
+    """Refuses, before it is decoded, what a served model cannot read or what would exhaust its memory.
+
+    Args:
+        encoded: string [], what a client sent.
+
+    Returns:
+        `encoded`, JPEG or PNG, of at most `MAX_PIXELS` pixels. Anything else raises tf.errors.InvalidArgumentError.
+    """
+    is_jpeg = tf.io.is_jpeg(encoded)
+    padded = tf.strings.join([tf.strings.substr(encoded, 0, _PNG_SIZE.stop), bytes(_PNG_SIZE.stop)])
+    beginning = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
+    is_png = tf.reduce_all(beginning[: len(_START_OF_PNG)] == list(_START_OF_PNG))
+    text = "image_bytes holds neither a JPEG nor a PNG: convert it. In JSON it is {'b64': <base64>}. First bytes:"
+    with tf.control_dependencies([tf.Assert(tf.logical_or(is_jpeg, is_png), [text, beginning[:4]], summarize=4)]):
+        sides = tf.cond(
+            is_jpeg,
+            lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64),
+            lambda: tf.reduce_sum(tf.reshape(beginning[_PNG_SIZE], [2, 4]) * [2**24, 2**16, 2**8, 1], 1),
+        )
+    text = f"image_bytes holds an image of more than {MAX_PIXELS:,} pixels: scale it down. Its sides:"
+    few = tf.reduce_prod(tf.cast(sides, tf.float64)) <= MAX_PIXELS
+    with tf.control_dependencies([tf.Assert(few, [text, sides])]):
+        return tf.identity(encoded)
+
+
 def decode(encoded: tf.Tensor) -> tf.Tensor:
-    """Decodes a JPEG or PNG (also BMP and the first frame of a GIF).
+    """Decodes a JPEG or PNG to what a viewer shows and build_tfrecords stores: on white where it is transparent.
 
     Args:
         encoded: string [].
@@ -101,9 +136,52 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 [h, w, 3].
     """
-    image = tf.io.decode_image(encoded, channels=3, expand_animations=False)
+    # One branch per image: nested ones would take longer than decoding a small image.
+    branch = tf.where(tf.io.is_jpeg(encoded), 0, tf.where(_has_transparency(encoded), 1, 2))
+    image = tf.switch_case(
+        branch,
+        [
+            lambda: _decode_jpeg(encoded),
+            lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
+            # Without transparency: asked for four channels, TensorFlow makes up a wrong alpha below 8 bits. This takes
+            # BMP and GIF as well, which no shard of build_tfrecords holds.
+            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+        ],
+    )
     image.set_shape([None, None, 3])
     return image
+
+
+def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
+    return tf.io.decode_jpeg(_marked_as_inverted(encoded, tf.io.extract_jpeg_shape(encoded)), channels=3)
+
+
+def _marked_as_inverted(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+    """A CMYK JPEG with the marker of Adobe; `shape` int32 [3] is the image's.
+
+    Programs write CMYK inverted, as Adobe does, and viewers show it so; TensorFlow does only if the marker is there. A
+    file's own comes later and takes precedence.
+    """
+    marker = tf.where(shape[2] == 4, _ADOBE_MARKER, b"")  # without a branch, which would cost more than the copy
+    return tf.strings.join([_START_OF_JPEG, marker, tf.strings.substr(encoded, len(_START_OF_JPEG), -1)])
+
+
+def _has_transparency(encoded: tf.Tensor) -> tf.Tensor:
+    """Whether a PNG has an alpha channel, or a tRNS chunk, which stands before the pixels: bool []."""
+    beginning = tf.strings.substr(encoded, 0, _PNG_BEGINNING)
+    padded = tf.io.decode_raw(tf.strings.join([beginning, bytes(len(_START_OF_PNG) + _PNG_COLOUR_TYPE)]), tf.uint8)
+    size = tf.size(padded) - len(_PNG_TRANSPARENCY)
+    letters = [padded[index : index + size] == code for index, code in enumerate(_PNG_TRANSPARENCY)]
+    is_png = tf.reduce_all(padded[: len(_START_OF_PNG)] == list(_START_OF_PNG))
+    has_alpha = tf.bitwise.bitwise_and(padded[_PNG_COLOUR_TYPE], _ALPHA_USED) > 0
+    return is_png & (has_alpha | tf.reduce_any(functools.reduce(tf.logical_and, letters)))
+
+
+def _on_white(image: tf.Tensor) -> tf.Tensor:
+    """uint8 [h, w, 4], the last channel alpha -> uint8 [h, w, 3]."""
+    colour, alpha = tf.cast(image[..., :3], tf.int32), tf.cast(image[..., 3:], tf.int32)
+    with tf.control_dependencies([tf.Assert(tf.reduce_max(alpha) > 0, ["the image is fully transparent"])]):
+        return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
 
 
 def decoder(crop: Crop | None) -> DecodeFn:
@@ -146,12 +224,13 @@ def decode_random_crop(
 
     def jpeg() -> tf.Tensor:
         shape = tf.io.extract_jpeg_shape(encoded)
+        inverted = _marked_as_inverted(encoded, shape)
         begin, size = _sample_crop(shape, seed, crop)
 
         def at_ratio(ratio: int) -> Callable[[], tf.Tensor]:
             window = tf.concat([begin[:2] // ratio, size[:2] // ratio], axis=0)
             return lambda: tf.io.decode_and_crop_jpeg(
-                encoded, window, channels=3, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST"
+                inverted, window, channels=3, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST"
             )
 
         scale = tf.minimum(size[0] // height, size[1] // width)

@@ -144,15 +144,24 @@ def _crop_after_scaling(
     Returns:
         float32 [height, width, 3] in [0, 255].
     """
-    shape = tf.cast(tf.shape(image)[:2], tf.float32)
-    target = tf.cast(short_side, tf.float32) * (max(width, height) / _VGG_CROP)
-    scaled = tf.maximum(tf.cast(tf.round(shape * target / tf.reduce_min(shape)), tf.int32), [height, width])
-    image = tf.raw_ops.ResizeBilinear(
-        images=image[tf.newaxis], size=scaled, align_corners=False, half_pixel_centers=False
-    )[0]
-    num_positions = tf.cast(scaled - [height, width] + 1, tf.float32)
-    begin = tf.minimum(tf.cast(tf.stack([y, x]) * num_positions, tf.int32), scaled - [height, width])
-    return tf.ensure_shape(tf.slice(image, [begin[0], begin[1], 0], [height, width, 3]), [height, width, 3])
+    extent = tf.cast(tf.shape(image)[:2], tf.float64)
+    target = tf.cast(short_side, tf.float64) * (max(width, height) / _VGG_CROP)
+    size = tf.constant([height, width], tf.float64)
+    scaled = tf.maximum(tf.round(extent * target / tf.reduce_min(extent)), size)
+    begin = tf.minimum(tf.floor(tf.cast(tf.stack([y, x]), tf.float64) * (scaled - size + 1)), scaled - size)
+    # The scaled image of a narrow one would take gigabytes: only the window's part of the source is scaled.
+    first = begin * (extent / scaled)
+    last = (begin + size - 1) * (extent / scaled)
+    corner = tf.floor(first)
+    part = tf.slice(
+        image,
+        tf.concat([tf.cast(corner, tf.int32), [0]], 0),
+        tf.concat([tf.cast(tf.minimum(tf.floor(last) + 2, extent) - corner, tf.int32), [3]], 0),
+    )
+    part = tf.pad(part, [[0, 1], [0, 1], [0, 0]], "SYMMETRIC")  # behind the last pixel, `resize` repeats it
+    box = tf.concat([first - corner, last - corner], 0) / tf.cast(tf.tile(tf.shape(part)[:2], [2]) - 1, tf.float64)
+    window = tf.image.crop_and_resize(part[tf.newaxis], tf.cast(box, tf.float32)[tf.newaxis], [0], [height, width])
+    return tf.ensure_shape(window[0], [height, width, 3])
 
 
 def _saturate(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import stat
-import struct
 import warnings
 from typing import NamedTuple
 
@@ -22,6 +20,7 @@ from PIL import (
     Image,
     ImageFile,
     ImageOps,
+    Jpeg2KImagePlugin,
     JpegImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -31,20 +30,12 @@ from PIL import (
 )
 
 from tf_image_classification import storage
+from tf_image_classification.build_tfrecords import contents, jpeg_file, pixels, png_file, rejection, tiff_file
+from tf_image_classification.build_tfrecords.rejection import RejectedImage
+
+__all__ = ["JPEG", "PNG", "Encoded", "RejectedImage", "prepare", "read", "thumbnail"]
 
 JPEG, PNG = "jpeg", "png"
-
-FILE_NOT_FOUND = "file not found"
-PERMISSION_DENIED = "permission denied"
-NOT_A_FILE = "not a file"
-TOO_LARGE = "file larger than 1 GiB"
-EMPTY = "empty file"
-NOT_AN_IMAGE = "not an image"
-TRUNCATED = "truncated image"
-CORRUPT = "corrupt image"
-TOO_MANY_PIXELS = "too many pixels"
-FLOATING_POINT = "floating-point pixels"
-WIDE_INTEGERS = "32-bit pixels"
 
 _LARGEST_FILE = 2**30
 # Importing a plugin registers it (JPEG's knows MPO too). Not all of Pillow's are wanted: some start other programs.
@@ -59,25 +50,15 @@ _FORMATS = tuple(
         TiffImagePlugin.TiffImageFile,
         AvifImagePlugin.AvifImageFile,
         PpmImagePlugin.PpmImageFile,
+        Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
-_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\x00", b"MM\x00*", b"RIFF")
-_AVIF_SIGNATURE = b"ftypavif"
-_END_OF_PNG = b"\0\0\0\0IEND\xaeB`\x82"
-_NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # not a coded 0xff, a restart marker, or filling
-_END_OF_IMAGE = 0xD9
-# Frames and tables, scans, tables, number of lines, application data, comments
-_SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE})
+_JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+_SIGNATURES = (_JPEG_SIGNATURE, _PNG_SIGNATURE, b"GIF8", b"BM")
+_AVIF_SIGNATURE, _WEBP_SIGNATURE = b"ftypavi", b"WEBP"
 _UNTURNED, _ORIENTATION = 1, 0x0112
 _QUALITY, _FULL_CHROMA = 95, 0
-_SCALED_DOWN = 8  # libjpeg's coarsest: it still decodes every row's Huffman codes, and skips most of the remaining work
-_TO_8_BITS = 1 / 257  # 65535 -> 255
 _THUMBNAIL = 96
-_LOSSY_TIFF = frozenset({"jpeg", "tiff_jpeg", "webp"})
-
-
-class RejectedImage(Exception):
-    """An image that cannot be used. Its text is the reason: short, and the same for the same defect."""
 
 
 class Encoded(NamedTuple):
@@ -108,15 +89,15 @@ def read(path: str) -> bytes:
         local = storage.mounted(path)
         data = storage.read_bytes(path) if storage.is_gcs(local) else _read_local(local)
     except PermissionError:
-        raise RejectedImage(PERMISSION_DENIED) from None
+        raise RejectedImage(rejection.PERMISSION_DENIED) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
-        raise RejectedImage(FILE_NOT_FOUND) from None
+        raise RejectedImage(rejection.FILE_NOT_FOUND) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
-            raise RejectedImage(FILE_NOT_FOUND) from None
+            raise RejectedImage(rejection.FILE_NOT_FOUND) from None
         raise
     if not data:
-        raise RejectedImage(EMPTY)
+        raise RejectedImage(rejection.EMPTY)
     return data
 
 
@@ -125,9 +106,9 @@ def _read_local(path: str) -> bytes:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device could block, or never end
-            raise RejectedImage(NOT_A_FILE)
+            raise RejectedImage(rejection.NOT_A_FILE)
         if status.st_size > _LARGEST_FILE:
-            raise RejectedImage(TOO_LARGE)
+            raise RejectedImage(rejection.TOO_LARGE)
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return file.readall()
     finally:
@@ -150,37 +131,57 @@ def prepare(data: bytes) -> Encoded:
         except RejectedImage:
             raise
         except (Image.DecompressionBombError, MemoryError):
-            raise RejectedImage(TOO_MANY_PIXELS) from None
-        except UnidentifiedImageError:
-            damaged = data.startswith(_SIGNATURES) or data[4:12] == _AVIF_SIGNATURE
-            raise RejectedImage(CORRUPT if damaged else NOT_AN_IMAGE) from None
-        except Exception as error:  # on damaged files decoders raise anything: OSError, SyntaxError, struct.error, ...
-            truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
-            raise RejectedImage(TRUNCATED if truncated else CORRUPT) from None
+            raise RejectedImage(rejection.TOO_MANY_PIXELS) from None
+        except Exception as error:
+            raise RejectedImage(_reason(data, error)) from None
 
 
 def _prepare(data: bytes) -> Encoded:
-    image = _open(data)
-    width, height = image.size
-    if image.format in ("JPEG", "MPO"):
-        _check_segments(data)
-    if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
-        # An MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read.
-        image.draft("L", (max(1, width // _SCALED_DOWN), max(1, height // _SCALED_DOWN)))
-        image.load()
-        return Encoded(data, JPEG, height, width, False)
-    if image.format == "PNG":
-        image.verify()  # the CRCs of the chunks, which load() does not check, but libpng does
-        if _END_OF_PNG not in data:
-            raise RejectedImage(TRUNCATED)
-        image = _open(data)
-        image.load()
-        if _is_plain_png(data, image):
-            return Encoded(data, PNG, height, width, False)
+    if data.startswith(_JPEG_SIGNATURE):
+        return _prepare_jpeg(data)
+    if data.startswith(_PNG_SIGNATURE):
+        return _prepare_png(data)
+    if data.startswith(tiff_file.SIGNATURES):
+        tiff_file.check(data)
+    image = _open_heic(data) if contents.is_heic(data) else _open(data)
     image.load()
-    lossy = _is_lossy(data, image)
+    return _reencode(data, image)
+
+
+def _prepare_jpeg(data: bytes) -> Encoded:
+    image = _open(data)  # an MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read
+    coding = jpeg_file.check(data)
+    if coding.is_common and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
+        width, height = image.size
+        if not coding.is_proved:
+            image.load()
+        return Encoded(data, JPEG, height, width, False)
+    try:
+        image.load()
+    except OSError:
+        if coding.is_common:
+            raise
+        reason = rejection.LOSSLESS_JPEG if coding.lossless else rejection.ARITHMETIC_JPEG
+        raise RejectedImage(reason) from None
+    return _reencode(data, image, lossy=not coding.lossless)
+
+
+def _prepare_png(data: bytes) -> Encoded:
+    chunks = png_file.read(data)
+    image = _open(chunks.pixels)
+    image.load()
+    is_opaque = chunks.colour_type in (0, 2) and "transparency" not in image.info
+    if chunks.is_orderly and chunks.depth == 8 and is_opaque and _orientation(image) == _UNTURNED:
+        return Encoded(data, PNG, image.height, image.width, False)
+    return _reencode(data, image, lossy=False)
+
+
+def _reencode(data: bytes, image: ImageFile.ImageFile, lossy: bool | None = None) -> Encoded:
+    """Args: `lossy`: whether the file was; None: `pixels.is_lossy` tells."""
+    if lossy is None:
+        lossy = pixels.is_lossy(data, image)
     upright = ImageOps.exif_transpose(image) if _orientation(image) != _UNTURNED else image
-    picture = _to_8_bits(upright)
+    picture = pixels.to_8_bits(upright, image)
     picture.info.clear()  # metadata describes the file that the picture came from
     buffer = io.BytesIO()
     if lossy:
@@ -190,26 +191,34 @@ def _prepare(data: bytes) -> Encoded:
     return Encoded(buffer.getvalue(), JPEG if lossy else PNG, picture.height, picture.width, True)
 
 
-def _check_segments(data: bytes) -> None:
-    """Checks that a JPEG's segments follow each other up to the end marker (ITU-T T.81, annex B).
-
-    A decoder stops at a marker that damage put between the coded rows and makes up the rest: Pillow is content with
-    that.
-    """
-    position = 2
-    while marker := _NEXT_MARKER.search(data, position):
-        code = data[marker.end() - 1]
-        if code == _END_OF_IMAGE:
-            return
-        if code not in _SEGMENTS:
-            raise RejectedImage(CORRUPT)
-        (length,) = struct.unpack_from(">H", data, marker.end())
-        position = marker.end() + length
-    raise RejectedImage(TRUNCATED)
+def _reason(data: bytes, error: Exception) -> str:
+    """Why an image is rejected whose decoder failed; on damaged files these raise anything: SyntaxError, EOFError."""
+    if contents.is_heic(data):
+        return rejection.CORRUPT_HEIC
+    if contents.is_jpeg_2000(data):
+        return rejection.CORRUPT_JPEG_2000
+    if isinstance(error, UnidentifiedImageError):
+        if data.startswith(tiff_file.SIGNATURES):
+            return tiff_file.refusal(data)
+        if name := contents.name_of(data):
+            return name
+        if not data.startswith(_SIGNATURES) and _AVIF_SIGNATURE not in data[4:12] and data[8:12] != _WEBP_SIGNATURE:
+            return rejection.NOT_AN_IMAGE
+    truncated = isinstance(error, EOFError) or "truncated" in str(error).lower()
+    return rejection.TRUNCATED if truncated else rejection.CORRUPT
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(data), formats=_FORMATS)
+
+
+def _open_heic(data: bytes) -> ImageFile.ImageFile:
+    try:
+        # Importing it registers the format. An extra, because its libraries are large.
+        from pillow_heif import HeifImagePlugin  # noqa: F401
+    except ImportError:
+        raise RejectedImage(rejection.HEIC_WITHOUT_DECODER) from None
+    return Image.open(io.BytesIO(data), formats=("HEIF",))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -220,53 +229,12 @@ def _orientation(image: Image.Image) -> int:
     return value if isinstance(value, int) and 1 <= value <= 8 else _UNTURNED
 
 
-def _is_plain_png(data: bytes, image: Image.Image) -> bool:
-    depth, colour_type = struct.unpack_from("BB", data, 24)  # of the header chunk, which comes first
-    return (
-        depth == 8 and colour_type in (0, 2) and "transparency" not in image.info and _orientation(image) == _UNTURNED
-    )
-
-
-def _is_lossy(data: bytes, image: Image.Image) -> bool:
-    if image.format == "WEBP":
-        return not _is_lossless_webp(data)
-    if image.format == "TIFF":
-        return image.info.get("compression") in _LOSSY_TIFF
-    return image.format in ("JPEG", "MPO", "AVIF")
-
-
-def _is_lossless_webp(data: bytes) -> bool:
-    """Whether the first picture is in a VP8L chunk (https://developers.google.com/speed/webp/docs/riff_container)."""
-    position = 12  # behind "RIFF", size, "WEBP"
-    while position + 8 <= len(data):
-        name, size = struct.unpack_from("<4sI", data, position)
-        if name in (b"VP8L", b"VP8 "):
-            return bool(name == b"VP8L")
-        # a frame of an animation holds its chunks behind 16 bytes of its own
-        position += 8 + 16 if name == b"ANMF" else 8 + size + size % 2
-    return False
-
-
-def _to_8_bits(image: Image.Image) -> Image.Image:
-    """The picture as 8-bit RGB or grey, on white where it is transparent."""
-    if image.mode == "F":
-        raise RejectedImage(FLOATING_POINT)
-    if image.mode == "I" and image.format != "PPM":  # PPM: 16 bits, which Pillow widens
-        raise RejectedImage(WIDE_INTEGERS)
-    if image.mode.startswith("I"):
-        return image.convert("I").point(lambda value: value * _TO_8_BITS + 0.5).convert("L")
-    if image.has_transparency_data:
-        opaque = image.convert("RGBA")
-        white = Image.new("RGBA", opaque.size, "white")
-        return Image.alpha_composite(white, opaque).convert("L" if image.mode in ("L", "LA", "La") else "RGB")
-    return image.convert("L" if image.mode in ("1", "L") else "RGB")
-
-
 def thumbnail(data: bytes) -> bytes:
     """A small JPEG of a JPEG or PNG from `prepare`, at most 96 pixels wide and high."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = _open(data)
+        # Pillow refuses a PNG because of large metadata, which is read as pixels alone for that reason.
+        image = _open(png_file.read(data).pixels if data.startswith(_PNG_SIGNATURE) else data)
         image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
         image.thumbnail((_THUMBNAIL, _THUMBNAIL))
         buffer = io.BytesIO()

@@ -1,0 +1,151 @@
+"""Whether a JPEG is whole, and how it is coded (ITU-T T.81).
+
+libjpeg makes up what a damaged file lacks and only warns, which Pillow and TensorFlow hide. Here a warning rejects the
+image, except those about oddities that change no pixel. libjpeg-turbo is called through simplejpeg for that.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import NamedTuple
+
+from tf_image_classification.build_tfrecords import rejection
+from tf_image_classification.build_tfrecords.rejection import RejectedImage
+
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # not a coded 0xff, a restart marker, or filling
+_END, _SCAN, _QUANTIZATION, _END_MARKER = 0xD9, 0xDA, 0xDB, b"\xff\xd9"
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL, _LOSSLESS = frozenset({0xC0, 0xC1}), 0xC3
+_ARITHMETIC, _HIERARCHICAL = frozenset({0xC9, 0xCA, 0xCB}), frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})
+# Frames and tables, scans, tables, number of lines, application data, comments
+_SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE), *_METADATA})
+_WHOLE_SPECTRUM = bytes((0, 63, 0))  # end of a sequential scan's header: the only values that it may have
+_SCALED_DOWN = 8  # libjpeg's coarsest: it still decodes every row's Huffman codes, and skips most of the remaining work
+# The beginnings of libjpeg's warnings about coded data (jerror.h)
+_DAMAGE = ("Corrupt JPEG data", "Premature end", "Invalid SOS parameters", "Inconsistent progression")
+# Behind the last scan: padding is harmless; anything else may be coded blocks, which damage moved out of their places.
+_SURPLUS = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes before marker 0xd9")
+_NUMBERS = re.compile(r" (0x[0-9a-f]+|\d+)|(?<=RST)\d")
+
+
+class Coding(NamedTuple):
+    """What a JPEG's frame header says.
+
+    Attributes:
+        lossless: coded by prediction (SOF3), which TensorFlow does not decode.
+        arithmetic: arithmetic-coded, which few decoders read.
+        is_proved: whether libjpeg-turbo decoded all blocks. Its TurboJPEG interface lacks rare chroma samplings.
+    """
+
+    lossless: bool
+    arithmetic: bool
+    is_proved: bool = False
+
+    @property
+    def is_common(self) -> bool:
+        """Whether every decoder reads it."""
+        return not (self.lossless or self.arithmetic)
+
+
+class _Segment(NamedTuple):
+    code: int
+    begin: int
+    end: int
+
+
+def check(data: bytes) -> Coding:
+    """Checks that a JPEG's segments follow each other up to the end marker, and that its scans hold all blocks.
+
+    Raises:
+        RejectedImage: blocks are missing or damaged, or the coding is one that nothing here reads.
+    """
+    segments = _segments(data)
+    frame = next((segment for segment in segments if segment.code in _FRAMES), None)
+    if frame is None or frame.end - frame.begin < 10:
+        raise RejectedImage(rejection.CORRUPT)
+    steps = [data[segment.begin + 4 : segment.end] for segment in segments if segment.code == _QUANTIZATION]
+    if any(map(_holds_zero, steps)):
+        raise RejectedImage(rejection.CORRUPT)
+    if frame.code in _HIERARCHICAL:
+        raise RejectedImage(rejection.HIERARCHICAL_JPEG)
+    lossless, arithmetic = frame.code == _LOSSLESS, frame.code in _ARITHMETIC
+    if data[frame.begin + 4] != 8:
+        raise RejectedImage(rejection.LOSSLESS_JPEG if lossless else rejection.DEEP_JPEG)
+    if lossless:  # neither scaling nor conversion to grey is defined for it
+        return Coding(lossless, arithmetic)
+    channels = data[frame.begin + 9]
+    warning = _warning(data, channels)
+    if warning:
+        # libjpeg reports its first warning only: one about metadata would hide one about pixels.
+        warning = _warning(_bare(data, segments, frame), channels)
+    if warning.startswith(_DAMAGE) and not _is_padding(warning, data, segments[-1].end):
+        raise RejectedImage(_NUMBERS.sub("", warning[0].lower() + warning[1:]))
+    return Coding(lossless, arithmetic, is_proved=not warning or warning.startswith(_DAMAGE))
+
+
+def _holds_zero(tables: bytes) -> bool:
+    """Whether a quantization table has a step of zero, which no encoder writes (B.2.4.1)."""
+    position = 0
+    while position < len(tables):
+        width = 2 if tables[position] >> 4 else 1
+        steps = tables[position + 1 : position + 1 + 64 * width]
+        if any(not any(steps[index : index + width]) for index in range(0, len(steps), width)):
+            return True
+        position += 1 + 64 * width
+    return False
+
+
+def _is_padding(warning: str, data: bytes, begin: int) -> bool:
+    """Whether libjpeg warns only of bytes of one value between the last scan's blocks and the end marker."""
+    surplus = _SURPLUS.fullmatch(warning)
+    end = data.find(_END_MARKER, begin)
+    return surplus is not None and len(set(data[end - int(surplus[1]) : end])) == 1
+
+
+def _segments(data: bytes) -> list[_Segment]:
+    """The segments up to the end marker, in their order (annex B).
+
+    A decoder stops at a marker that damage put between the coded rows and makes up the rest.
+    """
+    segments: list[_Segment] = []
+    position = 2
+    while marker := _NEXT_MARKER.search(data, position):
+        code = data[marker.end() - 1]
+        if code == _END:
+            return segments
+        if code not in _SEGMENTS:
+            raise RejectedImage(rejection.CORRUPT)
+        (length,) = struct.unpack_from(">H", data, marker.end())
+        position = marker.end() + length
+        segments.append(_Segment(code, marker.start(), position))
+    raise RejectedImage(rejection.TRUNCATED)
+
+
+def _warning(data: bytes, channels: int) -> str:
+    """libjpeg's first warning or error while it decodes all blocks; empty: none."""
+    import simplejpeg  # with NumPy, which --help need not wait for
+
+    try:
+        colours = "CMYK" if channels == 4 else "GRAY"
+        simplejpeg.decode_jpeg(data, colours, min_height=1, min_width=1, min_factor=_SCALED_DOWN, strict=True)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _bare(data: bytes, segments: list[_Segment], frame: _Segment) -> bytes:
+    """The JPEG without metadata, without bytes between its headers, and with a sequential scan's only parameters."""
+    parts = [b"\xff\xd8"]
+    for segment, following in zip(segments, [*segments[1:], None], strict=True):
+        if segment.code in _METADATA:
+            continue
+        header = data[segment.begin : segment.end]
+        if segment.code != _SCAN:
+            parts.append(header)
+            continue
+        if frame.code in _SEQUENTIAL:
+            header = header[:-3] + _WHOLE_SPECTRUM
+        parts += [header, data[segment.end : following.begin if following else None]]
+    return b"".join(parts)

@@ -1,0 +1,31 @@
+"""Why an image is not in the shards. A reason is short, and the same for the same defect: the manifest counts them."""
+
+from __future__ import annotations
+
+FILE_NOT_FOUND = "file not found"
+PERMISSION_DENIED = "permission denied"
+NOT_A_FILE = "not a file"
+TOO_LARGE = "file larger than 1 GiB"
+EMPTY = "empty file"
+NOT_AN_IMAGE = "not an image"
+TRUNCATED = "truncated image"
+CORRUPT = "corrupt image"
+TOO_MANY_PIXELS = "too many pixels"
+FLOATING_POINT = "floating-point pixels"
+WIDE_INTEGERS = "32-bit pixels"
+SIGNED_INTEGERS = "signed integer pixels"
+FULLY_TRANSPARENT = "fully transparent"
+CAMERA_RAW = "camera raw image"
+DEEP_PLANES = "16-bit TIFF in separate colour planes"
+UNSUPPORTED_TIFF = "TIFF of a layout that is not supported"
+LOSSLESS_JPEG = "lossless JPEG"
+ARITHMETIC_JPEG = "arithmetic-coded JPEG"
+HIERARCHICAL_JPEG = "hierarchical JPEG"
+DEEP_JPEG = "JPEG of more than 8 bits"
+HEIC_WITHOUT_DECODER = "HEIC image (install the extra heic)"
+CORRUPT_HEIC = "corrupt HEIC image"
+CORRUPT_JPEG_2000 = "corrupt JPEG 2000 image"
+
+
+class RejectedImage(Exception):
+    """An image that cannot be used. Its text is the reason."""
