@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from tf_image_classification import imagenet_weights, storage
+from tf_image_classification.checkpoints.class_names import ClassNames
 from tf_image_classification.checkpoints.published import open_file
 from tf_image_classification.checkpoints.warm_start import warm_start
 from tf_image_classification.flags import Flags
@@ -18,7 +19,11 @@ _log = logging.getLogger(__name__)
 
 
 def load_pretrained(
-    model: keras.Model, flags: Flags, checkpoint_version: str = "", model_name: str | None = None
+    model: keras.Model,
+    flags: Flags,
+    checkpoint_version: str = "",
+    model_name: str | None = None,
+    class_names: ClassNames | None = None,
 ) -> dict[str, Any]:
     """Assigns the values of --checkpoint_path to the model's variables, and logs a table of them.
 
@@ -28,9 +33,11 @@ def load_pretrained(
         flags: --checkpoint_path, which is set, --checkpoint_exclude_scopes and --weights_dir.
         checkpoint_version: identifies the content at --checkpoint_path; that of `imagenet` is known here.
         model_name: of the built-in network; None for an --estimator's.
+        class_names: of the data, by which the head is matched; None: not known.
 
     Returns:
-        For model.json: `checkpoint`, `version`, `loaded` (a count) and `not_loaded` (names).
+        For model.json: `checkpoint`, `version`, `loaded` (a count), `not_loaded` (names) and `classes`: of each task
+        that was matched by the names of its classes `kept` (a count), `new` and `dropped` (names).
 
     Raises:
         CheckpointError: see `published.open_file` and `warm_start`.
@@ -41,9 +48,9 @@ def load_pretrained(
         file = imagenet_weights.file_of(model_name)
         checkpoint_version = file.version
         with open_file(file, flags.weights_dir) as path:
-            report = warm_start(model, path, exclude, auto_exclude_head=True)
+            report = warm_start(model, path, exclude, auto_exclude_head=True, class_names=class_names)
     else:
-        report = warm_start(model, flags.checkpoint_path, exclude)
+        report = warm_start(model, flags.checkpoint_path, exclude, class_names=class_names)
         export = storage.join(flags.checkpoint_path, EXPORT_DIR)
         if storage.is_dir(flags.checkpoint_path) and storage.exists(storage.join(export, KERAS_MODEL)):
             _log.warning(
@@ -58,4 +65,8 @@ def load_pretrained(
         "version": checkpoint_version,
         "loaded": len(report.loaded),
         "not_loaded": sorted([*report.excluded, *report.missing]),
+        "classes": {
+            match.task: {"kept": len(match.kept), "new": match.new, "dropped": match.dropped}
+            for match in report.classes
+        },
     }
