@@ -140,19 +140,38 @@ def plan(
     return HeadPlan(matches, columns, new, unknown)
 
 
-def check_without_graph(names: ClassNames, weights: Weights) -> None:
+def check_without_graph(
+    names: ClassNames,
+    variables: Mapping[str, keras.Variable],
+    weights: Weights,
+    sources: Mapping[str, str],
+    excluded: Set[str],
+) -> None:
     """Checks that a checkpoint has the classes of a model whose head cannot be found: no column of it can be moved.
 
+    With other classes, what --checkpoint_exclude_scopes leaves out is taken for the head; a warning names what may be
+    of it besides.
+
     Raises:
-        CheckpointError: it has others, or the same under other ids.
+        CheckpointError: it has others, or the same under other ids, and nothing is left out.
     """
-    if names and weights.class_names is not None and not are_equal(names, weights.class_names):
+    if not names or weights.class_names is None or are_equal(names, weights.class_names):
+        return
+    if not excluded:
         raise CheckpointError(
             f"The checkpoint {weights.path} was trained on other classes, and the head of the model cannot be found",
             received=f"a checkpoint of {_described(weights.class_names)}",
             expected=f"one of {_described(names)}, or a model of Keras's functional API, keras.Model(inputs, outputs)",
             hint="Name the scopes of the head with --checkpoint_exclude_scopes: it is then trained from its initial "
             "values.",
+        )
+    depths = {len(labels) for labels in names.values()}
+    if suspects := [name for name in sources if variables[name].shape and variables[name].shape[-1] in depths]:
+        _log.warning(
+            "%s was trained on other classes, and the head of the model cannot be found: %s have as many columns as "
+            "there are classes and are loaded as they are",
+            weights.path,
+            abridged(suspects),
         )
 
 

@@ -113,8 +113,8 @@ def warm_start(
         _warn_of_unmatched(prefixes, [*variables, *weights])
         excluded = {name for name in variables if name.startswith(prefixes)}
         to_load = {name: source for name, source in sources.items() if name not in excluded}
-        if not head and not prefixes:
-            class_columns.check_without_graph(names, weights)
+        if not head:
+            class_columns.check_without_graph(names, variables, weights, to_load, excluded)
         plan = class_columns.plan(names, variables, axes, weights, to_load)
         differing = {name for name in to_load if _differs(variables[name], weights, sources[name])}
         differing -= plan.columns.keys() | plan.new
