@@ -72,7 +72,7 @@ def load_checkpoint(
         shown = storage.join(folder.path, os.path.basename(path))
         try:
             folder.fetch(path)
-            checkpoints.restore(manager.checkpoint, path)
+            checkpoints.restore(manager.checkpoint, path, shown)
         except (tf.errors.OpError, OSError, IndexError) as error:  # TensorFlow raises IndexError for a truncated file
             damaged.append(shown)
             _log.warning("Skipping the damaged checkpoint %s: %s", shown, str(error).splitlines()[0])

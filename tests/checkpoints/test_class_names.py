@@ -247,6 +247,13 @@ def test_a_training_is_continued_with_its_own_classes_only(names, message):
     assert f"Received: {message} Expected: label: blue, green, red. " in str(error.value)
 
 
+def test_the_order_of_tasks_is_not_changed_in_a_training_and_a_single_one_may_be_called_otherwise():
+    names = {"color": ("blue", "red"), "shape": ("dot", "line")}
+    with pytest.raises(CheckpointError, match="Received: the tasks in the order shape, color"):
+        check_unchanged(dict(reversed(names.items())), names, "ckpt-4")
+    check_unchanged({"color": OLD["label"]}, OLD, "ckpt-4")
+
+
 def test_names_are_stored_in_the_order_of_their_tasks():
     names = {"shape": ("dot", "é"), "age": (), "color": ("blue",)}
     assert list(parse(StoredClassNames(names).serialize().encode()).items()) == list(names.items())

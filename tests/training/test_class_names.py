@@ -192,15 +192,18 @@ def test_a_training_is_not_continued_with_other_classes(change, received, steps,
     assert json.loads(Path(trained.export_dir, "model.json").read_text())["tasks"][0]["num_classes"] == 3
 
 
-def test_a_training_in_a_bucket_is_not_continued_with_other_classes(service, tmp_path):
+def test_a_training_in_a_bucket_is_not_continued_with_other_classes_but_started_from(service, tmp_path, caplog):
     train(build(tmp_path / "one", ("blue", "red")), make_flags(RUN, train_steps=2))
     other = build(tmp_path / "other", ("red", "blue"))
     before = names(RUN)
-    with pytest.raises(CheckpointError, match="moved red from 1 to 0, blue from 0 to 1"):
+    with pytest.raises(CheckpointError, match=rf"{RUN}/model.ckpt-2 .*moved red from 1 to 0, blue from 0 to 1"):
         train(other, make_flags(RUN, train_steps=4))
     assert names(RUN) == before
     with checkpoints.read(RUN) as weights:
         assert weights.class_names == {"label": ("blue", "red")}
+    caplog.set_level(logging.INFO)
+    train(other, make_flags(tmp_path / "model", checkpoint_path=f"{RUN}/export", **HEAD))
+    assert "head: 2 classes kept (2 under another id)" in caplog.text
 
 
 def test_a_bucket_has_no_checkpoint_without_class_names_at_any_moment(service, tmp_path, monkeypatch):

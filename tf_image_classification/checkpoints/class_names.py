@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
-from tf_image_classification import model_folder
+from tf_image_classification import model_folder, storage
 from tf_image_classification.data import model_tasks
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
@@ -55,7 +55,8 @@ def of_model_file(path: str) -> ClassNames | None:
     if name != model_folder.KERAS_MODEL:
         return None
     try:
-        return of_tasks(model_tasks.tasks_of(folder, model_folder.read_facts(folder)))
+        facts = model_folder.read_facts(folder)
+        return of_tasks(model_tasks.tasks_of(storage.join(folder, model_folder.FACTS), facts))
     except DataError:  # someone else's model.json, or none
         return None
 

@@ -81,12 +81,13 @@ def training_checkpoint(
     )
 
 
-def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+def restore(checkpoint: tf.train.Checkpoint, path: str, shown: str = "") -> None:
     """Restores a training checkpoint: sets the variables of `checkpoint` to the saved values, all of them or none.
 
     Args:
         checkpoint: as `training_checkpoint` returns it.
-        path: prefix of a saved checkpoint.
+        path: prefix of a saved checkpoint, local.
+        shown: how messages name it, for example by its path in a bucket; default `path`.
 
     Raises:
         CheckpointError: it was saved by a training on other classes, or with another network, optimizer or
@@ -97,7 +98,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
     names = getattr(checkpoint, CLASS_NAMES, None)
     has_names = reader.has_tensor(StoredClassNames.KEY)
     if names is not None and has_names:
-        check_unchanged(names.names, parse(reader.get_tensor(StoredClassNames.KEY)), path)
+        check_unchanged(names.names, parse(reader.get_tensor(StoredClassNames.KEY)), shown or path)
     saved = {
         key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items() if key.endswith(_VALUE_SUFFIX)
     }
@@ -109,7 +110,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
         surplus = [key for key in saved if key.startswith(f"{part}/") and key not in known]
         if differing or surplus:
             raise CheckpointError(
-                f"{path} was saved by a training with another {setting}",
+                f"{shown or path} was saved by a training with another {setting}",
                 received=f"a checkpoint that differs in {len(differing) + len(surplus)} variables"
                 + (f", among them {summarize(differing)}" if differing else ""),
                 hint=(
@@ -122,7 +123,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
         _log.warning(
             "%s, of an earlier version, does not name the classes that it was trained on: its class ids are assumed to "
             "mean %s",
-            path,
+            shown or path,
             "; ".join(f"{task}: {numbered(labels)}" for task, labels in names.names.items() if labels) or "the same",
         )
     try:

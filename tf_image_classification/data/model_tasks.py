@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from tf_image_classification import storage
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError
-from tf_image_classification.model_folder import FACTS
 
 
-def tasks_of(folder: str, facts: dict[str, Any]) -> tuple[Task, ...]:
+def tasks_of(path: str, facts: dict[str, Any]) -> tuple[Task, ...]:
     """The tasks of a model folder, in the order of its model.json, with the class names by the model's class ids.
 
     Args:
-        folder: local, mounted or gs:// path.
-        facts: the content of its model.json.
+        path: of its model.json, beside which the labels files are; local, mounted or gs://.
+        facts: the content of model.json.
 
     Raises:
         DataError: model.json lists no tasks, or a labels file is missing or cannot be read.
     """
-    path = storage.join(folder, FACTS)
     try:
         entries = [(str(task["name"]), task["labels_file"]) for task in facts["tasks"]]
     except (KeyError, TypeError) as error:
@@ -35,6 +34,6 @@ def tasks_of(folder: str, facts: dict[str, Any]) -> tuple[Task, ...]:
         raise DataError(f"{path} lists no tasks", expected="at least one", hint="Export the model again.")
     tasks = []
     for name, labels_file in entries:
-        labels = manifest.read_labels(storage.join(folder, labels_file)) if labels_file else ()
+        labels = manifest.read_labels(storage.join(os.path.dirname(path), labels_file)) if labels_file else ()
         tasks.append(Task(name, labels))
     return tuple(tasks)

@@ -15,6 +15,7 @@ from tf_image_classification.errors import DataError, FlagError
 from tf_image_classification.model_folder import (
     CLASSES,
     EXPECTED,
+    FACTS,
     INPUT,
     SAVED_MODEL,
     SCORES,
@@ -52,7 +53,7 @@ def read_tasks(folder: str) -> tuple[Task, ...]:
         FlagError: the folder does not exist.
         DataError: it is not a model folder of this project.
     """
-    return model_tasks.tasks_of(folder, _read_facts(folder))
+    return model_tasks.tasks_of(storage.join(folder, FACTS), _read_facts(folder))
 
 
 @contextlib.contextmanager
@@ -64,7 +65,7 @@ def load(folder: str) -> Iterator[ServedModel]:
         DataError: it is not a model folder, or its SavedModel cannot be loaded or lacks the serving signature.
     """
     facts = _read_facts(folder)
-    tasks = model_tasks.tasks_of(folder, facts)
+    tasks = model_tasks.tasks_of(storage.join(folder, FACTS), facts)
     import tensorflow as tf
 
     with _local_copy(storage.mounted(storage.join(folder, SAVED_MODEL))) as path:
