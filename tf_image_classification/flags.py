@@ -224,7 +224,8 @@ FLAGS: tuple[Flag, ...] = (
          "variable's name. Not set: all variables.", is_regex=True),
     Flag("checkpoint_exclude_scopes", str, None, FINE_TUNING,
          "Comma-separated scopes of variables not to load from --checkpoint_path: prefixes of their names, such as "
-         "the head's; or the word auto: the head, if its shape differs. Not set: load all."),
+         "the head's; or the word auto: the head, if it fits neither by the names of its classes nor by its shape. "
+         "Not set: load all."),
     Flag("class_weights", str, None, FINE_TUNING,
          "balanced: the loss of each example is weighted by examples / (classes * examples of its class), over the "
          "training split and its classes that have examples. Not set: all examples weigh the same.",

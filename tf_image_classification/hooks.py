@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tf_image_classification import checkpoints, storage
+from tf_image_classification.checkpoints.class_names import ClassNames
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
 from tf_image_classification.training import steps
@@ -40,6 +41,7 @@ def load_checkpoint(
     checkpoint_version: str = "",
     *,
     model_name: str | None = None,
+    class_names: ClassNames | None = None,
 ) -> dict[str, Any] | None:
     """Loads the state that a training starts with: its own newest checkpoint, else --checkpoint_path, else none.
 
@@ -53,13 +55,14 @@ def load_checkpoint(
         checkpoint_version: identifies the content at --checkpoint_path; goes into the record.
         model_name: of the built-in network, for the weights that --checkpoint_path imagenet stands for; None for an
             --estimator's.
+        class_names: of the data, by which the head of --checkpoint_path is matched; None: not known.
 
     Returns:
-        The warm start: `checkpoint`, `version`, `loaded` (a count) and `not_loaded` (names). A resumed training returns
+        The warm start, as `checkpoints.load_pretrained` returns it. A resumed training returns
         the one it was started with. None for a training from scratch.
 
     Raises:
-        CheckpointError: there are own checkpoints and none can be read or fits, or --checkpoint_path cannot be used.
+        CheckpointError: own checkpoints are damaged, of other classes or do not fit, or --checkpoint_path is no use.
         FlagError: nothing is published for this network.
     """
     record = os.path.join(folder.local, WARM_START_FILE)
@@ -69,7 +72,7 @@ def load_checkpoint(
         shown = storage.join(folder.path, os.path.basename(path))
         try:
             folder.fetch(path)
-            checkpoints.restore(manager.checkpoint, path)
+            checkpoints.restore(manager.checkpoint, path, shown)
         except (tf.errors.OpError, OSError, IndexError) as error:  # TensorFlow raises IndexError for a truncated file
             damaged.append(shown)
             _log.warning("Skipping the damaged checkpoint %s: %s", shown, str(error).splitlines()[0])
@@ -87,7 +90,7 @@ def load_checkpoint(
     if not flags.checkpoint_path:
         _log.info("Training from scratch")
         return None
-    warm_start = checkpoints.load_pretrained(model, flags, checkpoint_version, model_name)
+    warm_start = checkpoints.load_pretrained(model, flags, checkpoint_version, model_name, class_names)
     storage.write_text(record, json.dumps(warm_start, indent=2) + "\n")
     return warm_start
 

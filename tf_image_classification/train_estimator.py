@@ -90,6 +90,7 @@ def train_and_evaluate(
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
     from tf_image_classification import hooks
+    from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.model_folder import EXPORT_DIR
     from tf_image_classification.training import augmentation_page, build, training_folder
@@ -99,9 +100,12 @@ def train_and_evaluate(
     data = _configure(spec, data, flags)
     with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.translate_fetch_errors():
         state = build.build(spec, data, flags)
-        manager = state.checkpoint_manager(folder.local)
+        names = class_names.of_tasks(data.tasks)
+        manager = state.checkpoint_manager(folder.local, names)
         network = build.model_name(spec, flags)
-        warm_start = hooks.load_checkpoint(state.model, manager, folder, flags, checkpoint_version, model_name=network)
+        warm_start = hooks.load_checkpoint(
+            state.model, manager, folder, flags, checkpoint_version, model_name=network, class_names=names
+        )
         start = state.begin()
         augmentation_page.write(spec, data, folder, int(state.data_seed))
         evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))

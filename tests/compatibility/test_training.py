@@ -67,6 +67,8 @@ def test_more_steps_continue_from_the_last_one(folder, caplog):
     caplog.set_level("INFO")
     facts = train(train_steps=6)
     assert f"Continuing from checkpoints/{KEY}/model.ckpt-4" in caplog.text
+    assert "does not name the classes that it was trained on" in caplog.text
+    assert "mean label: 0 bright, 1 dark" in caplog.text
     assert facts["metrics"]["global_step"] == 6
     assert trained_steps(f"checkpoints/{KEY}") == [1, 2, 3, 4, 5, 6]
 
@@ -84,10 +86,20 @@ def test_the_model_warm_starts_a_training(folder):
     facts = train(checkpoint_path="model", train_steps=1, model_dir="new/checkpoints")
     assert facts["warm_start"]["checkpoint"] == "model"
     assert facts["warm_start"]["not_loaded"] == []
+    assert facts["warm_start"]["classes"] == {"label": {"kept": 2, "new": [], "dropped": []}}
     (start,) = folder.glob("new/checkpoints/*/model.ckpt-0.index")
     recorded, loaded = weights_in(f"checkpoints/{KEY}"), weights_in(str(start.with_suffix("")))
     assert loaded.keys() == recorded.keys()
     assert all(np.array_equal(loaded[name], recorded[name]) for name in recorded)
+
+
+def test_a_checkpoint_without_class_names_warm_starts_a_training_with_a_warning(folder, caplog):
+    facts = train(checkpoint_path=f"checkpoints/{KEY}", train_steps=1, model_dir="new/checkpoints")
+    assert facts["warm_start"]["not_loaded"] == []
+    assert (
+        "does not name its classes: its class ids are assumed to mean the same as here (0 bright, 1 dark)"
+        in caplog.text
+    )
 
 
 def test_the_keras_model_opens(folder):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -33,8 +34,6 @@ def test_several_sources_stay_several(image_folder, monkeypatch):
 
 
 def test_the_fingerprint_changes_with_the_split_and_with_a_new_image(image_folder, tmp_path):
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(image_folder, copy)
     before = resolved(train_metadata=str(copy))
@@ -116,6 +115,30 @@ def test_a_champion_trained_on_this_data_with_these_flags_is_replaced_by_its_own
     assert resolved(in_service, **warm, eval_fraction=0.3).checkpoint == in_service.folder
     scratch = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=None)
     assert resolved(scratch, **warm).checkpoint == ""
+
+
+@pytest.mark.parametrize("change", ["folder", "labels file", "csv"])
+def test_with_other_class_names_a_training_starts_from_the_champion(change, image_folder, champion, tmp_path):
+    images, labels = tmp_path / "images", tmp_path / "labels.txt"
+    shutil.copytree(image_folder, images)
+    labels.write_text("bright\ndark\n")
+    paths = sorted(path.relative_to(images) for path in images.rglob("*.*g"))
+    (images / "images.csv").write_text("".join(f"{path},{path.parent}\n" for path in paths))
+    metadata = str(images / "images.csv") if change == "csv" else str(images)
+    warm = {"train_metadata": metadata, "champion": "/home", "checkpoint_path": "champion"}
+    if change == "labels file":
+        warm["labels_file"] = str(labels)
+    fingerprint = resolved(**warm).fingerprint
+    in_service = champion(data_fingerprint=fingerprint, flags=_train_flags(), warm_start=None)
+    assert resolved(in_service, **warm).checkpoint == ""  # as the champion: nothing is trained
+    if change == "folder":
+        (images / "dark").rename(images / "night")
+    elif change == "labels file":
+        labels.write_text("dark\nbright\n")
+    else:
+        text = (images / "images.csv").read_text()
+        (images / "images.csv").write_text(text.replace(",dark", ",dusk"))
+    assert resolved(in_service, **warm).checkpoint == in_service.folder
 
 
 def test_a_flag_added_since_the_champion_was_trained_changes_the_comparison_only_by_another_value(

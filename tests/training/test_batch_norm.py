@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from tests.training.support import equal, train, weights_at
 from tf_image_classification import built_in_estimator, checkpoints, nets
-from tf_image_classification.training import batch_norm, layer_modes
+from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.training import batch_norm, build, layer_modes, stages
 
 HEAD = "Small/Logits"
 
@@ -83,6 +84,78 @@ def test_a_short_training_evaluates_and_exports_re_estimated_statistics_and_keep
     assert re.search(r"re-estimated the statistics of 4 layers on 32 training images in [\d.]+ s", caplog.text)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert any("100 % of the moving statistics at step 12" in text and "--batch_norm auto" in text for text in warnings)
+
+
+class KerasNorms(EstimatorSpec):
+    """Someone's own model, with Keras's momentum of 0.99; `graph`: of the functional API, or a class of its own."""
+
+    graph = True
+
+    def get_preproc_fn(self, is_training):
+        return lambda image, width, height: tf.image.resize(image, (height, width)) / 255.0
+
+    def get_model_fn(self, checkpoint_path):
+        def model_fn(params):
+            layers = [
+                keras.layers.Conv2D(4, 3, strides=2, name="conv"),
+                keras.layers.BatchNormalization(name="norm"),
+                keras.layers.GlobalAveragePooling2D(name="pool"),
+                keras.layers.Dense(params.num_classes, name="head"),
+            ]
+            if self.graph:
+                return keras.Sequential([keras.Input((params.image_size, params.image_size, 3)), *layers], name="own")
+            model = Chain(layers)
+            model(tf.zeros((1, params.image_size, params.image_size, 3)))
+            return model
+
+        return model_fn
+
+    def metric_ops(self, labels, predictions):
+        return {}
+
+
+class Chain(keras.Model):
+    def __init__(self, layers):
+        super().__init__(name="chain")
+        self.parts = layers
+
+    def call(self, x, training=False):
+        for part in self.parts:
+            x = part(x, training=training) if part.name == "norm" else part(x)
+        return x
+
+
+@pytest.mark.parametrize("graph", [True, False], ids=["functional", "subclass"])
+def test_a_training_that_is_too_short_for_the_decay_is_told_so_in_numbers(graph, built_data, training_flags, caplog):
+    spec = KerasNorms()
+    spec.graph = graph
+    flags = training_flags(train_steps=20, batch_norm="original")
+    state = build.build(prepared(spec, built_data, flags), built_data, flags)
+    layers, start = stages.batch_norm_start(state.model, state.stages)
+    policy = batch_norm.BatchNormPolicy("original", layers, start, False, pytest.fail)
+    with policy.applied(20):
+        pass
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert "82 % of the moving statistics at step 20" in message  # 0.99^20 = 0.818
+    assert "20 updates with a decay (momentum) of 0.99 leave 0.99^20" in message
+    assert "--batch_norm auto re-estimates them" in message
+    assert "train for 459 steps, or give the layers a momentum of at most 0.794" in message  # 0.99^459, 0.794^20: 0.01
+    caplog.clear()
+    with policy.applied(200):  # 0.99^200 = 0.13
+        pass
+    assert not caplog.records
+
+
+def prepared(spec, data, flags):
+    spec.flags = flags
+    spec.set_default_class_dict(data.tasks)
+    return spec
+
+
+def test_own_layers_of_batch_normalisation_are_re_estimated_too(built_data, training_flags, caplog):
+    caplog.set_level(logging.INFO)
+    train(built_data, training_flags(train_steps=6), KerasNorms())
+    assert "re-estimated the statistics of 1 layers" in caplog.text
 
 
 def test_a_training_that_is_long_enough_for_the_decay_keeps_its_moving_averages(built_data, training_flags, caplog):

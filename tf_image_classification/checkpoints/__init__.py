@@ -2,6 +2,9 @@
 
 own_checkpoint   a training's own checkpoint: saved and resumed
 warm_start       initial values from a pretrained checkpoint
+class_names      the class names that a model or a checkpoint is bound to
+class_axes       which axis of a head's variables runs over the classes
+class_columns    which columns of a head are of which class, by name
 matching         which of the checkpoint's variables belongs to which of the model
 published        the files of --checkpoint_path imagenet
 pretrained       loads --checkpoint_path

@@ -6,17 +6,26 @@ building the model (`reader.read`).
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Mapping
 
 import keras
 import tensorflow as tf
 
+from tf_image_classification.checkpoints.class_names import (
+    ClassNames,
+    StoredClassNames,
+    check_unchanged,
+    numbered,
+    parse,
+)
 from tf_image_classification.checkpoints.scopes import summarize
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.nets import scoped_names
 
 WEIGHTS, OPTIMIZER, HEAD_OPTIMIZER, AVERAGES, RANDOM = "weights", "optimizer", "head_optimizer", "averages", "random"
+CLASS_NAMES = "class_names"
 _SETTINGS = {  # part of a checkpoint -> what decides its variables
     WEIGHTS: "network",
     OPTIMIZER: "optimizer or --trainable_scopes",
@@ -24,6 +33,8 @@ _SETTINGS = {  # part of a checkpoint -> what decides its variables
     AVERAGES: "--ema_decay",
 }
 _VALUE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"  # of the keys of variables in a TF2 checkpoint
+
+_log = logging.getLogger(__name__)
 
 
 def training_checkpoint(
@@ -34,6 +45,7 @@ def training_checkpoint(
     *,
     head_optimizer: keras.optimizers.Optimizer | None = None,
     averages: Mapping[str, tf.Variable] | None = None,
+    class_names: ClassNames | None = None,
 ) -> tf.train.Checkpoint:
     """All that a training needs to continue as if it had not stopped, for a `tf.train.CheckpointManager`.
 
@@ -45,11 +57,12 @@ def training_checkpoint(
         extra: name in the checkpoint -> further variables.
         head_optimizer: of the first steps with --head_fraction; must be built.
         averages: name of a weight -> its moving average, with --ema_decay.
+        class_names: those that the head's outputs mean; None: not stored, and not compared by `restore`.
 
     Returns:
         A checkpoint of `weights` (name of `nets.scoped_names` -> variable), `optimizer` and `head_optimizer` (Keras
         path -> iterations and slots), `averages`, `random` (index -> state of a random number generator, such as
-        dropout's), `global_step`, and each of `extra` under its own name.
+        dropout's), `global_step`, each of `extra` under its own name, and `class_names`.
     """
     weights = scoped_names(model)
     weight_ids = {id(variable) for variable in weights.values()}
@@ -63,25 +76,31 @@ def training_checkpoint(
             RANDOM: {str(index): variable.value for index, variable in enumerate(random)},
             "global_step": global_step,
             **(extra or {}),
+            **({CLASS_NAMES: StoredClassNames(class_names)} if class_names is not None else {}),
         }
     )
 
 
-def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
+def restore(checkpoint: tf.train.Checkpoint, path: str, shown: str = "") -> None:
     """Restores a training checkpoint: sets the variables of `checkpoint` to the saved values, all of them or none.
 
     Args:
         checkpoint: as `training_checkpoint` returns it.
-        path: prefix of a saved checkpoint.
+        path: prefix of a saved checkpoint, local.
+        shown: how messages name it, for example by its path in a bucket; default `path`.
 
     Raises:
-        CheckpointError: it was saved with another network, optimizer or --trainable_scopes. No variable was changed.
+        CheckpointError: it was saved by a training on other classes, or with another network, optimizer or
+            --trainable_scopes. No variable was changed.
         tf.errors.OpError: it is damaged or not found.
     """
+    reader = tf.train.load_checkpoint(path)
+    names = getattr(checkpoint, CLASS_NAMES, None)
+    has_names = reader.has_tensor(StoredClassNames.KEY)
+    if names is not None and has_names:
+        check_unchanged(names.names, parse(reader.get_tensor(StoredClassNames.KEY)), shown or path)
     saved = {
-        key: tuple(shape)
-        for key, shape in tf.train.load_checkpoint(path).get_variable_to_shape_map().items()
-        if key.endswith(_VALUE_SUFFIX)
+        key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items() if key.endswith(_VALUE_SUFFIX)
     }
     for part, setting in _SETTINGS.items():
         variables = getattr(checkpoint, part)
@@ -91,7 +110,7 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
         surplus = [key for key in saved if key.startswith(f"{part}/") and key not in known]
         if differing or surplus:
             raise CheckpointError(
-                f"{path} was saved by a training with another {setting}",
+                f"{shown or path} was saved by a training with another {setting}",
                 received=f"a checkpoint that differs in {len(differing) + len(surplus)} variables"
                 + (f", among them {summarize(differing)}" if differing else ""),
                 hint=(
@@ -99,7 +118,19 @@ def restore(checkpoint: tf.train.Checkpoint, path: str) -> None:
                     "weights, give it as --checkpoint_path."
                 ),
             )
-    checkpoint.restore(path).assert_existing_objects_matched()
+    if names is not None and not has_names:
+        delattr(checkpoint, CLASS_NAMES)  # what is to be restored has to be in the checkpoint
+        _log.warning(
+            "%s, of an earlier version, does not name the classes that it was trained on: its class ids are assumed to "
+            "mean %s",
+            shown or path,
+            "; ".join(f"{task}: {numbered(labels)}" for task, labels in names.names.items() if labels) or "the same",
+        )
+    try:
+        checkpoint.restore(path).assert_existing_objects_matched()
+    finally:
+        if names is not None:
+            setattr(checkpoint, CLASS_NAMES, names)
 
 
 def _by_path(variables: Iterable[keras.Variable]) -> dict[str, tf.Variable]:

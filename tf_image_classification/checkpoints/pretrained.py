@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import textwrap
-from collections.abc import Container
 from typing import Any
 
 import keras
 
 from tf_image_classification import imagenet_weights, storage
+from tf_image_classification.checkpoints.class_names import ClassNames
 from tf_image_classification.checkpoints.head import head_variables
 from tf_image_classification.checkpoints.published import open_file
 from tf_image_classification.checkpoints.warm_start import warm_start
@@ -20,7 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 def load_pretrained(
-    model: keras.Model, flags: Flags, checkpoint_version: str = "", model_name: str | None = None
+    model: keras.Model,
+    flags: Flags,
+    checkpoint_version: str = "",
+    model_name: str | None = None,
+    class_names: ClassNames | None = None,
 ) -> dict[str, Any]:
     """Assigns the values of --checkpoint_path to the model's variables, and logs a table of them.
 
@@ -30,22 +34,26 @@ def load_pretrained(
         flags: --checkpoint_path, which is set, --checkpoint_exclude_scopes and --weights_dir.
         checkpoint_version: identifies the content at --checkpoint_path; that of `imagenet` is known here.
         model_name: of the built-in network; None for an --estimator's.
+        class_names: of the data, by which the head is matched; None: not known.
 
     Returns:
-        For model.json: `checkpoint`, `version`, `loaded` (a count) and `not_loaded` (names).
+        For model.json: `checkpoint`, `version`, `loaded` (a count), `not_loaded` (names) and `classes`: of each task
+        that was matched by the names of its classes `kept` (a count), `new` and `dropped` (names).
 
     Raises:
         CheckpointError: see `published.open_file` and `warm_start`.
         FlagError: nothing is published for this network.
     """
+    if model_name:
+        _zero_head(model)
     exclude = flags.checkpoint_exclude_scopes
     if flags.checkpoint_path == imagenet_weights.IMAGENET:
         file = imagenet_weights.file_of(model_name)
         checkpoint_version = file.version
         with open_file(file, flags.weights_dir) as path:
-            report = warm_start(model, path, exclude, auto_exclude_head=True)
+            report = warm_start(model, path, exclude, auto_exclude_head=True, class_names=class_names)
     else:
-        report = warm_start(model, flags.checkpoint_path, exclude)
+        report = warm_start(model, flags.checkpoint_path, exclude, class_names=class_names)
         export = storage.join(flags.checkpoint_path, EXPORT_DIR)
         if storage.is_dir(flags.checkpoint_path) and storage.exists(storage.join(export, KERAS_MODEL)):
             _log.warning(
@@ -54,23 +62,25 @@ def load_pretrained(
                 report.path,
                 export,
             )
-    if model_name:
-        _zero_new_head(model, {*report.excluded, *report.missing})
     _log.info("Starting from %s\n%s", flags.checkpoint_path, textwrap.indent(report.table(), "  "))
     return {
         "checkpoint": flags.checkpoint_path,
         "version": checkpoint_version,
         "loaded": len(report.loaded),
         "not_loaded": sorted([*report.excluded, *report.missing]),
+        "classes": {
+            match.task: {"kept": len(match.kept), "new": match.new, "dropped": match.dropped}
+            for match in report.classes
+        },
     }
 
 
-def _zero_new_head(model: keras.Model, not_loaded: Container[str]) -> None:
-    """Sets the kernels of a head that starts anew to zero.
+def _zero_head(model: keras.Model) -> None:
+    """Sets the head's kernels to zero, where what the checkpoint has no value for starts.
 
-    Random ones disturb the pretrained layers with their gradients, and what a short training does not correct of them
-    stays in the logits. Big Transfer (arXiv:1912.11370) and vision transformers fine-tune from a head of zeros.
+    Random weights disturb the pretrained layers with their gradients, and what a short training does not correct of
+    them stays in the logits. Big Transfer (arXiv:1912.11370) and vision transformers fine-tune from a head of zeros.
     """
-    for name, variable in head_variables(model).items():
-        if name in not_loaded and len(variable.shape) > 1:
+    for variable in head_variables(model).values():
+        if len(variable.shape) > 1:
             variable.assign(keras.ops.zeros_like(variable))

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from tf_image_classification import storage
-from tf_image_classification.checkpoints import locate
+from tf_image_classification.checkpoints import class_names, locate
+from tf_image_classification.checkpoints.class_names import ClassNames, StoredClassNames
 from tf_image_classification.checkpoints.own_checkpoint import WEIGHTS
 from tf_image_classification.errors import CheckpointError
 
@@ -36,6 +37,8 @@ class Weights(Mapping[str, np.ndarray]):
             path through the object graph (`model/_operations/1/bias/.ATTRIBUTES/VARIABLE_VALUE`) in TF2's; an HDF5 path
             (`layers/dense/vars/0`) in Keras's files. The last two follow from the model's structure alone, not from
             the names of its layers.
+        class_names: task -> class names by class id, of this project's trainings and model folders; None where the
+            checkpoint does not say.
         layers: of a file in Keras 2's layout, the layers that have variables, in the file's order: (name, names of its
             variables). Other checkpoints have none.
     """
@@ -48,10 +51,12 @@ class Weights(Mapping[str, np.ndarray]):
         storage_keys: dict[str, str],
         read_key: Callable[[str], np.ndarray],
         layers: Sequence[tuple[str, Sequence[str]]] = (),
+        class_names: ClassNames | None = None,
     ) -> None:
         """See the class for the attributes; `read_key` reads the array of a storage key."""
         self.kind, self.path, self.shapes, self.storage_keys = kind, path, shapes, storage_keys
         self.layers = tuple(layers)
+        self.class_names = class_names
         self._read_key = read_key
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -100,6 +105,8 @@ def read(path: str) -> Iterator[Weights]:
         except _read_errors() as error:
             raise _damaged(location.path, error) from error
         weights.path = location.path
+        if location.kind == locate.KERAS:
+            weights.class_names = class_names.of_model_file(location.path)
         yield weights
 
 
@@ -113,7 +120,9 @@ def _open_tensorflow(prefix: str) -> Weights:
         return Weights(kind, prefix, shapes, {name: name for name in shapes}, reader.get_tensor)
     kind, keys = _names_in_object_graph(reader.get_tensor(_OBJECT_GRAPH))
     by_name = {name: shapes[key] for name, key in keys.items() if key in shapes}
-    return Weights(kind, prefix, by_name, keys, reader.get_tensor)
+    is_own = kind == "training checkpoint" and reader.has_tensor(StoredClassNames.KEY)
+    names = class_names.parse(reader.get_tensor(StoredClassNames.KEY)) if is_own else None
+    return Weights(kind, prefix, by_name, keys, reader.get_tensor, class_names=names)
 
 
 def _names_in_object_graph(serialized: bytes) -> tuple[str, dict[str, str]]:

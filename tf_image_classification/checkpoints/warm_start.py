@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import keras
 import numpy as np
 
 from tf_image_classification import nets
-from tf_image_classification.checkpoints import matching, scopes
+from tf_image_classification.checkpoints import class_columns, matching, scopes
+from tf_image_classification.checkpoints.class_axes import ClassAxis, class_axes
+from tf_image_classification.checkpoints.class_columns import ClassMatch, HeadPlan
+from tf_image_classification.checkpoints.class_names import ClassNames
 from tf_image_classification.checkpoints.head import head_variables
 from tf_image_classification.checkpoints.networks import networks_of
 from tf_image_classification.checkpoints.reader import Weights, read
@@ -33,6 +36,7 @@ class WarmStartReport:
         missing: those that the checkpoint does not have; they keep their initial values.
         unused: the checkpoint's variables that the model does not have, by the checkpoint's names.
         sizes: number of values of each of the model's variables.
+        classes: of each task whose head is loaded by the names of its classes.
     """
 
     path: str
@@ -42,11 +46,13 @@ class WarmStartReport:
     missing: list[str]
     unused: list[str]
     sizes: Mapping[str, int]
+    classes: Sequence[ClassMatch] = ()
 
     def table(self) -> str:
         """A table in plain text: for each scope, how many variables (and values) were loaded, excluded and missing.
 
-        Columns without a variable are left out. A last line names what the checkpoint has besides.
+        Columns without a variable are left out. The lines after it say what became of the head's classes, and what the
+        checkpoint has besides.
         """
         columns = {"loaded": self.loaded, "excluded": self.excluded, "not in checkpoint": self.missing}
         shown = {title: names for title, names in columns.items() if names}
@@ -58,6 +64,8 @@ class WarmStartReport:
             rows.append(row)
         rows.append(["all", *map(self._cell, shown.values())])
         lines = _aligned(rows)
+        for match in self.classes:
+            lines.append(f"head{f' of {match.task}' if len(self.classes) > 1 else ''}: {match}")
         if self.unused:
             lines.append(f"only in the checkpoint: {len(self.unused)} ({scopes.summarize(self.unused)})")
         return "\n".join(lines)
@@ -67,67 +75,88 @@ class WarmStartReport:
 
 
 def warm_start(
-    model: keras.Model, path: str, exclude_scopes: str | None, *, auto_exclude_head: bool = False
+    model: keras.Model,
+    path: str,
+    exclude_scopes: str | None,
+    *,
+    auto_exclude_head: bool = False,
+    class_names: ClassNames | None = None,
 ) -> WarmStartReport:
     """Assigns to the model's variables the values that a checkpoint has for them; changes `model`, or raises before.
 
-    `matching.match` says which variable of the checkpoint belongs to which of the model.
+    `matching.match` says which variable of the checkpoint belongs to which of the model; the classes of the head are
+    matched by their names where the checkpoint has them (`class_columns`), else by their ids, with a warning.
 
     Args:
         path: see `locate.locate`.
         exclude_scopes: comma-separated plain prefixes (not regular expressions) of the names of variables that keep
-            their initial values; `auto` among them is the head, if one of its variables has another shape.
+            their initial values; `auto` among them is the head, if one of its variables has another shape in a
+            checkpoint without class names, or cannot be matched by them.
         auto_exclude_head: as if `auto` were among them.
+        class_names: the model's; None: not known, classes are matched by their ids.
 
     Raises:
         CheckpointError: the checkpoint is not found or damaged, a variable has another shape in it, it is another
-            built-in network's, or nothing in it matches the model.
+            built-in network's, nothing in it matches the model, or its head is of other classes and cannot be matched
+            by their names.
         EstimatorError: `auto`, and the model's head is not known.
     """
     variables = nets.scoped_names(model)
     given = scopes.parse_scopes(exclude_scopes)
     auto = auto_exclude_head or AUTO in given
     prefixes = tuple(prefix for prefix in given if prefix != AUTO)
-    head = _head(model, required=auto)
+    names = class_names or {}
+    axes = class_axes(model, {task: len(labels) or 1 for task, labels in names.items()})
+    head = _head(model, required=auto) | set(axes)
     with read(path) as weights:
         sources = matching.match(model, variables, weights, head)
         _warn_of_unmatched(prefixes, [*variables, *weights])
         excluded = {name for name in variables if name.startswith(prefixes)}
-        if auto and any(name in sources and _differs(variables[name], weights, sources[name]) for name in head):
+        to_load = {name: source for name, source in sources.items() if name not in excluded}
+        if not head:
+            class_columns.check_without_graph(names, variables, weights, to_load, excluded)
+        plan = class_columns.plan(names, variables, axes, weights, to_load)
+        differing = {name for name in to_load if _differs(variables[name], weights, sources[name])}
+        differing -= plan.columns.keys() | plan.new
+        if auto and head & (differing | plan.unknown):
             excluded |= head
-            _log.info("The head has another shape in the checkpoint and is not loaded: %s", abridged(sorted(head)))
-        report = _report(variables, weights, sources, excluded)
-        differing = [name for name in report.loaded if _differs(variables[name], weights, sources[name])]
+            _log_excluded(head, differing)
+        elif plan.unknown:
+            raise class_columns.unknown_columns(plan, weights)
+        report = _report(variables, weights, sources, excluded, plan, axes)
         if not report.loaded:
             raise _nothing_loaded(report, weights)
         _check_network(model, weights)
-        if differing:
-            raise _other_shape(model, variables, weights, sources, differing)
+        if unfit := [name for name in report.loaded if name in differing]:
+            raise _other_shape(model, variables, weights, sources, unfit)
         for name in report.loaded:
-            variables[name].assign(weights[sources[name]])
-    if report.missing:
-        _log.warning(
-            "%d variables are not in %s and keep their initial values: %s",
-            len(report.missing),
-            report.path,
-            abridged(report.missing),
-        )
+            variables[name].assign(plan.values(name, variables[name], weights[sources[name]]))
+        class_columns.warn_of_assumed_ids(names, variables, axes, weights, report.loaded)
+    _warn_of_missing(report)
     return report
 
 
 def _report(
-    variables: Mapping[str, keras.Variable], weights: Weights, sources: Mapping[str, str], excluded: Set[str]
+    variables: Mapping[str, keras.Variable],
+    weights: Weights,
+    sources: Mapping[str, str],
+    excluded: Set[str],
+    plan: HeadPlan,
+    axes: Mapping[str, ClassAxis],
 ) -> WarmStartReport:
     included = [name for name in variables if name not in excluded]
-    used = set(sources.values())
+    in_checkpoint = {name: source for name, source in sources.items() if name not in plan.new}
+    used = set(in_checkpoint.values())
+    of_head = {axes[name].task for name in axes if name in sources and name not in excluded}
     return WarmStartReport(
         path=weights.path,
         kind=weights.kind,
-        loaded=[name for name in included if name in sources],
+        loaded=[name for name in included if name in in_checkpoint],
         excluded=[name for name in variables if name in excluded],
-        missing=[name for name in included if name not in sources],
+        missing=[name for name in included if name not in in_checkpoint],
         unused=[name for name in weights if name not in used],
         sizes={name: int(np.prod(variable.shape)) for name, variable in variables.items()},
+        classes=[match for task, match in plan.matches.items() if task in of_head],
     )
 
 
@@ -165,6 +194,21 @@ def _warn_of_unmatched(prefixes: Iterable[str], names: list[str]) -> None:
                 prefix,
                 did_you_mean(prefix, {scopes.reported_scope(name) for name in names}),
             )
+
+
+def _log_excluded(head: Set[str], differing: Set[str]) -> None:
+    why = "has another shape in the checkpoint" if head & differing else "cannot be matched by the names of its classes"
+    _log.info("The head %s and is not loaded: %s", why, abridged(sorted(head)))
+
+
+def _warn_of_missing(report: WarmStartReport) -> None:
+    if report.missing:
+        _log.warning(
+            "%d variables are not in %s and keep their initial values: %s",
+            len(report.missing),
+            report.path,
+            abridged(report.missing),
+        )
 
 
 def _nothing_loaded(report: WarmStartReport, weights: Weights) -> CheckpointError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import model_folder, storage
-from tf_image_classification.data import manifest
+from tf_image_classification.data import model_tasks
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError, FlagError
 from tf_image_classification.model_folder import (
@@ -53,7 +53,7 @@ def read_tasks(folder: str) -> tuple[Task, ...]:
         FlagError: the folder does not exist.
         DataError: it is not a model folder of this project.
     """
-    return _tasks(folder, _read_facts(folder))
+    return model_tasks.tasks_of(storage.join(folder, FACTS), _read_facts(folder))
 
 
 @contextlib.contextmanager
@@ -65,7 +65,7 @@ def load(folder: str) -> Iterator[ServedModel]:
         DataError: it is not a model folder, or its SavedModel cannot be loaded or lacks the serving signature.
     """
     facts = _read_facts(folder)
-    tasks = _tasks(folder, facts)
+    tasks = model_tasks.tasks_of(storage.join(folder, FACTS), facts)
     import tensorflow as tf
 
     with _local_copy(storage.mounted(storage.join(folder, SAVED_MODEL))) as path:
@@ -84,26 +84,6 @@ def _read_facts(folder: str) -> dict[str, Any]:
     if not storage.is_dir(folder):
         raise FlagError("The model folder does not exist", received=folder, expected=EXPECTED)
     return model_folder.read_facts(folder)
-
-
-def _tasks(folder: str, facts: dict[str, Any]) -> tuple[Task, ...]:
-    path = storage.join(folder, FACTS)
-    try:
-        entries = [(str(task["name"]), task["labels_file"]) for task in facts["tasks"]]
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read",
-            received=repr(error),
-            expected="the content that training wrote",
-            hint="Export the model again.",
-        ) from error
-    if not entries:
-        raise DataError(f"{path} lists no tasks", expected="at least one", hint="Export the model again.")
-    tasks = []
-    for name, labels_file in entries:
-        labels = manifest.read_labels(storage.join(folder, labels_file)) if labels_file else ()
-        tasks.append(Task(name, labels))
-    return tuple(tasks)
 
 
 def _checked_signature(signatures: Mapping[str, Any], tasks: Sequence[Task]) -> Callable[..., dict[str, tf.Tensor]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -137,19 +138,30 @@ class BatchNormPolicy:
             yield
         elif self._batch_norm == layer_modes.ORIGINAL or (share < FORGOTTEN and not self._averaged):
             if self._batch_norm == layer_modes.ORIGINAL and share > _WARNED_SHARE:
-                _log.warning(
-                    "Batch normalisation: %.0f %% of the moving statistics at step %d are still those that training "
-                    "started with (the largest decay is %g), which makes evaluations and the exported model worse: "
-                    "--batch_norm auto re-estimates them",
-                    100 * share,
-                    step,
-                    max(layer.momentum for layer in self._layers),
-                )
+                self._warn(step, share)
             yield
         else:
             with _restoring(self._layers):
                 self._reestimate()
                 yield
+
+    def _warn(self, step: int, share: float) -> None:
+        decay, steps = max(float(layer.momentum) for layer in self._layers), step - self._start
+        enough = f"train for {math.ceil(math.log(FORGOTTEN) / math.log(decay)):,} steps, or " if decay < 1 else ""
+        _log.warning(
+            "Batch normalisation: %.0f %% of the moving statistics at step %d are still those that training started "
+            "with (mean 0 and variance 1, or those of --checkpoint_path): %d updates with a decay (momentum) of %g "
+            "leave %g^%d of them. Evaluations and the exported model use them and are worse than the training: "
+            "--batch_norm auto re-estimates them on training images. Else %sgive the layers a momentum of at most %.3g",
+            100 * share,
+            step,
+            steps,
+            decay,
+            decay,
+            steps,
+            enough,
+            FORGOTTEN ** (1 / steps),
+        )
 
     def _reestimate(self) -> None:
         started = time.monotonic()

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.built_in_estimator import BuiltInEstimator
+from tf_image_classification.checkpoints.class_names import ClassNames
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
@@ -81,8 +82,8 @@ class TrainingState:
             last.optimizer.iterations.assign(start - last.start)
         return start
 
-    def checkpoint_manager(self, folder: str) -> tf.train.CheckpointManager:
-        """Saves and restores this state in a local folder."""
+    def checkpoint_manager(self, folder: str, class_names: ClassNames) -> tf.train.CheckpointManager:
+        """Saves and restores this state in a local folder, with the class names that the model is trained on."""
         averages = {}
         if self.average is not None:
             names = {id(variable): name for name, variable in nets.scoped_names(self.model).items()}
@@ -97,6 +98,7 @@ class TrainingState:
             {"data_seed": self.data_seed},
             head_optimizer=self.stages[0].optimizer if len(self.stages) > 1 else None,
             averages=averages,
+            class_names=class_names,
         )
         return tf.train.CheckpointManager(
             checkpoint, folder, max_to_keep=CHECKPOINTS_KEPT, checkpoint_name=CHECKPOINT_NAME
