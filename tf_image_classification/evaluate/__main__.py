@@ -48,7 +48,12 @@ def _build(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
     from tf_image_classification.build_tfrecords import prepare
 
     return prepare.prepare_evaluation(
-        given.eval_metadata, tasks, cache_dir=cache_dir, options=ReadOptions.of(given), workers=given.workers
+        given.eval_metadata,
+        tasks,
+        cache_dir=cache_dir,
+        options=ReadOptions.of(given),
+        allow_missing_classes=given.allow_missing_classes,
+        workers=given.workers,
     )
 
 
