@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tf_image_classification import progress, storage
 from tf_image_classification.build_tfrecords import check_tfrecords, local
@@ -29,6 +30,23 @@ def record_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[R
     return found
 
 
+def check_features(options: ReadOptions, sources: Iterable[Source]) -> None:
+    """Refuses names of features where no TFRecords are that they could be of.
+
+    Raises:
+        FlagError: there are none.
+    """
+    given = [name for name in ("image_feature", "label_feature") if getattr(options, name)]
+    records = [source for source in sources if isinstance(source, RecordSource)]
+    if given and all(source.has_splits for source in records):
+        raise FlagError(
+            f"--{given[0]} has no effect",
+            received=f"{getattr(options, given[0])}, and metadata of "
+            + ("a built data set, which records its features" if records else "images"),
+            expected="TFRecord files whose features have other names than slim's",
+        )
+
+
 def check_files(
     sources: Mapping[str, Sequence[RecordSource]], held_out: bool, options: ReadOptions, workers: int
 ) -> dict[str, list[Contents]]:
@@ -47,7 +65,7 @@ def check_files(
         DataError: a file cannot be used, or TFRecords would have to be split.
         FlagError: the options name features, but there is no file that they could be of.
     """
-    _check_features(options, sources)
+    check_features(options, itertools.chain(*sources.values()))
     jobs = {split: _jobs(sources[split], split, options) for split in sources}
     if TRAIN in sources and held_out:
         if not all(source.has_splits for source in sources[TRAIN]):
@@ -148,18 +166,6 @@ def _image_feature(contents: Sequence[Contents]) -> tuple[str, str]:
         )
     ((feature, file),) = images.items()
     return file.schema, "" if feature == IMAGE_FEATURES[file.schema] else feature
-
-
-def _check_features(options: ReadOptions, record_sources: Mapping[str, Sequence[RecordSource]]) -> None:
-    """Refuses names of features where no TFRecords are that they could be of."""
-    given = [name for name in ("image_feature", "label_feature") if getattr(options, name)]
-    if given and all(source.has_splits for split in record_sources.values() for source in split):
-        raise FlagError(
-            f"--{given[0]} has no effect",
-            received=f"{getattr(options, given[0])}, and metadata of "
-            + ("a built data set, which records its features" if record_sources else "images"),
-            expected="TFRecord files whose features have other names than slim's",
-        )
 
 
 def _size(path: str) -> int:

@@ -108,13 +108,12 @@ def of_model(
     by_feature = {task.feature: task.labels for task in recorded}
     found = []
     for task in _with_features(contents, tasks):
-        own, files, where = by_feature.get(task.feature), _foreign(contents), _DATA_SET
-        if not own:
-            files = contents
-            own, where = (
-                (_labels_of(contents, task.feature), _OTHER_FILES) if _has_texts(contents, task) else (None, _MODEL)
-            )
-        fitted = replace(task, labels=own or task.labels) if task.labels else task
+        names, files, where = task.labels, contents, _MODEL
+        if by_feature.get(task.feature):
+            names, files, where = by_feature[task.feature], _foreign(contents), _DATA_SET
+        elif _has_texts(contents, task):
+            names, where = _labels_of(contents, task.feature), _OTHER_FILES
+        fitted = replace(task, labels=names)
         check_labels(contents, [fitted])
         _check_listed(files, fitted, where, allow_missing)
         found.append(fitted)

@@ -149,11 +149,10 @@ class ClassificationScorer:
         result = self._metrics.result()
         if unknown := result["unknown_class_examples"]:
             _log.warning(
-                "%s of %s evaluation images are of %d classes that the model does not know (%s): they count as "
+                "%s of %s evaluation images are of classes that the model does not know (%s): they count as "
                 "mistakes. Accuracy %.4g, on the classes that it knows %.4g",
                 f"{sum(unknown.values()):,}",
                 f"{result['num_examples']:,}",
-                len(unknown),
                 abridged([f"{name} {count:,}" for name, count in unknown.items()], MAX_NAMED_CLASSES),
                 result["accuracy"],
                 result["known_class_accuracy"],
