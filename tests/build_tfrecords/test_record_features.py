@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tests.build_tfrecords.records import build, original, picture, slim, write
 from tests.build_tfrecords.support import command, pictures
@@ -86,6 +89,15 @@ def test_an_image_that_is_neither_jpeg_nor_png_is_called_what_it_is(tmp_path, ki
 def test_raw_pixels_are_called_so(tmp_path):
     with pytest.raises(DataError, match=r"192 bytes of no known image format \(pixels that are not encoded\?\)"):
         build(tmp_path, [slim(0) | {"image/encoded": bytes(192)}])
+
+
+def test_images_that_a_build_would_re_encode_are_counted_in_a_warning(tmp_path, caplog):
+    file = io.BytesIO()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.new("RGB", (8, 6), "teal").save(file, "JPEG", exif=turned)
+    build(tmp_path, [slim(0), slim(1) | {"image/encoded": file.getvalue()}], [slim(0), slim(1)])
+    assert "1 images of the TFRecords may train with other pixels than a viewer shows" in caplog.text
 
 
 def tfds(label: int, **more: object) -> dict:

@@ -63,6 +63,7 @@ def _contents_of(job: RecordsJob, local: str) -> Contents:
         compression=tfrecord.compression(local),
         schema=records.layout.schema if records.layout else SLIM,
         image_feature=records.layout.image if records.layout else "",
+        not_as_shown=records.not_as_shown,
         in_manifest=job.crc32c is not None,
         labels=records.label_values(),
         thumbnails=tuple(records.thumbnails),
@@ -93,6 +94,7 @@ class _Records:
 
     job: RecordsJob
     count: int = 0
+    not_as_shown: int = 0
     layout: _Layout | None = None
     counts: dict[str, Counter[float]] = field(default_factory=dict)
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -115,7 +117,8 @@ class _Records:
                 if names != self.layout.labels
                 else f"its image is in {layout.image} and its labels are {layout.schema}'s, unlike the first record's"
             )
-        image = _image_of(features, layout.image)
+        image, as_shown = _image_of(features, layout.image)
+        self.not_as_shown += not as_shown
         if (filename := FILENAME_FEATURES[layout.schema]) in features:
             _one(features, filename, bytes)
         values = {name: _label_of(features, name, layout.schema) for name in names}
@@ -181,13 +184,13 @@ def _described(features: tfrecord.Features) -> str:
     return abridged([f"{name} ({_kind(features[name])})" for name in sorted(features)], _MAX_FEATURES) or "none"
 
 
-def _image_of(features: tfrecord.Features, name: str) -> bytes:
+def _image_of(features: tfrecord.Features, name: str) -> tuple[bytes, bool]:
+    """The encoded image of a record, and whether a build would store it as it is."""
     image = _one(features, name, bytes)
     assert isinstance(image, bytes)
     if not image.startswith(_SIGNATURES):
         raise ValueError(f"{name} is {_content_of(image)}, neither JPEG nor PNG: TFRecords are not rewritten")
-    images.prepare(image)
-    return image
+    return image, not images.prepare(image).reencoded
 
 
 def _content_of(image: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -15,6 +16,8 @@ from tf_image_classification.errors import DataError, FlagError
 
 _FEW_BYTES = 10 * 2**20  # below, starting processes takes longer than the work
 _NUM_THUMBNAILS = 8  # per file
+
+_log = logging.getLogger(__name__)
 
 
 def record_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[RecordSource]]:
@@ -92,6 +95,12 @@ def check_files(
                 )
             contents[job.split].append(file)
             advance(1)
+    if not_as_shown := sum(file.not_as_shown for split in contents for file in contents[split]):
+        _log.warning(
+            "%s images of the TFRecords may train with other pixels than a viewer shows: they are CMYK, have 16 bits, "
+            "a palette or transparency, or are turned by EXIF. Of images as files, the build re-encodes such",
+            f"{not_as_shown:,}",
+        )
     return contents
 
 

@@ -134,6 +134,7 @@ class Contents:
         compression: '' or 'GZIP'.
         schema: `slim` or `original`; of an empty file `slim`.
         image_feature: name of the feature that holds the image; '' for an empty file.
+        not_as_shown: number of images that TensorFlow may decode to other pixels than a viewer shows.
         in_manifest: whether a manifest lists the file, and so names its classes.
         labels: label feature -> its values; empty for an empty file.
         thumbnails: of the first records.
@@ -146,6 +147,7 @@ class Contents:
     compression: str
     schema: str
     image_feature: str
+    not_as_shown: int
     in_manifest: bool
     labels: dict[str, LabelValues]
     thumbnails: tuple[Thumbnail, ...]
