@@ -251,9 +251,9 @@ def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Tensors:
     """Serialised tf.train.Example, string [] or [B] -> `image_bytes`, `filename` and one entry per task, with the same
     leading shape."""
     original = split.schema == manifests.ORIGINAL
-    image = "image_bytes" if original else "image/encoded"
+    image, filename = split.encoded_feature, manifests.FILENAME_FEATURES[split.schema]
     spec: dict[str, Any] = {image: tf.io.FixedLenFeature([], tf.string)}
-    spec["image_uri" if original else "image/filename"] = tf.io.FixedLenFeature([], tf.string, default_value="")
+    spec[filename] = tf.io.FixedLenFeature([], tf.string, default_value="")
     for task in tasks:
         if original:
             # The original's default for a record without the label: such an example counts for no class.
@@ -262,7 +262,7 @@ def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Tensors:
             spec[task.feature] = tf.io.FixedLenFeature([], tf.int64)
     parse = tf.io.parse_single_example if records.shape.rank == 0 else tf.io.parse_example
     parsed = parse(records, spec)
-    features = {"image_bytes": parsed[image], "filename": parsed["image_uri" if original else "image/filename"]}
+    features = {"image_bytes": parsed[image], "filename": parsed[filename]}
     return features | {task.name: parsed[task.feature] for task in tasks}
 
 

@@ -97,8 +97,9 @@ FLAGS: tuple[Flag, ...] = (
          "the original framework's floats.",
          commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
     Flag("allow_missing_classes", bool, False, DATA,
-         "Accept classes of TFRecords or of --labels_file that have no training example.",
-         commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
+         "Accept classes of TFRecords or of --labels_file that have no training example, and TFRecords whose class ids "
+         "have no names and are fewer than the names that they would get.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(BUILD_STEP,), ours=True),
     Flag("max_duplicates_across_splits", int, None, DATA,
          "Maximum number of evaluation images that are near duplicates of training images; more are an error. Not "
          "set: no limit.",

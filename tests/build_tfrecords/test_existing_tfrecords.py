@@ -2,48 +2,17 @@
 
 from __future__ import annotations
 
-import gzip
-import io
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
+from tests.build_tfrecords.records import build, original, picture, slim, write
 from tf_image_classification import build_tfrecords
 from tf_image_classification.data import manifest, tfrecord
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError
 
 CAT_DOG = ("cat", "dog")
-
-
-def picture() -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), "teal").save(file, "PNG")
-    return file.getvalue()
-
-
-def slim(label: int, text: str = "", **more: tfrecord.FeatureValue) -> dict[str, tfrecord.FeatureValue]:
-    features = {"image/encoded": picture(), "image/class/label": label, **more}
-    return features | ({"image/class/text": text.encode()} if text else {})
-
-
-def original(**labels: float) -> dict[str, tfrecord.FeatureValue]:
-    return {"image_bytes": picture(), **labels}
-
-
-def write(path: Path, examples: Sequence[dict[str, tfrecord.FeatureValue]], *, zipped: bool = False) -> str:
-    data = b"".join(tfrecord.frame(tfrecord.encode_example(example)) for example in examples)
-    path.write_bytes(gzip.compress(data) if zipped else data)
-    return str(path)
-
-
-def build(
-    tmp_path: Path, train: Sequence[dict], evaluation: Sequence[dict] | None = None, **options: object
-) -> manifest.Manifest:
-    paths = [write(tmp_path / name, examples) for name, examples in (("train", train), ("eval", evaluation or train))]
-    return build_tfrecords.build(paths[0], str(tmp_path / "data"), eval_metadata=paths[1], **options)
 
 
 def test_the_originals_own_tfrecords_are_listed_where_they_are(mini_mnist, tmp_path):
@@ -68,8 +37,10 @@ def test_the_originals_own_tfrecords_are_listed_where_they_are(mini_mnist, tmp_p
 
 
 def test_class_names_are_the_texts_beside_the_ids_else_the_ids(tmp_path):
-    assert build(tmp_path, [slim(0, "cat"), slim(2, "dog")]).tasks[0].labels == ("cat", "1", "dog")
-    assert build(tmp_path, [slim(0), slim(1)], [slim(2)]).tasks[0].labels == ("0", "1", "2")
+    assert build(tmp_path, [slim(0, "cat"), slim(1, "dog")]).tasks[0].labels == CAT_DOG
+    assert build(tmp_path, [slim(0), slim(1), slim(2)], [slim(2)]).tasks[0].labels == ("0", "1", "2")
+    gap = build(tmp_path, [slim(0, "cat"), slim(2, "dog")], allow_missing_classes=True)
+    assert gap.tasks[0].labels == ("cat", "1", "dog")
 
 
 def test_a_labels_file_names_the_classes(tmp_path):
@@ -203,7 +174,7 @@ def test_images_and_the_originals_schema_are_not_mixed(tmp_path):
 
 
 def test_an_evaluation_split_of_tfrecords_takes_the_models_names(tmp_path):
-    path = write(tmp_path / "eval.gz", [original(animal=1.0)], zipped=True)
+    path = write(tmp_path / "eval.gz", [original(animal=1.0), original(animal=0.0)], zipped=True)
     data = build_tfrecords.build_eval(path, str(tmp_path / "data"), (Task("label", CAT_DOG),))
     assert data.tasks == (Task("label", CAT_DOG, "animal"),)
-    assert data.splits["eval"].class_counts == {"label": {"cat": 0, "dog": 1}}
+    assert data.splits["eval"].class_counts == {"label": {"cat": 1, "dog": 1}}

@@ -13,7 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tf_image_classification import __version__, storage, versions
-from tf_image_classification.build_tfrecords import existing_tfrecords, local, statistics
+from tf_image_classification.build_tfrecords import (
+    existing_tfrecords,
+    local,
+    missing_classes,
+    record_tasks,
+    statistics,
+    unknown_classes,
+)
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.image_splits import ImageSplits
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
@@ -77,7 +84,7 @@ def build(
         fingerprint = fingerprint_of(
             train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
         )
-    work = _Build(given, expanded, options, eval_fraction, workers or local.cores(), shard_bytes)
+    work = _Build(given, expanded, options, eval_fraction, allow_missing_classes, workers or local.cores(), shard_bytes)
     return work.write(output_dir, labels, None, fingerprint)
 
 
@@ -87,13 +94,15 @@ def build_eval(
     tasks: Sequence[Task],
     *,
     options: ReadOptions = AS_GIVEN,
+    allow_missing_classes: bool = False,
     workers: int | None = None,
     fingerprint: str = "",
 ) -> Manifest:
     """Builds an evaluation split alone, for a model that exists.
 
     Args:
-        tasks: the model's; images of classes that they do not have are rejected.
+        tasks: the model's. Classes of the data that they do not have get further ids: their images are evaluated too.
+        allow_missing_classes: accept TFRecords that do not name their classes and have fewer than the model.
         eval_metadata, output_dir, options, workers, fingerprint: as for `build`.
 
     Raises:
@@ -103,7 +112,7 @@ def build_eval(
     expanded = {EVAL: sources.expand(eval_metadata)}
     _check_output(output_dir, expanded)
     fingerprint = fingerprint or fingerprint_of(eval_metadata, options=options)
-    work = _Build(given, expanded, options, 1.0, workers or local.cores(), SHARD_BYTES)
+    work = _Build(given, expanded, options, 1.0, allow_missing_classes, workers or local.cores(), SHARD_BYTES)
     return work.write(output_dir, None, tuple(tasks), fingerprint)
 
 
@@ -115,6 +124,7 @@ class _Build:
     expanded: dict[str, list[Source]]
     options: ReadOptions
     eval_fraction: float
+    allow_missing_classes: bool
     workers: int
     shard_bytes: int
     pixels: statistics.Pixels = field(default_factory=statistics.Pixels)
@@ -151,26 +161,33 @@ class _Build:
         self, folder: str, index: ImageIndex, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None
     ) -> Manifest:
         record_sources = existing_tfrecords.record_sources(self.expanded)
-        contents = existing_tfrecords.check_files(record_sources, EVAL not in self.expanded, self.workers)
+        contents = existing_tfrecords.check_files(record_sources, EVAL not in self.expanded, self.options, self.workers)
         files = [file for split in contents for file in contents[split]]
+        recorded = record_tasks.recorded_tasks(record_sources)
 
         image_sources = _image_sources(self.expanded)
         self._fill(index, image_sources)
-        if tasks is None and TRAIN in image_sources:
+        allow_missing = self.allow_missing_classes
+        if tasks and files:
+            tasks = record_tasks.of_model(files, tasks, recorded, allow_missing=allow_missing)
+        elif tasks:
+            tasks = unknown_classes.appended(index, tasks)
+        elif TRAIN in image_sources:
             tasks = self._tasks_of_images(index, sources.task_names(image_sources[TRAIN]), labels)
-        if files and tasks:
-            tasks = existing_tfrecords.fit(files, tasks)
-        elif files:
-            tasks = existing_tfrecords.tasks_of(files, labels or existing_tfrecords.recorded_labels(record_sources))
-        assert tasks is not None, "metadata names images or TFRecords"
+            if files:
+                tasks = record_tasks.of_training(files, tasks, recorded, allow_missing=allow_missing)
+        else:
+            tasks = record_tasks.tasks_of(files, labels, recorded, allow_missing=allow_missing)
 
         splits = {}
         if image_sources:
             tasks = _with_built_features(tasks, beside_tfrecords=bool(files))
             _check_columns(image_sources, tasks)
-            index.reject_unknown(tasks)
+            unknown_classes.reject(index, tasks)
             splits = self._write_images(folder, index, tasks, list(image_sources))
         splits |= {split: existing_tfrecords.as_split(contents[split], tasks) for split in contents}
+        if TRAIN in contents:
+            missing_classes.check_records(contents[TRAIN], tasks, splits, allowed=allow_missing)
         for label, thumbnail in existing_tfrecords.thumbnails(files, tasks):
             if self.samples.wants(label):
                 self.samples.add(label, thumbnail)
@@ -219,6 +236,7 @@ class _Build:
             tasks,
             [*splits, EVAL] if held_out else splits,
             self.eval_fraction if held_out else None,
+            self.allow_missing_classes,
             self.pixels,
             self.samples,
         )

@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 import base64
+import io
 import math
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from PIL import Image
 
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.build_tfrecords.worker_messages import Contents, LabelValues, RecordsJob, Thumbnail
 from tf_image_classification.data import tfrecord
-from tf_image_classification.data.manifest import ORIGINAL, SLIM
+from tf_image_classification.data.manifest import FILENAME_FEATURES, IMAGE_FEATURES, ORIGINAL, SLIM
 from tf_image_classification.data.tasks import is_slim_label, text_beside
-from tf_image_classification.errors import DataError, UserError
+from tf_image_classification.errors import DataError, UserError, abridged
 
 MAX_CLASSES = 100_000  # more distinct values than that are no classes
 
-_IMAGE = {SLIM: "image/encoded", ORIGINAL: "image_bytes"}
+_LABEL_KINDS: dict[str, type] = {SLIM: int, ORIGINAL: float}
+_KIND_NAMES: dict[type, str] = {bytes: "bytes", int: "int64", float: "float"}
+_MAX_FEATURES = 20  # listed in a message
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG")
 
 
 def check_file(job: RecordsJob) -> Contents:
-    """Reads and checks one TFRecord file: CRCs, the same features in all records, one label per task, decodable images.
+    """Reads and checks one TFRecord file: CRCs, the same features in all records, of the kinds that training and
+    evaluation parse, one label per task, decodable images.
 
     Raises:
         DataError: a record cannot be used; names it.
@@ -37,7 +45,7 @@ def check_file(job: RecordsJob) -> Contents:
 
 
 def _contents_of(job: RecordsJob, local: str) -> Contents:
-    records = _Records(job.num_thumbnails)
+    records = _Records(job)
     for record in tfrecord.read(local):
         try:
             records.add(tfrecord.parse_example(record))
@@ -45,7 +53,7 @@ def _contents_of(job: RecordsJob, local: str) -> Contents:
             raise DataError(
                 f"{job.path} holds a record that cannot be used: {error}",
                 received=f"record {records.count}, counted from 0",
-                expected="image/encoded and image/class/label (int64), or image_bytes and a float per label",
+                expected=_expected(job),
             ) from error
     return Contents(
         path=job.path if storage.is_gcs(job.path) else os.path.abspath(job.path),
@@ -53,19 +61,41 @@ def _contents_of(job: RecordsJob, local: str) -> Contents:
         bytes=os.path.getsize(local),
         crc32c=tfrecord.file_crc32c(local),
         compression=tfrecord.compression(local),
-        schema=records.schema,
+        schema=records.layout.schema if records.layout else SLIM,
+        image_feature=records.layout.image if records.layout else "",
+        not_as_shown=records.not_as_shown,
+        in_manifest=job.crc32c is not None,
         labels=records.label_values(),
         thumbnails=tuple(records.thumbnails),
     )
+
+
+def _expected(job: RecordsJob) -> str:
+    if job.image_feature or job.label_features:
+        labels = ", ".join(job.label_features) or "the labels"
+        return f"an encoded image (bytes) in {job.image_feature or 'image/encoded or image_bytes'}, int64 in {labels}"
+    return (
+        "image/encoded (bytes) and image/class/label (int64), or image_bytes and a float per label; other names as "
+        "--image_feature and --label_feature"
+    )
+
+
+class _Layout(NamedTuple):
+    """The features of a record that are read: the schema gives the kinds of its labels."""
+
+    schema: str
+    image: str
+    labels: tuple[str, ...]
 
 
 @dataclass
 class _Records:
     """The records of one file so far."""
 
-    num_thumbnails: int
+    job: RecordsJob
     count: int = 0
-    schema: str = SLIM
+    not_as_shown: int = 0
+    layout: _Layout | None = None
     counts: dict[str, Counter[float]] = field(default_factory=dict)
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
     thumbnails: list[Thumbnail] = field(default_factory=list)
@@ -76,18 +106,28 @@ class _Records:
         Raises:
             ValueError, RejectedImage: it cannot be used.
         """
-        self.schema, names = _layout(features)
-        if self.count == 0:
+        layout = _layout(features, self.job)
+        names = layout.labels
+        if self.layout is None:
+            self.layout = layout
             self.counts, self.texts = {name: Counter() for name in names}, {name: {} for name in names}
-        elif self.counts.keys() != set(names):
-            raise ValueError(f"its labels are {', '.join(names)}, those of the first record {', '.join(self.counts)}")
-        image = _image_of(features, self.schema)
-        values = {name: _label_of(features, name) for name in names}
+        elif self.layout != layout:
+            raise ValueError(
+                f"its labels are {', '.join(names)}, those of the first record {', '.join(self.layout.labels)}"
+                if names != self.layout.labels
+                else f"its image is in {layout.image} and its labels are {layout.schema}'s, unlike the first record's"
+            )
+        image, as_shown = _image_of(features, layout.image)
+        self.not_as_shown += not as_shown
+        if (filename := FILENAME_FEATURES[layout.schema]) in features:
+            _one(features, filename, bytes)
+        values = {name: _label_of(features, name, layout.schema) for name in names}
         for name, value in values.items():
             if len(self.counts[name]) < MAX_CLASSES:
                 self.counts[name][value] += 1
-            _note_text(features, name, int(value), self.texts[name])
-        if self.count < self.num_thumbnails:
+                if is_slim_label(name) and text_beside(name) in features:
+                    _note_text(_text_of(features, text_beside(name)), int(value), self.texts[name])
+        if self.count < self.job.num_thumbnails:
             jpeg = base64.b64encode(images.thumbnail(image)).decode()
             self.thumbnails.append(Thumbnail(names[0], values[names[0]], jpeg))
         self.count += 1
@@ -100,39 +140,89 @@ class _Records:
         }
 
 
-def _layout(features: tfrecord.Features) -> tuple[str, list[str]]:
-    """Schema of a record and names of its label features, sorted."""
-    if _IMAGE[SLIM] in features:
-        schema, names = SLIM, [name for name in features if is_slim_label(name)]
-    elif _IMAGE[ORIGINAL] in features:
-        schema, names = ORIGINAL, [name for name, values in features.items() if values and isinstance(values[0], float)]
-    else:
-        raise ValueError(f"its features are {', '.join(sorted(features)) or 'none'}")
+def _layout(features: tfrecord.Features, job: RecordsJob) -> _Layout:
+    """Which features of a record hold what."""
+    image = job.image_feature or next((name for name in IMAGE_FEATURES.values() if name in features), "")
+    for name in (image, *job.label_features):
+        if name not in features:
+            missing = f"no feature {name}" if name else "neither image/encoded nor image_bytes"
+            raise ValueError(f"it has {missing}; its features are {_described(features)}")
+    names = list(job.label_features)
+    if not names and image != IMAGE_FEATURES[ORIGINAL]:
+        names = [name for name in features if is_slim_label(name)]
+    if not names and image != IMAGE_FEATURES[SLIM]:
+        names = [name for name, values in features.items() if values and isinstance(values[0], float)]
     if not names:
-        raise ValueError("it has no label")
-    return schema, sorted(names)
+        raise ValueError(f"it has no label; its features are {_described(features)}")
+    schema = SLIM
+    if not any(is_slim_label(name) for name in names) and all(_holds(features[name], float) for name in names):
+        schema = ORIGINAL
+    return _Layout(schema, image, tuple(sorted(names)))
 
 
-def _image_of(features: tfrecord.Features, schema: str) -> bytes:
-    values = features[_IMAGE[schema]]
-    if len(values) != 1 or not isinstance(values[0], bytes):
-        raise ValueError(f"{_IMAGE[schema]} holds no image")
-    if not values[0].startswith(_SIGNATURES):
-        raise ValueError("its image is neither JPEG nor PNG")
-    images.prepare(values[0])
-    return values[0]
+def _holds(values: Sequence[tfrecord.FeatureValue], kind: type) -> bool:
+    return bool(values) and isinstance(values[0], kind)
 
 
-def _label_of(features: tfrecord.Features, name: str) -> float:
+def _one(features: tfrecord.Features, name: str, kind: type) -> tfrecord.FeatureValue:
+    """The only value of a feature, which tf.io.FixedLenFeature([], kind) parses."""
     values = features[name]
-    if len(values) != 1 or isinstance(values[0], bytes) or not math.isfinite(values[0]):
-        raise ValueError(f"{name} is not one number")
+    if len(values) != 1 or not isinstance(values[0], kind):
+        raise ValueError(f"{name} is {_kind(values)} instead of one value of kind {_KIND_NAMES[kind]}")
     return values[0]
 
 
-def _note_text(features: tfrecord.Features, name: str, class_id: int, texts: dict[int, str]) -> None:
+def _kind(values: Sequence[tfrecord.FeatureValue]) -> str:
+    """A feature as messages describe it: `int64`, `3 x float`, `empty`."""
+    if not values:
+        return "empty"
+    kind = _KIND_NAMES[type(values[0])]
+    return kind if len(values) == 1 else f"{len(values)} x {kind}"
+
+
+def _described(features: tfrecord.Features) -> str:
+    return abridged([f"{name} ({_kind(features[name])})" for name in sorted(features)], _MAX_FEATURES) or "none"
+
+
+def _image_of(features: tfrecord.Features, name: str) -> tuple[bytes, bool]:
+    """The encoded image of a record, and whether a build would store it as it is."""
+    image = _one(features, name, bytes)
+    assert isinstance(image, bytes)
+    if not image.startswith(_SIGNATURES):
+        raise ValueError(f"{name} is {_content_of(image)}, neither JPEG nor PNG: TFRecords are not rewritten")
+    return image, not images.prepare(image).reencoded
+
+
+def _content_of(image: bytes) -> str:
+    """What bytes are that should be an image, in a few words."""
+    if not image:
+        return "empty"
+    try:
+        with Image.open(io.BytesIO(image)) as opened:
+            return str(opened.format)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return f"{len(image):,} bytes of no known image format (pixels that are not encoded?)"
+
+
+def _label_of(features: tfrecord.Features, name: str, schema: str) -> float:
+    value = _one(features, name, _LABEL_KINDS[schema])
+    assert not isinstance(value, bytes)
+    if not math.isfinite(value):
+        raise ValueError(f"{name} is {value}, not a finite number")
+    return value
+
+
+def _text_of(features: tfrecord.Features, name: str) -> str:
+    """The class name beside a label, as a line of a labels file; '' for none."""
+    value = _one(features, name, bytes)
+    assert isinstance(value, bytes)
+    try:
+        return " ".join(value.decode().split())
+    except UnicodeDecodeError:
+        raise ValueError(f"{name} is not UTF-8: {value[:100]!r}") from None
+
+
+def _note_text(text: str, class_id: int, texts: dict[int, str]) -> None:
     """Adds the class name beside a label to `texts`."""
-    values = features.get(text_beside(name)) if name.endswith("label") else None
-    text = " ".join(values[0].decode(errors="replace").split()) if values and isinstance(values[0], bytes) else ""
     if text and texts.setdefault(class_id, text) != text:
         raise ValueError(f"it calls class {class_id} {text}, an earlier one {texts[class_id]}")

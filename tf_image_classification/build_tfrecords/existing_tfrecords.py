@@ -1,21 +1,23 @@
-"""TFRecords given as metadata, seen together: their tasks, their class names, and the split that they are."""
+"""TFRecords given as metadata: their files checked, and the split that they are together."""
 
 from __future__ import annotations
 
+import itertools
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tf_image_classification import progress, storage
 from tf_image_classification.build_tfrecords import check_tfrecords, local
-from tf_image_classification.build_tfrecords.check_tfrecords import MAX_CLASSES
 from tf_image_classification.build_tfrecords.worker_messages import Contents, RecordsJob
-from tf_image_classification.data.manifest import EVAL, TRAIN, Shard, Split, Task
-from tf_image_classification.data.sources import RecordSource, Source
-from tf_image_classification.data.tasks import task_name
-from tf_image_classification.errors import DataError
+from tf_image_classification.data.manifest import EVAL, IMAGE_FEATURES, TRAIN, Shard, Split, Task
+from tf_image_classification.data.sources import ReadOptions, RecordSource, Source
+from tf_image_classification.errors import DataError, FlagError
 
 _FEW_BYTES = 10 * 2**20  # below, starting processes takes longer than the work
 _NUM_THUMBNAILS = 8  # per file
+
+_log = logging.getLogger(__name__)
 
 
 def record_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[RecordSource]]:
@@ -31,14 +33,32 @@ def record_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[R
     return found
 
 
+def check_features(options: ReadOptions, sources: Iterable[Source]) -> None:
+    """Refuses names of features where no TFRecords are that they could be of.
+
+    Raises:
+        FlagError: there are none.
+    """
+    given = [name for name in ("image_feature", "label_feature") if getattr(options, name)]
+    records = [source for source in sources if isinstance(source, RecordSource)]
+    if given and all(source.has_splits for source in records):
+        raise FlagError(
+            f"--{given[0]} has no effect",
+            received=f"{getattr(options, given[0])}, and metadata of "
+            + ("a built data set, which records its features" if records else "images"),
+            expected="TFRecord files whose features have other names than slim's",
+        )
+
+
 def check_files(
-    sources: Mapping[str, Sequence[RecordSource]], held_out: bool, workers: int
+    sources: Mapping[str, Sequence[RecordSource]], held_out: bool, options: ReadOptions, workers: int
 ) -> dict[str, list[Contents]]:
     """Checks TFRecord files.
 
     Args:
         sources: split -> sources.
         held_out: no metadata names the evaluation split: the training sources must have one.
+        options: name the features of files that have no manifest.
         workers: processes.
 
     Returns:
@@ -46,8 +66,10 @@ def check_files(
 
     Raises:
         DataError: a file cannot be used, or TFRecords would have to be split.
+        FlagError: the options name features, but there is no file that they could be of.
     """
-    jobs = {split: _jobs(sources[split], split) for split in sources}
+    check_features(options, itertools.chain(*sources.values()))
+    jobs = {split: _jobs(sources[split], split, options) for split in sources}
     if TRAIN in sources and held_out:
         if not all(source.has_splits for source in sources[TRAIN]):
             raise DataError(
@@ -55,7 +77,7 @@ def check_files(
                 received=f"--train_metadata {sources[TRAIN][0].path} without --eval_metadata",
                 hint="Give the TFRecords to evaluate on as --eval_metadata.",
             )
-        jobs[EVAL] = _jobs(sources[TRAIN], EVAL)
+        jobs[EVAL] = _jobs(sources[TRAIN], EVAL, options)
     contents: dict[str, list[Contents]] = {split: [] for split in jobs}
     in_order = [job for split in jobs for job in jobs[split]]
     if not in_order:
@@ -73,97 +95,20 @@ def check_files(
                 )
             contents[job.split].append(file)
             advance(1)
+    if not_as_shown := sum(file.not_as_shown for split in contents for file in contents[split]):
+        _log.warning(
+            "%s images of the TFRecords may train with other pixels than a viewer shows: they are CMYK, have 16 bits, "
+            "a palette or transparency, or are turned by EXIF. Of images as files, the build re-encodes such",
+            f"{not_as_shown:,}",
+        )
     return contents
-
-
-def recorded_labels(sources: Mapping[str, Sequence[RecordSource]]) -> tuple[str, ...] | None:
-    """The class names that the first source which records its tasks gives, if it has a single task."""
-    recorded = [tasks for split in sources for source in sources[split] if (tasks := source.tasks())]
-    return recorded[0][0].labels or None if recorded and len(recorded[0]) == 1 else None
-
-
-def tasks_of(contents: Sequence[Contents], labels: tuple[str, ...] | None) -> tuple[Task, ...]:
-    """What TFRecord files are labelled with.
-
-    Args:
-        contents: of the files.
-        labels: class names by id, of a labels file; None takes the texts beside the ids, else the ids themselves.
-
-    Raises:
-        DataError: the files differ in schema or labels, or the ids do not fit the labels.
-    """
-    layouts = {(file.schema, tuple(sorted(file.labels))): file.path for file in contents if file.examples}
-    if len(layouts) != 1:
-        raise DataError(
-            "The TFRecords do not hold the same features" if layouts else "The TFRecords hold no examples",
-            received="; ".join(f"{path}: {', '.join(features)}" for (_, features), path in layouts.items()) or None,
-            expected="the same schema and labels in all files",
-        )
-    (schema, features), _ = layouts.popitem()
-    if labels and len(features) > 1:
-        raise DataError(
-            "A labels file names the classes of one task",
-            received=f"TFRecords with {', '.join(features)}",
-            expected="one label",
-        )
-    tasks = tuple(
-        Task(task_name(feature, schema, len(features)), labels or _labels_of(contents, feature), feature)
-        for feature in features
-    )
-    check_labels(contents, tasks)
-    return tasks
-
-
-def fit(contents: Sequence[Contents], tasks: Sequence[Task]) -> tuple[Task, ...]:
-    """`tasks` as TFRecord files hold them: with the files' feature names.
-
-    Raises:
-        DataError: the files are labelled with something else.
-    """
-    found = {task.name: task for task in tasks_of(contents, None)}
-    if found.keys() != {task.name for task in tasks}:
-        raise DataError(
-            "The TFRecords are labelled with something else",
-            received=", ".join(found),
-            expected=", ".join(task.name for task in tasks),
-        )
-    fitted = tuple(Task(task.name, task.labels, found[task.name].feature) for task in tasks)
-    check_labels(contents, fitted)
-    return fitted
-
-
-def check_labels(contents: Sequence[Contents], tasks: Sequence[Task]) -> None:
-    """Checks that every class id has a name, the same as beside it in the records.
-
-    Raises:
-        DataError: otherwise.
-    """
-    for file in contents:
-        for task in tasks:
-            if not (file.examples and task.labels):
-                continue
-            label = file.labels[task.feature]
-            for value in label.counts:
-                if value != int(value) or not 0 <= value < len(task.labels):
-                    raise DataError(
-                        f"{file.path} holds a label that is not in labels",
-                        received=f"{task.feature} {value:g}",
-                        expected=f"a class id from 0 to {len(task.labels) - 1}",
-                    )
-            for class_id, text in label.texts.items():
-                if task.labels[class_id] != text:
-                    raise DataError(
-                        f"{file.path} has other class names than the labels",
-                        received=f"{text} for class {class_id}",
-                        expected=task.labels[class_id],
-                    )
 
 
 def as_split(contents: Sequence[Contents], tasks: Sequence[Task]) -> Split:
     """The split that consists of TFRecord files.
 
     Raises:
-        DataError: some of the files are compressed and some are not, or there are no examples.
+        DataError: the files differ in compression or in where the image is, or there are no examples.
     """
     compressions = {file.compression: file.path for file in contents}
     if len(compressions) > 1:
@@ -190,8 +135,8 @@ def as_split(contents: Sequence[Contents], tasks: Sequence[Task]) -> Split:
     for task in tasks:
         of_task = counts[task.name]
         class_counts[task.name] = {label: of_task[label] for label in task.labels}
-    schema = next(file.schema for file in contents if file.examples)
-    return Split(shards, schema, next(iter(compressions)), images=examples, class_counts=class_counts)
+    schema, image_feature = _image_feature(contents)
+    return Split(shards, schema, image_feature, next(iter(compressions)), examples, class_counts=class_counts)
 
 
 def thumbnails(contents: Sequence[Contents], tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:
@@ -203,9 +148,33 @@ def thumbnails(contents: Sequence[Contents], tasks: Sequence[Task]) -> Iterator[
                 yield labels[int(value)], thumbnail
 
 
-def _jobs(sources: Sequence[RecordSource], split: str) -> list[RecordsJob]:
-    files = [file for source in sources for file in source.files(split)]
-    return [RecordsJob(split, file.path, file.crc32c, _NUM_THUMBNAILS) for file in files]
+def _jobs(sources: Sequence[RecordSource], split: str, options: ReadOptions) -> list[RecordsJob]:
+    labels = (options.label_feature,) if options.label_feature else ()
+    return [
+        RecordsJob(
+            split,
+            file.path,
+            file.crc32c,
+            _NUM_THUMBNAILS,
+            file.image_feature or options.image_feature,
+            file.label_features or labels,
+        )
+        for source in sources
+        for file in source.files(split)
+    ]
+
+
+def _image_feature(contents: Sequence[Contents]) -> tuple[str, str]:
+    """Schema of files with examples, and the feature that holds their images as Split.image_feature names it."""
+    images = {file.image_feature: file for file in contents if file.examples}
+    if len(images) > 1:
+        raise DataError(
+            "The TFRecords hold their images in different features",
+            received="; ".join(f"{file.path}: {feature}" for feature, file in images.items()),
+            expected="the same feature in all files",
+        )
+    ((feature, file),) = images.items()
+    return file.schema, "" if feature == IMAGE_FEATURES[file.schema] else feature
 
 
 def _size(path: str) -> int:
@@ -213,28 +182,3 @@ def _size(path: str) -> int:
         return storage.stat(path).size
     except FileNotFoundError:
         raise DataError("A shard is missing", received=path, hint="Build the data set again.") from None
-
-
-def _labels_of(contents: Sequence[Contents], feature: str) -> tuple[str, ...]:
-    """Class names from the texts beside the ids, else the ids; none if the values are no ids (a regression)."""
-    values = {value for file in contents if file.examples for value in file.labels[feature].counts}
-    if len(values) >= MAX_CLASSES or any(value != int(value) for value in values):
-        return ()
-    if min(values) < 0:
-        raise DataError(
-            "The TFRecords hold examples without a label",
-            received=f"{feature} {min(values):g}",
-            expected="class ids from 0",
-        )
-    if max(values) >= MAX_CLASSES:
-        return ()
-    texts: dict[int, str] = {}
-    for file in contents:
-        for class_id, text in file.labels[feature].texts.items() if file.examples else ():
-            texts.setdefault(class_id, text)
-    names = tuple(texts.get(class_id, str(class_id)) for class_id in range(int(max(values)) + 1))
-    if len(set(names)) < len(names):
-        raise DataError(
-            "The TFRecords give two classes the same name", received=", ".join(names[:20]), hint="Give a --labels_file."
-        )
-    return names

@@ -9,15 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tf_image_classification import progress
-from tf_image_classification.build_tfrecords import local, part_file
+from tf_image_classification.build_tfrecords import local, missing_classes, part_file
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.shards import ShardWriter
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
 from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, ImageResult
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import Rejected
-from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
-from tf_image_classification.errors import DataError, abridged
+from tf_image_classification.errors import DataError
 
 ClassCounts = Mapping[str, Mapping[str, int]]  # task -> class name -> number of images
 
@@ -38,6 +37,7 @@ class ImageSplits:
         splits: which ones to build, in this order.
         eval_fraction: share of the training metadata's images that are held out; None if evaluation has metadata of its
             own.
+        allow_missing_classes: warn only of classes without a training image.
         pixels, samples: for the statistics page; every written image is added to them.
     """
 
@@ -46,6 +46,7 @@ class ImageSplits:
     tasks: tuple[Task, ...]
     splits: Sequence[str]
     eval_fraction: float | None
+    allow_missing_classes: bool
     pixels: Pixels
     samples: Samples
 
@@ -62,7 +63,9 @@ class ImageSplits:
         """
         for split in self.splits:
             indexed = {task.name: self.index.class_counts(split, column) for column, task in enumerate(self.tasks)}
-            self._check_classes(split, indexed)
+            self._check_split(split, indexed)
+            if split == TRAIN and not self.allow_missing_classes:
+                self._check_classes(indexed)
         writers = {split: ShardWriter(self.folder, split, shard_bytes) for split in self.splits}
         counts: dict[str, dict[str, Counter[str]]] = {}
         for split in self.splits:
@@ -119,7 +122,9 @@ class ImageSplits:
         return lengths
 
     def _finish(self, split: str, writer: ShardWriter, counts: ClassCounts) -> Split:
-        self._check_classes(split, counts)
+        self._check_split(split, counts)
+        if split == TRAIN:
+            self._check_classes(counts)
         shards = writer.finish()
         written, rejected = sum(shard.examples for shard in shards), self.index.count_rejected(split)
         class_counts = {}
@@ -128,23 +133,24 @@ class ImageSplits:
             class_counts[task.name] = {label: of_task[label] for label in task.labels}
         return Split(shards, images=written + rejected, rejected=rejected, class_counts=class_counts)
 
-    def _check_classes(self, split: str, counts: ClassCounts) -> None:
-        """Checks that a split has images, and the training split some of every class."""
+    def _check_split(self, split: str, counts: ClassCounts) -> None:
+        """Checks that a split has images."""
         if not any(any(of_task.values()) for of_task in counts.values()):
             self._refuse_empty(split)
-        if split != TRAIN:
-            return
+
+    def _check_classes(self, counts: ClassCounts) -> None:
+        """Checks that the training split has images of every class."""
         for task in self.tasks:
-            if missing := [label for label in task.labels if not counts[task.name].get(label)]:
-                raise DataError(
-                    f"{len(missing)} of {len(task.labels)} classes have no training image",
-                    received=abridged(missing, MAX_NAMED_CLASSES),
-                    expected="at least one readable training image of every class",
-                    hint=(
-                        "Add images, give --eval_metadata or a smaller --eval_fraction, or take the class out of the "
-                        "labels."
-                    ),
-                )
+            missing_classes.check(
+                task,
+                counts[task.name],
+                kind="image",
+                hint=(
+                    "Add images, give --eval_metadata or a smaller --eval_fraction, or take the class out of the "
+                    "labels (a background line?)."
+                ),
+                allowed=self.allow_missing_classes,
+            )
 
     def _refuse_empty(self, split: str) -> None:
         if split == EVAL and self.eval_fraction is not None:

@@ -62,6 +62,7 @@ def prepare_evaluation(
     *,
     cache_dir: str,
     options: ReadOptions = AS_GIVEN,
+    allow_missing_classes: bool = False,
     workers: int | None = None,
 ) -> Manifest:
     """An evaluation split for a model that exists: its own classes decide the ids.
@@ -69,7 +70,7 @@ def prepare_evaluation(
     Args:
         tasks: the model's.
         cache_dir: images that are not given as TFRecords are built into shards here.
-        eval_metadata, options, workers: see `build`.
+        eval_metadata, options, allow_missing_classes, workers: see `build_eval`.
 
     Raises:
         FlagError, DataError, UserError: see `build`.
@@ -82,6 +83,7 @@ def prepare_evaluation(
             cache_dir,
             named_as_in_data(tasks),
             options=options,
+            allow_missing_classes=allow_missing_classes,
             workers=workers,
             fingerprint=current,
         ),

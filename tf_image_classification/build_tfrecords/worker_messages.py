@@ -82,12 +82,15 @@ class RecordsJob:
         path: local or gs://.
         crc32c: of the file, as its manifest records it; None when it has no manifest.
         num_thumbnails: how many of the first records to make thumbnails of.
+        image_feature, label_features: names of the features; None and () for those of slim's or the original's schema.
     """
 
     split: str
     path: str
     crc32c: str | None
     num_thumbnails: int
+    image_feature: str | None = None
+    label_features: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return self.path
@@ -130,6 +133,9 @@ class Contents:
         crc32c: of the file, 8 hexadecimal digits.
         compression: '' or 'GZIP'.
         schema: `slim` or `original`; of an empty file `slim`.
+        image_feature: name of the feature that holds the image; '' for an empty file.
+        not_as_shown: number of images that TensorFlow may decode to other pixels than a viewer shows.
+        in_manifest: whether a manifest lists the file, and so names its classes.
         labels: label feature -> its values; empty for an empty file.
         thumbnails: of the first records.
     """
@@ -140,5 +146,8 @@ class Contents:
     crc32c: str
     compression: str
     schema: str
+    image_feature: str
+    not_as_shown: int
+    in_manifest: bool
     labels: dict[str, LabelValues]
     thumbnails: tuple[Thumbnail, ...]

@@ -19,6 +19,8 @@ FORMAT = 1
 TRAIN, EVAL = "train", "eval"
 SLIM, ORIGINAL = "slim", "original"
 DEFAULT_TASK = "label"
+IMAGE_FEATURES = {SLIM: "image/encoded", ORIGINAL: "image_bytes"}
+FILENAME_FEATURES = {SLIM: "image/filename", ORIGINAL: "image_uri"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ class Split:
     Attributes:
         shards: in reading order.
         schema: `slim` (image/encoded, image/class/label, ...) or `original` (image_bytes and one float per task).
+        image_feature: name of the feature that holds the encoded image; '' for the schema's own.
         compression: '' or 'GZIP', as tf.data.TFRecordDataset takes it.
         images: images that the sources named for this split: written plus rejected.
         rejected: those of them that are not in the shards, for the reasons in rejected.csv.
@@ -79,6 +82,7 @@ class Split:
 
     shards: tuple[Shard, ...] = ()
     schema: str = SLIM
+    image_feature: str = ""
     compression: str = ""
     images: int = 0
     rejected: int = 0
@@ -88,6 +92,11 @@ class Split:
     def examples(self) -> int:
         """Number of examples in the shards."""
         return sum(shard.examples for shard in self.shards)
+
+    @property
+    def encoded_feature(self) -> str:
+        """Name of the feature that holds the encoded image."""
+        return self.image_feature or IMAGE_FEATURES[self.schema]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def text_feature(task: str, num_tasks: int) -> str:
 
 
 def text_beside(label: str) -> str:
-    """Name of the feature that holds the class name beside a label feature, `image/class/text` for example."""
+    """Name of the feature that holds the class name beside a slim label feature, `image/class/text` for example."""
     return label.removesuffix("label") + "text"
 
 
@@ -75,6 +75,25 @@ def pair_tasks(names: Sequence[str], data_tasks: Sequence[Task], *, owner: str) 
             expected=", ".join(names),
         )
     return {name: by_name[name] for name in names}
+
+
+def check_some_known(known: Sequence[str], found: Sequence[str]) -> None:
+    """Checks that a model knows some class of the data.
+
+    Args:
+        known: classes of the model.
+        found: those of the data.
+
+    Raises:
+        DataError: it knows none.
+    """
+    if not set(known).intersection(found):
+        raise DataError(
+            "The model knows none of the data's classes",
+            received=abridged(found, MAX_NAMED_CLASSES),
+            expected=abridged(known, MAX_NAMED_CLASSES),
+            hint="Check --labels_file, or evaluate on data of the classes that the model was trained on.",
+        )
 
 
 def check_holds_numbers(name: str, data_task: Task, *, owner: str) -> None:

@@ -116,7 +116,8 @@ def parse_example(record: bytes) -> Features:
     """The features of a serialised tf.train.Example, by name.
 
     Raises:
-        ValueError: the record is not a tf.train.Example.
+        ValueError: the record is not a tf.train.Example, or in an encoding that TensorFlow's own parser need not read:
+            it does not merge a field that comes twice, and stops at unknown ones.
     """
     from google.protobuf.message import DecodeError
 
@@ -124,6 +125,11 @@ def parse_example(record: bytes) -> Features:
         example = _example_class().FromString(record)
     except DecodeError as error:
         raise ValueError(f"a record is not a tf.train.Example: {error}") from error
+    example.DiscardUnknownFields()
+    if example.ByteSize() != len(record):
+        raise ValueError(
+            "a record is not a tf.train.Example in the standard encoding: it has doubled or unknown fields"
+        )
     parsed: Features = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")

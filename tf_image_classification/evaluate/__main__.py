@@ -25,11 +25,13 @@ def _command(argv: Sequence[str] | None) -> None:
     parser.add_flags(table, _REQUIRED)
     given = parser.parse_flags(table, argv, _REQUIRED)
 
+    from tf_image_classification.build_tfrecords import existing_tfrecords
     from tf_image_classification.evaluate import evaluate, served_model
 
     # Wrong paths are errors before TensorFlow takes its seconds to import.
     tasks = served_model.read_tasks(given.model)
     found = sources.expand(given.eval_metadata)
+    existing_tfrecords.check_features(ReadOptions.of(given), found)
     storage.check_replaceable(given.output_dir, METRICS, [given.model, *(source.path for source in found)])
 
     from tf_image_classification import estimator_loading
@@ -48,7 +50,12 @@ def _build(given: Flags, tasks: Sequence[Task], cache_dir: str) -> Manifest:
     from tf_image_classification.build_tfrecords import prepare
 
     return prepare.prepare_evaluation(
-        given.eval_metadata, tasks, cache_dir=cache_dir, options=ReadOptions.of(given), workers=given.workers
+        given.eval_metadata,
+        tasks,
+        cache_dir=cache_dir,
+        options=ReadOptions.of(given),
+        allow_missing_classes=given.allow_missing_classes,
+        workers=given.workers,
     )
 
 

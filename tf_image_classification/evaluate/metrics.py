@@ -109,12 +109,23 @@ class ClassificationMetrics:
         Per class: precision = TP / (TP + FP), recall = TP / (TP + FN), F1 = 2 TP / (2 TP + FP + FN), support = TP + FN.
         A macro average is the unweighted mean over the classes that have an example or were predicted, as that of
         scikit-learn's precision_recall_fscore_support. `loss` is the mean over examples of -log(score of the true
-        class), without regularisation. `calibration` is described at `_calibration`, `curves` (where there are at most
+        class), without regularisation.
+
+        An example of a class that the model does not know is a mistake: it counts in `accuracy`, `top_5_accuracy`, the
+        calibration, and as a row of `per_class` and `confusion_matrix`; its true class has the score MIN_SCORE in
+        `loss`; in `curves` it is an example of no class. `unknown_class_examples` counts these examples by class, and
+        `known_class_accuracy`, where there are such, is the accuracy of the others.
+
+        `calibration` is described at `_calibration`, `curves` (where there are at most
         MAX_CURVES classes) at `ScoreHistograms.result`.
         """
         confusion = self._confusion
+        # Further classes of the data that have no example play no part: the model cannot predict them either.
+        kept = np.arange(len(confusion)) < self._num_known
+        kept |= confusion.any(axis=1)
+        confusion, labels = confusion[kept][:, kept], [self._labels[index] for index in np.flatnonzero(kept)]
         support, predicted, correct = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
-        total = int(support.sum())
+        total, known = int(support.sum()), int(support[: self._num_known].sum())
         precision, recall = _ratio(correct, predicted), _ratio(correct, support)
         f1 = _ratio(2 * correct, support + predicted)
         seen = (support + predicted) > 0
@@ -127,8 +138,11 @@ class ClassificationMetrics:
             "macro_precision": _mean(precision[seen]),
             "macro_recall": _mean(recall[seen]),
             "macro_f1": _mean(f1[seen]),
-            "labels": self._labels,
-            "unknown_labels": self._labels[self._num_known :],
+            "labels": labels,
+            "unknown_labels": labels[self._num_known :],
+            "unknown_class_examples": {
+                label: int(support[index]) for index, label in enumerate(labels) if index >= self._num_known
+            },
             "per_class": [
                 {
                     "name": name,
@@ -138,11 +152,13 @@ class ClassificationMetrics:
                     "support": int(support[index]),
                     "predicted": int(predicted[index]),
                 }
-                for index, name in enumerate(self._labels)
+                for index, name in enumerate(labels)
             ],
             "confusion_matrix": confusion.tolist(),
             "calibration": self._calibration(total),
         }
+        if total > known:
+            result["known_class_accuracy"] = int(correct.sum()) / max(known, 1)
         if self._histograms:
             result["curves"] = self._histograms.result(self._labels[: self._num_known])
         return result

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tf_image_classification.data.manifest import Task
-from tf_image_classification.data.tasks import check_holds_numbers, pair_tasks
+from tf_image_classification.data.tasks import MAX_NAMED_CLASSES, check_holds_numbers, check_some_known, pair_tasks
 from tf_image_classification.errors import DataError, abridged
 from tf_image_classification.evaluate.metrics import (
     MIN_SCORE,
@@ -108,9 +108,8 @@ class ClassificationScorer:
             prefix + column for column in ("label", "predicted", "score", "label_score")
         )
         self._task, self._data, self._prefix = task, data, prefix
-        unknown = sorted(set(data.labels) - set(task.labels))
-        self._check_unknown(unknown)
-        self._labels = [*task.labels, *unknown]
+        check_some_known(task.labels, data.labels or task.labels)
+        self._labels = [*task.labels, *sorted(set(data.labels) - set(task.labels))]
         ids = {label: index for index, label in enumerate(self._labels)}
         # Class id of the data -> index into self._labels; id -1, not labelled, takes the last entry and stays -1.
         self._index_by_id = np.array([ids[label] for label in data.labels or task.labels] + [-1], np.int64)
@@ -146,7 +145,19 @@ class ClassificationScorer:
         return tf.one_hot(self._label_indices(batch), len(self._task.labels)), tf.math.log(scores)
 
     def result(self) -> dict[str, Any]:
-        return self._metrics.result()
+        """See `Scorer`. Warns of examples of classes that the model does not know."""
+        result = self._metrics.result()
+        if unknown := result["unknown_class_examples"]:
+            _log.warning(
+                "%s of %s evaluation images are of classes that the model does not know (%s): they count as "
+                "mistakes. Accuracy %.4g, on the classes that it knows %.4g",
+                f"{sum(unknown.values()):,}",
+                f"{result['num_examples']:,}",
+                abridged([f"{name} {count:,}" for name, count in unknown.items()], MAX_NAMED_CLASSES),
+                result["accuracy"],
+                result["known_class_accuracy"],
+            )
+        return result
 
     def mistakes(self) -> list[Mistake]:
         return self._mistakes.result()
@@ -162,23 +173,6 @@ class ClassificationScorer:
                 expected=f"0 to {num_classes - 1}",
             )
         return self._index_by_id[ids]
-
-    def _check_unknown(self, unknown: Sequence[str]) -> None:
-        """Warns of classes of the data that the model does not know; that it knows none of them is an error."""
-        if unknown and len(unknown) == len(self._data.labels):
-            raise DataError(
-                "The model knows none of the data's classes",
-                received=abridged(unknown),
-                expected=abridged(self._task.labels),
-                hint="Check --labels_file, or evaluate on data of the classes that the model was trained on.",
-            )
-        if unknown:
-            _log.warning(
-                "The model does not know %d of the data's %d classes (%s): their examples count as mistakes",
-                len(unknown),
-                len(self._data.labels),
-                abridged(unknown),
-            )
 
     def _check_classes(self, outputs: dict[str, tf.Tensor]) -> None:
         served = tuple(name.decode(errors="replace") for name in outputs[self._prefix + CLASSES][0].numpy())

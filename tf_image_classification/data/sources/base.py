@@ -44,10 +44,13 @@ class RecordFile(NamedTuple):
     Attributes:
         path: as storage opens it.
         crc32c: of the whole file as its manifest records it, 8 hexadecimal digits; None when it has no manifest.
+        image_feature, label_features: names of its features as its manifest records them.
     """
 
     path: str
     crc32c: str | None = None
+    image_feature: str | None = None
+    label_features: tuple[str, ...] = ()
 
 
 class Candidate:

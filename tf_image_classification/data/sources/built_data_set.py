@@ -45,8 +45,11 @@ class BuiltDataSet(RecordSource):
             raise DataError(
                 f"The data set has no {split} split", received=self.path, hint=f"It has: {', '.join(data.splits)}."
             )
-        shards = data.splits[split].shards
-        return [RecordFile(path, shard.crc32c) for path, shard in zip(data.shard_paths(split), shards, strict=True)]
+        stored, labels = data.splits[split], tuple(task.feature for task in data.tasks)
+        return [
+            RecordFile(path, shard.crc32c, stored.encoded_feature, labels)
+            for path, shard in zip(data.shard_paths(split), stored.shards, strict=True)
+        ]
 
     def tasks(self) -> tuple[Task, ...]:
         return self.read().tasks
