@@ -30,6 +30,7 @@ def _command(argv: Sequence[str] | None) -> None:
     # Wrong paths are errors before TensorFlow takes its seconds to import.
     tasks = served_model.read_tasks(given.model)
     found = sources.expand(given.eval_metadata)
+    sources.check_split_column(found, ReadOptions.of(given))
     storage.check_replaceable(given.output_dir, METRICS, [given.model, *(source.path for source in found)])
 
     from tf_image_classification import estimator_loading
