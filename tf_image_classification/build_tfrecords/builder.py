@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from tf_image_classification import __version__, storage, versions
-from tf_image_classification.build_tfrecords import assigning, existing_tfrecords, local, statistics
+from tf_image_classification.build_tfrecords import assigning, class_spellings, existing_tfrecords, local, statistics
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.image_splits import ImageSplits
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
@@ -166,6 +166,7 @@ class _Build:
         elif files:
             tasks = existing_tfrecords.tasks_of(files, labels or existing_tfrecords.recorded_labels(record_sources))
         assert tasks is not None, "metadata names images or TFRecords"
+        class_spellings.warn(tasks)
 
         splits = {}
         if image_sources:
