@@ -18,10 +18,10 @@ HTML = b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>\n"
 LINES = b"photos/a.jpg,cat\nphotos/b.jpg,dog\n" * 10
 
 
-def zipped() -> bytes:
+def zipped(name: str = "cat/a.jpg") -> bytes:
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("cat/a.jpg", b"x")
+        archive.writestr(name, b"x")
     return file.getvalue()
 
 
@@ -46,7 +46,7 @@ def image(image_format: str) -> bytes:
         ("photos.zip", zipped(), "a zip archive.*Unpack it"),
         ("photos", zipped(), "a zip archive"),
         ("images.xlsx", zipped(), r"an Excel workbook \(.xlsx\).*CSV UTF-8"),
-        ("images.csv", zipped(), "a zip archive"),
+        ("images.csv", zipped("[Content_Types].xml"), "an Excel workbook"),
         ("model.keras", zipped(), "a Keras model"),
         ("photos.tar", tarred("w"), "a tar archive"),
         ("photos.tar.gz", tarred("w:gz"), "a tar archive"),

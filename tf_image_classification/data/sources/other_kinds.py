@@ -19,7 +19,6 @@ _LFS = "Fetch the file itself: git lfs pull"
 # Magic bytes -> what the file is, and what to do. A TFRecord starts with its length in 8 bytes; the last ones are 0.
 _MAGIC = {
     b"version https://git-lfs": ("a git-lfs pointer, not the file that it stands for", _LFS),
-    b"PK\x03\x04": ("a zip archive", _UNPACK),
     b"7z\xbc\xaf\x27\x1c": ("a 7z archive", _UNPACK),
     b"Rar!\x1a\x07": ("a RAR archive", _UNPACK),
     b"BZh": ("a file compressed by bzip2", _UNPACK),
@@ -57,6 +56,7 @@ _NAMED = {
     ".pb": ("a TensorFlow graph", _A_MODEL),
     ".index": ("a part of a TensorFlow checkpoint", _A_MODEL),
 }
+_ZIP = b"PK\x03\x04"
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2")
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
 _EXPECTED = "a folder with one sub-folder per class, a list of images (.csv, .tsv, .txt, .jsonl), or TFRecords"
@@ -90,10 +90,11 @@ def refuse_content(path: str, head: bytes) -> None:
         return
     if head.startswith(_IMAGE_MAGIC):
         _refuse_image(path)
+    if head.startswith(_ZIP):
+        _refuse_zip(path, head)
     for magic, (what, hint) in _MAGIC.items():
         if head.startswith(magic):
-            named = next((named for suffix, named in _NAMED.items() if path.lower().endswith(suffix)), (what, hint))
-            _refuse(path, *(named if magic == b"PK\x03\x04" else (what, hint)))
+            _refuse(path, what, hint)
     if head[257:262] == b"ustar":
         _refuse(path, *_NAMED[".tar"])
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
@@ -113,6 +114,12 @@ def refuse_model(folder: str) -> None:
         file = storage.join(folder, name)
         if storage.exists(file) and not storage.is_dir(file):
             _refuse(folder, what, _A_MODEL)
+
+
+def _refuse_zip(path: str, head: bytes) -> None:
+    """Refuses a zip archive, or what is one inside: an Excel workbook starts with its content types."""
+    suffix = ".xlsx" if b"[Content_Types].xml" in head[:64] else posixpath.splitext(path)[1].lower()
+    _refuse(path, *_NAMED[suffix if suffix in (".xlsx", ".keras", ".npz") else ".zip"])
 
 
 def _is_text(head: bytes) -> bool:
