@@ -15,7 +15,7 @@ from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.data.sources.csv_layout import PATH_COLUMNS
 from tf_image_classification.errors import UserError
 
-TEXTS = 6000
+TEXTS = 2000
 BUILDS = 60
 
 _COMMON = ["a.jpg", "b/c.png", ",", ",", ",", "\n", "\n", "\n", "\r\n", "cat", "dog", " ", "1", "0", "test", "training"]
@@ -89,7 +89,7 @@ def test_random_lists_are_read_to_their_last_line_or_refused_in_words(tmp_path):
             outcomes["refused"] += 1
             continue
         lines = lines_of(content)
-        first = re.sub(r"[\s_-]", "", re.split(r"[,;\t ]", lines[0])[0].strip('" ')).casefold()
+        first = re.sub(r"[\s_-]", "", re.split(r"[,;\t ]", lines[0].strip())[0].strip('" ')).casefold()
         assert count == len(lines) - (first in PATH_COLUMNS and path.suffix != ".jsonl"), (number, content)
         outcomes["read"] += 1
     assert min(outcomes.values()) > TEXTS / 10, outcomes
