@@ -73,14 +73,14 @@ def _patched(text: str, diff: str) -> str:
 
 @pytest.fixture
 def checkout(tmp_path, image_folder) -> Path:
-    """A checkout with photos, also as a JSON Lines file."""
+    """A checkout with photos, also as a JSON file."""
     folder = documents.copy_of_the_checkout(tmp_path / "checkout")
     shutil.copytree(image_folder, folder / "photos")
-    lines = [
-        json.dumps({"image": path.relative_to(folder).as_posix(), "label": path.parent.name})
+    items = [
+        {"image": path.relative_to(folder).as_posix(), "label": path.parent.name}
         for path in sorted((folder / "photos").rglob("*.*"))
     ]
-    (folder / "photos.jsonl").write_text("\n".join([*lines, '{"label": "bright"}']) + "\n")
+    (folder / "photos.json").write_text(json.dumps([*items, {"label": "bright"}]))
     return folder
 
 
@@ -134,11 +134,11 @@ def test_a_network_that_is_not_slims_is_added_and_trains(checkout):
     assert (facts["model_name"], facts["metrics"]["global_step"]) == ("patches", 2)
 
 
-def test_a_kind_of_source_is_added_and_built_with_every_line_accounted_for(checkout):
+def test_a_kind_of_source_is_added_and_built_with_every_item_accounted_for(checkout):
     follow("A source", checkout)
     splits = json.loads((checkout / "data" / "manifest.json").read_text())["splits"]
     assert sum(split["images"] for split in splits.values()) == 61
-    assert "photos.jsonl:61,no JSON object" in (checkout / "data" / "rejected.csv").read_text()
+    assert "photos.json:61,no object" in (checkout / "data" / "rejected.csv").read_text()
 
 
 @pytest.mark.slow

@@ -85,7 +85,7 @@ FLAGS: tuple[Flag, ...] = (
          gt=0, lt=1, commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
     Flag("split_column", str, None, DATA,
          "Column of a CSV that says to which split each line belongs: train or training; validation, valid, val, dev "
-         "or eval; or test. Where a file has no lines for validation, those for test are evaluated. Vertex AI's import "
+         "or eval; test; or unassigned. If no line is for validation, those for test are evaluated. Vertex AI's import "
          "files need no such flag. Not set: --eval_metadata or --eval_fraction.",
          commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), ours=True),
     Flag("image_feature", str, None, DATA,

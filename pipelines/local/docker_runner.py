@@ -117,7 +117,7 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
     """The folders and files that the steps must see to read what a parameter names, some of them several times."""
     value: str = parameters[name]
     if name in ("train_metadata", "eval_metadata"):
-        yield from _paths_of_data(value, parameters.get("image_root"))
+        yield from _paths_of_data(value, parameters)
         return
     is_list = flag_table.BY_NAME[name].is_list and not os.path.exists(value)
     for path in value.split(",") if is_list else [value]:
@@ -128,11 +128,12 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
             yield os.path.dirname(path)
 
 
-def _paths_of_data(metadata: str, image_root: str | None) -> Iterator[str]:
+def _paths_of_data(metadata: str, parameters: Mapping[str, Any]) -> Iterator[str]:
     real = functools.lru_cache(os.path.realpath)
+    given = {name: parameters.get(name) or None for name in ("image_root", "split_column")}
     for source in sources.expand(metadata):
         yield source.path
-        for path in source.paths_read(sources.ReadOptions(image_root=image_root)):
+        for path in source.paths_read(sources.ReadOptions(**given)):
             yield (folder := os.path.dirname(path))
             if not storage.is_gcs(folder):
                 yield real(folder)

@@ -131,13 +131,18 @@ def test_several_label_columns_give_each_task_its_features_and_labels(tmp_path):
     assert record["image/class/gender/text"] == [b"fm"[number % 2 : number % 2 + 1]]
 
 
-def test_an_image_named_twice_is_kept_once_and_a_contradiction_is_reported(tmp_path):
+def test_an_image_named_twice_is_kept_once_and_one_under_two_labels_is_left_out_and_named(tmp_path, caplog):
     root = pictures(tmp_path / "photos", {"cat": 30, "dog": 30})
     names = [f"{label}/{number:04}.png,{label}" for label in ("cat", "dog") for number in range(30)]
-    (root / "images.csv").write_text("\n".join([*names, "cat/0001.png,cat", "cat/./0002.png,dog"]))
+    (root / "images.csv").write_text("\n".join([*names, "cat/0001.png,cat", "cat/./0002.png,dog", "cat/0002.png,cat"]))
     data = build_tfrecords.build(str(root / "images.csv"), str(tmp_path / "data"))
-    assert sum(split.images for split in data.splits.values()) == 62
-    assert data.rejected_reasons == {"duplicate of an earlier entry": 1, "labelled cat before": 1}
+    assert sum(split.images for split in data.splits.values()) == 63
+    assert data.rejected_reasons == {
+        "duplicate of an earlier entry": 2,
+        "labelled cat before": 1,
+        "labelled dog later": 1,
+    }
+    assert f"1 images are listed under two labels, and left out: {root}/cat/0002.png (cat and dog)" in caplog.text
 
 
 def test_names_and_labels_of_any_language_and_of_none_are_kept(tmp_path):

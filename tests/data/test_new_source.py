@@ -19,41 +19,40 @@ from tf_image_classification.errors import FlagError
 
 
 @dataclass(frozen=True, slots=True)
-class JsonLines(ImageSource):
-    """Lines such as {"image": "a.jpg", "class": "cat"}."""
+class JsonFile(ImageSource):
+    """A list such as [{"image": "a.jpg", "class": "cat"}]."""
 
-    kind: ClassVar[str] = "JSON lines file"
-    fingerprint_name: ClassVar[str] = "json lines"
-    description: ClassVar[str] = "a file of JSON lines"
-    suffixes: ClassVar[tuple[str, ...]] = (".jsonl",)
+    kind: ClassVar[str] = "JSON file"
+    fingerprint_name: ClassVar[str] = "json"
+    description: ClassVar[str] = "a JSON file"
+    suffixes: ClassVar[tuple[str, ...]] = (".json",)
 
     @classmethod
-    def match(cls, candidate: Candidate) -> JsonLines | None:
+    def match(cls, candidate: Candidate) -> JsonFile | None:
         return cls(candidate.path) if candidate.path.endswith(cls.suffixes) else None
 
-    def task_names(self) -> tuple[str, ...]:
+    def task_names(self, options: ReadOptions) -> tuple[str, ...]:
         return ("label",)
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
-        for line in Path(self.path).read_text().splitlines():
-            row = json.loads(line)
-            yield locate(row["image"], (row["class"],), str(Path(self.path).parent), options.image_root)
+        for item in json.loads(Path(self.path).read_text()):
+            yield locate(item["image"], (item["class"],), str(Path(self.path).parent), options.image_root)
 
 
 @pytest.fixture
 def listed(tmp_path, monkeypatch) -> Path:
-    """A file of JSON lines beside the images that it names."""
-    monkeypatch.setattr(sources, "KINDS", (JsonLines, *sources.KINDS))
-    rows = []
+    """A JSON file beside the images that it names."""
+    monkeypatch.setattr(sources, "KINDS", (JsonFile, *sources.KINDS))
+    items = []
     for number in range(60):
         Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / f"{number}.png")
-        rows.append(json.dumps({"image": f"{number}.png", "class": ["cat", "dog"][number % 2]}))
-    (tmp_path / "images.jsonl").write_text("\n".join(rows))
-    return tmp_path / "images.jsonl"
+        items.append({"image": f"{number}.png", "class": ["cat", "dog"][number % 2]})
+    (tmp_path / "images.json").write_text(json.dumps(items))
+    return tmp_path / "images.json"
 
 
 def test_it_is_recognized_and_built_with_nothing_else_changed(listed, tmp_path):
-    assert sources.expand(str(listed)) == [JsonLines(str(listed))]
+    assert sources.expand(str(listed)) == [JsonFile(str(listed))]
     data = build_tfrecords.build(str(listed), str(tmp_path / "data"))
     assert data.tasks[0].labels == ("cat", "dog")
     assert sum(split.examples for split in data.splits.values()) == 60
@@ -75,8 +74,9 @@ def test_it_mixes_with_other_images_and_its_images_are_what_it_reads(listed, tmp
     assert list(found[0].paths_read(sources.AS_GIVEN)) == [str(tmp_path / f"{number}.png") for number in range(60)]
 
 
-def test_messages_name_it(listed):
-    with pytest.raises(FlagError, match=r"JSON lines file does not exist.*Expected: a file of JSON lines, a CSV, "):
-        sources.expand("nothing.jsonl")
-    with pytest.raises(FlagError, match="a CSV or a folder with one sub-folder per class; or"):
-        sources.expand(f"{listed},{__file__}")
+def test_messages_name_it(listed, tmp_path):
+    (tmp_path / "train.tfrecord").write_bytes(b"")
+    with pytest.raises(FlagError, match=r"JSON file does not exist.*Expected: a JSON file, a CSV, "):
+        sources.expand("nothing.json")
+    with pytest.raises(FlagError, match="a JSON Lines file of Vertex AI or a folder with one sub-folder per class; or"):
+        sources.expand(f"{listed},{tmp_path}/train.tfrecord")

@@ -110,10 +110,11 @@ def test_several_label_columns_are_several_tasks(tmp_path):
     table = write(tmp_path / "faces.csv", "path,age,gender\na.jpg,30,f\nb.jpg,31\nc.jpg,32,m,x\n")
     assert sources.task_names(sources.expand(table)) == ("age", "gender")
     assert [entry[1:] for entry in entries(table)] == [
-        ("a.jpg", ("30", "f")),
+        ("a.jpg", ("30", "f"), None),
         ("2 columns instead of 3",),
         ("4 columns instead of 3",),
     ]
+    assert [entry.path for entry in entries(table)[1:]] == [f"{table}:3", f"{table}:4"]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +124,8 @@ def test_several_label_columns_are_several_tasks(tmp_path):
         ("a.jpg\n", "single column"),
         ("", "empty"),
         ("path,age,age\n", "does not name its label columns"),
-        (b"a.jpg,caf\xe9\n", "cannot be read"),
+        (b"a.jpg,cat\nb.jpg,caf\xe9\n", "not UTF-8.*images.csv, line 2.*Windows-1252.*b.jpg,café"),
+        ("a.jpg,cat\nb.jpg,\x93L\n".encode("latin-1"), "not UTF-8.*line 2.*Shift-JIS"),
     ],
 )
 def test_a_csv_without_usable_content_is_an_error(tmp_path, content, problem):
@@ -189,8 +191,8 @@ def test_image_root_may_be_a_bucket(tmp_path):
 
 
 def test_labels_that_a_labels_file_cannot_hold_are_rejected(tmp_path):
-    table = write(tmp_path / "images.csv", 'a.jpg,"two\nlines"\nb.jpg, \n,cat\n')
-    assert [entry.reason for entry in entries(table)] == ["label has a line break", "no label", "no path"]
+    table = write(tmp_path / "images.csv", "a.jpg,two\u2028lines\nb.jpg, \n,cat\n,\n")
+    assert [entry.reason for entry in entries(table)] == ["label has a line break", "no label", "no path", "no path"]
 
 
 def test_labels_are_sorted_and_numbers_by_their_value():

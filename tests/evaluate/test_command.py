@@ -81,6 +81,7 @@ def test_wrong_calls_exit_with_2_before_tensorflow_is_imported(model_dir, images
         (["--model", model_dir, "--eval_metadata", tmp_path / "none.csv", *out], "CSV does not exist"),
         (["--model", model_dir, "--eval_metadata", images, *out, "--eval_batch_size", 0], "--eval_batch_size"),
         (["--model", model_dir, "--eval_metadata", images, *out, "--batchsize", 1], "Unknown flag --batchsize"),
+        (["--model", model_dir, "--eval_metadata", images, *out, "--split_column", "split"], "a folder has none"),
     ):
         started = time.monotonic()
         done = evaluate(*arguments)

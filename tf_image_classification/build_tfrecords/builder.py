@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 
 from tf_image_classification import __version__, storage, versions
 from tf_image_classification.build_tfrecords import (
+    assigning,
+    class_spellings,
     existing_tfrecords,
     local,
     missing_classes,
@@ -79,6 +81,8 @@ def build(
     given = {TRAIN: train_metadata} | ({EVAL: eval_metadata} if eval_metadata else {})
     labels = manifest.read_labels(labels_file, numbered=True) if labels_file else None
     expanded = {split: sources.expand(metadata) for split, metadata in given.items()}
+    for found in expanded.values():
+        sources.check_split_column(found, options)
     _check_output(output_dir, expanded)
     if not fingerprint:
         fingerprint = fingerprint_of(
@@ -110,6 +114,7 @@ def build_eval(
     """
     given = {EVAL: eval_metadata}
     expanded = {EVAL: sources.expand(eval_metadata)}
+    sources.check_split_column(expanded[EVAL], options)
     _check_output(output_dir, expanded)
     fingerprint = fingerprint or fingerprint_of(eval_metadata, options=options)
     work = _Build(given, expanded, options, 1.0, allow_missing_classes, workers or local.cores(), SHARD_BYTES)
@@ -166,23 +171,24 @@ class _Build:
         recorded = record_tasks.recorded_tasks(record_sources)
 
         image_sources = _image_sources(self.expanded)
-        self._fill(index, image_sources)
+        assigning.fill(index, image_sources, list(self.expanded), self.options, self.eval_fraction)
         allow_missing = self.allow_missing_classes
         if tasks and files:
             tasks = record_tasks.of_model(files, tasks, recorded, allow_missing=allow_missing)
         elif tasks:
             tasks = unknown_classes.appended(index, tasks)
         elif TRAIN in image_sources:
-            tasks = self._tasks_of_images(index, sources.task_names(image_sources[TRAIN]), labels)
+            tasks = self._tasks_of_images(index, sources.task_names(image_sources[TRAIN], self.options), labels)
             if files:
                 tasks = record_tasks.of_training(files, tasks, recorded, allow_missing=allow_missing)
         else:
             tasks = record_tasks.tasks_of(files, labels, recorded, allow_missing=allow_missing)
+        class_spellings.warn(tasks)
 
         splits = {}
         if image_sources:
             tasks = _with_built_features(tasks, beside_tfrecords=bool(files))
-            _check_columns(image_sources, tasks)
+            self._check_columns(image_sources, tasks)
             unknown_classes.reject(index, tasks)
             splits = self._write_images(folder, index, tasks, list(image_sources))
         splits |= {split: existing_tfrecords.as_split(contents[split], tasks) for split in contents}
@@ -198,16 +204,6 @@ class _Build:
             rejected_reasons=index.reasons(TRAIN, EVAL),
             reencoded=self.pixels.reencoded,
         )
-
-    def _fill(self, index: ImageIndex, image_sources: Mapping[str, list[ImageSource]]) -> None:
-        for split, given in image_sources.items():
-            eval_fraction = 1.0 if split == EVAL else 0.0 if EVAL in self.expanded else self.eval_fraction
-            index.add(split, sources.read_entries(given, self.options), eval_fraction)
-        if both := index.count_in_both():
-            _log.warning(
-                "%s images are in the training and in the evaluation metadata: the evaluation will be too good",
-                f"{both:,}",
-            )
 
     def _tasks_of_images(
         self, index: ImageIndex, names: Sequence[str], labels: tuple[str, ...] | None
@@ -225,6 +221,17 @@ class _Build:
             occurring = {label for split in splits for label in index.class_counts(split, column)}
             tasks.append(Task(name, labels or sources.order_labels(occurring)))
         return tuple(tasks)
+
+    def _check_columns(self, image_sources: Mapping[str, list[ImageSource]], tasks: Sequence[Task]) -> None:
+        """Checks that every split's label columns are the tasks, in their order."""
+        expected = tuple(task.name for task in tasks)
+        for split, given in image_sources.items():
+            if (names := sources.task_names(given, self.options)) != expected:
+                raise DataError(
+                    f"The {split} metadata has other label columns",
+                    received=", ".join(names),
+                    expected=", ".join(expected),
+                )
 
     def _write_images(
         self, folder: str, index: ImageIndex, tasks: tuple[Task, ...], splits: list[str]
@@ -263,16 +270,6 @@ def _with_built_features(tasks: Sequence[Task], beside_tfrecords: bool) -> tuple
             hint="Build TFRecords of both splits from images, or give TFRecords for both.",
         )
     return built
-
-
-def _check_columns(image_sources: Mapping[str, list[ImageSource]], tasks: Sequence[Task]) -> None:
-    """Checks that every split's label columns are the tasks, in their order."""
-    expected = tuple(task.name for task in tasks)
-    for split, given in image_sources.items():
-        if (names := sources.task_names(given)) != expected:
-            raise DataError(
-                f"The {split} metadata has other label columns", received=", ".join(names), expected=", ".join(expected)
-            )
 
 
 def _check_several_classes(tasks: Sequence[Task]) -> None:

@@ -7,17 +7,19 @@ import json
 import os
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tf_image_classification.data.manifest import EVAL, TRAIN, Task
 from tf_image_classification.data.sources import Entry, Rejected, split_of
 
 DUPLICATE = "duplicate of an earlier entry"
+BY_HASH = "by hash"
 
 _SHUFFLE_SEED = b"tf-image-classification"
 _SCHEMA = """
 CREATE TABLE images (
-    metadata TEXT, split TEXT, path BLOB, filename BLOB, labels TEXT, position INTEGER, UNIQUE (metadata, path)
+    metadata TEXT, split TEXT, path BLOB, filename BLOB, labels TEXT, position INTEGER, split_by_hash TEXT,
+    other_labels TEXT, UNIQUE (metadata, path)
 );
 CREATE TABLE rejected (split TEXT, path BLOB, reason TEXT);
 """
@@ -41,6 +43,8 @@ class ImageIndex:
     def add(self, metadata: str, entries: Iterable[Entry | Rejected], eval_fraction: float) -> None:
         """Adds what the sources name. An image that is named twice is rejected the second time.
 
+        The splits that lists name are kept as they are until `settle`.
+
         Args:
             metadata: `train` or `eval`: which flag names them.
             entries: from sources.read_entries.
@@ -51,17 +55,55 @@ class ImageIndex:
                 self.reject(metadata, entry.path, entry.reason)
                 continue
             path, labels = os.fsencode(entry.path), json.dumps(entry.labels)
-            split = split_of(entry.filename, eval_fraction)
-            row = (metadata, split, path, os.fsencode(entry.filename), labels, _position(entry.filename))
-            if not self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?)", row).rowcount:
-                query = "SELECT labels FROM images WHERE metadata = ? AND path = ?"
-                (earlier,) = self._db.execute(query, (metadata, path)).fetchone()
-                before = ", ".join(json.loads(earlier))
-                self.reject(split, entry.path, DUPLICATE if earlier == labels else f"labelled {before} before")
+            by_hash = split_of(entry.filename, eval_fraction)
+            split = entry.split or by_hash
+            row = (metadata, split, path, os.fsencode(entry.filename), labels, _position(entry.filename), by_hash)
+            if not self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", row).rowcount:
+                self._reject_repeated(metadata, split, entry)
 
     def reject(self, split: str, path: str, reason: str) -> None:
         """Adds an image that does not get into the shards."""
         self._db.execute("INSERT INTO rejected VALUES (?, ?, ?)", (split, os.fsencode(path), reason))
+
+    def reject_conflicts(self, metadata: str) -> list[tuple[str, ...]]:
+        """Rejects the images that are listed under two labels: none of them is known to be right.
+
+        Returns:
+            Path and labels of each.
+        """
+        query = "SELECT split, path, labels, other_labels FROM images WHERE metadata = ? AND other_labels IS NOT NULL"
+        conflicts: list[tuple[str, ...]] = []
+        for split, path, *labels in self._db.execute(query, (metadata,)).fetchall():
+            first, other = (", ".join(json.loads(of_image)) for of_image in labels)
+            self.reject(_counted_in(split, metadata), os.fsdecode(path), f"labelled {other} later")
+            conflicts.append((os.fsdecode(path), first, other))
+        self._db.execute("DELETE FROM images WHERE metadata = ? AND other_labels IS NOT NULL", (metadata,))
+        return conflicts
+
+    def named_splits(self, metadata: str) -> dict[str, int]:
+        """The splits that lists of a metadata name and that are not settled, with their numbers of images."""
+        query = "SELECT split, count(*) FROM images WHERE metadata = ? AND split NOT IN (?, ?) GROUP BY split"
+        return dict(self._db.execute(query, (metadata, TRAIN, EVAL)))
+
+    def settle(self, metadata: str, assigned: Mapping[str, str]) -> dict[str, int]:
+        """Puts the images of named splits where they belong, and rejects those of the other ones.
+
+        Args:
+            metadata: `train` or `eval`.
+            assigned: named split -> `train`, `eval`, or BY_HASH, which splits them like images without a named split.
+
+        Returns:
+            Named split -> number of images that are rejected because they are in it.
+        """
+        left_out = {split: count for split, count in self.named_splits(metadata).items() if split not in assigned}
+        for split, target in assigned.items():
+            update = "UPDATE images SET split = iif(? = ?, split_by_hash, ?) WHERE metadata = ? AND split = ?"
+            self._db.execute(update, (target, BY_HASH, target, metadata, split))
+        for split in left_out:
+            insert = "INSERT INTO rejected SELECT metadata, path, ? FROM images WHERE metadata = ? AND split = ?"
+            self._db.execute(insert, (f"in the {split} split", metadata, split))
+            self._db.execute("DELETE FROM images WHERE metadata = ? AND split = ?", (metadata, split))
+        return left_out
 
     def class_counts(self, split: str, column: int) -> dict[str, int]:
         """Class name of one label column -> number of a split's images."""
@@ -111,9 +153,25 @@ class ImageIndex:
             counts.update(dict(self._db.execute(query, (split,))))
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
+    def _reject_repeated(self, metadata: str, split: str, entry: Entry) -> None:
+        path, labels = os.fsencode(entry.path), json.dumps(entry.labels)
+        query = "SELECT labels FROM images WHERE metadata = ? AND path = ?"
+        (earlier,) = self._db.execute(query, (metadata, path)).fetchone()
+        reason = DUPLICATE
+        if earlier != labels:
+            reason = f"labelled {', '.join(json.loads(earlier))} before"
+            update = "UPDATE images SET other_labels = ? WHERE metadata = ? AND path = ? AND other_labels IS NULL"
+            self._db.execute(update, (labels, metadata, path))
+        self.reject(_counted_in(split, metadata), entry.path, reason)
+
     def _number(self, query: str, *values: str) -> int:
         number: int = self._db.execute(query, values).fetchone()[0]
         return number
+
+
+def _counted_in(split: str, metadata: str) -> str:
+    """The split that a rejected image counts in: its own, or its metadata's while that is not settled."""
+    return split if split in (TRAIN, EVAL) else metadata
 
 
 def _position(filename: str) -> int:

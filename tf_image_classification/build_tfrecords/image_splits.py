@@ -93,7 +93,7 @@ class ImageSplits:
             entries = self.index.shuffled(split)
             for number in itertools.count():
                 images = []
-                for path, filename, labels in itertools.islice(entries, _CHUNK):
+                for path, filename, labels, _ in itertools.islice(entries, _CHUNK):
                     classes = [ClassLabel(of_task[label], label) for of_task, label in zip(ids, labels, strict=True)]
                     images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
                 if not images:
@@ -157,7 +157,8 @@ class ImageSplits:
             raise DataError(
                 "No image falls into the evaluation split",
                 received=f"{self.index.count(TRAIN):,} images, --eval_fraction {self.eval_fraction:g}",
-                hint="Raise --eval_fraction, or give --eval_metadata.",
+                hint="Raise --eval_fraction, or give --eval_metadata. A list that names its splits needs lines for "
+                "validation or test.",
             )
         reasons = itertools.islice(self.index.reasons(split).items(), _NAMED_REASONS)
         raise DataError(

@@ -56,7 +56,9 @@ def _items(
         yield "labels", _labels_digest(labels_file)
     given = {TRAIN: train_metadata} | ({EVAL: eval_metadata} if eval_metadata else {})
     for split, metadata in given.items():
-        for source in sources.expand(metadata):
+        found = sources.expand(metadata)
+        sources.check_split_column(found, options)
+        for source in found:
             for item in source.fingerprint_items(options):
                 yield split, *item
 

@@ -30,6 +30,7 @@ from tf_image_classification.data.sources.class_folder import NOT_IN_CLASS_FOLDE
 from tf_image_classification.data.sources.csv_file import CsvFile
 from tf_image_classification.data.sources.image_paths import NO_BUCKET, OUTSIDE_ROOT
 from tf_image_classification.data.sources.tfrecord_files import TFRecordFiles
+from tf_image_classification.data.sources.vertex_json_lines import VertexJsonLines
 from tf_image_classification.errors import DataError, FlagError
 
 __all__ = [
@@ -51,6 +52,8 @@ __all__ = [
     "Rejected",
     "Source",
     "TFRecordFiles",
+    "VertexJsonLines",
+    "check_split_column",
     "expand",
     "order_labels",
     "read_entries",
@@ -59,7 +62,7 @@ __all__ = [
 ]
 
 # In the order in which they are tried on a path. TFRecordFiles matches any file, so it is last.
-KINDS: tuple[type[Source], ...] = (CsvFile, ClassFolder, BuiltDataSet, TFRecordFiles)
+KINDS: tuple[type[Source], ...] = (CsvFile, VertexJsonLines, ClassFolder, BuiltDataSet, TFRecordFiles)
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 
@@ -97,13 +100,29 @@ def expand(metadata: str) -> list[Source]:
     return sources
 
 
-def task_names(sources: Sequence[ImageSource]) -> tuple[str, ...]:
+def check_split_column(sources: Iterable[Source], options: ReadOptions) -> None:
+    """Refuses --split_column where a source cannot have it.
+
+    Raises:
+        FlagError: a source is no list with columns.
+    """
+    if options.split_column and (others := [source for source in sources if not source.takes_split_column]):
+        raise FlagError(
+            f"--split_column names a column, and a {others[0].kind} has none",
+            received=f"--split_column {options.split_column}, and {others[0].path}",
+            expected="CSVs with this column everywhere, or no --split_column",
+            hint="Vertex AI's import files name their splits without it, and other sources take theirs from "
+            "--eval_metadata or --eval_fraction.",
+        )
+
+
+def task_names(sources: Sequence[ImageSource], options: ReadOptions = AS_GIVEN) -> tuple[str, ...]:
     """What the images of these sources are labelled with: a name per label column.
 
     Raises:
         DataError: a source does not name them, or the sources disagree.
     """
-    names = {source.path: source.task_names() for source in sources}
+    names = {source.path: source.task_names(options) for source in sources}
     if len(set(names.values())) > 1:
         raise DataError(
             "The sources have different label columns",

@@ -24,11 +24,13 @@ class Entry(NamedTuple):
         path: as storage opens it.
         filename: relative to its root, with POSIX separators.
         labels: a class name per task.
+        split: the one that its list names, see named_splits; None where the source names none.
     """
 
     path: str
     filename: str
     labels: tuple[str, ...]
+    split: str | None = None
 
 
 class Rejected(NamedTuple):
@@ -118,12 +120,14 @@ class Source(abc.ABC):
         kind: what messages call it, as "CSV".
         description: how to give one, as part of a sentence, as "a CSV".
         suffixes: endings, in lower case, of files that are of this kind.
+        takes_split_column: whether --split_column can name a column of it.
         path: as the metadata names it: a file or a folder.
     """
 
     kind: ClassVar[str]
     description: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]] = ()
+    takes_split_column: ClassVar[bool] = False
 
     path: str
 
@@ -157,7 +161,7 @@ class ImageSource(Source):
     fingerprint_name: ClassVar[str]
 
     @abc.abstractmethod
-    def task_names(self) -> tuple[str, ...]:
+    def task_names(self, options: ReadOptions) -> tuple[str, ...]:
         """What the images are labelled with: one name per label of an entry.
 
         Raises:

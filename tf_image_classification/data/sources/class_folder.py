@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tf_image_classification.data import manifest
-from tf_image_classification.data.sources import listing
+from tf_image_classification.data.sources import listing, other_kinds
 from tf_image_classification.data.sources.base import (
     Candidate,
     Entry,
@@ -30,9 +30,12 @@ class ClassFolder(ImageSource):
 
     @classmethod
     def match(cls, candidate: Candidate) -> ClassFolder | None:
-        return cls(candidate.path) if candidate.is_folder and candidate.has_nested_files else None
+        if not candidate.is_folder or not candidate.has_nested_files:
+            return None
+        other_kinds.refuse_model(candidate.path)
+        return cls(candidate.path)
 
-    def task_names(self) -> tuple[str, ...]:
+    def task_names(self, options: ReadOptions) -> tuple[str, ...]:
         return (manifest.DEFAULT_TASK,)
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:

@@ -1,27 +1,24 @@
-"""A CSV of image paths and labels: `path,label` lines, or a header such as `URIs,labels` with one or more label
-columns."""
+"""A list of image paths and labels: `path,label` lines, or a header such as `URIs,labels` with one or more label
+columns. Also Vertex AI's and AutoML's import files: lines of `[ML_USE,]path,label`.
+
+Import format: https://cloud.google.com/vertex-ai/docs/image-data/classification/prepare-data
+"""
 
 from __future__ import annotations
 
-import contextlib
-import csv
-import os
-import re
-from collections.abc import Iterator, Sequence
+import posixpath
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-from tf_image_classification import storage
-from tf_image_classification.data import manifest
+from tf_image_classification.data.sources import csv_layout, list_text, named_splits
 from tf_image_classification.data.sources.base import Candidate, Entry, ImageSource, ReadOptions, Rejected
-from tf_image_classification.data.sources.image_paths import locate, normalize
-from tf_image_classification.errors import DataError, FlagError
+from tf_image_classification.data.sources.csv_layout import Layout, Row
+from tf_image_classification.data.sources.list_text import ListText
+from tf_image_classification.data.sources.listed_image import ListedImages
+from tf_image_classification.errors import DataError
 
-_PATH_COLUMNS = frozenset(
-    {"uris", "uri", "path", "paths", "image", "images", "file", "files", "filename", "image_path", "file_path"}
-)
-_TASK_NAME = re.compile(r"[\w.-]+")
-_EXPECTED = "lines of path,label, or a header URIs,labels and such lines"
+_DELIMITERS = {".csv": (",", "\t", ";"), ".tsv": ("\t", ",", ";"), ".txt": ("\t", ",", ";", " ")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,75 +28,74 @@ class CsvFile(ImageSource):
     kind: ClassVar[str] = "CSV"
     fingerprint_name: ClassVar[str] = "csv"
     description: ClassVar[str] = "a CSV"
-    suffixes: ClassVar[tuple[str, ...]] = (".csv",)
+    suffixes: ClassVar[tuple[str, ...]] = tuple(_DELIMITERS)
+    takes_split_column: ClassVar[bool] = True
 
     @classmethod
     def match(cls, candidate: Candidate) -> CsvFile | None:
         is_csv = candidate.path.lower().endswith(cls.suffixes) and not candidate.is_folder
         return cls(candidate.path) if is_csv else None
 
-    def task_names(self) -> tuple[str, ...]:
-        first = next(_rows(self.path), None)
-        if first is None:
-            raise DataError("The CSV is empty", received=self.path, expected=_EXPECTED)
-        _, fields = first
-        received = f"{self.path}: {','.join(fields)}"
-        if len(fields) < 2:
-            raise DataError("The CSV has a single column", received=received, expected=_EXPECTED)
-        if len(fields) == 2:
-            return (manifest.DEFAULT_TASK,)
-        if not _is_header(fields):
-            raise DataError(
-                f"The CSV has {len(fields)} columns and no header",
-                received=received,
-                expected="a first line such as path,age,gender that names the label columns, or two columns",
-                hint="A path or label that contains a comma must be in double quotes.",
-            )
-        names = tuple(fields[1:])
-        if len(set(names)) < len(names) or not all(_TASK_NAME.fullmatch(name) for name in names):
-            raise DataError(
-                "The CSV's header does not name its label columns",
-                received=received,
-                expected="different names of letters, digits, '_', '-' and '.'",
-            )
-        return names
+    def task_names(self, options: ReadOptions) -> tuple[str, ...]:
+        with list_text.fetched(self.path, self.kind) as text:
+            return self._layout(text, options).tasks
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
-        columns = len(self.task_names()) + 1
-        folder = normalize(os.path.dirname(self.path) or ".")
-        root = None if options.image_root is None else normalize(options.image_root)
-        for number, fields in _rows(self.path):
-            if number == 0 and _is_header(fields):
-                continue
-            if len(fields) != columns:
-                yield Rejected(fields[0] or self.path, f"{len(fields)} columns instead of {columns}")
-            elif not fields[0]:
-                yield Rejected(self.path, "no path")
-            else:
-                yield locate(fields[0], tuple(fields[1:]), folder, root)
+        images = ListedImages(self.path, options)
+        with list_text.fetched(self.path, self.kind) as text:
+            layout = self._layout(text, options)
+            rows = csv_layout.rows(text, layout.delimiter)
+            if layout.header:
+                next(rows)
+            for row in rows:
+                if layout.header:
+                    yield self._under_header(row, layout, images)
+                elif layout.has_ml_use:
+                    yield self._imported(row, images)
+                else:
+                    yield self._entry(row, row.fields, None, images, 2)
 
+    def _layout(self, text: ListText, options: ReadOptions) -> Layout:
+        delimiters = _DELIMITERS[posixpath.splitext(self.path)[1].lower()]
+        base = ListedImages(self.path, options).base
+        return csv_layout.read_layout(text, delimiters, base, options.split_column)
 
-def _is_header(fields: Sequence[str]) -> bool:
-    return fields[0].lower() in _PATH_COLUMNS
+    def _under_header(self, row: Row, layout: Layout, images: ListedImages) -> Entry | Rejected:
+        assert layout.header is not None
+        columns, split, fields = len(layout.header), None, row.fields
+        if csv_layout.same_header(fields, layout.header):
+            return Rejected(self._where(row), "repeats the header")
+        if layout.split_index is not None and len(fields) == columns:
+            split = named_splits.read_split(fields[layout.split_index], self._where(row))
+            fields = fields[: layout.split_index] + fields[layout.split_index + 1 :]
+            columns -= 1
+        return self._entry(row, fields, split, images, columns)
 
-
-def _rows(path: str) -> Iterator[tuple[int, list[str]]]:
-    """The lines that are not blank, counted from 0, as fields without the spaces around them."""
-    with contextlib.ExitStack() as stack:
-        try:
-            local = storage.fetch(path, stack.enter_context(storage.temporary_dir()))
-            file = stack.enter_context(open(local, encoding="utf-8-sig", newline=""))
-            number = 0
-            for line in csv.reader(file, skipinitialspace=True):
-                fields = [field.strip() for field in line]
-                if any(fields):
-                    yield number, fields
-                    number += 1
-        except (csv.Error, UnicodeDecodeError) as error:
+    def _imported(self, row: Row, images: ListedImages) -> Entry | Rejected:
+        """A line of Vertex AI's import format."""
+        fields, split = row.fields, named_splits.UNASSIGNED
+        if not fields[0] or named_splits.is_ml_use(fields[0]):
+            split, *fields = named_splits.read_split(fields[0], self._where(row)), *fields[1:]
+        if len(fields) > 2:
             raise DataError(
-                "The CSV cannot be read", received=f"{path}: {error}", expected="UTF-8 text of " + _EXPECTED
-            ) from error
-        except OSError as error:
-            raise FlagError(
-                "The CSV cannot be read", received=f"{path}: {error.strerror}", expected="a readable file"
-            ) from error
+                f"A line of the {self.kind} is none of Vertex AI's import format for a single label",
+                received=f"{self._where(row)}: {','.join(row.fields)}",
+                expected=f"{', '.join(named_splits.ML_USE)} or nothing, then a path and one label",
+                hint="Multi-label classification is not supported: each image has one class.",
+            )
+        if len(fields) == 1 and fields[0]:
+            return Rejected(fields[0], "no label")
+        return self._entry(row, fields, split, images, 2)
+
+    def _entry(
+        self, row: Row, fields: list[str], split: str | None, images: ListedImages, columns: int
+    ) -> Entry | Rejected:
+        """The entry of a line of `path,label,..`, of which `columns` are expected."""
+        if len(fields) != columns:
+            return Rejected(self._where(row), f"{len(fields)} columns instead of {columns}")
+        if not fields[0]:
+            return Rejected(self._where(row), "no path")
+        return images.entry(fields[0], tuple(fields[1:]), split)
+
+    def _where(self, row: Row) -> str:
+        return f"{self.path}:{row.number}"

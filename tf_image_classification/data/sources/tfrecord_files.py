@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tf_image_classification import storage
 from tf_image_classification.data.manifest import Task
-from tf_image_classification.data.sources import listing
+from tf_image_classification.data.sources import listing, other_kinds
 from tf_image_classification.data.sources.base import Candidate, FingerprintItem, ReadOptions, RecordFile, RecordSource
 
 
@@ -29,8 +29,11 @@ class TFRecordFiles(RecordSource):
     @classmethod
     def match(cls, candidate: Candidate) -> TFRecordFiles | None:
         if not candidate.is_folder:
+            other_kinds.refuse_file(candidate.path)
             return cls(candidate.path, (candidate.path,))
         names = [name for name in candidate.file_names if ".tfrecord" in name]
+        if not names:
+            other_kinds.refuse_model(candidate.path)
         return cls(candidate.path, tuple(storage.join(candidate.path, name) for name in names)) if names else None
 
     @property

@@ -1,0 +1,37 @@
+"""Class names that are probably one class, spelled in several ways."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import unicodedata
+from collections.abc import Sequence
+
+from tf_image_classification.data.manifest import Task
+from tf_image_classification.errors import abridged
+
+_log = logging.getLogger(__name__)
+
+
+def warn(tasks: Sequence[Task]) -> None:
+    """Warns of classes whose names differ by case, spaces or Unicode form only, and of numbers of one value."""
+    for task in tasks:
+        by_meaning: dict[str | float, list[str]] = {}
+        for label in task.labels:
+            by_meaning.setdefault(_meaning(label), []).append(label)
+        if alike := [" and ".join(labels) for labels in by_meaning.values() if len(labels) > 1]:
+            _log.warning(
+                "Classes of %s that are spelled alike are trained as different ones: %s. If they are one class, give "
+                "them one name",
+                task.name,
+                abridged(alike),
+            )
+
+
+def _meaning(label: str) -> str | float:
+    """A number, or the name without what differs between spellings. Thousands of classes are compared by it."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(value := float(label)):
+            return value
+    return " ".join(unicodedata.normalize("NFKC", label).casefold().replace("_", " ").replace("-", " ").split())
