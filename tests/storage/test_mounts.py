@@ -98,7 +98,7 @@ def test_an_image_may_be_named_by_either_of_its_names_whatever_the_root_is_named
     csv = mounted / "images.csv"
     csv.write_text(f"gs://photos/cat/1.png,cat\n{mounted}/gcs/photos/cat/2.png,cat\n")
     for root in ("gs://photos", f"{mounted}/gcs/photos"):
-        found = list(sources.read_entries(sources.expand(str(csv)), root))
+        found = list(sources.read_entries(sources.expand(str(csv)), sources.ReadOptions(root)))
         assert [(entry.path, entry.filename) for entry in found] == [
             ("gs://photos/cat/1.png", "cat/1.png"),
             ("gs://photos/cat/2.png", "cat/2.png"),
