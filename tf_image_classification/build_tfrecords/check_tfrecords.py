@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.build_tfrecords.worker_messages import Contents, LabelValues, RecordsJob, Thumbnail
-from tf_image_classification.data import tfrecord
+from tf_image_classification.data import class_names, tfrecord
 from tf_image_classification.data.manifest import ORIGINAL, SLIM
 from tf_image_classification.data.tasks import is_slim_label, text_beside
 from tf_image_classification.errors import DataError, UserError
@@ -134,5 +134,6 @@ def _note_text(features: tfrecord.Features, name: str, class_id: int, texts: dic
     """Adds the class name beside a label to `texts`."""
     values = features.get(text_beside(name)) if name.endswith("label") else None
     text = " ".join(values[0].decode(errors="replace").split()) if values and isinstance(values[0], bytes) else ""
+    text = class_names.canonical(text)
     if text and texts.setdefault(class_id, text) != text:
         raise ValueError(f"it calls class {class_id} {text}, an earlier one {texts[class_id]}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import ClassVar
 from tf_image_classification import storage
 from tf_image_classification.data import manifest
 from tf_image_classification.data.sources.base import Candidate, Entry, ImageSource, ReadOptions, Rejected
-from tf_image_classification.data.sources.image_paths import locate, normalize
+from tf_image_classification.data.sources.image_paths import folder_of, locate, normalize
 from tf_image_classification.errors import DataError, FlagError
 
 _PATH_COLUMNS = frozenset(
@@ -66,7 +65,7 @@ class CsvFile(ImageSource):
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         columns = len(self.task_names()) + 1
-        folder = normalize(os.path.dirname(self.path) or ".")
+        folder = folder_of(self.path)
         root = None if options.image_root is None else normalize(options.image_root)
         for number, fields in _rows(self.path):
             if number == 0 and _is_header(fields):
