@@ -81,6 +81,17 @@ def test_a_path_that_is_no_unicode_is_rejected():
     assert image_paths.locate("a\ud800", ("cat",), "/data", None) == Rejected(r"'a\ud800'", "path is not UTF-8")
 
 
+def test_metadata_that_is_no_unicode_is_refused_and_names_below_it_are_not(tmp_path):
+    for name in ("photos\udcff/cat/1", "photos/cat/\udcff", "photos/\udcff/1"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    with pytest.raises(FlagError, match=r"not UTF-8.*\\udcff"):
+        sources.expand(f"{tmp_path}/photos\udcff")
+    found = list(sources.read_entries(sources.expand(f"{tmp_path}/photos")))
+    assert sorted(entry.path for entry in found if isinstance(entry, Entry)) == [f"{tmp_path}/photos/cat/\udcff"]
+    assert Rejected(f"{tmp_path}/photos/\udcff/1", "label is not UTF-8") in found
+
+
 def test_class_folders_in_a_bucket_are_read_exactly(bucket):
     for name in (
         "cat/x",

@@ -74,6 +74,13 @@ def expand(metadata: str) -> list[Source]:
     Raises:
         FlagError: a part names nothing, images and TFRecords are mixed, or a TFRecord file is named twice.
     """
+    if not storage.is_unicode(metadata):  # manifest.json and the report could not name it
+        raise FlagError(
+            "The metadata's path is not UTF-8",
+            received=ascii(metadata),
+            expected="a path that UTF-8 can hold",
+            hint="Rename the folder or file; names below it need not be UTF-8.",
+        )
     sources = [source for part in split_metadata(metadata) for source in _expand_part(part)]
     if not sources:
         raise FlagError("The metadata names no data", received=repr(metadata), expected=_expected())
