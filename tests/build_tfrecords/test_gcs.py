@@ -115,3 +115,24 @@ def test_a_data_set_is_not_written_into_the_images_it_is_built_from_nor_over_som
         with pytest.raises(FlagError, match=problem):
             build_tfrecords.build(f"{bucket}/images", output_dir)
     assert sum(1 for _ in storage.walk(f"{bucket}/images")) == 31
+
+
+def test_each_name_of_an_object_has_its_own_pixels_under_its_own_label(bucket, tmp_path):
+    """As files, both images would be exact/x.png, and both TFRecords exact/one.tfrecord."""
+    for name, colour in (("exact//x.png", (255, 0, 0)), ("exact/x.png", (0, 255, 0))):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), colour).save(file, "PNG")
+        storage.write_bytes(f"{bucket}/{name}", file.getvalue())
+    table = str(tmp_path / "exact.csv")
+    storage.write_text(table, f"{bucket}/exact//x.png,red\n{bucket}/exact/x.png,green\n")
+    listed = build_tfrecords.build(table, str(tmp_path / "listed"), eval_metadata=table)
+    for label, folder in (("red", "exact//"), ("green", "exact/")):
+        records = [record for record in tfrecord.read(listed.shard_paths("train")[0]) if label.encode() in record]
+        storage.write_bytes(f"{bucket}/{folder}one.tfrecord", b"".join(map(tfrecord.frame, records)))
+    both = f"{bucket}/exact//one.tfrecord,{bucket}/exact/one.tfrecord"
+    data = build_tfrecords.build(both, str(tmp_path / "data"), eval_metadata=table)
+    assert data.shard_paths("train") == both.split(",")
+    for path in (*listed.shard_paths("train"), *data.shard_paths("train")):
+        for record in map(tfrecord.parse_example, tfrecord.read(storage.fetch(path, str(tmp_path / "copies")))):
+            pixel = Image.open(io.BytesIO(record["image/encoded"][0])).getpixel((0, 0))
+            assert record["image/class/text"] == [{(255, 0, 0): b"red", (0, 255, 0): b"green"}[pixel]]

@@ -149,6 +149,8 @@ class Buckets:
                 response = handler.route(method, body)
             except _PreconditionError as failed:
                 return error_response(412, str(failed))
+            except _InvalidNameError as invalid:
+                return error_response(400, str(invalid))
             except Exception as failure:  # a 500, or no response, would be retried for minutes
                 traceback.print_exc()
                 return error_response(501, f"the stand-in failed: {failure!r}")
@@ -169,6 +171,10 @@ class _PreconditionError(Exception):
     """A precondition of a request is false."""
 
 
+class _InvalidNameError(Exception):
+    """No object may have this name, see https://cloud.google.com/storage/docs/objects#naming."""
+
+
 class _Objects(Storage):
     """The emulator's objects, with preconditions and a list of their changes.
 
@@ -180,10 +186,16 @@ class _Objects(Storage):
         self.conditions: dict[str, int] = {}
         self.changes: list[Change] = []
 
+    def _object_path(self, bucket: str, name: str) -> str:
+        """Where a content is kept. The emulator would take names for paths: `a//b`, `/a/b` and `a/./b` for `a/b`."""
+        return f"{bucket}/{name.encode().hex()}"
+
     def _write_config_to_file(self) -> None:
         """Not written: it is in memory, is never read, and grows with every object."""
 
     def _check_conditions(self, bucket: str, name: str) -> None:
+        if name in ("", ".", "..") or len(name.encode()) > 1024 or {"\r", "\n"}.intersection(name):
+            raise _InvalidNameError(f"Invalid object name: {name!r}")
         found = self.objects.get(bucket, {}).get(name, {"generation": 0, "metageneration": 0})
         for condition, key in (("ifGenerationMatch", "generation"), ("ifMetagenerationMatch", "metageneration")):
             if self.conditions.get(condition, int(found[key])) != int(found[key]):

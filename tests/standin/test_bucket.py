@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import requests
-from google.api_core.exceptions import NotFound, PreconditionFailed
+from google.api_core.exceptions import BadRequest, NotFound, PreconditionFailed
 
 from tests.standin import bucket, faults
 from tests.standin.faults import Fault, RandomFaults
@@ -69,6 +69,23 @@ def test_listings_come_in_pages(service, remote):
     assert [blob.name for blob in listing] == ["c", "d", "e"]
     assert listing.prefixes == {"a/", "b/"}
     assert [blob.name for blob in remote.list_blobs(max_results=2)] == ["a/1", "a/2"]
+
+
+def test_names_that_a_file_system_takes_for_one_are_different_objects(remote):
+    names = ["a/b", "a//b", "/a/b", "a/./b", "a/c/../b", "a/b/", "a%2Fb", "a\\b", "a/b?x=1", "a/b#1", "a/b ", "a", "a/"]
+    for name in names:
+        remote.blob(name).upload_from_string(name)
+    assert {name: remote.blob(name).download_as_bytes().decode() for name in names} == {name: name for name in names}
+    assert [blob.name for blob in remote.list_blobs()] == sorted(names)
+    listing = remote.list_blobs(prefix="a/", delimiter="/")
+    assert {blob.name for blob in listing} == {"a/", "a/b", "a/b ", "a/b#1", "a/b?x=1"}
+    assert listing.prefixes == {"a//", "a/./", "a/b/", "a/c/"}
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r", "x" * 1025])
+def test_names_that_the_service_refuses_are_refused(remote, name):
+    with pytest.raises(BadRequest, match="Invalid object name"):
+        remote.blob(name).upload_from_string("x")
 
 
 @pytest.mark.parametrize("kind", [faults.RESET, faults.RESET_IN_BODY, faults.TRUNCATED, faults.STALLED])

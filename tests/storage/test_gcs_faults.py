@@ -227,14 +227,9 @@ def test_missing_objects_and_missing_permissions_are_reported_without_retries(se
     assert not isinstance(raised.value, OSError)
 
 
-@pytest.mark.parametrize("name", ["a//b", "/root"])
-def test_an_object_whose_name_leads_out_of_the_folder_is_not_copied(service, tmp_path, name):
+@pytest.mark.parametrize("name", ["a//b", "/root", "../../up"])
+def test_a_folder_with_an_object_whose_name_leads_out_of_it_is_not_copied(service, tmp_path, name):
     storage.write_text(f"gs://bucket/folder/{name}", "x")
-    for copy in (
-        lambda: storage.fetch(f"gs://bucket/folder/{name}", str(tmp_path)),
-        lambda: storage.fetch("gs://bucket/folder/../up", str(tmp_path)),
-        lambda: storage.fetch_dir("gs://bucket/folder", str(tmp_path / "copy")),
-    ):
-        with pytest.raises(UserError, match="no valid file name"):
-            copy()
+    with pytest.raises(UserError, match="no valid file name"):
+        storage.fetch_dir("gs://bucket/folder", str(tmp_path / "copy"))
     assert list(tmp_path.iterdir()) == []

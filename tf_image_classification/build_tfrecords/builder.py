@@ -26,10 +26,17 @@ from tf_image_classification.build_tfrecords import (
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.image_splits import ImageSplits
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
-from tf_image_classification.data import manifest, sources
+from tf_image_classification.data import class_names, manifest, sources
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest, Split, Task
-from tf_image_classification.data.sources import AS_GIVEN, ImageSource, ReadOptions, Source
+from tf_image_classification.data.sources import (
+    AS_GIVEN,
+    ClassFolder,
+    ImageSource,
+    ReadOptions,
+    Source,
+    folder_layout,
+)
 from tf_image_classification.data.tasks import label_feature
 from tf_image_classification.errors import DataError, FlagError, UserError
 
@@ -197,7 +204,9 @@ class _Build:
         for label, thumbnail in existing_tfrecords.thumbnails(files, tasks):
             if self.samples.wants(label):
                 self.samples.add(label, thumbnail)
-        _check_several_classes(tasks)
+        _check_several_classes(tasks, self.expanded)
+        for task in tasks:
+            class_names.announce_unseen(task.name, task.labels)
         return Manifest(
             tasks=tasks,
             splits={split: splits[split] for split in (TRAIN, EVAL) if split in splits},
@@ -272,13 +281,16 @@ def _with_built_features(tasks: Sequence[Task], beside_tfrecords: bool) -> tuple
     return built
 
 
-def _check_several_classes(tasks: Sequence[Task]) -> None:
+def _check_several_classes(tasks: Sequence[Task], expanded: Mapping[str, Sequence[Source]]) -> None:
+    folders = [source.path for given in expanded.values() for source in given if isinstance(source, ClassFolder)]
     for task in tasks:
         if len(task.labels) == 1:
+            inner = next(filter(None, map(folder_layout.inner_folder, folders)), None)
             raise DataError(
                 "The data set has a single class: there is nothing to learn",
                 received=task.labels[0],
                 expected="two or more",
+                hint=f"If the classes are the sub-folders of {inner}, give this folder." if inner else "",
             )
 
 
@@ -296,7 +308,7 @@ def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None
 
 
 def _absolute(folder: str) -> str:
-    return storage.canonical(folder).rstrip("/") + "/"
+    return storage.as_prefix(storage.canonical(folder))
 
 
 def _write_rejected(folder: str, index: ImageIndex) -> None:

@@ -16,7 +16,7 @@ from PIL import Image
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.build_tfrecords.worker_messages import Contents, LabelValues, RecordsJob, Thumbnail
-from tf_image_classification.data import tfrecord
+from tf_image_classification.data import class_names, tfrecord
 from tf_image_classification.data.manifest import FILENAME_FEATURES, IMAGE_FEATURES, ORIGINAL, SLIM
 from tf_image_classification.data.tasks import is_slim_label, text_beside
 from tf_image_classification.errors import DataError, UserError, abridged
@@ -217,7 +217,7 @@ def _text_of(features: tfrecord.Features, name: str) -> str:
     value = _one(features, name, bytes)
     assert isinstance(value, bytes)
     try:
-        return " ".join(value.decode().split())
+        return class_names.canonical(" ".join(value.decode().split()))
     except UnicodeDecodeError:
         raise ValueError(f"{name} is not UTF-8: {value[:100]!r}") from None
 

@@ -91,6 +91,8 @@ def read(path: str) -> bytes:
     except PermissionError:
         raise RejectedImage(rejection.PERMISSION_DENIED) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
+        if other := storage.other_form(path):
+            return read(other)
         raise RejectedImage(rejection.FILE_NOT_FOUND) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):

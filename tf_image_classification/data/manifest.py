@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tf_image_classification import storage
+from tf_image_classification.data import class_names
 from tf_image_classification.errors import DataError, MissingDataError
 
 FILE_NAME, LABELS_FILE = "manifest.json", "labels.txt"
@@ -156,8 +157,15 @@ def read(folder: str) -> Manifest:
         splits = {}
         for name, values in content.pop("splits").items():
             values.pop("examples")
-            splits[name] = Split(**{**values, "shards": tuple(Shard(**shard) for shard in values["shards"])})
-        tasks = tuple(Task(task["name"], tuple(task["labels"]), task["feature"]) for task in content.pop("tasks"))
+            counts = {task: _canonical_counts(of_task) for task, of_task in values["class_counts"].items()}
+            shards = tuple(Shard(**shard) for shard in values["shards"])
+            splits[name] = Split(**{**values, "shards": shards, "class_counts": counts})
+        tasks = tuple(
+            Task(task["name"], tuple(map(class_names.canonical, task["labels"])), task["feature"])
+            for task in content.pop("tasks")
+        )
+        if any(len(set(task.labels)) < len(task.labels) for task in tasks):
+            raise ValueError("two classes have one name, in two Unicode forms")
         return Manifest(tasks=tasks, splits=splits, folder=folder, **content)
     except FileNotFoundError:
         raise DataError(
@@ -188,7 +196,7 @@ def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
     """
     expected = "a text file with one class name per line"
     try:
-        lines = [line.strip() for line in storage.read_text(path).splitlines()]
+        lines = [class_names.canonical(line) for line in storage.read_text(path).splitlines()]
     except (FileNotFoundError, IsADirectoryError):
         raise MissingDataError("The labels file does not exist", received=path, expected=expected) from None
     except UnicodeDecodeError:
@@ -198,7 +206,7 @@ def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
     if numbered:
         parts = [line.partition(":") for line in lines]
         if all(number == str(index) and colon for index, (number, colon, _) in enumerate(parts)):
-            lines = [name for _, _, name in parts]
+            lines = [class_names.canonical(name) for _, _, name in parts]
     if not lines or "" in lines:
         raise DataError(
             "The labels file has no class names or an empty line", received=path, expected="one class name per line"
@@ -208,3 +216,11 @@ def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
             "The labels file names a class twice", received=", ".join(duplicates), expected="each class once"
         )
     return tuple(lines)
+
+
+def _canonical_counts(counts: dict[str, int]) -> dict[str, int]:
+    """Examples by class name, in the form that names have today: an older version may have stored another."""
+    canonical: dict[str, int] = {}
+    for name, count in counts.items():
+        canonical[class_names.canonical(name)] = canonical.get(class_names.canonical(name), 0) + count
+    return canonical

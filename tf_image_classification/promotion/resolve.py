@@ -6,6 +6,7 @@ It imports no TensorFlow.
 from __future__ import annotations
 
 import datetime as dt
+import glob
 import hashlib
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import NamedTuple
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification import imagenet_weights, model_folder, network_sizes, storage
-from tf_image_classification.data import dates
+from tf_image_classification.data import dates, sources
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError, MissingCheckpointError
@@ -106,8 +107,7 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
 
 def absolute_paths(metadata: str) -> str:
     """A path, or several separated by commas, made absolute: later steps may run in another working directory."""
-    parts = [metadata] if storage.exists(metadata) else metadata.split(",")
-    paths = [path for part in parts if (path := part.strip())]
+    paths = sources.split_metadata(metadata)
     return ",".join(path if storage.is_gcs(path) else os.path.abspath(path) for path in paths)
 
 
@@ -192,4 +192,4 @@ def _checkpoint_files(path: str) -> list[storage.Stat]:
     """All files of a folder, the file itself, or the files of a checkpoint prefix."""
     if storage.is_dir(path):
         return list(storage.walk(path))
-    return [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{path}.*")]
+    return [storage.stat(found) for found in storage.glob(path) or storage.glob(f"{glob.escape(path)}.*")]

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fnmatch
 import functools
 import os
+import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
 
 WRITER = "tf-image-classification-write"  # metadata key of an object: id of the write that created it
 _MAX_CONNECTIONS = 32  # at least as many as callers start threads
-_MAX_NAME_BYTES = 1024  # see https://cloud.google.com/storage/docs/objects#naming
+# See https://cloud.google.com/storage/docs/objects#naming: UTF-8, no line ends, no `.` and `..`.
+_MAX_NAME_BYTES = 1024
+_INVALID_NAME = re.compile(r"\.{1,2}|(?s:.*)[\r\n](?s:.*)")
+# Where the service's globs differ from those of a local file system: classes, alternatives and escapes.
+_SPECIAL_IN_GLOB = re.compile(r"\[!?\]?[^\]]*\]|[][{}\\]")
 
 
 def client() -> Client:
@@ -88,37 +94,54 @@ def stat(path: str) -> Stat:
     raise not_found_error(path)
 
 
-def list_objects(folder: str) -> Iterator[Stat]:
-    """The objects below a folder, sorted by name; none if the bucket does not exist.
+def is_placeholder(found: Stat) -> bool:
+    """Whether an object stands for a folder, as consoles and mounts create it: it is no file."""
+    return found.size == 0 and found.path.endswith("/")
 
-    Hidden ones, and placeholders of empty folders, are left out.
+
+def list_objects(folder: str, hidden: bool = False) -> Iterator[Stat]:
+    """The objects below a folder, sorted by name; none if the bucket does not exist. Placeholders are left out.
+
+    Args:
+        hidden: also list hidden objects, and each hidden folder as one entry with a slash at its end.
     """
-    bucket, prefix = _split_folder(folder)
+    bucket, prefix = split_gcs(as_prefix(folder))
+    seen = ""
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
         for blob in client().list_blobs(bucket, prefix=prefix, **_request_options()):
-            parts = blob.name[len(prefix) :].split("/")
-            if not parts[-1] or any(part.startswith(".") for part in parts):
+            found = Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation)
+            if is_placeholder(found):
                 continue
-            yield Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation)
+            if not (hidden_name := _hidden_part(blob.name[len(prefix) :])):
+                yield found
+            elif hidden and hidden_name != seen:
+                seen = hidden_name
+                is_folder = hidden_name.endswith("/")
+                yield Stat(f"{GCS_SCHEME}{bucket}/{prefix}{hidden_name}", 0, 0) if is_folder else found
 
 
 def glob(pattern: str) -> list[str]:
-    """The objects that match a glob, sorted."""
+    """The objects that match a glob, sorted. It means what a local one does, also where the service's differ."""
     bucket, name = split_gcs(pattern)
+    parts = (part if part == "**" else _SPECIAL_IN_GLOB.sub("?", part).replace("**", "*") for part in name.split("/"))
+    matches = re.compile(fnmatch.translate(name.replace("**/", "*"))).match
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(pattern):
-        listing = client().list_blobs(bucket, match_glob=name, **_request_options())
-        return sorted(f"{GCS_SCHEME}{bucket}/{blob.name}" for blob in listing)
+        listing = client().list_blobs(bucket, match_glob="/".join(parts), **_request_options())
+        named = [blob for blob in listing if matches(blob.name) and (_hidden_part(name) or not _hidden_part(blob.name))]
+        found = (Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, 0) for blob in named)
+        return sorted(item.path for item in found if not is_placeholder(item))
     return []
 
 
-def names_in(folder: str) -> list[str]:
+def names_in(folder: str, folders_only: bool = False) -> list[str]:
     """The names of the objects and folders directly in a folder, sorted."""
-    bucket, prefix = _split_folder(folder)
+    bucket, prefix = split_gcs(as_prefix(folder))
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
         listing = client().list_blobs(bucket, prefix=prefix, delimiter="/", **_request_options())
         objects = {blob.name for blob in listing}
         folders = set(listing.prefixes)  # complete once all pages are read
-        return sorted(name[len(prefix) :].rstrip("/") for name in objects | folders)
+        names = {name[len(prefix) :].removesuffix("/") for name in (folders if folders_only else objects | folders)}
+        return sorted(names - {""})  # '' is the folder's own placeholder, or objects such as `folder//name`
     return []
 
 
@@ -235,11 +258,13 @@ def _request_options() -> dict[str, Any]:
 def _is_valid_name(path: str) -> bool:
     """Whether an object may have this name; the service answers requests for others with 400."""
     name = split_gcs(path)[1]
-    length = len(name.encode(errors="surrogatepass"))
-    return 0 < length <= _MAX_NAME_BYTES and len(name.splitlines()) == 1 and name not in (".", "..")
+    return 0 < len(name.encode()) <= _MAX_NAME_BYTES and not _INVALID_NAME.fullmatch(name)
 
 
-def _split_folder(folder: str) -> tuple[str, str]:
-    """gs://bucket/some/folder -> (bucket, some/folder/), the prefix of the objects below it."""
-    bucket, prefix = split_gcs(folder)
-    return bucket, as_prefix(prefix) if prefix else ""
+def _hidden_part(name: str) -> str:
+    """The name up to its first hidden part, with the slash behind it; '' for a name without one."""
+    parts = name.split("/")
+    for index, part in enumerate(parts):
+        if part.startswith(".") and part not in (".", ".."):
+            return "/".join(parts[: index + 1]) + ("/" if index + 1 < len(parts) else "")
+    return ""

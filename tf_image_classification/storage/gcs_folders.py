@@ -17,7 +17,7 @@ from tf_image_classification.errors import ConflictError, UserError
 from tf_image_classification.storage import gcs, gcs_requests
 from tf_image_classification.storage.gcs_requests import retry_on_corruption, translate_storage_errors
 from tf_image_classification.storage.local_files import Stat, conflict_error
-from tf_image_classification.storage.paths import GCS_SCHEME
+from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix
 
 _LARGE_BYTES = 32 * 2**20  # larger objects are downloaded in parts of this size
 _CHUNK_BYTES = 16 * 2**20  # of uploads; each thread holds one in memory
@@ -41,12 +41,12 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
     Raises:
         ConflictError: another process is writing there.
     """
-    destination = destination.rstrip("/")
-    unfinished_path = f"{destination}/{unfinished_marker(marker)}"
+    prefix = as_prefix(destination)
+    unfinished_path = prefix + unfinished_marker(marker)
     left_by_another = gcs.find(unfinished_path)
     our_version = gcs.write(unfinished_path, b"", left_by_another.version if left_by_another else 0)
     old = list(gcs.list_objects(destination))
-    gcs.delete(sorted(old, key=lambda item: not _belongs_to_marker(marker, item.path[len(destination) + 1 :])))
+    gcs.delete(sorted(old, key=lambda item: not _belongs_to_marker(marker, item.path[len(prefix) :])))
     upload_files(folder, [name for name in names if not _belongs_to_marker(marker, name)], destination)
     unfinished = gcs.find(unfinished_path)
     if unfinished is None or unfinished.version != our_version:
@@ -70,7 +70,7 @@ def upload_files(folder: str, names: Sequence[str], destination: str) -> None:
 
     pairs = []
     for name in names:
-        blob = gcs.blob_of(f"{destination}/{name}", chunk_bytes=_CHUNK_BYTES)
+        blob = gcs.blob_of(as_prefix(destination) + name, chunk_bytes=_CHUNK_BYTES)
         blob.metadata = {gcs.WRITER: uuid.uuid4().hex}
         pairs.append((os.path.join(folder, name), blob))
     with translate_storage_errors(destination, writing=True):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 
 from tf_image_classification.storage import gcs, gcs_folders, local_files
-from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, is_gcs, mounted
+from tf_image_classification.storage.paths import as_prefix, is_gcs, mounted
+
+_MAX_NAME_BYTES = 200  # of a local file, beside what a staging path adds
 
 
 def fetch(path: str, folder: str) -> str:
     """The local path of a file: itself, or its mount, or a new copy below `folder`.
+
+    Copies of the files of one folder are in one folder, under their own names.
 
     Raises:
         FileNotFoundError: file not found.
@@ -19,7 +24,7 @@ def fetch(path: str, folder: str) -> str:
     path = mounted(path)
     if not is_gcs(path):
         return path
-    target = gcs_folders.local_path(folder, path.removeprefix(GCS_SCHEME))
+    target = _copy_path(folder, path)
     staging = local_files.staging_path(target)
     try:
         gcs_folders.download(path, staging)
@@ -38,9 +43,9 @@ def fetch_dir(folder: str, target: str) -> str:
         FileNotFoundError: folder not found, or empty.
         ConflictError: it was replaced while it was copied.
     """
-    folder = mounted(folder)
-    if not is_gcs(folder):
-        return folder
+    local = mounted(folder.removesuffix("/"))
+    if not is_gcs(local):
+        return local
     found = list(gcs.list_objects(folder))
     if not found:
         raise local_files.not_found_error(folder)
@@ -53,3 +58,15 @@ def fetch_dir(folder: str, target: str) -> str:
         shutil.rmtree(staging, ignore_errors=True)
         raise
     return target
+
+
+def _copy_path(folder: str, path: str) -> str:
+    """Where an object is copied to: its name need not be the path of a file, and may begin with that of another."""
+    parent, _, name = path.rpartition("/")
+    if name in ("", ".", "..") or len(os.fsencode(name)) > _MAX_NAME_BYTES:
+        name = _digest(name)
+    return os.path.join(folder, _digest(parent), name)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:32]

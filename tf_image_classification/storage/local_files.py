@@ -39,8 +39,11 @@ def stat(path: str) -> Stat:
     return Stat(path, status.st_size, status.st_mtime_ns)
 
 
-def walk(folder: str) -> Iterator[Stat]:
+def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
     """All files below a folder, links to folders followed, but not into a folder that contains the link.
+
+    Args:
+        hidden: also list hidden files, and each hidden folder as one entry with a slash at its end.
 
     Raises:
         PermissionError: a folder cannot be listed.
@@ -53,6 +56,9 @@ def walk(folder: str) -> Iterator[Stat]:
     ancestors = {folder: frozenset((_identity(folder),))}  # folder still to be listed -> itself and its ancestors
     for directory, folders, names in os.walk(folder, followlinks=True, onerror=on_error):
         parents = ancestors.pop(directory)
+        if hidden:
+            for name in sorted(name for name in folders if name.startswith(".")):
+                yield Stat(os.path.join(directory, name, ""), 0, 0)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in list(folders):
             path = os.path.join(directory, name)
@@ -61,7 +67,7 @@ def walk(folder: str) -> Iterator[Stat]:
             else:
                 ancestors[path] = parents | {identity}
         for name in sorted(names):
-            if not name.startswith("."):
+            if hidden or not name.startswith("."):
                 path = os.path.join(directory, name)
                 try:
                     yield stat(path)

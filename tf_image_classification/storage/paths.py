@@ -14,6 +14,7 @@ from tf_image_classification.storage import mounts
 
 GCS_SCHEME = "gs://"
 GCS_MOUNT = "/gcs/"
+_NO_FILE_NAMES = frozenset(("", ".", ".."))
 _BUCKET_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,220}[a-z0-9])?")
 
 
@@ -26,33 +27,49 @@ def split_gcs(path: str) -> tuple[str, str]:
     """gs://bucket/some/object -> (bucket, some/object).
 
     Raises:
-        FlagError: the bucket's name is invalid.
+        FlagError: the bucket's name is invalid, or the object's no Unicode.
     """
     bucket, _, name = path.removeprefix(GCS_SCHEME).partition("/")
+    if not is_unicode(name):
+        raise FlagError("The name of an object is no UTF-8", received=ascii(path), expected="gs://BUCKET/OBJECT")
     if not _BUCKET_NAME.fullmatch(bucket):
         raise FlagError("Invalid bucket name", received=path, expected="gs://BUCKET/OBJECT")
     return bucket, name
 
 
+def is_unicode(text: str) -> bool:
+    """Whether UTF-8 can hold a text; it cannot where Python stands in for bytes of a file name that are none."""
+    return text.isascii() or text.encode(errors="replace") == text.encode(errors="surrogatepass")
+
+
 def join(folder: str, *parts: str) -> str:
     """Joins path parts, for local and gs:// paths alike."""
-    return "/".join([folder.rstrip("/"), *parts]) if is_gcs(folder) else os.path.join(folder, *parts)
+    return as_prefix(folder) + "/".join(parts) if is_gcs(folder) else os.path.join(folder, *parts)
 
 
 def mounted(path: str) -> str:
-    """The /gcs/ path of a gs:// path whose bucket is mounted; any other path unchanged."""
+    """The /gcs/ path of a gs:// path whose bucket is mounted; any other path unchanged.
+
+    Objects whose names are no paths of files, such as `a//b`, `a/../b` and `a/`, are not in a mount: the file system
+    would show another one in their place.
+    """
     if is_gcs(path):
         bucket, name = split_gcs(path)
-        if _is_mounted(bucket):
+        if (not name or _NO_FILE_NAMES.isdisjoint(name.split("/"))) and _is_mounted(bucket):
             return f"{GCS_MOUNT}{bucket}/{name}"
     return path
 
 
 def canonical(path: str) -> str:
-    """One form for each path: gs:// for everything in a bucket, mounted or not, else an absolute local path."""
+    """One form for each path: gs:// for everything in a bucket, mounted or not, else an absolute local path.
+
+    A gs:// path stays as it is: `//`, `.` and `..` are parts of the name of an object like any other.
+    """
     if is_gcs(path):
         return path
     path = os.path.abspath(path)
+    if path.startswith("//"):  # POSIX leaves two slashes at the beginning to the system, for which they are one
+        path = path[1:]
     below_mount = path.removeprefix(GCS_MOUNT)
     if below_mount != path and _is_mounted(below_mount.partition("/")[0]):
         return GCS_SCHEME + below_mount
@@ -60,7 +77,13 @@ def canonical(path: str) -> str:
 
 
 def as_prefix(folder: str) -> str:
-    """A folder's path as all paths below it begin: with one slash at its end."""
+    """A folder's path as all paths below it begin: with a slash at its end.
+
+    On gs:// each further slash is a part of the names of the objects: `gs://bucket/a//` is another folder than
+    `gs://bucket/a/`.
+    """
+    if is_gcs(folder):
+        return folder if folder.endswith("/") else f"{folder}/"
     return folder.rstrip("/") + "/"
 
 

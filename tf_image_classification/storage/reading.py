@@ -14,16 +14,25 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tf_image_classification.flag_types import GLOB_CHARACTERS
-from tf_image_classification.storage import gcs, local_files
+from tf_image_classification.storage import gcs, local_files, unicode_forms
 from tf_image_classification.storage.local_files import Stat
 from tf_image_classification.storage.paths import is_gcs, mounted
 
 
 def exists(path: str) -> bool:
-    """Whether a file or folder exists."""
+    """Whether a file or folder exists; on gs://, a folder without files does not."""
     if is_gcs(path):
-        return gcs.find(path) is not None or is_dir(path)
+        found = gcs.find(path)
+        return (found is not None and not gcs.is_placeholder(found)) or is_dir(path)
     return os.path.exists(path)
+
+
+def other_form(path: str) -> str | None:
+    """The other Unicode form in which a file or folder exists that does not exist as it is written; None if none does.
+
+    For a program that found nothing at `path`: it costs a look-up per form.
+    """
+    return next((form for form in unicode_forms.other_forms(path) if exists(form)), None)
 
 
 def is_dir(path: str) -> bool:
@@ -34,14 +43,22 @@ def is_dir(path: str) -> bool:
 
 
 def glob(pattern: str) -> list[str]:
-    """The files and folders that match a path or glob, sorted; [] for a path that does not exist."""
-    if is_gcs(pattern):
-        if GLOB_CHARACTERS.isdisjoint(pattern):
-            return [pattern] if exists(pattern) else []
-        return gcs.glob(pattern)
-    if os.path.exists(pattern):  # also a file whose own name has a * in it
+    """The files and folders that match a path or glob, sorted; [] for a path that does not exist.
+
+    A path that exists as it is written, and each of its folders that does, is no glob, whatever characters it has.
+    """
+    if exists(pattern):
         return [pattern]
-    return sorted(local_glob.glob(pattern, recursive=True))
+    if GLOB_CHARACTERS.isdisjoint(pattern) or "\0" in pattern:
+        return []
+    parts = pattern.split("/")
+    for index, part in enumerate(parts[:-1]):
+        if not GLOB_CHARACTERS.isdisjoint(part):
+            if not is_dir("/".join(pattern.split("/")[: index + 1])):
+                break
+            parts[index] = local_glob.escape(part)
+    pattern = "/".join(parts)
+    return gcs.glob(pattern) if is_gcs(pattern) else sorted(local_glob.glob(pattern, recursive=True))
 
 
 def names_in(folder: str) -> list[str]:
@@ -49,6 +66,17 @@ def names_in(folder: str) -> list[str]:
     if is_gcs(folder):
         return gcs.names_in(folder)
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+
+
+def folders_in(folder: str) -> list[str]:
+    """The names of the folders directly in a folder, sorted; [] if it does not exist.
+
+    Raises:
+        PermissionError: the folder cannot be listed.
+    """
+    if is_gcs(folder):
+        return gcs.names_in(folder, folders_only=True)
+    return [name for name in names_in(folder) if os.path.isdir(os.path.join(folder, name))]
 
 
 def stat(path: str) -> Stat:
@@ -60,15 +88,18 @@ def stat(path: str) -> Stat:
     return gcs.stat(path) if is_gcs(path) else local_files.stat(path)
 
 
-def walk(folder: str) -> Iterator[Stat]:
+def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
     """All files below a folder, sorted by path. Hidden files and folders are left out.
 
     A file that has no status, such as a dangling link, is listed with size and version 0: opening it raises the reason.
 
+    Args:
+        hidden: also list hidden files, and each hidden folder as one entry with a slash at its end.
+
     Raises:
         PermissionError: a folder cannot be listed.
     """
-    return gcs.list_objects(folder) if is_gcs(folder) else local_files.walk(folder)
+    return gcs.list_objects(folder, hidden) if is_gcs(folder) else local_files.walk(folder, hidden)
 
 
 def read_bytes(path: str) -> bytes:

@@ -80,7 +80,7 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
         UserError: the disk is full.
     """
     check_replaceable(path, marker)
-    path = path.rstrip("/")
+    path = path if is_gcs(path) else path.rstrip("/")
     if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
         with local_files.replacing_dir(path) as staging:
             yield staging
@@ -106,7 +106,7 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
         FlagError: it may not be, or its bucket does not exist.
     """
     if is_gcs(path):
-        target = path = path.rstrip("/")
+        target = path
         has_other_content = _gcs_has_other_content(target, marker)
     else:
         target = os.path.abspath(path)
@@ -150,7 +150,9 @@ def _gcs_has_other_content(path: str, marker: str) -> bool:
             gcs.check_bucket(path)
     except FileNotFoundError:
         raise gcs_requests.bucket_not_found(path) from None
-    return gcs.find(path) is not None or (is_dir(path) and not exists(join(path, marker)))
+    found = gcs.find(as_prefix(path)[:-1])  # an object of the folder's own name
+    is_file = found is not None and not gcs.is_placeholder(found)
+    return is_file or (is_dir(path) and not exists(join(path, marker)))
 
 
 def _local_has_other_content(path: str, marker: str) -> bool:

@@ -57,6 +57,7 @@ __all__ = [
     "expand",
     "order_labels",
     "read_entries",
+    "split_metadata",
     "split_of",
     "task_names",
 ]
@@ -76,10 +77,14 @@ def expand(metadata: str) -> list[Source]:
     Raises:
         FlagError: a part names nothing, images and TFRecords are mixed, or a TFRecord file is named twice.
     """
-    parts = (
-        [metadata] if "," in metadata and storage.exists(metadata) else [part.strip() for part in metadata.split(",")]
-    )
-    sources = [source for part in parts if part for source in _expand_part(part)]
+    if not storage.is_unicode(metadata):  # manifest.json and the report could not name it
+        raise FlagError(
+            "The metadata's path is not UTF-8",
+            received=ascii(metadata),
+            expected="a path that UTF-8 can hold",
+            hint="Rename the folder or file; names below it need not be UTF-8.",
+        )
+    sources = [source for part in split_metadata(metadata) for source in _expand_part(part)]
     if not sources:
         raise FlagError("The metadata names no data", received=repr(metadata), expected=_expected())
     records = [source for source in sources if isinstance(source, RecordSource)]
@@ -92,10 +97,12 @@ def expand(metadata: str) -> list[Source]:
             + _either(kind for kind in KINDS if issubclass(kind, RecordSource)),
             hint="Build TFRecords of the images first.",
         )
-    counts = Counter(os.path.normpath(path) for source in records for path in source.named_paths)
+    counts = Counter(storage.as_prefix(storage.canonical(path)) for source in records for path in source.named_paths)
     if duplicates := [path for path, count in counts.items() if count > 1]:
         raise FlagError(
-            "The metadata names TFRecords twice", received=", ".join(duplicates[:5]), expected="each file once"
+            "The metadata names TFRecords twice",
+            received=", ".join(path.removesuffix("/") for path in duplicates[:5]),
+            expected="each file once",
         )
     return sources
 
@@ -114,6 +121,29 @@ def check_split_column(sources: Iterable[Source], options: ReadOptions) -> None:
             hint="Vertex AI's import files name their splits without it, and other sources take theirs from "
             "--eval_metadata or --eval_fraction.",
         )
+
+
+def split_metadata(metadata: str) -> list[str]:
+    """The paths and globs of a metadata text, which commas separate. One that exists may have commas and spaces itself.
+
+    Of `photos, 2024/cat.csv,dog.csv` the first two words are one path if there is a folder `photos, 2024`.
+    """
+    if "," in metadata and storage.exists(metadata):
+        return [metadata]
+    words, parts = metadata.split(","), []
+    while words:
+        # Where an absolute path follows, a comma separates: this saves look-ups in buckets.
+        end = next((i for i, word in enumerate(words) if i and _is_absolute(word.strip())), len(words))
+        candidates = [",".join(words[:count]) for count in range(end, 1, -1)]
+        part = next((whole for whole in candidates for whole in (whole, whole.strip()) if storage.exists(whole)), None)
+        if part is None:
+            part = words[0] if words[0] != words[0].strip() and storage.exists(words[0]) else words[0].strip()
+            parts += [part] if part else []
+            words = words[1:]
+        else:
+            parts.append(part)
+            words = words[part.count(",") + 1 :]
+    return parts
 
 
 def task_names(sources: Sequence[ImageSource], options: ReadOptions = AS_GIVEN) -> tuple[str, ...]:
@@ -154,10 +184,14 @@ def split_of(filename: str, eval_fraction: float) -> str:
     return manifest.EVAL if int.from_bytes(digest[:8]) / 2**64 < eval_fraction else manifest.TRAIN
 
 
+def _is_absolute(path: str) -> bool:
+    return path.startswith(("/", storage.GCS_SCHEME))
+
+
 def _expand_part(part: str) -> Iterator[Source]:
     matches = storage.glob(part)
-    if not matches and storage.is_dir(part):  # on gs://, a folder is a prefix of objects
-        matches = [part]
+    if not matches and (other := storage.other_form(part)):
+        matches = [other]
     if not matches:
         kind = next((kind.kind for kind in KINDS if kind.suffixes and part.lower().endswith(kind.suffixes)), None)
         problem = f"The {kind} does not exist" if kind else "The metadata names files that do not exist"

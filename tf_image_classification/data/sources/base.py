@@ -80,7 +80,10 @@ class Candidate:
     def _listing(self) -> list[str] | None:
         names = []
         for file in listing.walk(self.path):
-            if "/" in file.filename:
+            folder, is_nested, _ = file.filename.partition("/")
+            if is_nested and listing.is_system_folder(folder):
+                continue
+            if is_nested:
                 return None  # a listing of all images could take minutes
             names.append(file.filename)
         return sorted(names)

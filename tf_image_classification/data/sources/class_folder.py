@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from tf_image_classification.data import manifest
-from tf_image_classification.data.sources import listing, other_kinds
+from tf_image_classification.data.sources import folder_layout, listing, other_kinds
 from tf_image_classification.data.sources.base import (
     Candidate,
     Entry,
@@ -17,8 +19,13 @@ from tf_image_classification.data.sources.base import (
     Rejected,
 )
 from tf_image_classification.data.sources.image_paths import OUTSIDE_ROOT, check_labels, is_below, normalize
+from tf_image_classification.errors import abridged
 
 NOT_IN_CLASS_FOLDER = "not in a class folder"
+HIDDEN = "hidden file or folder"
+IN_SYSTEM_FOLDER = "in a folder of the system"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ class ClassFolder(ImageSource):
         if not candidate.is_folder or not candidate.has_nested_files:
             return None
         other_kinds.refuse_model(candidate.path)
+        folder_layout.check_classes(candidate.path)
         return cls(candidate.path)
 
     def task_names(self, options: ReadOptions) -> tuple[str, ...]:
@@ -41,16 +49,57 @@ class ClassFolder(ImageSource):
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         folder = normalize(self.path)
         inside = options.image_root is None or is_below(folder + "/", normalize(options.image_root))
-        for path, filename, _, _ in listing.walk(folder):
+        folders: dict[str, set[str]] = {}  # class name -> names of its folders
+        left_out: Counter[str] = Counter()
+        for path, filename, _, _ in listing.walk(folder, hidden=True):
             label, slash, _ = filename.partition("/")
-            if not inside:
+            if reason := _left_out(filename):
+                left_out[reason] += 1
+                yield Rejected(path, reason)
+            elif not inside:
                 yield Rejected(path, OUTSIDE_ROOT)
             elif not slash:
                 yield Rejected(path, NOT_IN_CLASS_FOLDER)
             else:
-                yield check_labels(Entry(path, filename, (label.strip(),)))
+                entry = check_labels(Entry(path, filename, (label,)))
+                if isinstance(entry, Entry):
+                    folders.setdefault(entry.labels[0], set()).add(label)
+                yield entry
+        self._announce(folders, left_out)
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """Names, sizes and versions of all files, as one listing gives them."""
         for _, filename, size, version in listing.walk(self.path):
             yield "image", filename, size, version
+
+    def _announce(self, folders: Mapping[str, set[str]], left_out: Mapping[str, int]) -> None:
+        for reason, count in left_out.items():
+            _log.warning("%s: %s left out: %s", self.path, f"{count:,}", reason)
+        if merged := [label for label, names in folders.items() if len(names) > 1]:
+            _log.warning(
+                "%s: each of these classes has several folders, whose names differ in their Unicode form or in what "
+                "surrounds them: %s",
+                self.path,
+                abridged(merged),
+            )
+        if named_like_splits := [label for label in folders if folder_layout.is_split(label)]:
+            _log.warning(
+                "%s: the folder %s counts as a class, although it has the name of a split",
+                self.path,
+                abridged(named_like_splits),
+            )
+        if len(folders) == 1 and (inner := folder_layout.inner_folder(self.path)):
+            _log.warning(
+                "%s holds a single class, %s. If its sub-folders are the classes, give %s",
+                self.path,
+                next(iter(folders)),
+                inner,
+            )
+
+
+def _left_out(filename: str) -> str | None:
+    """Why a file is none that the user put there; None if it is."""
+    *folders, name = filename.removesuffix("/").split("/")
+    if any(map(listing.is_system_folder, folders)):
+        return IN_SYSTEM_FOLDER
+    return HIDDEN if listing.is_hidden(name) else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from tf_image_classification import storage
 from tf_image_classification.data.sources.base import Entry, ReadOptions, Rejected
-from tf_image_classification.data.sources.image_paths import locate, normalize
+from tf_image_classification.data.sources.image_paths import folder_of, locate, normalize
 
 OTHER_SERVICE = "not a local or gs:// path"
 BACKSLASHES = "file not found: Windows path, with backslashes"
@@ -24,7 +23,7 @@ class ListedImages:
     """
 
     def __init__(self, path: str, options: ReadOptions) -> None:
-        self.folder = normalize(os.path.dirname(path) or ".")
+        self.folder = folder_of(path)
         self._image_root = None if options.image_root is None else normalize(options.image_root)
         self.base = self._image_root or self.folder
 

@@ -11,6 +11,19 @@ from typing import NamedTuple
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
+# Folders that systems put beside files: resource forks in a Mac's archives, thumbnails and deleted files of a NAS.
+_SYSTEM_FOLDERS = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "@__thumb",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+    }
+)
 _PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
 
 
@@ -30,16 +43,26 @@ class File(NamedTuple):
     version: int
 
 
-def walk(folder: str) -> Iterator[File]:
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is hidden."""
+    return name.startswith(".") and name not in (".", "..")
+
+
+def is_system_folder(name: str) -> bool:
+    """Whether a folder of this name is a system's, and holds nothing of the user's."""
+    return name.lower() in _SYSTEM_FOLDERS
+
+
+def walk(folder: str, hidden: bool = False) -> Iterator[File]:
     """All files below a folder, see storage.walk.
 
     Raises:
         FlagError: a folder may not be listed.
     """
-    root = folder.rstrip("/") or "/"
-    skip = len(root.rstrip("/")) + 1
+    root = folder if storage.is_gcs(folder) else folder.rstrip("/") or "/"
+    skip = len(storage.as_prefix(root))
     try:
-        for path, size, version in storage.walk(root):
+        for path, size, version in storage.walk(root, hidden):
             yield File(path, path[skip:], size, version)
     except PermissionError as error:
         raise FlagError(
@@ -48,7 +71,8 @@ def walk(folder: str) -> Iterator[File]:
 
 
 def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[tuple[object, ...]]:
-    """The items of a fingerprint that stand for files: ("image", filename, size, version). A missing file has size -1.
+    """The items of a fingerprint that stand for files: ("image", filename, size, version). A missing file, also in
+    another Unicode form, has size -1.
 
     Args:
         files: pairs of a path and the file's name in the fingerprint.
@@ -75,5 +99,5 @@ def _size_and_version(path: str) -> tuple[int, int]:
     try:
         _, size, version = storage.stat(path)
     except (OSError, ValueError):  # a missing image is part of what the data is now
-        return -1, 0
+        return _size_and_version(other) if (other := storage.other_form(path)) else (-1, 0)
     return size, version

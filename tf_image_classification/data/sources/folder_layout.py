@@ -1,0 +1,83 @@
+"""Folders whose sub-folders are no classes: splits, images beside their annotations, or a folder around the classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tf_image_classification import storage
+from tf_image_classification.data.sources import listing
+from tf_image_classification.data.sources.base import Candidate
+from tf_image_classification.errors import FlagError
+
+_TRAINING = ("train", "training")
+_EVALUATION = ("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing", "holdout")
+_OF_IMAGES = frozenset({"images", "image", "img", "imgs", "jpegimages", "photos", "pictures"})
+_BESIDE_IMAGES = frozenset({"annotations", "annotation", "labels", "unlabeled", "unlabelled"})
+
+
+def is_split(name: str) -> bool:
+    """Whether a folder has the name of a split: train, validation, test and the like, in any case."""
+    return name.strip().lower() in (*_TRAINING, *_EVALUATION)
+
+
+def check_classes(folder: str) -> None:
+    """Checks that the sub-folders of a folder are not splits, nor images beside their annotations.
+
+    Raises:
+        FlagError: they are.
+    """
+    names = _folders_in(folder)
+    splits = [name for name in names if is_split(name)]
+    others = [name for name in names if name not in splits and name.lower() not in _BESIDE_IMAGES]
+    if splits:
+        with_classes = [name for name in splits if Candidate(storage.join(folder, name)).has_nested_files]
+        if len(with_classes) > 1 or (not others and (with_classes or len(splits) > 1)):
+            _refuse_splits(folder, splits, with_classes)
+    of_images = [name for name in others if name.lower() in _OF_IMAGES]
+    if of_images and of_images == others and len(names) > len(others):
+        raise FlagError(
+            "The sub-folders are no classes: one holds images, another what is known about them",
+            received=f"{folder} with {', '.join(names)}",
+            expected="a folder with one sub-folder per class",
+            hint=f"If {of_images[0]} holds one sub-folder per class, give {storage.join(folder, of_images[0])}. If "
+            "not, write a CSV of path,label lines from the annotations.",
+        )
+
+
+def inner_folder(folder: str) -> str | None:
+    """The only sub-folder of a folder, if it holds sub-folders itself, as an unpacked archive often does; else None."""
+    names = [name for name in _folders_in(folder) if name.lower() not in _BESIDE_IMAGES]
+    if len(names) != 1:
+        return None
+    inner = storage.join(folder, names[0])
+    return (inner_folder(inner) or inner) if _folders_in(inner) else None
+
+
+def _folders_in(folder: str) -> list[str]:
+    try:
+        names = storage.folders_in(folder)
+    except PermissionError:  # said when the images are listed
+        return []
+    return [name for name in names if not listing.is_hidden(name) and not listing.is_system_folder(name)]
+
+
+def _refuse_splits(folder: str, splits: Sequence[str], with_classes: Sequence[str]) -> None:
+    received = f"{folder} with {', '.join(splits)}"
+    if not with_classes:
+        raise FlagError(
+            "The sub-folders are splits, not classes, and hold no class folders",
+            received=received,
+            expected="a folder with one sub-folder per class",
+            hint="Sort the images of each split into one sub-folder per class, or write a CSV of path,label lines.",
+        )
+    flags = []
+    for flag, words in (("--train_metadata", _TRAINING), ("--eval_metadata", _EVALUATION)):
+        by_word = {name.strip().lower(): name for name in with_classes}
+        if name := next((by_word[word] for word in words if word in by_word), None):
+            flags.append(f"{flag} {storage.join(folder, name)}")
+    raise FlagError(
+        "The sub-folders are splits, not classes",
+        received=received,
+        expected="a folder with one sub-folder per class",
+        hint=f"Give {' '.join(flags)}.",
+    )
