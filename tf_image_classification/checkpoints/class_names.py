@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import tensorflow as tf
 
 from tf_image_classification import model_folder, storage
 from tf_image_classification.data import model_tasks
+from tf_image_classification.data.class_names import canonical
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
 from tf_image_classification.errors import CheckpointError, DataError, abridged
@@ -134,5 +134,5 @@ def _changes(labels: Sequence[str], stored: Sequence[str]) -> str:
 
 def _in_one_form(labels: Iterable[str]) -> tuple[str, ...]:
     given = tuple(labels)
-    composed = tuple(unicodedata.normalize("NFC", label) for label in given)
+    composed = tuple(canonical(label) for label in given)
     return composed if len(set(composed)) == len(given) else given
