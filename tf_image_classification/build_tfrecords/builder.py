@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
+import contextlib
 import itertools
 import logging
 import os
-import platform
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from tf_image_classification import __version__, storage, versions
-from tf_image_classification.build_tfrecords import existing_tfrecords, local, statistics
+from tf_image_classification import storage
+from tf_image_classification.build_tfrecords import existing_tfrecords, local, quality, report, statistics
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.image_splits import ImageSplits
+from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
 from tf_image_classification.data import manifest, sources
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
@@ -24,7 +24,7 @@ from tf_image_classification.data.sources import AS_GIVEN, ImageSource, ReadOpti
 from tf_image_classification.data.tasks import label_feature
 from tf_image_classification.errors import DataError, FlagError, UserError
 
-REJECTED_FILE = "rejected.csv"
+CHECK_FILE = "check.json"  # of a check: what manifest.json would say of the images
 
 _FREE_SPACE = "Free some space and build again."
 
@@ -71,14 +71,50 @@ def build(
     """
     given = {TRAIN: train_metadata} | ({EVAL: eval_metadata} if eval_metadata else {})
     labels = manifest.read_labels(labels_file, numbered=True) if labels_file else None
-    expanded = {split: sources.expand(metadata) for split, metadata in given.items()}
-    _check_output(output_dir, expanded)
+    work = _Build(given, options, eval_fraction, workers or local.cores(), shard_bytes, max_duplicates_across_splits)
+    work.check_output(output_dir, manifest.FILE_NAME)
     if not fingerprint:
         fingerprint = fingerprint_of(
             train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
         )
-    work = _Build(given, expanded, options, eval_fraction, workers or local.cores(), shard_bytes)
     return work.write(output_dir, labels, None, fingerprint)
+
+
+def check(
+    train_metadata: str,
+    output_dir: str | None = None,
+    *,
+    eval_metadata: str | None = None,
+    labels_file: str | None = None,
+    eval_fraction: float = 0.2,
+    options: ReadOptions = AS_GIVEN,
+    allow_missing_classes: bool = False,
+    max_duplicates_across_splits: int | None = None,
+    workers: int | None = None,
+) -> Manifest:
+    """Does all that `build` does, except for writing shards and a manifest.
+
+    Args:
+        output_dir: folder or gs:// folder for statistics.html, rejected.csv and check.json; it may replace that of an
+            earlier check, never a data set. None writes nothing.
+        train_metadata, eval_metadata, labels_file, eval_fraction, options, allow_missing_classes,
+            max_duplicates_across_splits, workers: as for `build`.
+
+    Returns:
+        What the manifest would be, with one nameless shard of each split that is built from images.
+
+    Raises:
+        FlagError, DataError, UserError: as for `build`.
+    """
+    given = {TRAIN: train_metadata} | ({EVAL: eval_metadata} if eval_metadata else {})
+    labels = manifest.read_labels(labels_file, numbered=True) if labels_file else None
+    work = _Build(given, options, eval_fraction, workers or local.cores(), SHARD_BYTES, max_duplicates_across_splits)
+    if output_dir is not None:
+        work.check_output(output_dir, CHECK_FILE)
+    fingerprint = fingerprint_of(
+        train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
+    )
+    return work.check(output_dir, labels, fingerprint)
 
 
 def build_eval(
@@ -99,11 +135,9 @@ def build_eval(
     Raises:
         FlagError, DataError, UserError: as for `build`.
     """
-    given = {EVAL: eval_metadata}
-    expanded = {EVAL: sources.expand(eval_metadata)}
-    _check_output(output_dir, expanded)
+    work = _Build({EVAL: eval_metadata}, options, 1.0, workers or local.cores(), SHARD_BYTES)
+    work.check_output(output_dir, manifest.FILE_NAME)
     fingerprint = fingerprint or fingerprint_of(eval_metadata, options=options)
-    work = _Build(given, expanded, options, 1.0, workers or local.cores(), SHARD_BYTES)
     return work.write(output_dir, None, tuple(tasks), fingerprint)
 
 
@@ -112,29 +146,69 @@ class _Build:
     """One build: what was given, and what it collects for the statistics page."""
 
     given: dict[str, str]
-    expanded: dict[str, list[Source]]
     options: ReadOptions
     eval_fraction: float
     workers: int
     shard_bytes: int
+    max_duplicates_across_splits: int | None = None
     pixels: statistics.Pixels = field(default_factory=statistics.Pixels)
     samples: statistics.Samples = field(default_factory=statistics.Samples)
+    expanded: dict[str, list[Source]] = field(init=False)
+    index: ImageIndex = field(init=False)
+    duplicates: DuplicateIndex = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.expanded = {split: sources.expand(metadata) for split, metadata in self.given.items()}
+        if self.max_duplicates_across_splits is not None:
+            quality.check_images_only(itertools.chain(*self.expanded.values()))
+
+    def check_output(self, output_dir: str, marker: str) -> None:
+        """Refuses to replace anything but a folder of the same kind, and to write into the data or over it."""
+        given = list(itertools.chain(*self.expanded.values()))
+        storage.check_replaceable(output_dir, marker, [source.path for source in given])
+        for source in given:
+            if _absolute(output_dir).startswith(_absolute(source.path)):
+                raise FlagError(
+                    "--output_dir is inside the data",
+                    received=f"{output_dir} and {source.path}",
+                    expected="folders apart from each other",
+                )
 
     def write(
         self, output_dir: str, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None, fingerprint: str
     ) -> Manifest:
         """Builds into `output_dir`; `tasks` are given when a model's are to be used."""
         started = time.monotonic()
-        index = ImageIndex()
+        with self._collecting(output_dir), storage.replacing_dir(output_dir, manifest.FILE_NAME) as folder:
+            data = self._described(self._write_splits(folder, labels, tasks), fingerprint)
+            self._check_duplicates(data)
+            report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples)
+            data.write(folder)
+        _log.info("%s, in %.1f s: %s", report.summary(data), time.monotonic() - started, output_dir)
+        return replace(data, folder=output_dir)
+
+    def check(self, output_dir: str | None, labels: tuple[str, ...] | None, fingerprint: str) -> Manifest:
+        """Does the same without shards; `output_dir` is for the report, which a data set of too many duplicates gets
+        too."""
+        started = time.monotonic()
+        with self._collecting(output_dir or "the report"):
+            data = self._described(self._write_splits(None, labels, None), fingerprint)
+            if output_dir is not None:
+                with storage.replacing_dir(output_dir, CHECK_FILE) as folder:
+                    report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples)
+                    storage.write_text(os.path.join(folder, CHECK_FILE), data.to_json(shards=False))
+            for line in quality.remarks(data.quality) if data.quality else ():
+                _log.info("%s", line)
+            _log.info("Checked %s in %.1f s", report.summary(data, shards=False), time.monotonic() - started)
+            self._check_duplicates(data)
+        return data
+
+    @contextlib.contextmanager
+    def _collecting(self, output_dir: str) -> Iterator[None]:
+        """Opens what images are collected in, on disk, and names the disk if it is full."""
+        self.index, self.duplicates = ImageIndex(), DuplicateIndex()
         try:
-            with storage.replacing_dir(output_dir, manifest.FILE_NAME) as folder:
-                data = self._write_splits(folder, index, labels, tasks)
-                data = replace(data, sources=self.given, fingerprint=fingerprint, versions=_versions())
-                _write_rejected(folder, index)
-                first_rejected = itertools.islice(index.rejected(), statistics.REJECTED_SHOWN)
-                page = statistics.render(data, self.pixels, self.samples, first_rejected)
-                storage.write_text(os.path.join(folder, statistics.FILE_NAME), page)
-                data.write(folder)
+            yield
         except UserError:  # also a bucket's refusal, which is an OSError too
             raise
         except (OSError, sqlite3.OperationalError) as error:
@@ -143,13 +217,27 @@ class _Build:
                 "The data set cannot be written", received=f"{output_dir}: {problem}", hint=_FREE_SPACE
             ) from error
         finally:
-            index.close()
-        _log.info("%s in %.1f s: %s", _summary(data), time.monotonic() - started, output_dir)
-        return replace(data, folder=output_dir)
+            self.index.close()
+            self.duplicates.close()
+
+    def _described(self, data: Manifest, fingerprint: str) -> Manifest:
+        """`data` with its origin and quality, and a line for what a training would suffer from."""
+        found = None
+        if _image_sources(self.expanded):
+            found = quality.measure(self.duplicates, self.pixels, data.splits, data.tasks)
+            for line in quality.warnings(found):
+                _log.warning("%s", line)
+        return replace(data, sources=self.given, fingerprint=fingerprint, versions=report.versions(), quality=found)
+
+    def _check_duplicates(self, data: Manifest) -> None:
+        if data.quality is not None:
+            quality.check_across_splits(data.quality, self.max_duplicates_across_splits, self.duplicates)
 
     def _write_splits(
-        self, folder: str, index: ImageIndex, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None
+        self, folder: str | None, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None
     ) -> Manifest:
+        """Checks all images and records, and writes the shards; `folder` None writes none."""
+        index = self.index
         record_sources = existing_tfrecords.record_sources(self.expanded)
         contents = existing_tfrecords.check_files(record_sources, EVAL not in self.expanded, self.workers)
         files = [file for split in contents for file in contents[split]]
@@ -169,7 +257,7 @@ class _Build:
             tasks = _with_built_features(tasks, beside_tfrecords=bool(files))
             _check_columns(image_sources, tasks)
             index.reject_unknown(tasks)
-            splits = self._write_images(folder, index, tasks, list(image_sources))
+            splits = self._write_images(folder, tasks, list(image_sources))
         splits |= {split: existing_tfrecords.as_split(contents[split], tasks) for split in contents}
         for label, thumbnail in existing_tfrecords.thumbnails(files, tasks):
             if self.samples.wants(label):
@@ -209,18 +297,17 @@ class _Build:
             tasks.append(Task(name, labels or sources.order_labels(occurring)))
         return tuple(tasks)
 
-    def _write_images(
-        self, folder: str, index: ImageIndex, tasks: tuple[Task, ...], splits: list[str]
-    ) -> dict[str, Split]:
+    def _write_images(self, folder: str | None, tasks: tuple[Task, ...], splits: list[str]) -> dict[str, Split]:
         held_out = EVAL not in self.expanded
         writer = ImageSplits(
             folder,
-            index,
+            self.index,
             tasks,
             [*splits, EVAL] if held_out else splits,
             self.eval_fraction if held_out else None,
             self.pixels,
             self.samples,
+            self.duplicates,
         )
         return writer.write(self.workers, self.shard_bytes)
 
@@ -267,41 +354,5 @@ def _check_several_classes(tasks: Sequence[Task]) -> None:
             )
 
 
-def _check_output(output_dir: str, expanded: Mapping[str, list[Source]]) -> None:
-    """Refuses to replace anything but a data set, and to write into the data or over it."""
-    given = list(itertools.chain(*expanded.values()))
-    storage.check_replaceable(output_dir, manifest.FILE_NAME, [source.path for source in given])
-    for source in given:
-        if _absolute(output_dir).startswith(_absolute(source.path)):
-            raise FlagError(
-                "--output_dir is inside the data",
-                received=f"{output_dir} and {source.path}",
-                expected="folders apart from each other",
-            )
-
-
 def _absolute(folder: str) -> str:
     return storage.canonical(folder).rstrip("/") + "/"
-
-
-def _write_rejected(folder: str, index: ImageIndex) -> None:
-    with open(os.path.join(folder, REJECTED_FILE), "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["split", "path", "reason"])
-        writer.writerows(index.rejected())
-
-
-def _versions() -> dict[str, str]:
-    own = {"tf-image-classification": __version__, "python": platform.python_version()}
-    return own | versions.installed("pillow", "protobuf")
-
-
-def _summary(data: Manifest) -> str:
-    examples = " and ".join(f"{split.examples:,} {name}" for name, split in data.splits.items())
-    shards = sum(len(split.shards) for split in data.splits.values())
-    size = statistics.human_bytes(sum(statistics.split_bytes(split) for split in data.splits.values()))
-    rejected = sum(split.rejected for split in data.splits.values())
-    return (
-        f"{examples} examples in {shards:,} shards ({size}), {rejected:,} images rejected, "
-        f"{data.reencoded:,} re-encoded,"
-    )

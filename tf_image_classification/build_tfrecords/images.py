@@ -31,6 +31,7 @@ from PIL import (
 )
 
 from tf_image_classification import storage
+from tf_image_classification.build_tfrecords import signature
 
 JPEG, PNG = "jpeg", "png"
 
@@ -88,6 +89,7 @@ class Encoded(NamedTuple):
         format: `jpeg` or `png`.
         height, width: pixels.
         reencoded: False when `data` is the file, byte for byte.
+        signature: of the picture, see signature.of.
     """
 
     data: bytes
@@ -95,6 +97,7 @@ class Encoded(NamedTuple):
     height: int
     width: int
     reencoded: bool
+    signature: bytes
 
 
 def read(path: str) -> bytes:
@@ -166,9 +169,9 @@ def _prepare(data: bytes) -> Encoded:
         _check_segments(data)
     if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
         # An MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read.
-        image.draft("L", (max(1, width // _SCALED_DOWN), max(1, height // _SCALED_DOWN)))
+        drafted = image.draft("YCbCr", (_scaled_down(width), _scaled_down(height)))
         image.load()
-        return Encoded(data, JPEG, height, width, False)
+        return Encoded(data, JPEG, height, width, False, signature.of(image, drafted and drafted[1][2:]))
     if image.format == "PNG":
         image.verify()  # the CRCs of the chunks, which load() does not check, but libpng does
         if _END_OF_PNG not in data:
@@ -176,7 +179,7 @@ def _prepare(data: bytes) -> Encoded:
         image = _open(data)
         image.load()
         if _is_plain_png(data, image):
-            return Encoded(data, PNG, height, width, False)
+            return Encoded(data, PNG, height, width, False, signature.of(image))
     image.load()
     lossy = _is_lossy(data, image)
     upright = ImageOps.exif_transpose(image) if _orientation(image) != _UNTURNED else image
@@ -187,7 +190,12 @@ def _prepare(data: bytes) -> Encoded:
         picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=_FULL_CHROMA)
     else:
         picture.save(buffer, "PNG")
-    return Encoded(buffer.getvalue(), JPEG if lossy else PNG, picture.height, picture.width, True)
+    image_format = JPEG if lossy else PNG
+    return Encoded(buffer.getvalue(), image_format, picture.height, picture.width, True, signature.of(picture))
+
+
+def _scaled_down(side: int) -> int:
+    return max(1, side // _SCALED_DOWN, min(side, signature.MIN_DECODED_SIDE))
 
 
 def _check_segments(data: bytes) -> None:
