@@ -117,7 +117,9 @@ def test_the_pipeline_step_keeps_its_checkpoints_in_the_bucket_and_hands_on_curv
     assert step(4) == f"{folder}-4"
     assert step(5) == folder
     assert sorted(names(str(tmp_path / "logs"))) == ["eval/events"] * 3 + ["events"] * 2
-    assert (tmp_path / "curves.html").read_text().count("<svg") == 4  # loss, the same without regularisation, learning rate, accuracy
+    assert (tmp_path / "curves.html").read_text().count(
+        "<svg"
+    ) == 4  # loss, the same without regularisation, learning rate, accuracy
     assert "Augmented samples" in (tmp_path / "augmentation.html").read_text()
 
 

@@ -139,9 +139,12 @@ class DuplicateIndex:
             The numbers of images that are near duplicates or identical, and of those that are identical.
         """
         self._db.execute(_GROUP)
-        for (a, content, _), (b, other, _) in itertools.pairwise(self._sorted("1", "content, id")):
-            if content == other:
-                self._link(a, b, 0.0, identical=True)
+        for _, same in itertools.groupby(self._sorted("1", "content, id"), key=lambda row: row[1]):
+            before: collections.deque[int] = collections.deque(maxlen=_WINDOW)
+            for group, _, _ in same:
+                for earlier in before:
+                    self._link(earlier, group, 0.0, identical=True)
+                before.append(group)
         limit = _MAX_DISTANCE * self._scale()
         for number in range(_PASSES):
             start = 1 + number * signatures.HASH_BYTES // _PASSES
@@ -191,7 +194,7 @@ class DuplicateIndex:
         apart = signatures.distance(one, other)
         if apart > _MAX_DISTANCE:
             return apart
-        easily_alike = small_a or small_b or signatures.is_simple(one) or signatures.is_simple(other)
+        easily_alike = small_a or small_b or (signatures.is_simple(one) and signatures.is_simple(other))
         if easily_alike and (apart > _MAX_DISTANCE_ALIKE or not signatures.same_brightness(one, other)):
             return math.inf
         return apart
