@@ -104,16 +104,11 @@ FLAGS: tuple[Flag, ...] = (
          "set: no limit.",
          ge=0, commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
     Flag("check", bool, False, DATA,
-         "Check the data without building it: every image is read and decoded, and the report, rejected images, "
-         "errors and exit code are those of a build, but no shards are written. With --output_dir, statistics.html, "
-         "rejected.csv and check.json are written there, in a folder of its own, not a data set's; without, a summary "
-         "is printed.",
+         "Do all that a build does, but write no shards. The report goes to --output_dir if given: never a data set's.",
          commands=(BUILD,), steps=(), ours=True),
-    Flag("workers", int, None, DATA,
-         "Number of processes that read and check images. Not set: one per core.",
+    Flag("workers", int, None, DATA, "Number of processes that read and check images. Not set: one per core.",
          ge=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
-    Flag("output_dir", str, None, DATA,
-         "Folder for the results.",
+    Flag("output_dir", str, None, DATA, "Folder for the results.",
          commands=(BUILD, EVALUATE), steps=(), path="write", ours=True),
     # Augmentation
     Flag("augmentation", str, "original", AUGMENTATION,

@@ -262,7 +262,7 @@ class _Build:
         for label, thumbnail in existing_tfrecords.thumbnails(files, tasks):
             if self.samples.wants(label):
                 self.samples.add(label, thumbnail)
-        _check_several_classes(tasks)
+        quality.check_several_classes(tasks)
         return Manifest(
             tasks=tasks,
             splits={split: splits[split] for split in (TRAIN, EVAL) if split in splits},
@@ -341,16 +341,6 @@ def _check_columns(image_sources: Mapping[str, list[ImageSource]], tasks: Sequen
         if (names := sources.task_names(given)) != expected:
             raise DataError(
                 f"The {split} metadata has other label columns", received=", ".join(names), expected=", ".join(expected)
-            )
-
-
-def _check_several_classes(tasks: Sequence[Task]) -> None:
-    for task in tasks:
-        if len(task.labels) == 1:
-            raise DataError(
-                "The data set has a single class: there is nothing to learn",
-                received=task.labels[0],
-                expected="two or more",
             )
 
 

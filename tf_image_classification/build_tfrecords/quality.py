@@ -127,6 +127,21 @@ def check_images_only(sources: Iterable[Source]) -> None:
             )
 
 
+def check_several_classes(tasks: Sequence[Task]) -> None:
+    """Checks that every task has something to learn.
+
+    Raises:
+        DataError: one has a single class.
+    """
+    for task in tasks:
+        if len(task.labels) == 1:
+            raise DataError(
+                "The data set has a single class: there is nothing to learn",
+                received=task.labels[0],
+                expected="two or more",
+            )
+
+
 def _thumbnail(picture: Picture) -> str:
     try:
         data = images.prepare(images.read(picture.path)).data
