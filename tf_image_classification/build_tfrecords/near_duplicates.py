@@ -9,6 +9,7 @@ signature.
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
 import json
 import math
@@ -27,8 +28,8 @@ _MAX_DISTANCE = 0.035  # between photographs; the closest of a million pairs of 
 _MAX_DISTANCE_ALIKE = 0.004  # of small pictures, and of those on a plain background; JPEG's losses stay below
 _TYPICAL_DISTANCE = 0.9  # between any two of the photographs that the limits were measured on
 _TYPICAL_PAIRS = 200
-_SHARE_OF_BITS = 4  # hashes of near duplicates differ by less than a quarter of the bits that are set
-_PASSES = 6
+_SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
+_PASSES = 5
 _WINDOW = 8  # following hashes that each is compared with
 _SORT_BYTES = 11  # coprime with the hash's length: bytes that sort together are from all over it
 
@@ -71,6 +72,11 @@ _SHOWN = {
     OTHER_LABELS: "a.id < b.id AND a.labels != b.labels",
     WITHIN_SPLIT: "a.id < b.id AND a.split = b.split AND a.labels = b.labels",
 }
+
+
+@functools.lru_cache(1024)
+def _as_json(labels: tuple[str, ...]) -> str:
+    return json.dumps(labels)
 
 
 class Picture(NamedTuple):
@@ -125,7 +131,7 @@ class DuplicateIndex:
                 picture.split,
                 os.fsencode(picture.path),
                 os.fsencode(picture.filename),
-                json.dumps(picture.labels),
+                _as_json(picture.labels),
                 *look,
             )
             for picture, look in pictures

@@ -17,7 +17,7 @@ import google_crc32c
 from PIL import Image
 
 SIDE = 16  # pixels of a signature's height and width
-MIN_DECODED_SIDE = 24  # pixels that a signature needs of a picture that is decoded scaled down
+MIN_DECODED_SIDE = SIDE  # pixels that a signature needs of a picture that is decoded scaled down
 SMALL_SIDE = 64  # pixels of the shorter side; smaller pictures show little, so that two of them are easily alike
 HASH_BYTES = SIDE * SIDE // 8
 
@@ -87,8 +87,10 @@ def of(picture: Image.Image, size: tuple[float, float] | None = None) -> bytes:
     Returns:
         256 bytes of luma by rows, then Cb and Cr of some of the pixels, none if the picture is grey.
     """
-    box = (0.0, 0.0, *size) if size else None
-    small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
+    if size:  # it is small already
+        small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, (0.0, 0.0, *size))
+    else:
+        small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     if small.mode == "L":
         return small.tobytes()
     pixels = (small if small.mode == "YCbCr" else small.convert("YCbCr")).tobytes()
