@@ -27,9 +27,9 @@ ACROSS_SPLITS, OTHER_LABELS, WITHIN_SPLIT = "across splits", "other labels", "wi
 _MAX_DISTANCE = 0.035  # between photographs; the closest of a million pairs of different ones is 0.1
 _MAX_DISTANCE_ALIKE = 0.004  # of small pictures, and of those on a plain background; JPEG's losses stay below
 _TYPICAL_DISTANCE = 0.9  # between any two of the photographs that the limits were measured on
-_TYPICAL_PAIRS = 200
+_TYPICAL_PAIRS = 100
 _SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
-_PASSES = 5
+_PASSES = 4
 _WINDOW = 8  # following hashes that each is compared with
 _SORT_BYTES = 11  # coprime with the hash's length: bytes that sort together are from all over it
 
@@ -180,11 +180,12 @@ class DuplicateIndex:
         for group, _, hashed in self._sorted("hash IS NOT NULL", order):
             bits = int.from_bytes(hashed)
             most = bits.bit_count() // _SHARE_OF_BITS
-            for earlier, other in window:
-                if (bits ^ other).bit_count() <= most and not self._linked(earlier, group):
-                    apart = self._distance(earlier, group)
-                    if apart <= limit:
-                        self._link(earlier, group, apart, identical=False)
+            for earlier in [earlier for earlier, other in window if (bits ^ other).bit_count() <= most]:
+                if self._linked(earlier, group):
+                    continue
+                apart = self._distance(earlier, group)
+                if apart <= limit:
+                    self._link(earlier, group, apart, identical=False)
             window.append((group, bits))
 
     def _linked(self, a: int, b: int) -> bool:
