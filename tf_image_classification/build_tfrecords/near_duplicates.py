@@ -212,7 +212,7 @@ class DuplicateIndex:
         rows = self._db.execute(
             "SELECT signature FROM pictures WHERE hash IS NOT NULL ORDER BY id LIMIT ?", (_TYPICAL_PAIRS,)
         )
-        typical = sorted(signatures.distance(one, other) for (one,), (other,) in itertools.pairwise(rows))
+        typical = sorted(signatures.luma_distance(one, other) for (one,), (other,) in itertools.pairwise(rows))
         return min(1.0, typical[len(typical) // 2] / _TYPICAL_DISTANCE) if typical else 1.0
 
     def _look(self, picture: int) -> tuple[int, bytes]:
