@@ -104,11 +104,12 @@ FLAGS: tuple[Flag, ...] = (
          "Maximum number of evaluation images that are near duplicates of training images; more are an error. Not "
          "set: no limit.",
          ge=0, commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
-    Flag("workers", int, None, DATA,
-         "Number of processes that read and check images. Not set: one per core.",
+    Flag("check", bool, False, DATA,
+         "Do all that a build does, but write no shards. The report goes to --output_dir if given: never a data set's.",
+         commands=(BUILD,), steps=(), ours=True),
+    Flag("workers", int, None, DATA, "Number of processes that read and check images. Not set: one per core.",
          ge=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
-    Flag("output_dir", str, None, DATA,
-         "Folder for the results.",
+    Flag("output_dir", str, None, DATA, "Folder for the results.",
          commands=(BUILD, EVALUATE), steps=(), path="write", ours=True),
     # Augmentation
     Flag("augmentation", str, "original", AUGMENTATION,

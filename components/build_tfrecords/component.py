@@ -27,7 +27,7 @@ def build_tfrecords(
 
     Args:
         data: TFRecord shards, labels.txt, manifest.json and rejected.csv.
-        statistics: page with class counts, rejected images and samples.
+        statistics: page with class counts, near duplicates, rejected images and samples.
         fingerprint: fingerprint of the data, from resolve; part of the cache key, so that new data is built.
     """
     arguments = dict(locals())
@@ -50,6 +50,11 @@ def build_tfrecords(
         )
     shutil.copyfile(f"{data.path}/statistics.html", statistics.path)
     data.metadata.update({f"{name}_examples": split.examples for name, split in manifest.splits.items()})
+    if manifest.quality is not None:
+        near = manifest.quality.near_duplicates
+        data.metadata.update(
+            {"duplicates_across_splits": near.across_splits, "duplicates_with_other_labels": near.other_labels}
+        )
     data.metadata.update(
         {"fingerprint": fingerprint, "rejected": sum(split.rejected for split in manifest.splits.values())}
     )

@@ -14,7 +14,7 @@ from PIL import Image
 
 from tests.standin import bucket as standin
 from tf_image_classification import build_tfrecords, storage
-from tf_image_classification.build_tfrecords.builder import REJECTED_FILE
+from tf_image_classification.build_tfrecords.report import REJECTED_FILE
 from tf_image_classification.data import class_names, tfrecord
 from tf_image_classification.errors import UserError
 

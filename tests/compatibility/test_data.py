@@ -55,7 +55,9 @@ def test_the_same_images_give_the_same_bytes(rebuilt, name):
 
 def test_the_same_images_give_the_same_manifest(rebuilt):
     written = manifest.read(str(WRITTEN / "data"))
-    assert dataclasses.replace(rebuilt, versions={}, folder="") == dataclasses.replace(written, versions={}, folder="")
+    assert written.quality is None  # 2.0.0 did not look
+    as_written = dataclasses.replace(rebuilt, versions={}, folder="", quality=None)
+    assert as_written == dataclasses.replace(written, versions={}, folder="")
     assert rebuilt.versions.keys() == written.versions.keys()
 
 

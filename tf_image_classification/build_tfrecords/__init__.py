@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tf_image_classification.build_tfrecords.builder import build, build_eval
+    from tf_image_classification.build_tfrecords.builder import build, build_eval, check
     from tf_image_classification.data.fingerprint import fingerprint
     from tf_image_classification.data.sources import ReadOptions
 
-__all__ = ["ReadOptions", "build", "build_eval", "fingerprint"]
+__all__ = ["ReadOptions", "build", "build_eval", "check", "fingerprint"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from tf_image_classification import progress
 from tf_image_classification.build_tfrecords import local, missing_classes, part_file
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
-from tf_image_classification.build_tfrecords.shards import ShardWriter
+from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex, Picture
+from tf_image_classification.build_tfrecords.shards import ShardCounter, ShardWriter
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
 from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, ImageResult
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
@@ -31,7 +32,7 @@ class ImageSplits:
     """Builds splits from the images of an index.
 
     Attributes:
-        folder: where the shards go.
+        folder: where the shards go; None to check the images only.
         index: rejections are added to it.
         tasks: of every image.
         splits: which ones to build, in this order.
@@ -39,9 +40,10 @@ class ImageSplits:
             own.
         allow_missing_classes: warn only of classes without a training image.
         pixels, samples: for the statistics page; every written image is added to them.
+        duplicates: every written image is added to it.
     """
 
-    folder: str
+    folder: str | None
     index: ImageIndex
     tasks: tuple[Task, ...]
     splits: Sequence[str]
@@ -49,6 +51,7 @@ class ImageSplits:
     allow_missing_classes: bool
     pixels: Pixels
     samples: Samples
+    duplicates: DuplicateIndex
 
     def write(self, workers: int, shard_bytes: int) -> dict[str, Split]:
         """Writes the shards of every split.
@@ -66,24 +69,28 @@ class ImageSplits:
             self._check_split(split, indexed)
             if split == TRAIN and not self.allow_missing_classes:
                 self._check_classes(indexed)
-        writers = {split: ShardWriter(self.folder, split, shard_bytes) for split in self.splits}
+        writers = {split: self._writer(split, shard_bytes) for split in self.splits}
         counts: dict[str, dict[str, Counter[str]]] = {}
         for split in self.splits:
             counts[split] = {task.name: Counter() for task in self.tasks}
         total = sum(self.index.count(split) for split in self.splits)
         workers = 1 if total <= _FEW_IMAGES else min(workers, -(-total // _CHUNK))
-        os.mkdir(self._parts)
-        with progress.track("Building", total, "images") as advance:
+        if self.folder is not None:
+            os.mkdir(self._part(""))
+        with progress.track("Checking" if self.folder is None else "Building", total, "images") as advance:
             for chunk, results in local.run_jobs(part_file.write_part, self._chunks(), workers):
                 lengths = self._count(chunk, results, counts[chunk.split])
                 writers[chunk.split].append(chunk.part, lengths)
                 advance(len(chunk.images))
-        os.rmdir(self._parts)
+        if self.folder is not None:
+            os.rmdir(self._part(""))
         return {split: self._finish(split, writers[split], counts[split]) for split in self.splits}
 
-    @property
-    def _parts(self) -> str:
-        return os.path.join(self.folder, _PARTS)
+    def _writer(self, split: str, shard_bytes: int) -> ShardWriter | ShardCounter:
+        return ShardCounter() if self.folder is None else ShardWriter(self.folder, split, shard_bytes)
+
+    def _part(self, name: str) -> str:
+        return os.devnull if self.folder is None else os.path.join(self.folder, _PARTS, name)
 
     def _chunks(self) -> Iterator[ImageChunk]:
         """The images in the order of the shards. Changes `samples`, which counts the thumbnails that it wants."""
@@ -98,7 +105,7 @@ class ImageSplits:
                     images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
                 if not images:
                     break
-                yield ImageChunk(split, os.path.join(self._parts, f"{split}-{number}"), names, tuple(images))
+                yield ImageChunk(split, self._part(f"{split}-{number}"), names, tuple(images))
 
     def _count(
         self, chunk: ImageChunk, results: Sequence[ImageResult], counts: Mapping[str, Counter[str]]
@@ -108,7 +115,7 @@ class ImageSplits:
         Returns:
             Bytes of each record in the chunk's part.
         """
-        lengths = []
+        lengths, pictures = [], []
         for image, result in zip(chunk.images, results, strict=True):
             if isinstance(result, Rejected):
                 self.index.reject(chunk.split, result.path, result.reason)
@@ -119,9 +126,12 @@ class ImageSplits:
                 counts[task][label.name] += 1
             if result.thumbnail:
                 self.samples.add(image.labels[0].name, result.thumbnail)
+            names = tuple(label.name for label in image.labels)
+            pictures.append((Picture(image.path, image.filename, chunk.split, names), result.look))
+        self.duplicates.add(pictures)
         return lengths
 
-    def _finish(self, split: str, writer: ShardWriter, counts: ClassCounts) -> Split:
+    def _finish(self, split: str, writer: ShardWriter | ShardCounter, counts: ClassCounts) -> Split:
         self._check_split(split, counts)
         if split == TRAIN:
             self._check_classes(counts)

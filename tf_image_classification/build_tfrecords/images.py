@@ -30,7 +30,15 @@ from PIL import (
 )
 
 from tf_image_classification import storage
-from tf_image_classification.build_tfrecords import contents, jpeg_file, pixels, png_file, rejection, tiff_file
+from tf_image_classification.build_tfrecords import (
+    contents,
+    jpeg_file,
+    pixels,
+    png_file,
+    rejection,
+    signature,
+    tiff_file,
+)
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
 
 __all__ = ["JPEG", "PNG", "Encoded", "RejectedImage", "prepare", "read", "thumbnail"]
@@ -69,6 +77,7 @@ class Encoded(NamedTuple):
         format: `jpeg` or `png`.
         height, width: pixels.
         reencoded: False when `data` is the file, byte for byte.
+        signature: of the picture, see signature.of.
     """
 
     data: bytes
@@ -76,6 +85,7 @@ class Encoded(NamedTuple):
     height: int
     width: int
     reencoded: bool
+    signature: bytes
 
 
 def read(path: str) -> bytes:
@@ -155,9 +165,10 @@ def _prepare_jpeg(data: bytes) -> Encoded:
     coding = jpeg_file.check(data)
     if coding.is_common and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
         width, height = image.size
-        if not coding.is_proved:
+        if coding.pixels is None:
             image.load()
-        return Encoded(data, JPEG, height, width, False)
+            return Encoded(data, JPEG, height, width, False, signature.of(image))
+        return Encoded(data, JPEG, height, width, False, signature.of_pixels(coding.pixels))
     try:
         image.load()
     except OSError:
@@ -174,7 +185,7 @@ def _prepare_png(data: bytes) -> Encoded:
     image.load()
     is_opaque = chunks.colour_type in (0, 2) and "transparency" not in image.info
     if chunks.is_orderly and chunks.depth == 8 and is_opaque and _orientation(image) == _UNTURNED:
-        return Encoded(data, PNG, image.height, image.width, False)
+        return Encoded(data, PNG, image.height, image.width, False, signature.of(image))
     return _reencode(data, image, lossy=False)
 
 
@@ -190,7 +201,8 @@ def _reencode(data: bytes, image: ImageFile.ImageFile, lossy: bool | None = None
         picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=_FULL_CHROMA)
     else:
         picture.save(buffer, "PNG")
-    return Encoded(buffer.getvalue(), JPEG if lossy else PNG, picture.height, picture.width, True)
+    image_format = JPEG if lossy else PNG
+    return Encoded(buffer.getvalue(), image_format, picture.height, picture.width, True, signature.of(picture))
 
 
 def _reason(data: bytes, error: Exception) -> str:

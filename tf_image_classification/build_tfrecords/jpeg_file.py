@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from tf_image_classification.build_tfrecords import rejection
+from tf_image_classification.build_tfrecords import rejection, signature
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # not a coded 0xff, a restart marker, or filling
 _END, _SCAN, _QUANTIZATION, _END_MARKER = 0xD9, 0xDA, 0xDB, b"\xff\xd9"
@@ -36,12 +40,13 @@ class Coding(NamedTuple):
     Attributes:
         lossless: coded by prediction (SOF3), which TensorFlow does not decode.
         arithmetic: arithmetic-coded, which few decoders read.
-        is_proved: whether libjpeg-turbo decoded all blocks. Its TurboJPEG interface lacks rare chroma samplings.
+        pixels: scaled down, uint8 (height, width, 1 or 3), with all blocks decoded; None where libjpeg-turbo warned of
+            something harmless, or does not decode this coding (its TurboJPEG interface lacks rare chroma samplings).
     """
 
     lossless: bool
     arithmetic: bool
-    is_proved: bool = False
+    pixels: npt.NDArray[np.uint8] | None = None
 
     @property
     def is_common(self) -> bool:
@@ -76,13 +81,13 @@ def check(data: bytes) -> Coding:
     if lossless:  # neither scaling nor conversion to grey is defined for it
         return Coding(lossless, arithmetic)
     channels = data[frame.begin + 9]
-    warning = _warning(data, channels)
+    pixels, warning = _decoded(data, channels)
     if warning:
         # libjpeg reports its first warning only: one about metadata would hide one about pixels.
-        warning = _warning(_bare(data, segments, frame), channels)
+        pixels, warning = _decoded(_bare(data, segments, frame), channels)
     if warning.startswith(_DAMAGE) and not _is_padding(warning, data, segments[-1].end):
         raise RejectedImage(_NUMBERS.sub("", warning[0].lower() + warning[1:]))
-    return Coding(lossless, arithmetic, is_proved=not warning or warning.startswith(_DAMAGE))
+    return Coding(lossless, arithmetic, None if channels == 4 else pixels)
 
 
 def _holds_zero(tables: bytes) -> bool:
@@ -123,16 +128,16 @@ def _segments(data: bytes) -> list[_Segment]:
     raise RejectedImage(rejection.TRUNCATED)
 
 
-def _warning(data: bytes, channels: int) -> str:
-    """libjpeg's first warning or error while it decodes all blocks; empty: none."""
+def _decoded(data: bytes, channels: int) -> tuple[npt.NDArray[np.uint8] | None, str]:
+    """The pixels, scaled down but with all blocks decoded; or libjpeg's first warning or error meanwhile."""
     import simplejpeg  # with NumPy, which --help need not wait for
 
+    side = signature.MIN_DECODED_SIDE
+    colours = {1: "GRAY", 4: "CMYK"}.get(channels, "RGB")
     try:
-        colours = "CMYK" if channels == 4 else "GRAY"
-        simplejpeg.decode_jpeg(data, colours, min_height=1, min_width=1, min_factor=_SCALED_DOWN, strict=True)
+        return simplejpeg.decode_jpeg(data, colours, min_height=side, min_width=side, min_factor=_SCALED_DOWN), ""
     except ValueError as error:
-        return str(error)
-    return ""
+        return None, str(error)
 
 
 def _bare(data: bytes, segments: list[_Segment], frame: _Segment) -> bytes:

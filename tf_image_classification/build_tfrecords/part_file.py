@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from tf_image_classification import storage
-from tf_image_classification.build_tfrecords import images
+from tf_image_classification.build_tfrecords import images, signature
 from tf_image_classification.build_tfrecords.worker_messages import (
     ChunkImage,
     ClassLabel,
@@ -79,8 +79,15 @@ def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labe
 
 def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> WrittenImage:
     thumbnail = base64.b64encode(images.thumbnail(encoded.data)).decode() if image.wants_thumbnail else None
+    look = signature.look_of(encoded.data, encoded.signature, min(encoded.height, encoded.width))
     return WrittenImage(
-        record_bytes, encoded.height, encoded.width, encoded.format, encoded.reencoded, thumbnail=thumbnail
+        record_bytes,
+        encoded.height,
+        encoded.width,
+        encoded.format,
+        encoded.reencoded,
+        look=look,
+        thumbnail=thumbnail,
     )
 
 

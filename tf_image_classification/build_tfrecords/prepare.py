@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords.builder import build, build_eval
+from tf_image_classification.build_tfrecords.quality import check_across_splits
 from tf_image_classification.data import manifest
 from tf_image_classification.data.fingerprint import fingerprint
 from tf_image_classification.data.manifest import Manifest, Task
@@ -36,7 +37,7 @@ def prepare_training(
     Raises:
         FlagError, DataError, UserError: see `build`.
     """
-    return _cached(
+    data = _cached(
         cache_dir,
         fingerprint(
             train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
@@ -53,7 +54,11 @@ def prepare_training(
             workers=workers,
             fingerprint=current,
         ),
+        needs_quality=max_duplicates_across_splits is not None,
     )
+    if data.quality is not None:
+        check_across_splits(data.quality, max_duplicates_across_splits)
+    return data
 
 
 def prepare_evaluation(
@@ -95,11 +100,14 @@ def default_cache_dir(model_dir: str) -> str:
     return storage.join(model_dir, "data")
 
 
-def _cached(cache_dir: str, current: str, build_data: Callable[[str], Manifest]) -> Manifest:
+def _cached(
+    cache_dir: str, current: str, build_data: Callable[[str], Manifest], *, needs_quality: bool = False
+) -> Manifest:
     """The data set in `cache_dir` if it is of the `current` fingerprint and whole, else the one that is built."""
     if storage.exists(storage.join(cache_dir, manifest.FILE_NAME)):
         found = manifest.read(cache_dir)
         paths = (path for split in found.splits for path in found.shard_paths(split))
-        if found.fingerprint == current and all(map(storage.exists, paths)):
+        is_enough = found.quality is not None or not needs_quality  # an earlier version did not look
+        if is_enough and found.fingerprint == current and all(map(storage.exists, paths)):
             return found
     return build_data(current)

@@ -71,6 +71,22 @@ class ShardWriter:
         self._shards[-1] = Shard(shard.path, shard.examples + examples, size, f"{crc:08x}")
 
 
+class ShardCounter:
+    """Counts what ShardWriter would write, where images are only checked."""
+
+    def __init__(self) -> None:
+        self._examples = self._bytes = 0
+
+    def append(self, part: str, lengths: Sequence[int]) -> None:
+        """Counts a part's records; there is no file."""
+        self._examples += len(lengths)
+        self._bytes += sum(lengths)
+
+    def finish(self) -> tuple[Shard, ...]:
+        """All of them, as one shard without a path."""
+        return (Shard("", self._examples, self._bytes, ""),)
+
+
 def _blocks(descriptor: int, size: int) -> Iterator[bytes]:
     while size > 0:
         block = os.read(descriptor, min(size, _BLOCK))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tf_image_classification import pages
+from tf_image_classification.build_tfrecords.near_duplicates import Pair
 from tf_image_classification.data.manifest import Manifest, Split
 
 FILE_NAME = "statistics.html"
@@ -16,6 +18,7 @@ SAMPLE_CLASSES, SAMPLES_PER_CLASS = 24, 4
 REJECTED_SHOWN = 100
 
 _CLASSES_SHOWN = 200
+_SHORTER_SIDES = (32, 75, 128, 224, 299)  # 75: the least that Inception takes; the others are usual input sizes
 _LONGER_SIDES = (32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
@@ -25,6 +28,7 @@ class Pixels:
 
     formats: Counter[str] = field(default_factory=Counter)
     longer_sides: Counter[int] = field(default_factory=Counter)
+    shorter_sides: Counter[int] = field(default_factory=Counter)
     reencoded: int = 0
     smallest: tuple[int, int] | None = None
     largest: tuple[int, int] | None = None
@@ -33,6 +37,7 @@ class Pixels:
         """Counts one image."""
         self.formats[f"{image_format.upper()}, {'re-encoded' if reencoded else 'byte for byte'}"] += 1
         self.longer_sides[bisect.bisect_left(_LONGER_SIDES, max(height, width))] += 1
+        self.shorter_sides[bisect.bisect_right(_SHORTER_SIDES, min(height, width))] += 1
         self.reencoded += reencoded
         size = (width, height)
         self.smallest = min(self.smallest or size, size, key=_area)
@@ -47,6 +52,12 @@ class Pixels:
             (names[index], self.longer_sides[index])
             for index in range(min(self.longer_sides), max(self.longer_sides) + 1)
         ]
+
+    def shorter_sides_below(self) -> dict[str, int]:
+        """Pixels -> number of images whose height or width is less: below the input size of a network they are
+        enlarged."""
+        counts = itertools.accumulate(self.shorter_sides[index] for index in range(len(_SHORTER_SIDES)))
+        return {str(side): count for side, count in zip(_SHORTER_SIDES, counts, strict=True)}
 
 
 class Samples:
@@ -70,6 +81,13 @@ class Samples:
         self.by_class[label].append(thumbnail)
 
 
+class ShownPair(NamedTuple):
+    """A pair of near duplicates with their thumbnails: JPEGs in base64, '' of a file that cannot be read any more."""
+
+    pair: Pair
+    thumbnails: tuple[str, str]
+
+
 class _Histogram(NamedTuple):
     task: str
     rows: list[tuple[str, list[int]]]
@@ -77,25 +95,39 @@ class _Histogram(NamedTuple):
     num_hidden: int
 
 
-def render(manifest: Manifest, pixels: Pixels, samples: Samples, rejected: Iterable[tuple[str, str, str]]) -> str:
+def render(
+    manifest: Manifest,
+    pixels: Pixels,
+    samples: Samples,
+    rejected: Iterable[tuple[str, str, str]],
+    pairs: Mapping[str, Sequence[ShownPair]],
+) -> str:
     """The page.
 
     Args:
         pixels: empty if nothing was built from images.
         rejected: split, path and reason of the first rejected images.
+        pairs: kind of near duplicates -> some of them.
     """
     page = pages.template(
-        "tf_image_classification.build_tfrecords", FILE_NAME, number=lambda value: f"{value:,}", bytes=human_bytes
+        "tf_image_classification.build_tfrecords",
+        FILE_NAME,
+        number=lambda value: f"{value:,}",
+        bytes=human_bytes,
+        printable=_printable,
     )
     return page.render(
         manifest=manifest,
         splits=manifest.splits,
+        written=all(shard.path for split in manifest.splits.values() for shard in split.shards),
         bytes_of={name: split_bytes(split) for name, split in manifest.splits.items()},
         histograms=_histograms(manifest),
         pixels=pixels,
         sizes=pixels.size_counts(),
         samples=sorted(samples.by_class.items()),
-        rejected=[(split, path.encode(errors="replace").decode(), reason) for split, path, reason in rejected],
+        quality=manifest.quality,
+        pairs=pairs,
+        rejected=[(split, _printable(path), reason) for split, path, reason in rejected],
         rejected_total=sum(split.rejected for split in manifest.splits.values()),
     )
 
@@ -127,6 +159,11 @@ def _histograms(manifest: Manifest) -> list[_Histogram]:
         shown = rows[:_CLASSES_SHOWN]
         histograms.append(_Histogram(task.name, shown, max_count, len(rows) - len(shown)))
     return histograms
+
+
+def _printable(name: str) -> str:
+    """A file name with a question mark for what is not Unicode."""
+    return name.encode(errors="replace").decode()
 
 
 def _area(size: tuple[int, int]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.data.sources import Rejected
 
 
@@ -59,6 +60,7 @@ class WrittenImage(NamedTuple):
         height, width: pixels.
         format: `jpeg` or `png`.
         reencoded: whether it is not stored byte for byte.
+        look: what it is compared with other pictures by.
         thumbnail: JPEG in base64; None if none was wanted.
     """
 
@@ -67,6 +69,7 @@ class WrittenImage(NamedTuple):
     width: int
     format: str
     reencoded: bool
+    look: Look
     thumbnail: str | None
 
 

@@ -101,6 +101,41 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Duplicates:
+    """Numbers of images that have a duplicate.
+
+    Attributes:
+        train, eval: images with a duplicate in their own split.
+        across_splits: evaluation images with a duplicate among the training images.
+        other_labels: images of both splits with a duplicate that is labelled otherwise.
+    """
+
+    train: int = 0
+    eval: int = 0
+    across_splits: int = 0
+    other_labels: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a look at the images shows, before a training. Images that were given as TFRecords do not count.
+
+    Attributes:
+        near_duplicates: of images that look the same, or nearly so; identical ones included.
+        identical: of images whose stored bytes are the same.
+        shorter_side_below: pixels -> number of images whose height or width is less.
+        classes_below: number of training examples below which a class is small.
+        small_classes: task -> class name -> number of training examples, of small classes.
+    """
+
+    near_duplicates: Duplicates
+    identical: Duplicates
+    shorter_side_below: dict[str, int]
+    classes_below: int
+    small_classes: dict[str, dict[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A built data set.
 
@@ -111,6 +146,7 @@ class Manifest:
         reencoded: number of images that are not stored byte for byte, over both splits.
         sources: split -> the metadata as given.
         fingerprint: identifies the sources' content.
+        quality: what the images look like; None if all are in TFRecords, and in manifests of earlier versions.
         versions: package -> version that built it.
         folder: where the manifest was read from; not in the file.
     """
@@ -121,6 +157,7 @@ class Manifest:
     reencoded: int = 0
     sources: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    quality: Quality | None = None
     versions: dict[str, str] = field(default_factory=dict)
     folder: str = ""
 
@@ -133,14 +170,20 @@ class Manifest:
 
     def write(self, folder: str) -> None:
         """Writes manifest.json and the labels files into `folder`."""
+        for task in self.tasks:
+            if task.labels:
+                write_labels(storage.join(folder, task.labels_file), task.labels)
+        storage.write_text(storage.join(folder, FILE_NAME), self.to_json())
+
+    def to_json(self, *, shards: bool = True) -> str:
+        """The text of manifest.json, or of what it says without shards."""
         content = {"format": FORMAT, **dataclasses.asdict(self)}
         del content["folder"]
         for name, split in self.splits.items():
             content["splits"][name]["examples"] = split.examples
-        for task in self.tasks:
-            if task.labels:
-                write_labels(storage.join(folder, task.labels_file), task.labels)
-        storage.write_text(storage.join(folder, FILE_NAME), json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+            if not shards:
+                del content["splits"][name]["shards"]
+        return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
 def read(folder: str) -> Manifest:
@@ -166,7 +209,8 @@ def read(folder: str) -> Manifest:
         )
         if any(len(set(task.labels)) < len(task.labels) for task in tasks):
             raise ValueError("two classes have one name, in two Unicode forms")
-        return Manifest(tasks=tasks, splits=splits, folder=folder, **content)
+        quality = _quality(content.pop("quality", None))
+        return Manifest(tasks=tasks, splits=splits, folder=folder, quality=quality, **content)
     except FileNotFoundError:
         raise DataError(
             "No built data set found",
@@ -177,6 +221,13 @@ def read(folder: str) -> Manifest:
         raise DataError(
             f"{path} is not a manifest that this version reads", received=repr(error), hint="Build the data set again."
         ) from error
+
+
+def _quality(content: dict[str, Any] | None) -> Quality | None:
+    if content is None:
+        return None
+    near, identical = (Duplicates(**content.pop(name)) for name in ("near_duplicates", "identical"))
+    return Quality(near, identical, **content)
 
 
 def write_labels(path: str, labels: Sequence[str]) -> None:

@@ -1,0 +1,235 @@
+"""The pictures of a build that are the same or nearly so, found on disk: memory does not grow with their number.
+
+Sorted by a hash, near duplicates come close to each other if the bits that differ are not among the first. So the
+hashes are sorted several times, each time beginning with other bits, and each is compared with those that follow it.
+Time is that of sorting (sorted neighbourhood method: Hernandez and Stolfo, 1995). What is close by hash is compared by
+signature.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import itertools
+import json
+import math
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from tf_image_classification.build_tfrecords import signature as signatures
+from tf_image_classification.build_tfrecords.signature import Look
+from tf_image_classification.data.manifest import Duplicates
+
+ACROSS_SPLITS, OTHER_LABELS, WITHIN_SPLIT = "across splits", "other labels", "within a split"
+
+_MAX_DISTANCE = 0.035  # between photographs; the closest of a million pairs of different ones is 0.1
+_MAX_DISTANCE_ALIKE = 0.004  # of small pictures, and of those on a plain background; JPEG's losses stay below
+_TYPICAL_DISTANCE = 0.9  # between any two of the photographs that the limits were measured on
+_TYPICAL_PAIRS = 100
+_SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
+_PASSES = 4
+_WINDOW = 8  # following hashes that each is compared with
+_SORT_BYTES = 11  # coprime with the hash's length: bytes that sort together are from all over it
+
+_SCHEMA = """
+CREATE TABLE pictures (
+    id INTEGER PRIMARY KEY, split TEXT, path BLOB, filename BLOB, labels TEXT, content BLOB, small INTEGER,
+    signature BLOB, hash BLOB
+);
+CREATE TABLE groups (
+    id INTEGER PRIMARY KEY, last INTEGER, number INTEGER, split TEXT, labels TEXT, content BLOB, hash BLOB
+);
+CREATE TABLE links (a INTEGER, b INTEGER, distance REAL, identical INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
+"""
+# Pictures of one content, split and label are one group: a thousand copies are compared once.
+_GROUP = """
+INSERT INTO groups SELECT min(id), max(id), count(*), split, labels, content, hash FROM pictures
+GROUP BY content, split, labels
+"""
+_LINKED = (
+    "EXISTS (SELECT 1 FROM links JOIN groups o ON o.id = links.b "
+    "WHERE links.a = g.id AND identical >= :identical AND {})"
+)
+_OF_OWN_SPLIT, _OF_TRAINING, _OF_OTHER_LABELS = map(
+    _LINKED.format, ("o.split = g.split", "o.split = 'train'", "o.labels != g.labels")
+)
+# Which groups `g` count: because of another one, `o`, or because they are several pictures.
+_COUNTED = {
+    "train": f"g.split = 'train' AND (g.number > 1 OR {_OF_OWN_SPLIT})",
+    "eval": f"g.split = 'eval' AND (g.number > 1 OR {_OF_OWN_SPLIT})",
+    "across_splits": f"g.split = 'eval' AND {_OF_TRAINING}",
+    "other_labels": _OF_OTHER_LABELS,
+}
+_PAIRS = """
+SELECT a.id, b.id, distance, identical FROM links JOIN groups a ON a.id = links.a JOIN groups b ON b.id = links.b
+WHERE {} ORDER BY identical DESC, distance, a.id, b.id LIMIT ?
+"""
+# Which pairs of groups `a` and `b` are shown; each pair once.
+_SHOWN = {
+    ACROSS_SPLITS: "a.split = 'train' AND b.split = 'eval'",
+    OTHER_LABELS: "a.id < b.id AND a.labels != b.labels",
+    WITHIN_SPLIT: "a.id < b.id AND a.split = b.split AND a.labels = b.labels",
+}
+
+
+@functools.lru_cache(1024)
+def _as_json(labels: tuple[str, ...]) -> str:
+    return json.dumps(labels)
+
+
+class Picture(NamedTuple):
+    """A picture that the statistics page may show beside another one.
+
+    Attributes:
+        path: as storage opens it.
+        filename: relative to its root.
+        split: `train` or `eval`.
+        labels: a class name per task.
+    """
+
+    path: str
+    filename: str
+    split: str
+    labels: tuple[str, ...]
+
+
+class Pair(NamedTuple):
+    """Two pictures that are the same or nearly so.
+
+    Attributes:
+        first, second: the pictures; across splits the first is of training.
+        distance: see signature.distance.
+        identical: whether they are the same bytes.
+    """
+
+    first: Picture
+    second: Picture
+    distance: float
+    identical: bool
+
+
+class DuplicateIndex:
+    """The pictures of a build, and those of them that are near duplicates. Only the thread that created it may use
+    it."""
+
+    def __init__(self) -> None:
+        # '' is a temporary database on disk, which is deleted with the process.
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.executescript(_SCHEMA)
+        self._db.execute("BEGIN")
+
+    def close(self) -> None:
+        """Frees the disk space."""
+        self._db.close()
+
+    def add(self, pictures: Iterable[tuple[Picture, Look]]) -> None:
+        """Adds pictures, with what they look like."""
+        rows = (
+            (
+                picture.split,
+                os.fsencode(picture.path),
+                os.fsencode(picture.filename),
+                _as_json(picture.labels),
+                *look,
+            )
+            for picture, look in pictures
+        )
+        self._db.executemany("INSERT INTO pictures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def find(self) -> tuple[Duplicates, Duplicates]:
+        """Finds the duplicates of all pictures, once they are all added.
+
+        Returns:
+            The numbers of images that are near duplicates or identical, and of those that are identical.
+        """
+        self._db.execute(_GROUP)
+        for _, same in itertools.groupby(self._sorted("1", "content, id"), key=lambda row: row[1]):
+            before: collections.deque[int] = collections.deque(maxlen=_WINDOW)
+            for group, _, _ in same:
+                for earlier in before:
+                    self._link(earlier, group, 0.0, identical=True)
+                before.append(group)
+        limit = _MAX_DISTANCE * self._scale()
+        for number in range(_PASSES):
+            start = 1 + number * signatures.HASH_BYTES // _PASSES
+            self._link_neighbours(f"substr(hash, {start}), hash, id", limit)
+        return self._count(identical=False), self._count(identical=True)
+
+    def pairs(self, kind: str, number: int) -> list[Pair]:
+        """The closest pairs of a kind, after `find`.
+
+        Args:
+            kind: ACROSS_SPLITS, OTHER_LABELS or WITHIN_SPLIT.
+            number: of pairs, at most.
+        """
+        query = _PAIRS.format(_SHOWN[kind])
+        found = self._db.execute(query, (number,)).fetchall()
+        if kind == WITHIN_SPLIT:
+            copies = "SELECT id, last, 0.0, 1 FROM groups WHERE number > 1 ORDER BY id LIMIT ?"
+            found = [*self._db.execute(copies, (number,)), *found][:number]
+        return [Pair(self._picture(a), self._picture(b), apart, bool(same)) for a, b, apart, same in found]
+
+    def _sorted(self, condition: str, order: str) -> Iterator[tuple[int, bytes, bytes]]:
+        return self._db.execute(f"SELECT id, content, hash FROM groups WHERE {condition} ORDER BY {order}")  # noqa: S608 -- constants
+
+    def _link_neighbours(self, order: str, limit: float) -> None:
+        """Compares every group with those that follow it in an order, and links near duplicates."""
+        window: collections.deque[tuple[int, int]] = collections.deque(maxlen=_WINDOW)
+        for group, _, hashed in self._sorted("hash IS NOT NULL", order):
+            bits = int.from_bytes(hashed)
+            most = bits.bit_count() // _SHARE_OF_BITS
+            for earlier in [earlier for earlier, other in window if (bits ^ other).bit_count() <= most]:
+                if self._linked(earlier, group):
+                    continue
+                apart = self._distance(earlier, group)
+                if apart <= limit:
+                    self._link(earlier, group, apart, identical=False)
+            window.append((group, bits))
+
+    def _linked(self, a: int, b: int) -> bool:
+        return self._db.execute("SELECT 1 FROM links WHERE a = ? AND b = ?", (a, b)).fetchone() is not None
+
+    def _link(self, a: int, b: int, apart: float, identical: bool) -> None:
+        rows = [(a, b, apart, identical), (b, a, apart, identical)]
+        self._db.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?)", rows)
+
+    def _distance(self, a: int, b: int) -> float:
+        """The distance of two pictures; infinite where it is not small enough for pictures that are easily alike."""
+        (small_a, one), (small_b, other) = self._look(a), self._look(b)
+        apart = signatures.distance(one, other)
+        if apart > _MAX_DISTANCE:
+            return apart
+        easily_alike = small_a or small_b or (signatures.is_simple(one) and signatures.is_simple(other))
+        if easily_alike and (apart > _MAX_DISTANCE_ALIKE or not signatures.same_brightness(one, other)):
+            return math.inf
+        return apart
+
+    def _scale(self) -> float:
+        """How far apart pictures of this data set are, compared with photographs of anything: faces or X-rays that are
+        aligned have much in common."""
+        rows = self._db.execute(
+            "SELECT signature FROM pictures WHERE hash IS NOT NULL ORDER BY id LIMIT ?", (_TYPICAL_PAIRS,)
+        )
+        typical = sorted(signatures.luma_distance(one, other) for (one,), (other,) in itertools.pairwise(rows))
+        return min(1.0, typical[len(typical) // 2] / _TYPICAL_DISTANCE) if typical else 1.0
+
+    def _look(self, picture: int) -> tuple[int, bytes]:
+        found: tuple[int, bytes] = self._db.execute(
+            "SELECT small, signature FROM pictures WHERE id = ?", (picture,)
+        ).fetchone()
+        return found
+
+    def _picture(self, picture: int) -> Picture:
+        query = "SELECT path, filename, split, labels FROM pictures WHERE id = ?"
+        path, filename, split, labels = self._db.execute(query, (picture,)).fetchone()
+        return Picture(os.fsdecode(path), os.fsdecode(filename), split, tuple(json.loads(labels)))
+
+    def _count(self, identical: bool) -> Duplicates:
+        """The numbers of pictures that have a near duplicate, or an identical one."""
+        counts = {}
+        for name, counted in _COUNTED.items():
+            query = f"SELECT coalesce(sum(number), 0) FROM groups g WHERE {counted}"  # noqa: S608
+            counts[name] = self._db.execute(query, {"identical": identical}).fetchone()[0]
+        return Duplicates(**counts)

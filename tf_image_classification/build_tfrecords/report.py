@@ -1,0 +1,59 @@
+"""What a build or a check leaves for people: statistics.html, rejected.csv, and a line that sums it up."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import os
+import platform
+
+from tf_image_classification import __version__, storage
+from tf_image_classification import versions as package_versions
+from tf_image_classification.build_tfrecords import quality, statistics
+from tf_image_classification.build_tfrecords.image_index import ImageIndex
+from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
+from tf_image_classification.data.manifest import Manifest
+
+REJECTED_FILE = "rejected.csv"
+
+
+def write(
+    folder: str,
+    data: Manifest,
+    index: ImageIndex,
+    duplicates: DuplicateIndex,
+    pixels: statistics.Pixels,
+    samples: statistics.Samples,
+) -> None:
+    """Writes statistics.html and rejected.csv.
+
+    Args:
+        folder: a local one.
+        data: what was built or checked.
+        index: with the rejected images.
+        duplicates: of the images, after the search for them.
+        pixels, samples: of the images.
+    """
+    with open(os.path.join(folder, REJECTED_FILE), "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["split", "path", "reason"])
+        writer.writerows(index.rejected())
+    first_rejected = itertools.islice(index.rejected(), statistics.REJECTED_SHOWN)
+    pairs = quality.shown_pairs(duplicates) if data.quality is not None else {}
+    page = statistics.render(data, pixels, samples, first_rejected, pairs)
+    storage.write_text(os.path.join(folder, statistics.FILE_NAME), page)
+
+
+def versions() -> dict[str, str]:
+    """What a manifest records of the packages that built it."""
+    own = {"tf-image-classification": __version__, "python": platform.python_version()}
+    return own | package_versions.installed("pillow", "protobuf")
+
+
+def summary(data: Manifest, *, shards: bool = True) -> str:
+    """A data set in a line; without its number of shards where none were written."""
+    examples = " and ".join(f"{split.examples:,} {name}" for name, split in data.splits.items())
+    size = statistics.human_bytes(sum(statistics.split_bytes(split) for split in data.splits.values()))
+    written = f" in {sum(len(split.shards) for split in data.splits.values()):,} shards" if shards else ""
+    rejected = sum(split.rejected for split in data.splits.values())
+    return f"{examples} examples{written} ({size}), {rejected:,} images rejected, {data.reencoded:,} re-encoded"
