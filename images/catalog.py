@@ -120,6 +120,7 @@ IMAGES = {
                 "imagenet_weights.py",
                 "model_folder.py",
                 "promotion/*",
+                "training_key.py",
                 "vertex/*",
             ),
         ),

@@ -8,7 +8,7 @@ import pytest
 
 from tests.test_command_line import call
 from tf_image_classification import flags as flag_table
-from tf_image_classification import recipes, train_estimator
+from tf_image_classification import recipes, train_estimator, training_key
 from tf_image_classification.errors import FlagError
 
 RECIPES = sorted(recipes.RECIPES)
@@ -82,13 +82,13 @@ def test_resolve_and_train_expand_a_recipe_alike():
     assert {name: trained[name] for name in resolved if name in trained} == {
         name: resolved[name] for name in resolved if name in trained
     }
-    assert flag_table.checkpoint_key_flags(trained) == flag_table.checkpoint_key_flags(resolved)
+    assert training_key.checkpoint_key_flags(trained) == training_key.checkpoint_key_flags(resolved)
 
 
 def test_the_checkpoint_key_is_that_of_the_same_flags_without_a_recipe():
     named = vars(recipes.for_step("train", {"recipe": "finetune"}))
     written_out = vars(recipes.for_step("train", recipes.RECIPES["finetune"]))
-    assert flag_table.checkpoint_key_flags(named) == flag_table.checkpoint_key_flags(written_out) != {}
+    assert training_key.checkpoint_key_flags(named) == training_key.checkpoint_key_flags(written_out) != {}
 
 
 COMMANDS = [["-m", "tf_image_classification.train_estimator"], ["-m", "pipelines", "run"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tf_image_classification import flags as flag_table
-from tf_image_classification import training_run
+from tf_image_classification import training_key, training_run
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
 from tf_image_classification.training_run import TrainOutputs
@@ -72,7 +72,7 @@ def test_another_flag_or_checkpoint_starts_afresh(step, change):
     "flags", [{}, {"learning_rate_decay_type": "polynomial"}, {"learning_rate_decay_type": "fixed"}]
 )
 def test_where_a_training_ends_does_not_decide_where_its_checkpoints_are(flags):
-    few, many = (flag_table.checkpoint_key_flags(flags | {"train_steps": steps}) for steps in (30, 60))
+    few, many = (training_key.checkpoint_key_flags(flags | {"train_steps": steps}) for steps in (30, 60))
     assert few == many
     assert "train_steps" not in few
 
@@ -82,7 +82,7 @@ def test_where_a_training_ends_does_not_decide_where_its_checkpoints_are(flags):
     [{"learning_rate_decay_type": "cosine"}, {"warmup_fraction": 0.1}, {"head_fraction": 0.2}, {"num_evals": 5}],
 )
 def test_other_train_steps_start_afresh_where_every_step_depends_on_them(flags):
-    few, many = (flag_table.checkpoint_key_flags(flags | {"train_steps": steps}) for steps in (30, 60))
+    few, many = (training_key.checkpoint_key_flags(flags | {"train_steps": steps}) for steps in (30, 60))
     assert (few["train_steps"], many["train_steps"]) == (30, 60)
 
 
@@ -116,7 +116,7 @@ def folders(step, monkeypatch) -> tuple[Path, Path]:
     _, new = step()
     with monkeypatch.context() as context:
         context.setattr(
-            flag_table,
+            training_key,
             "checkpoint_key_flags",
             lambda values: {name: values[name] for name in sorted(training_run._KEY_FLAGS_2_0_0)},
         )

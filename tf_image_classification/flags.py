@@ -282,9 +282,6 @@ FLAGS: tuple[Flag, ...] = (
          commands=(), steps=(REGISTER_STEP,), ours=True),
 )  # fmt: skip
 
-# Set, they and the cosine schedule make every step of a training depend on --train_steps.
-_FRACTIONS_OF_TRAIN_STEPS = ("warmup_fraction", "head_fraction", "num_evals")
-
 BY_NAME: dict[str, Flag] = {flag.name: flag for flag in FLAGS}
 
 
@@ -313,22 +310,6 @@ def for_step(step: str, arguments: Mapping[str, object]) -> Flags:
     """
     names = [flag.name for flag in of_step(step)]
     return validate({name: arguments[name] for name in names if name in arguments}, names)
-
-
-def checkpoint_key_flags(values: Mapping[str, object]) -> dict[str, object]:
-    """The flag values that distinguish one training from another: those not at their defaults, sorted by name.
-
-    A flag that is added later is at its default in earlier trainings, so it changes none of their keys. --train_steps
-    is among them only if it decides more than where the training ends.
-
-    Args:
-        values: flag name -> validated value; flags that the training step does not take are ignored.
-    """
-    flags = {flag.name: values.get(flag.name, flag.default) for flag in FLAGS if flag.is_training}
-    key = {name for name in flags if BY_NAME[name].in_checkpoint_key}
-    if flags["learning_rate_decay_type"] == "cosine" or any(map(flags.get, _FRACTIONS_OF_TRAIN_STEPS)):
-        key.add("train_steps")
-    return {name: flags[name] for name in sorted(key) if flags[name] != BY_NAME[name].default}
 
 
 def unknown_flag(name: str, known: Iterable[str]) -> FlagError:

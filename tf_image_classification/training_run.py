@@ -10,8 +10,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from tf_image_classification import flags as flag_table
-from tf_image_classification import storage
+from tf_image_classification import storage, training_key
 from tf_image_classification.data import manifest as manifests
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
@@ -105,7 +104,7 @@ def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_vers
     """
     from tf_image_classification.checkpoints import checkpoint_file
 
-    key_flags = flag_table.checkpoint_key_flags(vars(flags))
+    key_flags = training_key.checkpoint_key_flags(vars(flags))
     known = {name: value for name, value in key_flags.items() if (name, value) != ("batch_norm", "original")}
     folder = storage.join(parent, _key(key_flags, fingerprint, checkpoint_version))
     latest = checkpoint_file.latest(folder)

@@ -13,8 +13,7 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tf_image_classification import flags as flag_table
-from tf_image_classification import imagenet_weights, model_folder, network_sizes, storage
+from tf_image_classification import imagenet_weights, model_folder, network_sizes, storage, training_key
 from tf_image_classification.data import dates, sources
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.data.sources import ReadOptions
@@ -140,7 +139,7 @@ def _deciding(flags: Mapping[str, object]) -> dict[str, object]:
 
     Those that a model.json from before an option existed does not have are at their defaults.
     """
-    deciding = {**flag_table.checkpoint_key_flags(flags), "train_steps": flags.get("train_steps")}
+    deciding = {**training_key.checkpoint_key_flags(flags), "train_steps": flags.get("train_steps")}
     deciding.pop("checkpoint_path", None)
     return deciding
 
