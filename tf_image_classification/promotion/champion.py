@@ -144,8 +144,7 @@ def promote(champion_dir: str, model_dir: str, *, compared_with: str, reason: st
     if (current.name if current else "") != compared_with:
         raise _promoted_meanwhile(champion_dir, current.name if current else "none", compared_with)
     # Synced to disk before the pointer is: after a power cut too, the pointer names a whole model.
-    if not storage.is_whole(new.folder, model_folder.FACTS):
-        storage.copy_dir_once(model_dir, new.folder, model_folder.FACTS)
+    storage.copy_dir_once(model_dir, new.folder, model_folder.FACTS)
     content = {
         "model": new.name,
         "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -187,8 +186,9 @@ def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
 
 
 def _check_empty(champion_dir: str) -> None:
-    """Without a pointer there are at most models, of a promotion that was interrupted."""
-    others = [name for name in storage.names_in(champion_dir) if name != MODELS and not name.startswith(".")]
+    """Without a pointer there are at most models, of a promotion that was interrupted, and a pointer written since."""
+    names = storage.names_in(champion_dir)
+    others = [name for name in names if name not in (MODELS, POINTER) and not name.startswith(".")]
     if others:
         raise FlagError(
             f"The --champion folder is not empty and has no {POINTER}",

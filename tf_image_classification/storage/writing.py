@@ -110,11 +110,13 @@ def copy_dir_once(source: str, path: str, marker: str) -> None:
     """
     check_replaceable(path, marker)
     path = _only_name(path)
-    if is_gcs(path):
-        gcs_folders.replace_dir(source, _names(source), path, marker, keep_whole=True)
-    elif not path.startswith(paths.GCS_MOUNT):
+    if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
         local_folders.copy_dir_once(source, path, marker)
-    elif not is_whole(path, marker):
+    elif is_whole(path, marker):
+        return
+    elif is_gcs(path):
+        gcs_folders.replace_dir(source, _names(source), path, marker, keep_whole=True)
+    else:
         _replace_mounted_dir(source, _names(source), path, marker)
 
 
