@@ -32,7 +32,7 @@ def run(command: str, folder, *arguments) -> object:
     return json.loads(done.stdout)
 
 
-@pytest.fixture(params=[15, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.fixture(params=[10, pytest.param(300, marks=pytest.mark.slow)])
 def rounds(request) -> int:
     return request.param
 
@@ -50,7 +50,7 @@ def test_a_model_promoted_by_several_processes_at_once_is_in_service_whole(folde
 
 
 @pytest.mark.parametrize("processes", [2, 3])
-@pytest.mark.parametrize("rounds", [5, pytest.param(300, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("rounds", [3, pytest.param(300, marks=pytest.mark.slow)])
 def test_of_builds_into_one_folder_at_once_one_is_done_and_the_others_say_why_not(folder, rounds, processes):
     outcomes = run("builds", folder, rounds, processes)
     assert isinstance(outcomes, dict)

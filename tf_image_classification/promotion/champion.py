@@ -176,7 +176,7 @@ def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
             f"{path} cannot be read", received=repr(error), expected=f'{{"model": "{MODELS}/..."}}'
         ) from error
     model = InService(name, storage.join(champion_dir, name))
-    if not storage.is_whole(model.folder, model_folder.FACTS):
+    if not storage.exists(storage.join(model.folder, model_folder.FACTS)):
         raise DataError(
             "The model in service was not found",
             received=model.folder,

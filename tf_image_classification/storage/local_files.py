@@ -8,7 +8,7 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from tf_image_classification.errors import ConflictError
@@ -123,6 +123,18 @@ def sync(path: str) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def copy_files(source: str, names: Iterable[str], target: str) -> None:
+    """Copies files from one folder to another, in this order; creates folders.
+
+    Args:
+        names: relative to both folders.
+    """
+    for name in names:
+        path = os.path.join(target, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copyfile(os.path.join(source, name), path)
 
 
 def staging_path(path: str) -> str:

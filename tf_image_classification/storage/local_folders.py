@@ -17,11 +17,11 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.storage import local_locks
-from tf_image_classification.storage.local_files import staging_path, staging_paths, sync
+from tf_image_classification.storage.local_files import copy_files, staging_path, staging_paths, sync
 
 _LEFTOVER = re.compile(r"\.(.+)\.(lock|partial-[0-9a-f]{8})")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -49,12 +49,13 @@ def replacing_dir(path: str) -> Iterator[str]:
         yield staging
 
 
-def copy_dir_once(source: str, path: str, marker: str) -> None:
-    """Copies a folder to `path`, unless a folder with this marker is there, which is left untouched.
+def copy_dir_once(source: str, names: Iterable[str], path: str, marker: str) -> None:
+    """Copies files of a folder to `path`, unless a folder with this marker is there, which is left untouched.
 
     Waits for another process that is doing the same. Removes what killed writers left in the parent folder.
 
     Args:
+        names: of the files, relative to `source`.
         path: as of `replacing_dir`.
 
     Raises:
@@ -66,7 +67,7 @@ def copy_dir_once(source: str, path: str, marker: str) -> None:
     with local_locks.locked(path, wait=True) as is_locked:
         if not os.path.lexists(os.path.join(path, marker)):
             with _staging_dir(path, is_locked) as staging:
-                shutil.copytree(source, staging, dirs_exist_ok=True)
+                copy_files(source, names, staging)
 
 
 def remove_leftovers(folder: str) -> None:

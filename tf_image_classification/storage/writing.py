@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import ConflictError, FlagError
@@ -111,18 +110,13 @@ def copy_dir_once(source: str, path: str, marker: str) -> None:
     check_replaceable(path, marker)
     path = _only_name(path)
     if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
-        local_folders.copy_dir_once(source, path, marker)
-    elif is_whole(path, marker):
+        local_folders.copy_dir_once(source, _names(source), path, marker)
+    elif _is_whole(path, marker):
         return
     elif is_gcs(path):
         gcs_folders.replace_dir(source, _names(source), path, marker, keep_whole=True)
     else:
         _replace_mounted_dir(source, _names(source), path, marker)
-
-
-def is_whole(path: str, marker: str) -> bool:
-    """Whether there is a folder with this marker, and no writer has left or is leaving it unfinished."""
-    return exists(join(path, marker)) and not exists(join(path, gcs_folders.unfinished_marker(marker)))
 
 
 def restore_dir(path: str) -> None:
@@ -177,16 +171,19 @@ def _replace_mounted_dir(folder: str, names: Sequence[str], destination: str, ma
     for name in sorted(os.listdir(destination), key=lambda name: name != marker):
         if name != unfinished_marker:
             local_files.remove(os.path.join(destination, name))
-    for name in sorted(names, key=lambda name: name.split("/")[0] == marker):
-        target = os.path.join(destination, name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copyfile(os.path.join(folder, name), target)
+    marker_last = sorted(names, key=lambda name: name.split("/")[0] == marker)
+    local_files.copy_files(folder, marker_last, destination)
     os.unlink(os.path.join(destination, unfinished_marker))
 
 
 def _only_name(path: str) -> str:
     """A folder's path, local ones absolute and without links."""
     return path.rstrip("/") if is_gcs(path) else os.path.realpath(path)
+
+
+def _is_whole(path: str, marker: str) -> bool:
+    """Whether a folder in a bucket has its marker, and no writer has left or is leaving it unfinished."""
+    return exists(join(path, marker)) and not exists(join(path, gcs_folders.unfinished_marker(marker)))
 
 
 def _names(folder: str) -> list[str]:

@@ -135,6 +135,8 @@ def open_folder(path: str) -> Iterator[TrainingFolder]:
     """
     if not storage.is_gcs(path):
         with storage.exclusive(path):
+            for leftover in Path(path).glob(f"{CHECKPOINT_NAME}-*_temp"):  # TensorFlow's, of a kill or a full disk
+                shutil.rmtree(leftover, ignore_errors=True)
             yield TrainingFolder(path, path)
         return
     local = tempfile.mkdtemp(prefix="tfic-training-")
