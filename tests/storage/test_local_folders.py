@@ -32,6 +32,21 @@ def test_a_second_writer_is_told_of_the_first_and_removes_nothing_of_it(tmp_path
     assert sorted(os.listdir(tmp_path)) == ["other", "out"]
 
 
+def test_a_folder_that_appears_while_it_is_checked_is_no_other_content(tmp_path, monkeypatch):
+    listdir = os.listdir
+
+    def overtaken(path):
+        try:
+            return listdir(path)
+        finally:
+            monkeypatch.undo()
+            write(tmp_path / "out")
+
+    monkeypatch.setattr(os, "listdir", overtaken)
+    storage.check_replaceable(str(tmp_path / "out"), "marker")
+    assert (tmp_path / "out" / "marker").exists()
+
+
 def test_both_names_of_a_folder_have_one_lock_and_a_link_stays_a_link(tmp_path):
     (tmp_path / "disk" / "data").mkdir(parents=True)
     (tmp_path / "link").symlink_to("disk/data")

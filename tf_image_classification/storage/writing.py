@@ -203,6 +203,8 @@ def _gcs_has_other_content(path: str, marker: str) -> bool:
 def _local_has_other_content(path: str, marker: str) -> bool:
     try:
         names = os.listdir(path)  # in one call: another process may be replacing it
-    except (FileNotFoundError, NotADirectoryError):
-        return os.path.lexists(path)  # a dangling link, a file
+    except FileNotFoundError:
+        return os.path.islink(path)  # not lexists: another process may have written it since
+    except NotADirectoryError:
+        return os.path.lexists(path)  # a file, and not below one
     return bool(names) and marker not in names
