@@ -37,6 +37,7 @@ def read_facts(folder: str) -> dict[str, Any]:
     Raises:
         DataError: model.json is not found, or is not a JSON object.
     """
+    storage.restore_dir(folder)
     path = storage.join(folder, FACTS)
     try:
         facts = json.loads(storage.read_text(path))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,8 +80,8 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
         kfp_runner = subprocess_runner.runner(steps)
     kfp_output = execution.kfp_output(root, steps, screen, verbose=verbose)
     with storage.exclusive(str(root)), kfp_output, kfp_runner as config:
-        for leftover in root.glob(f"{definition.NAME}-*/*/.*.partial-*"):  # of runs that were killed
-            shutil.rmtree(leftover, ignore_errors=True)
+        for step_folder in root.glob(f"{definition.NAME}-*/*/"):
+            storage.remove_leftovers(str(step_folder))  # of runs that were killed
         template = _compile(root, images)
         try:
             outputs = execution.execute(template, parameters, config, root, root / ".cache" / runner, steps)

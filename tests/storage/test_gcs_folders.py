@@ -12,7 +12,7 @@ from tests.standin.bucket import Buckets
 from tests.standin.faults import STALLED, Fault
 from tf_image_classification import storage
 from tf_image_classification.errors import AccessError, ConflictError, FlagError
-from tf_image_classification.storage import gcs, gcs_folders, gcs_requests
+from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, writing
 
 FILES = ("a", "deep/b", "marker", "z")
 UNFINISHED = "gs://bucket/out/.marker.unfinished"
@@ -186,3 +186,39 @@ def test_an_empty_folder_is_not_copied(service, tmp_path):
     with pytest.raises(FileNotFoundError):
         storage.fetch_dir("gs://bucket/none", str(tmp_path / "copy"))
     assert storage.fetch_dir(str(tmp_path), "elsewhere") == str(tmp_path)
+
+
+def copy_once(tmp_path, content: str) -> None:
+    folder = tmp_path / content
+    for name in FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(f"{content} {name}")
+    storage.copy_dir_once(str(folder), "gs://bucket/out", "marker")
+
+
+def test_a_whole_folder_whose_name_stands_for_its_content_is_never_touched(service, tmp_path):
+    copy_once(tmp_path, "first")
+    changes = len(service.changes)
+    copy_once(tmp_path, "second")
+    assert read() == {name: f"first {name}" for name in FILES}
+    assert len(service.changes) == changes
+    storage.write_text(UNFINISHED, "")  # of a writer that was killed
+    copy_once(tmp_path, "third")
+    assert read() == {name: f"third {name}" for name in FILES}
+
+
+def test_a_folder_that_another_process_completes_meanwhile_is_not_touched_either(service, tmp_path, monkeypatch):
+    find = gcs.find
+
+    def overtaken(path):
+        if path == UNFINISHED:
+            monkeypatch.undo()
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+            write("theirs")
+        return find(path)
+
+    monkeypatch.setattr(gcs, "find", overtaken)
+    monkeypatch.setattr(writing, "_is_whole", lambda *_: False)  # when it looked
+    copy_once(tmp_path, "ours")
+    assert read() == {name: f"theirs {name}" for name in FILES}
+    assert not storage.exists(UNFINISHED)

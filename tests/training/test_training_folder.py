@@ -119,3 +119,11 @@ def test_of_two_trainings_that_continue_from_one_checkpoint_at_once_one_stops(se
         first, second = Publisher(one), Publisher(two)
         first.restore()
         second.restore()
+
+
+def test_what_tensorflow_left_of_a_checkpoint_when_it_was_killed_or_the_disk_was_full_goes(tmp_path):
+    for name in ("model.ckpt-6_temp", "my_temp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "part-00000-of-00001.data-00000-of-00001.tempstate1").write_text("half")
+    with training_folder.open_folder(str(tmp_path)):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "my_temp"]

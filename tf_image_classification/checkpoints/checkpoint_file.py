@@ -8,7 +8,9 @@ it need a file system that TensorFlow knows; this project never gives it gs:// p
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
+from pathlib import Path
 
 from tf_image_classification import storage
 from tf_image_classification.errors import CheckpointError
@@ -27,6 +29,17 @@ def latest(folder: str) -> str | None:
     """
     content, _ = storage.read_version(storage.join(folder, FILE))  # not through a mount, which may cache an older one
     return None if content is None else storage.join(folder, list(parse(content.decode(), folder))[-1])
+
+
+def remove_unfinished(folder: str, name: str) -> None:
+    """Removes the folders in which TensorFlow assembles a checkpoint, left by a kill or a full disk.
+
+    Args:
+        folder: local; nothing else may be writing to it.
+        name: of the checkpoints, without the step.
+    """
+    for leftover in Path(folder).glob(f"{name}-*_temp"):
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def parse(text: str, folder: str) -> dict[str, float]:

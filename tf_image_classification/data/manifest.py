@@ -192,6 +192,7 @@ def read(folder: str) -> Manifest:
     Raises:
         DataError: the folder has no manifest, or not one that this version reads.
     """
+    storage.restore_dir(folder)
     path = storage.join(folder, FILE_NAME)
     try:
         content: dict[str, Any] = json.loads(storage.read_text(path))

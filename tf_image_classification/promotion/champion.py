@@ -1,6 +1,6 @@
 """The model in service (the champion), kept in a folder, local or in a bucket: a new model that beats it is promoted.
 
-    <folder>/models/<digest>/   model folders; none of them is ever changed
+    <folder>/models/<digest>/   model folders; none of them is ever changed or replaced
     <folder>/champion.json      pointer: which of them is in service, since when and why
 
 The pointer is written by compare-and-swap: of two runs that compared their models with the same champion, only one
@@ -14,7 +14,6 @@ import datetime as dt
 import json
 import logging
 import re
-import shutil
 from typing import NamedTuple
 
 from tf_image_classification import model_folder, storage
@@ -144,9 +143,8 @@ def promote(champion_dir: str, model_dir: str, *, compared_with: str, reason: st
         return new
     if (current.name if current else "") != compared_with:
         raise _promoted_meanwhile(champion_dir, current.name if current else "none", compared_with)
-    if not storage.exists(storage.join(new.folder, model_folder.FACTS)):
-        with storage.replacing_dir(new.folder, model_folder.FACTS) as staging:
-            shutil.copytree(model_dir, staging, dirs_exist_ok=True)
+    # Synced to disk before the pointer is: after a power cut too, the pointer names a whole model.
+    storage.copy_dir_once(model_dir, new.folder, model_folder.FACTS)
     content = {
         "model": new.name,
         "since": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
@@ -157,7 +155,9 @@ def promote(champion_dir: str, model_dir: str, *, compared_with: str, reason: st
     try:
         storage.write_text(pointer, json.dumps(content, indent=2) + "\n", if_version=version)
     except ConflictError:
-        raise _promoted_meanwhile(champion_dir, "another model", compared_with) from None
+        current, _ = _read_pointer(champion_dir)
+        if current != new:
+            raise _promoted_meanwhile(champion_dir, current.name if current else "none", compared_with) from None
     _log.info("Promoted; in service now: %s", new.folder)
     return new
 
@@ -186,8 +186,9 @@ def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
 
 
 def _check_empty(champion_dir: str) -> None:
-    """Without a pointer there are at most models, of a promotion that was interrupted."""
-    others = [name for name in storage.names_in(champion_dir) if name != MODELS and not name.startswith(".")]
+    """Without a pointer there are at most models, of a promotion that was interrupted, and a pointer written since."""
+    names = storage.names_in(champion_dir)
+    others = [name for name in names if name not in (MODELS, POINTER) and not name.startswith(".")]
     if others:
         raise FlagError(
             f"The --champion folder is not empty and has no {POINTER}",

@@ -3,7 +3,9 @@
 from tf_image_classification.storage.gcs import check_bucket
 from tf_image_classification.storage.gcs_folders import upload
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
-from tf_image_classification.storage.local_files import Stat, exclusive, temporary_dir
+from tf_image_classification.storage.local_files import Stat, temporary_dir
+from tf_image_classification.storage.local_folders import remove_leftovers
+from tf_image_classification.storage.local_locks import exclusive
 from tf_image_classification.storage.paths import (
     GCS_MOUNT,
     GCS_SCHEME,
@@ -30,8 +32,10 @@ from tf_image_classification.storage.reading import (
 )
 from tf_image_classification.storage.writing import (
     check_replaceable,
+    copy_dir_once,
     delete,
     replacing_dir,
+    restore_dir,
     write_bytes,
     write_text,
 )
@@ -44,6 +48,7 @@ __all__ = [
     "canonical",
     "check_bucket",
     "check_replaceable",
+    "copy_dir_once",
     "delete",
     "exclusive",
     "exists",
@@ -61,7 +66,9 @@ __all__ = [
     "read_bytes",
     "read_text",
     "read_version",
+    "remove_leftovers",
     "replacing_dir",
+    "restore_dir",
     "split_gcs",
     "stat",
     "temporary_dir",

@@ -29,7 +29,7 @@ def unfinished_marker(marker: str) -> str:
     return f".{marker}.unfinished"
 
 
-def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str) -> None:
+def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str, *, keep_whole: bool = False) -> None:
     """Replaces a folder in a bucket by a local one. Killed at any moment, it leaves no marker without all other files.
 
     Args:
@@ -37,6 +37,7 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
         names: of its files, relative to it.
         destination: gs://BUCKET/FOLDER.
         marker: the file, or folder of files, that is deleted first and uploaded last.
+        keep_whole: leave a folder as it is whose marker, a file, exists.
 
     Raises:
         ConflictError: another process is writing there.
@@ -45,6 +46,9 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
     unfinished_path = prefix + unfinished_marker(marker)
     left_by_another = gcs.find(unfinished_path)
     our_version = gcs.write(unfinished_path, b"", left_by_another.version if left_by_another else 0)
+    if keep_whole and left_by_another is None and gcs.find(f"{destination}/{marker}"):
+        gcs.delete([Stat(unfinished_path, 0, our_version)])
+        return
     old = list(gcs.list_objects(destination))
     gcs.delete(sorted(old, key=lambda item: not _belongs_to_marker(marker, item.path[len(prefix) :])))
     upload_files(folder, [name for name in names if not _belongs_to_marker(marker, name)], destination)

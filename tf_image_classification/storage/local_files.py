@@ -1,4 +1,4 @@
-"""Local files and folders: written atomically, listed with their versions, locked, and temporary ones."""
+"""Local files: written atomically, and listed with their versions; temporary folders."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import glob
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tf_image_classification.errors import ConflictError, FlagError, UserError
+from tf_image_classification.errors import ConflictError
+from tf_image_classification.storage import local_locks
 
 
 class Stat(NamedTuple):
@@ -76,81 +77,70 @@ def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
 
 
 def write(path: str, content: bytes, newer_than: int = 0) -> None:
-    """Writes a file to a staging path and renames it.
+    """Writes a file to a staging path, syncs it to disk and renames it. Removes what killed writers left of it.
 
     Args:
         newer_than: nanoseconds; the file's modification time will be later than this.
     """
+    for leftover in staging_paths(path):
+        local_locks.remove_unlocked(leftover)
     staging = staging_path(path)
+    descriptor, _ = local_locks.acquire(staging, wait=True)  # by its lock, others know that it is no leftover
     try:
-        with open(staging, "wb") as file:
+        with open(os.dup(descriptor), "wb") as file:  # closed before renaming: a mounted bucket uploads it then
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
-        if os.stat(staging).st_mtime_ns <= newer_than:  # the clock of a file system advances in steps of milliseconds
-            os.utime(staging, ns=(newer_than + 1, newer_than + 1))
+            if os.fstat(descriptor).st_mtime_ns <= newer_than:  # a file system's clock advances in steps of ms
+                os.utime(descriptor, ns=(newer_than + 1, newer_than + 1))
+            os.fsync(descriptor)
         os.replace(staging, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(staging)
         raise
+    finally:
+        os.close(descriptor)
+    sync(os.path.dirname(path))
 
 
 def write_if_version(path: str, content: bytes, version: int) -> None:
     """Writes a file if its modification time is still `version`; 0: if it does not exist.
 
-    Of several processes of this machine that write so at once, one wins: they wait for a lock, a hidden file beside
-    `path`, which is not removed.
+    Of several processes of this machine that write so at once, one wins: they wait for its lock.
 
     Raises:
         ConflictError: the file has another modification time.
+        FlagError: the lock file cannot be made.
     """
-    import fcntl
-
-    folder, name = os.path.split(path)
-    with open(os.path.join(folder, f".{name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with local_locks.locked(path, wait=True):
         current = os.stat(path).st_mtime_ns if os.path.exists(path) else 0
         if current != version:
             raise conflict_error(path)
         write(path, content, newer_than=current)
 
 
-@contextlib.contextmanager
-def replacing_dir(path: str) -> Iterator[str]:
-    """A staging folder beside `path`, which replaces it when the block ends without an error.
-
-    Removes what killed writers of `path` left beside it.
-
-    Yields:
-        The path of the staging folder.
-
-    Raises:
-        FlagError: `path` cannot be created or written to.
-        UserError: the disk is full, or the folder is in use.
-    """
-    staging = staging_path(path)
+def sync(path: str) -> None:
+    """Waits until a file, or which files a folder has, is on disk; '' is the working directory."""
+    descriptor = os.open(path or ".", os.O_RDONLY)
     try:
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-        for leftover in glob.glob(_staging_pattern(path)):
-            shutil.rmtree(leftover, ignore_errors=True)
-        os.mkdir(staging)
+        os.fsync(descriptor)
     except OSError as error:
-        raise _not_writable(path, error) from error
-    try:
-        yield staging
-        previous = staging_path(path)
-        if os.path.lexists(path):
-            os.rename(path, previous)
-        os.rename(staging, path)
-        shutil.rmtree(previous, ignore_errors=True)
-    except BaseException as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EBUSY):
-            raise UserError(
-                f"Cannot write {path}", received=error.strerror, hint="Free some space, or choose another folder."
-            ) from error
-        raise
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # some file systems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def copy_files(source: str, names: Iterable[str], target: str) -> None:
+    """Copies files from one folder to another, in this order; creates folders.
+
+    Args:
+        names: relative to both folders.
+    """
+    for name in names:
+        path = os.path.join(target, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        shutil.copyfile(os.path.join(source, name), path)
 
 
 def staging_path(path: str) -> str:
@@ -159,40 +149,18 @@ def staging_path(path: str) -> str:
     return os.path.join(folder, f".{name}.partial-{uuid.uuid4().hex[:8]}")
 
 
+def staging_paths(path: str) -> list[str]:
+    """The staging paths of `path` that exist: of its writers, running or killed."""
+    folder, name = os.path.split(path)
+    return glob.glob(os.path.join(glob.escape(folder), f".{glob.escape(name)}.partial-*"))
+
+
 def remove(path: str) -> None:
     """Deletes a file, a link, or a folder with its content."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
     else:
         os.unlink(path)
-
-
-@contextlib.contextmanager
-def exclusive(folder: str) -> Iterator[None]:
-    """Locks a local folder against other processes of this machine while the block runs; creates the folder.
-
-    Raises:
-        FlagError: another process has locked it, or it cannot be created or written to.
-    """
-    import fcntl
-
-    try:
-        os.makedirs(folder, exist_ok=True)
-        lock = open(os.path.join(folder, ".lock"), "w")  # noqa: SIM115 - closed below, which releases the lock
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FlagError(
-                "Another process is using this folder",
-                received=folder,
-                hint="Wait for it to end, or choose another folder.",
-            ) from None
-        except OSError:  # a mounted bucket may not support locks
-            pass
-        yield
 
 
 @contextlib.contextmanager
@@ -214,18 +182,6 @@ def conflict_error(path: str) -> ConflictError:
 def not_found_error(path: str) -> FileNotFoundError:
     """The error that a file does not exist, local or on gs://."""
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-
-
-def _not_writable(folder: str, error: OSError) -> FlagError:
-    return FlagError(
-        f"Cannot write to {folder}", received=error.strerror, expected="a folder that can be created and written to"
-    )
-
-
-def _staging_pattern(path: str) -> str:
-    """A glob that matches all of `path`'s staging paths."""
-    folder, name = os.path.split(path)
-    return os.path.join(glob.escape(folder), f".{glob.escape(name)}.partial-*")
 
 
 def _identity(folder: str) -> tuple[int, int]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import ConflictError, FlagError
-from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, local_files, paths
+from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, local_files, local_folders, paths
 from tf_image_classification.storage.paths import as_prefix, canonical, is_gcs, join
 from tf_image_classification.storage.reading import exists, is_dir, walk
 
@@ -65,14 +64,43 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
     """A staging folder that replaces `path` when the block ends without an error.
 
     On an error the staging folder is removed. If the process is killed, it stays under a hidden name that nothing
-    reads, and the next writer of `path` removes it.
+    reads, and the next writer of `path` removes it. All files are synced to disk before the folder appears.
 
     Args:
-        path: a new or empty folder, or an older one with this marker.
+        path: a new or empty folder, or an older one with this marker. If it is a link, the folder that it leads to.
         marker: name of a file or folder that every folder of this kind has.
 
     Yields:
         The path of the local staging folder.
+
+    Raises:
+        FlagError: `path` cannot be written to, or has other content, or another process of this machine is writing it.
+        ConflictError: another process is writing to `path`, in a bucket.
+        UserError: the disk is full.
+    """
+    check_replaceable(path, marker)
+    path = _only_name(path)
+    if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
+        with local_folders.replacing_dir(path) as staging:
+            yield staging
+        return
+    with local_files.temporary_dir() as staging:
+        yield staging
+        if is_gcs(path):
+            gcs_folders.replace_dir(staging, _names(staging), path, marker)
+        else:
+            _replace_mounted_dir(staging, _names(staging), path, marker)
+
+
+def copy_dir_once(source: str, path: str, marker: str) -> None:
+    """Copies a local folder to `path`, unless a whole folder is there: that one is never touched.
+
+    For folders whose name stands for their content. Of several processes that do so at once, one copies.
+
+    Args:
+        source: has the marker.
+        path: a new or empty folder, or one with this marker.
+        marker: a file that every folder of this kind has.
 
     Raises:
         FlagError: `path` cannot be written to, or has other content.
@@ -80,18 +108,24 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
         UserError: the disk is full.
     """
     check_replaceable(path, marker)
-    path = path if is_gcs(path) else path.rstrip("/")
+    path = _only_name(path)
     if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
-        with local_files.replacing_dir(path) as staging:
-            yield staging
+        local_folders.copy_dir_once(source, _names(source), path, marker)
+    elif _is_whole(path, marker):
         return
-    with local_files.temporary_dir() as staging:
-        yield staging
-        names = [os.path.relpath(file.path, staging).replace(os.sep, "/") for file in walk(staging)]
-        if is_gcs(path):
-            gcs_folders.replace_dir(staging, names, path, marker)
-        else:
-            _replace_mounted_dir(staging, names, path, marker)
+    elif is_gcs(path):
+        gcs_folders.replace_dir(source, _names(source), path, marker, keep_whole=True)
+    else:
+        _replace_mounted_dir(source, _names(source), path, marker)
+
+
+def restore_dir(path: str) -> None:
+    """Before a local folder is read: puts it back if its writer was killed while it was replaced.
+
+    Only where a file system cannot exchange two folders in one step; elsewhere a folder is never missing.
+    """
+    if not is_gcs(path):
+        local_folders.restore_dir(_only_name(path))
 
 
 def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
@@ -137,11 +171,24 @@ def _replace_mounted_dir(folder: str, names: Sequence[str], destination: str, ma
     for name in sorted(os.listdir(destination), key=lambda name: name != marker):
         if name != unfinished_marker:
             local_files.remove(os.path.join(destination, name))
-    for name in sorted(names, key=lambda name: name.split("/")[0] == marker):
-        target = os.path.join(destination, name)
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        shutil.copyfile(os.path.join(folder, name), target)
+    marker_last = sorted(names, key=lambda name: name.split("/")[0] == marker)
+    local_files.copy_files(folder, marker_last, destination)
     os.unlink(os.path.join(destination, unfinished_marker))
+
+
+def _only_name(path: str) -> str:
+    """A folder's path: in a bucket as it is, a local one absolute and without links."""
+    return path if is_gcs(path) else os.path.realpath(path)
+
+
+def _is_whole(path: str, marker: str) -> bool:
+    """Whether a folder in a bucket has its marker, and no writer has left or is leaving it unfinished."""
+    return exists(join(path, marker)) and not exists(join(path, gcs_folders.unfinished_marker(marker)))
+
+
+def _names(folder: str) -> list[str]:
+    """The files below a local folder, relative to it, with slashes."""
+    return [os.path.relpath(file.path, folder).replace(os.sep, "/") for file in walk(folder)]
 
 
 def _gcs_has_other_content(path: str, marker: str) -> bool:
@@ -156,8 +203,10 @@ def _gcs_has_other_content(path: str, marker: str) -> bool:
 
 
 def _local_has_other_content(path: str, marker: str) -> bool:
-    if not os.path.lexists(path):
-        return False
-    if not os.path.isdir(path):
-        return True
-    return bool(os.listdir(path)) and not os.path.lexists(os.path.join(path, marker))
+    try:
+        names = os.listdir(path)  # in one call: another process may be replacing it
+    except FileNotFoundError:
+        return os.path.islink(path)  # not lexists: another process may have written it since
+    except NotADirectoryError:
+        return os.path.lexists(path)  # a file, and not below one
+    return bool(names) and marker not in names

@@ -126,8 +126,7 @@ class TrainingFolder:
 def open_folder(path: str) -> Iterator[TrainingFolder]:
     """The folder of a training for the block; what was written is published whichever way the block ends.
 
-    Only a second Ctrl-C ends it without waiting for uploads. A local copy is removed unless part of it could not be
-    uploaded.
+    Only a second Ctrl-C ends it without waiting for uploads. A local copy of which a part was not uploaded is kept.
 
     Raises:
         FlagError: the folder cannot be written to, or another process of this machine has it open.
@@ -135,6 +134,7 @@ def open_folder(path: str) -> Iterator[TrainingFolder]:
     """
     if not storage.is_gcs(path):
         with storage.exclusive(path):
+            checkpoint_file.remove_unfinished(path, CHECKPOINT_NAME)
             yield TrainingFolder(path, path)
         return
     local = tempfile.mkdtemp(prefix="tfic-training-")
