@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import zipfile
-from typing import IO
 
 import numpy as np
 
@@ -59,30 +59,25 @@ def extract(path: str, member: str, folder: str, shown_path: str) -> str:
         return archive.extract(member, folder)
 
 
-def open_npz(content: IO[bytes], size: int, path: str) -> np.lib.npyio.NpzFile:
+def open_npz(content: bytes, path: str) -> np.lib.npyio.NpzFile:
     """Opens an .npz file of plain arrays, which are read on access.
 
     Args:
-        size: of the content in bytes.
+        content: of the file.
         path: what errors call it.
 
     Raises:
-        CheckpointError: see `check`; or the header of an array states another size than the array has.
+        CheckpointError: see `check`; or an array states another shape or dtype than it has values for.
         zipfile.BadZipFile, ValueError, OSError: it is damaged.
     """
-    with zipfile.ZipFile(content) as archive:
-        check(archive, size, path)
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        check(archive, len(content), path)
         for member in archive.infolist():
             with archive.open(member) as array:
-                version = np.lib.format.read_magic(array)
-                read_header = (
-                    np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-                )
-                shape, _, dtype = read_header(array)
-                stated = math.prod(shape) * dtype.itemsize
-                if dtype.hasobject or stated != member.file_size - array.tell():
-                    raise refusal.unsafe(
-                        path, f"an array {member.filename} of {dtype} {shape}", "arrays of their stated size"
-                    )
-    content.seek(0)
-    return np.load(content, allow_pickle=False)
+                if np.lib.format.read_magic(array) != (1, 0):
+                    raise ValueError(f"{member.filename} is no array")
+                shape, _, dtype = np.lib.format.read_array_header_1_0(array)
+                if dtype.hasobject or math.prod(shape) * dtype.itemsize != member.file_size - array.tell():
+                    raise refusal.unsafe(path, f"an array of {dtype} {shape}, {member.filename}", "numbers in the file")
+    weights: np.lib.npyio.NpzFile = np.load(io.BytesIO(content), allow_pickle=False)
+    return weights

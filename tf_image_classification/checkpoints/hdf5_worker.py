@@ -9,6 +9,7 @@ This file imports nothing of the project: it starts in a fraction of the time.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import os
@@ -69,7 +70,9 @@ def _limit(kind: int, value: int) -> None:
 
 
 def _open_no_more_files() -> None:
-    """Even a reference to another file that `_contents` overlooked cannot be followed."""
+    """Even a reference to another file that `_contents` overlooks cannot be followed."""
+    for encoding in ("ascii", "utf-8"):  # of names in the file: Python imports them on first use
+        codecs.lookup(encoding)
     lowest_free = os.dup(0)
     os.close(lowest_free)
     _limit(resource.RLIMIT_NOFILE, lowest_free)

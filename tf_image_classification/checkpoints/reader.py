@@ -99,6 +99,8 @@ def read(path: str) -> Iterator[Weights]:
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(storage.temporary_dir())
         local_path = locate.fetch(location, folder)
+        if not any(os.path.isfile(file) for file in (local_path, f"{local_path}.index")):
+            raise refusal.damaged(location.path, "no regular file")  # a pipe would be waited for
         try:
             if location.kind == locate.TENSORFLOW:
                 weights = _open_tensorflow(local_path, location.path)
@@ -118,8 +120,11 @@ def _open_tensorflow(prefix: str, path: str) -> Weights:
     import tensorflow as tf
 
     is_v2 = os.path.exists(prefix + ".index")
-    (table.check_v2 if is_v2 else table.check_v1)(prefix, path)
+    if is_v2:
+        table.check_v2(prefix, path)
     reader = tf.train.load_checkpoint(prefix)
+    if not is_v2:
+        table.check_v1(reader, prefix, path)
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     if _OBJECT_GRAPH not in shapes:
         kind = "V2 checkpoint" if is_v2 else "V1 checkpoint"
@@ -183,7 +188,7 @@ def _read_errors() -> tuple[type[Exception], ...]:
 
     # LookupError: TensorFlow's reader raises IndexError for a truncated data file. EOFError: zipfile.
     of_formats = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, DecodeError)
-    return OSError, RuntimeError, ValueError, LookupError, *of_formats, tf.errors.OpError
+    return OSError, RuntimeError, ValueError, TypeError, LookupError, *of_formats, tf.errors.OpError
 
 
 def _first_line(error: Exception) -> str:

@@ -1,9 +1,10 @@
-"""TensorFlow's checkpoint files, V1 and V2, checked before TensorFlow reads them.
+"""TensorFlow's checkpoint files, V1 and V2, checked before TensorFlow reads their tensors.
 
-TensorFlow ends the process (a failed CHECK) at an invalid entry, and reserves the memory that an entry states. Both
-formats are tables of sorted keys (tensorflow/core/lib/io/format.cc, table_builder.cc, block_builder.cc): blocks of
-entries, a block of the blocks' keys and places, and a footer. TensorFlow verifies their checksums, which keep chance
-damage away; what is checked here is what somebody may have written on purpose.
+TensorFlow reserves the memory that an entry states, and ends the process (a failed CHECK) at an invalid entry of a V2
+index. Its checksums keep chance damage away; what is checked here is what somebody may have written on purpose.
+
+An index is a table of sorted keys (tensorflow/core/lib/io/format.cc, table_builder.cc, block_builder.cc): blocks of
+entries, a block of the blocks' last keys and places, and a footer.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ from __future__ import annotations
 import math
 import os
 import struct
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
 
 from tf_image_classification.checkpoints import refusal
 
+if TYPE_CHECKING:
+    import tensorflow as tf
+
 _FOOTER_SIZE, _MAGIC = 48, 0xDB4775248B80FB57
 _TRAILER_SIZE = 5  # of a block: its compression, and a checksum
-_MAX_RANK = 254  # of TensorShape
-_EXPECTED = "tensors of numbers, each as large as the values that the file has for it"
+_MAX_RANK, _MAX_VALUES = 254, (1 << 63) - 1  # of TensorShape, without dimensions of 0
+_FIRST_REFERENCE = 101  # DT_FLOAT_REF of types.proto
 
 
 def check_v2(prefix: str, path: str) -> None:
@@ -30,9 +34,10 @@ def check_v2(prefix: str, path: str) -> None:
         path: what errors call it.
 
     Raises:
-        CheckpointError: an entry is not valid, or larger than the data files.
-        ValueError, LookupError, OSError, struct.error, DecodeError: the index is damaged.
+        CheckpointError: a tensor is larger than its data file.
+        ValueError, TypeError, LookupError, OSError, struct.error, DecodeError: the index is damaged.
     """
+    import tensorflow as tf
     from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
 
     with open(prefix + ".index", "rb") as file:
@@ -43,45 +48,40 @@ def check_v2(prefix: str, path: str) -> None:
             entry = BundleEntryProto.FromString(value)
             # Of a partitioned variable, this is the whole's shape; its parts have entries of their own.
             in_file = sum(sizes) if entry.slices else sizes[entry.shard_id]
-            _check(key, entry.dtype, entry.shape, in_file, path)
+            shape = [dimension.size for dimension in entry.shape.dim]
+            is_shape = not entry.shape.unknown_rank and len(shape) <= _MAX_RANK and min(shape, default=0) >= 0
+            if not is_shape or math.prod(max(1, length) for length in shape) > _MAX_VALUES:
+                raise ValueError(f"an entry of shape {shape[:8]}")
+            if entry.dtype >= _FIRST_REFERENCE:
+                raise ValueError(f"an entry of type {entry.dtype}")
+            _check_size(key.decode(errors="replace"), tf.dtypes.as_dtype(entry.dtype), shape, in_file, path)
 
 
-def check_v1(local_path: str, path: str) -> None:
-    """Checks what a V1 checkpoint says of its tensors: SavedTensorSlices (core/util/saved_tensor_slice.proto).
+def check_v1(reader: Any, local_path: str, path: str) -> None:
+    """Checks the sizes of the tensors of a V1 checkpoint, whose list TensorFlow has checked.
 
     Args:
+        reader: of `tf.train.load_checkpoint`.
         local_path: of the file.
         path: what errors call it.
 
-    Raises: as `check_v2`.
+    Raises:
+        CheckpointError: a tensor is larger than the file.
     """
-    from tensorflow.core.util.saved_tensor_slice_pb2 import SavedTensorSlices
-
-    with open(local_path, "rb") as file:
-        key, value = next(_entries(file))
-    if key:
-        raise ValueError("no list of tensors")
-    for tensor in SavedTensorSlices.FromString(value).meta.tensor:
-        # An integer of eight bytes is stored in as little as one.
-        _check(tensor.name.encode(), tensor.type, tensor.shape, 8 * os.path.getsize(local_path), path)
+    in_file = 8 * os.path.getsize(local_path)  # an integer of eight bytes is stored in as little as one
+    dtypes = reader.get_variable_to_dtype_map()
+    for name, shape in reader.get_variable_to_shape_map().items():
+        _check_size(name, dtypes[name], shape, in_file, path)
 
 
-def _check(key: bytes, dtype: int, shape: Any, in_file: int, path: str) -> None:
-    """Checks that a tensor is valid and has no more bytes than `in_file`."""
-    import tensorflow as tf
-
-    name = key.decode(errors="replace")
-    lengths = [dimension.size for dimension in shape.dim]
-    if shape.unknown_rank or len(lengths) > _MAX_RANK or min(lengths, default=0) < 0:
-        raise refusal.unsafe(path, f"a tensor of shape {lengths[:8]}, {name}", _EXPECTED)
-    try:
-        kind = tf.dtypes.as_dtype(dtype)
-    except TypeError:
-        raise refusal.unsafe(path, f"a tensor of the unknown type {dtype}, {name}", _EXPECTED) from None
-    # A string takes a byte or more for its length; what is neither a number nor a string, no checkpoint can do without.
-    size = math.prod(lengths) * (1 if kind in (tf.string, tf.variant) else kind.size)
-    if kind in (tf.resource,) or size > in_file:
-        raise refusal.unsafe(path, f"a tensor of {kind.name} {lengths}, {name}, in {in_file} bytes", _EXPECTED)
+def _check_size(name: str, dtype: tf.DType, shape: Sequence[int], in_file: int, path: str) -> None:
+    """Checks that a tensor has no more bytes than `in_file`."""
+    # A string takes a byte or more, for its length. A variant or a resource states no size.
+    size = math.prod(shape) * (1 if dtype in ("string", "variant", "resource") else dtype.size)
+    if size > in_file:
+        raise refusal.unsafe(
+            path, f"a tensor {name} of {dtype.name} {shape}, {size} bytes", f"at most the {in_file} bytes of the file"
+        )
 
 
 def _entries(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
