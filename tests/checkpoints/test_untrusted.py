@@ -22,6 +22,11 @@ def secret(tmp_path: Path) -> Path:
     """A file outside the checkpoint."""
     path = tmp_path / "outside" / "secret.bin"
     path.parent.mkdir()
+    return write_secret(path)
+
+
+def write_secret(path: Path) -> Path:
+    """Writes the same values as raw numbers and, beside them, as HDF5."""
     VALUES.tofile(path)
     with h5py.File(path.with_suffix(".h5"), "w") as file:
         file["values"] = VALUES
