@@ -163,7 +163,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     ("ending", "match"),
     [
         (f"os.kill(os.getpid(), {int(signal.SIGSEGV)})", r"HDF5 crashed while reading it \(signal SIGSEGV\)"),
-        ("time.sleep(600)", "HDF5 did not finish reading it in 1 seconds"),
+        ("time.sleep(600)", "HDF5 did not finish reading it in the time"),
         (f"os.kill(os.getpid(), {int(signal.SIGXCPU)})", "HDF5 did not finish reading it"),
         ("os._exit(3)", r"HDF5 crashed while reading it \(exit code 3\)"),
     ],

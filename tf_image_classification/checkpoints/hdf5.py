@@ -18,7 +18,7 @@ from tf_image_classification.checkpoints import hdf5_worker, refusal
 from tf_image_classification.errors import CheckpointError
 
 _SECONDS_TO_START = 120  # Python and h5py, from a cold or remote disk
-_SECONDS, _BYTES_PER_SECOND = 10, 1_000_000  # for an answer: for any file, and for each so many bytes, of a slow mount
+_SECONDS, _BYTES_PER_SECOND = 8, 1_000_000  # for an answer: for any file, and for each so many bytes, of a slow mount
 
 
 class Dataset(NamedTuple):
@@ -90,7 +90,7 @@ class Hdf5File:
     def _died(self) -> CheckpointError:
         code = self._process.wait()
         if code in (-signal.SIGALRM, -signal.SIGXCPU):
-            return refusal.damaged(self._path, f"HDF5 did not finish reading it in {self._seconds:.0f} seconds")
+            return refusal.damaged(self._path, "HDF5 did not finish reading it in the time for a file of its size")
         how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return refusal.damaged(self._path, f"HDF5 crashed while reading it ({how})")
 

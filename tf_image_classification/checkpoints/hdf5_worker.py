@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 _MEMORY = 1 << 30  # bytes of address space, beyond two copies of the largest dataset
-_SECONDS, _BYTES_PER_SECOND = 5, 10_000_000  # of processor time, for any file and for each so many bytes of it
+_SECONDS, _BYTES_PER_SECOND = 3, 10_000_000  # of processor time, for any file and for each so many bytes of it
 _MAX_VARIABLES = 100_000
 _DTYPE_KINDS, _MAX_ITEM_SIZE = "fiub", 8  # float, int, unsigned, bool; in bytes
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}  # built into HDF5 or h5py: others are plugins
