@@ -20,6 +20,7 @@ SAVED_MODEL, KERAS_MODEL, FACTS = "saved_model", "model.keras", "model.json"
 # The SavedModel's signature and its names, as servers and `evaluate` call it, see `export.Serving`.
 SIGNATURE, INPUT = "serving_default", "image_bytes"
 SCORES, CLASSES = "scores", "classes"  # outputs, each after `output_prefix`
+_TYPES = {"digest": str, "data_fingerprint": str, "flags": dict, "tasks": list, "warm_start": dict | None}
 EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training exports it"
 
 
@@ -35,7 +36,7 @@ def read_facts(folder: str) -> dict[str, Any]:
         folder: local, mounted or gs:// path.
 
     Raises:
-        DataError: model.json is not found, or is not a JSON object.
+        DataError: model.json is not found, is not a JSON object, or an entry has another type than training writes.
     """
     storage.restore_dir(folder)
     path = storage.join(folder, FACTS)
@@ -43,7 +44,7 @@ def read_facts(folder: str) -> dict[str, Any]:
         facts = json.loads(storage.read_text(path))
     except FileNotFoundError:
         raise DataError(f"Not a model folder: {FACTS} not found", received=folder, expected=EXPECTED) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path} cannot be read",
             received=repr(error),
@@ -54,4 +55,12 @@ def read_facts(folder: str) -> dict[str, Any]:
         raise DataError(
             f"{path} cannot be read", received=type(facts).__name__, expected="a JSON object as training writes it"
         )
+    for name, kind in _TYPES.items():
+        if name in facts and not isinstance(facts[name], kind):
+            raise DataError(
+                f"{path} cannot be read",
+                received=f"`{name}` of type {type(facts[name]).__name__}",
+                expected=f"{getattr(kind, '__name__', kind)}, as training writes it",
+                hint="Export the model again.",
+            )
     return facts

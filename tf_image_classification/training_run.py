@@ -113,7 +113,8 @@ def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_vers
         folder_2_0_0 = storage.join(parent, _key(all_flags, fingerprint, checkpoint_version))
         latest = checkpoint_file.latest(folder_2_0_0)
         folder = folder if latest is None else folder_2_0_0
-    is_past = latest is not None and int(latest.rpartition("-")[2]) > flags.train_steps
+    step = latest.rpartition("-")[2] if latest else ""
+    is_past = step.isdecimal() and int(step) > flags.train_steps
     return f"{folder}-{flags.train_steps}" if is_past else folder
 
 

@@ -44,7 +44,7 @@ def names(folder: str) -> list[str]:
 
 
 def listed(folder: str) -> list[str]:
-    return list(checkpoint_file.parse(storage.read_text(f"{folder}/checkpoint"), folder))
+    return list(checkpoint_file.parse(storage.read_bytes(f"{folder}/checkpoint"), folder))
 
 
 def downloads(service: standin.Buckets) -> list[str]:

@@ -68,7 +68,7 @@ def arguments() -> Callable[..., dict[str, Any]]:
                 "data_fingerprint": digest[::-1],
                 "model_name": "small",
                 "flags": {},
-                "warm_start": "",
+                "warm_start": None,
             },
             "metrics": {
                 "num_examples": 10,

@@ -11,6 +11,11 @@ pretrained       loads --checkpoint_path
 networks         which built-in networks a checkpoint is of
 reader           any checkpoint as name -> array
 locate           which files a --checkpoint_path names
+hdf5             HDF5 files, read by a process of its own
+hdf5_worker      what that process does
+archives         .keras and .npz files, checked before they are unpacked
+table            TensorFlow's files, checked before TensorFlow reads them
+refusal          why a checkpoint is not read, and what is too much
 checkpoint_file  TensorFlow's `checkpoint` file, which lists the checkpoints of a folder
 head             the variables of a network's last layers
 scopes           --trainable_scopes, and scopes in reports

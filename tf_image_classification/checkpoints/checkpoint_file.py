@@ -28,7 +28,7 @@ def latest(folder: str) -> str | None:
         CheckpointError: it cannot be parsed or names no checkpoint.
     """
     content, _ = storage.read_version(storage.join(folder, FILE))  # not through a mount, which may cache an older one
-    return None if content is None else storage.join(folder, list(parse(content.decode(), folder))[-1])
+    return None if content is None else storage.join(folder, list(parse(content, folder))[-1])
 
 
 def remove_unfinished(folder: str, name: str) -> None:
@@ -42,8 +42,8 @@ def remove_unfinished(folder: str, name: str) -> None:
         shutil.rmtree(leftover, ignore_errors=True)
 
 
-def parse(text: str, folder: str) -> dict[str, float]:
-    """Parses the text of a `checkpoint` file.
+def parse(content: bytes, folder: str) -> dict[str, float]:
+    """Parses the content of a `checkpoint` file.
 
     Only the names of its paths count: a folder that was moved or copied has its checkpoints beside this file.
 
@@ -55,25 +55,36 @@ def parse(text: str, folder: str) -> dict[str, float]:
         TensorFlow 1, which have no times), oldest first.
 
     Raises:
-        CheckpointError: the text is not a CheckpointState message, or names no checkpoint.
+        CheckpointError: the content is not a CheckpointState message, or names no checkpoint.
     """
     import google.protobuf.text_format as text_format
     from tensorflow.python.training.checkpoint_state_pb2 import CheckpointState
 
     parsed = CheckpointState()
     try:
-        text_format.Parse(text, parsed)
-    except text_format.ParseError:
-        parsed.Clear()
-    if not parsed.model_checkpoint_path:
-        raise CheckpointError(
-            f"{storage.join(folder, FILE)} names no checkpoint", expected="a file as TensorFlow writes it"
-        )
-    paths = parsed.all_model_checkpoint_paths
-    times = list(parsed.all_model_checkpoint_timestamps) or [0.0] * len(paths)
-    by_name = {os.path.basename(path): time for path, time in zip(paths, times, strict=True)}
+        text_format.Parse(content.decode(), parsed)
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
+        raise _damaged(folder, error) from error
+    times = list(parsed.all_model_checkpoint_timestamps) or [0.0] * len(parsed.all_model_checkpoint_paths)
+    if len(times) != len(parsed.all_model_checkpoint_paths):
+        raise _damaged(folder, f"{len(times)} times of {len(parsed.all_model_checkpoint_paths)} checkpoints")
+    by_name = {
+        os.path.basename(path): time for path, time in zip(parsed.all_model_checkpoint_paths, times, strict=True)
+    }
     newest = os.path.basename(parsed.model_checkpoint_path)
+    for name in (newest, *by_name):
+        if name in ("", ".", "..") or not name.isprintable():
+            raise _damaged(folder, f"{name!r} as the name of a checkpoint")
     return {name: time for name, time in by_name.items() if name != newest} | {newest: by_name.get(newest, 0.0)}
+
+
+def _damaged(folder: str, reason: object) -> CheckpointError:
+    return CheckpointError(
+        f"{storage.join(folder, FILE)} names no checkpoint: it is damaged",
+        received=reason,
+        expected="a file as TensorFlow writes it",
+        hint="Copy or download the folder again, or name one of its checkpoints.",
+    )
 
 
 def render(checkpoints: Mapping[str, float]) -> str:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from tf_image_classification import storage
-from tf_image_classification.checkpoints import class_names, locate
+from tf_image_classification.checkpoints import archives, class_names, hdf5, locate, refusal, table
 from tf_image_classification.checkpoints.class_names import ClassNames, StoredClassNames
 from tf_image_classification.checkpoints.own_checkpoint import WEIGHTS
 from tf_image_classification.errors import CheckpointError
@@ -69,9 +70,14 @@ class Weights(Mapping[str, np.ndarray]):
         if name not in self.shapes:
             raise KeyError(name)
         try:
-            return np.asarray(self._read_key(self.storage_keys[name]))
+            array = np.asarray(self._read_key(self.storage_keys[name]))
+        except CheckpointError:
+            raise
         except _read_errors() as error:
-            raise _damaged(self.path, error) from error
+            raise refusal.damaged(self.path, _first_line(error)) from error
+        if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+            raise refusal.unsafe(self.path, f"values of dtype {array.dtype} of {name}", "numbers")
+        return array
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
@@ -84,45 +90,57 @@ class Weights(Mapping[str, np.ndarray]):
 def read(path: str) -> Iterator[Weights]:
     """Opens a checkpoint of any kind; see `locate.locate` for what `path` may be.
 
-    Nothing in a checkpoint is executed: Keras's files are read as HDF5, not deserialised.
+    A checkpoint is data: nothing in it is executed, and no file but its own is read. Keras's files are read as HDF5,
+    not deserialised.
 
     Yields:
         Its weights, readable until the block ends.
 
     Raises:
-        CheckpointError: no checkpoint is found, or it is not complete or damaged.
+        CheckpointError: no checkpoint is found, it is not complete or damaged, or asks for more than a checkpoint's
+            values: see `hdf5`, `archives` and `table`.
     """
     location = locate.locate(path)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(storage.temporary_dir())
         local_path = locate.fetch(location, folder)
+        if not any(os.path.isfile(file) for file in (local_path, f"{local_path}.index")):
+            raise refusal.damaged(location.path, "no regular file")  # a pipe would be waited for
         try:
             if location.kind == locate.TENSORFLOW:
-                weights = _open_tensorflow(local_path)
+                weights = _open_tensorflow(local_path, location.path)
             else:
-                h5_path = _extract_weights(local_path, folder) if location.kind == locate.KERAS else local_path
-                weights = stack.enter_context(_open_h5(location.kind, h5_path))
+                if location.kind == locate.KERAS:
+                    local_path = archives.extract(local_path, _KERAS_WEIGHTS, folder, location.path)
+                file = stack.enter_context(hdf5.open_hdf5(local_path, location.path))
+                weights = _open_hdf5(location.kind, file, location.path)
+        except CheckpointError:
+            raise
         except _read_errors() as error:
-            raise _damaged(location.path, error) from error
-        weights.path = location.path
+            raise refusal.damaged(location.path, _first_line(error)) from error
         if location.kind == locate.KERAS:
             weights.class_names = class_names.of_model_file(location.path)
         yield weights
 
 
-def _open_tensorflow(prefix: str) -> Weights:
+def _open_tensorflow(prefix: str, path: str) -> Weights:
     import tensorflow as tf
 
+    is_v2 = os.path.exists(prefix + ".index")
+    if is_v2:
+        table.check_v2(prefix, path)
     reader = tf.train.load_checkpoint(prefix)
+    if not is_v2:
+        table.check_v1(reader, prefix, path)
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     if _OBJECT_GRAPH not in shapes:
-        kind = "V2 checkpoint" if os.path.exists(prefix + ".index") else "V1 checkpoint"
-        return Weights(kind, prefix, shapes, {name: name for name in shapes}, reader.get_tensor)
+        kind = "V2 checkpoint" if is_v2 else "V1 checkpoint"
+        return Weights(kind, path, shapes, {name: name for name in shapes}, reader.get_tensor)
     kind, keys = _names_in_object_graph(reader.get_tensor(_OBJECT_GRAPH))
     by_name = {name: shapes[key] for name, key in keys.items() if key in shapes}
     is_own = kind == "training checkpoint" and reader.has_tensor(StoredClassNames.KEY)
     names = class_names.parse(reader.get_tensor(StoredClassNames.KEY)) if is_own else None
-    return Weights(kind, prefix, by_name, keys, reader.get_tensor, class_names=names)
+    return Weights(kind, path, by_name, keys, reader.get_tensor, class_names=names)
 
 
 def _names_in_object_graph(serialized: bytes) -> tuple[str, dict[str, str]]:
@@ -152,78 +170,16 @@ def _names_in_object_graph(serialized: bytes) -> tuple[str, dict[str, str]]:
     return OBJECT_CHECKPOINT, _unique(keys)
 
 
-def _extract_weights(path: str, folder: str) -> str:
-    """Extracts the weights of a .keras file into `folder`; returns the path of the HDF5 file."""
-    with zipfile.ZipFile(path) as archive:
-        return archive.extract(_KERAS_WEIGHTS, folder)
-
-
-@contextlib.contextmanager
-def _open_h5(kind: str, path: str) -> Iterator[Weights]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        by_layer = _keras_2_layers(file)
-        keys: dict[str, list[str]] = {}
-
-        def visit(key: str, item: Any) -> None:
-            if isinstance(item, h5py.Dataset) and item.shape is not None:
-                keys.setdefault(_name_in_h5(key, item), []).append(key)
-
-        if by_layer is None:
-            file.visititems(visit)
-        else:
-            for name, key in (weight for _, weights in by_layer for weight in weights):
-                keys.setdefault(name, []).append(key)
-        storage_keys = _unique(keys)
-        names = {key: name for name, key in storage_keys.items()}
-        layers = [(layer, [names[key] for _, key in weights]) for layer, weights in by_layer or () if weights]
-        shapes = {name: tuple(file[key].shape) for name, key in storage_keys.items()}
-        yield Weights(kind, path, shapes, storage_keys, file.__getitem__, layers)
-
-
-def _keras_2_layers(file: Any) -> list[tuple[str, list[tuple[str, str]]]] | None:
-    """The layers of a file in Keras 2's layout, which the published weights of keras.applications have.
-
-    A group (of a whole-model file: `model_weights`) lists its layers in the attribute `layer_names`, and each layer's
-    group its variables in `weight_names`: trainable ones first (keras/src/legacy/saving/legacy_h5_format.py).
-
-    Returns:
-        (name of the layer, [(name of a variable without ":0", its HDF5 path), ...]) in the file's order; None for
-        another layout.
-    """
-    root = file.get("model_weights", file)
-    layer_names = _names_in_attributes(root, "layer_names")
-    if layer_names is None:
-        return None
-    return [
-        (
-            layer,
-            [
-                (weight.removesuffix(":0"), f"{root.name}/{layer}/{weight}".lstrip("/"))
-                for weight in _names_in_attributes(root[layer], "weight_names") or ()
-            ],
-        )
-        for layer in layer_names
-    ]
-
-
-def _names_in_attributes(group: Any, attribute: str) -> list[str] | None:
-    """A list of names in an attribute, or, of a long one, in several that are numbered from 0; None without any."""
-    parts = [group.attrs[attribute]] if attribute in group.attrs else []
-    while f"{attribute}{len(parts)}" in group.attrs:
-        parts.append(group.attrs[f"{attribute}{len(parts)}"])
-    if not parts:
-        return None
-    return [name.decode() if isinstance(name, bytes) else str(name) for part in parts for name in part]
-
-
-def _name_in_h5(key: str, dataset: Any) -> str:
-    """Name of a variable in a Keras file: its path in Keras 2's files, `<layer name>/vars/<index>` in Keras 3's."""
-    if key.endswith(":0"):  # Keras 2: [model_weights/]<layer>/<variable path>:0
-        return key.removeprefix("model_weights/").partition("/")[2].removesuffix(":0")
-    layer = dataset.parent.attrs.get("name")  # Keras 3: .../vars/<index>, with the layer's name on `vars`
-    return f"{layer}/vars/{key.rpartition('/')[2]}" if layer else key
+def _open_hdf5(kind: str, file: hdf5.Hdf5File, path: str) -> Weights:
+    keys: dict[str, list[str]] = {}
+    for dataset in file.datasets:
+        keys.setdefault(dataset.name, []).append(dataset.key)
+    storage_keys = _unique(keys)
+    by_key = {dataset.key: dataset.shape for dataset in file.datasets}
+    names = {key: name for name, key in storage_keys.items()}
+    layers = [(layer, [names[key] for key in weights]) for layer, weights in file.layers or () if weights]
+    shapes = {name: by_key[key] for name, key in storage_keys.items()}
+    return Weights(kind, path, shapes, storage_keys, file.read, layers)
 
 
 def _unique(keys: dict[str, list[str]]) -> dict[str, str]:
@@ -237,14 +193,12 @@ def _unique(keys: dict[str, list[str]]) -> dict[str, str]:
 
 def _read_errors() -> tuple[type[Exception], ...]:
     import tensorflow as tf
+    from google.protobuf.message import DecodeError
 
-    # IndexError, a LookupError: TensorFlow's reader raises it for a truncated data file.
-    return OSError, RuntimeError, ValueError, LookupError, zipfile.BadZipFile, tf.errors.OpError
+    # LookupError: TensorFlow's reader raises IndexError for a truncated data file. EOFError: zipfile.
+    of_formats = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, DecodeError)
+    return OSError, RuntimeError, ValueError, TypeError, LookupError, *of_formats, tf.errors.OpError
 
 
-def _damaged(path: str, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"The checkpoint {path} cannot be read: it is damaged or not a checkpoint",
-        received=next(iter(str(error).splitlines()), type(error).__name__),
-        hint="Copy or download it again.",
-    )
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tf_image_classification.checkpoints import archives
 from tf_image_classification.errors import FlagError, did_you_mean
 from tf_image_classification.flags import Flags
 from tf_image_classification.nets import scoped_names
@@ -110,7 +111,7 @@ class ModelSelection:
         if not self._keeps_best or best is None:
             return None
         try:
-            weights = np.load(io.BytesIO(self._folder.read_best_model(best)), allow_pickle=False)
+            weights = archives.open_npz(self._folder.read_best_model(best), self._folder.path)
         except (OSError, ValueError, zipfile.BadZipFile):
             _log.warning(
                 "The weights of the best evaluation, at step %d, are not in %s any more: exporting the last model",

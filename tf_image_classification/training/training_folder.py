@@ -277,7 +277,7 @@ class _BucketFolder(TrainingFolder):
                 ) from None
         self._content, self._version = storage.read_version(self._checkpoint_object)
         if self._content is not None:
-            self._listed = checkpoint_file.parse(self._content.decode(), self.path)
+            self._listed = checkpoint_file.parse(self._content, self.path)
             storage.write_text(os.path.join(self.local, checkpoint_file.FILE), checkpoint_file.render(self._listed))
         for name in _SMALL_FILES:
             if name in names:
