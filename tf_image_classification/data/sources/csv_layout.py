@@ -36,7 +36,7 @@ _BOX_COLUMNS = frozenset(
 
 _TASK_NAME = re.compile(r"[\w.-]+")
 _PATH = re.compile(r"[./\\]")  # what names of columns do not hold
-_IMAGE = re.compile(r"\.(jpe?g|png|gif|bmp|webp|tiff?|heic|avif|jp2)", re.IGNORECASE)
+_IMAGE = re.compile(r"\.(jpe?g|png|gif|bmp|webp|tiff?|heic|avif|jp2)\Z", re.IGNORECASE)
 _EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _TITLE_LINES = 10  # above a header
 _SAMPLE = 1000  # lines that tell what the columns hold
