@@ -157,6 +157,7 @@ KINDS = (
         grey,
     ),
     Kind("TIFF", TO_PNG, lambda: encode(colour(), "TIFF", compression="tiff_lzw"), "picture.tif", colour),
+    Kind("TIFF of several pages", TO_PNG + ", first page", lambda: animation("TIFF"), "pages.tif", colour),
     Kind(
         "TIFF that holds a JPEG",
         TO_JPEG,
@@ -221,7 +222,7 @@ KINDS = (
     ),
     Kind(
         "JPEG with a hole of zeros",
-        "rejected: corrupt JPEG data: extraneous bytes before marker",
+        "rejected: corrupt JPEG data: a hole of zeros",
         hole_of_zeros,
         "hole.jpg",
     ),

@@ -143,6 +143,7 @@ def test_an_image_named_twice_is_kept_once_and_one_under_two_labels_is_left_out_
         "labelled dog later": 1,
     }
     assert f"1 images are listed under two labels, and left out: {root}/cat/0002.png (cat and dog)" in caplog.text
+    assert f"Rejected: 2 x duplicate of an earlier entry ({root}/cat/0001.png); 1 x labelled cat before" in caplog.text
 
 
 def test_names_and_labels_of_any_language_and_of_none_are_kept(tmp_path):

@@ -26,9 +26,14 @@ def test_classes_that_are_spelled_alike_are_named(caplog, labels, named):
 
 
 def test_different_classes_are_not(caplog):
-    class_spellings.warn([Task("label", ("nan", "1", "2", "1a", "red", "reed"))])
+    class_spellings.warn([Task("label", ("inf", "1", "2", "1a", "red", "reed"))])
     class_spellings.warn([Task("age", ("1",)), Task("size", ("1.0",))])
     assert not caplog.records
+
+
+def test_names_of_a_missing_value_are_announced(caplog):
+    class_spellings.warn([Task("label", ("NaN", "N/A", "nano", "cat"))])
+    assert "the name of a missing value, and are trained as classes: NaN, N/A." in caplog.text
 
 
 def test_a_folder_and_a_csv_are_compared_with_each_other(tmp_path, caplog):

@@ -26,6 +26,10 @@ def archive() -> bytes:
 
 CONTENTS = {
     "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n",
+    "base64 text": b"data:image/jpeg;base64,/9j/4AAQSkZJRg==",
+    "DICOM": bytes(128) + b"DICM" + bytes(20),
+    "Targa": b"\0\0\2\0" + bytes(8) + b"\x08\0\x08\0\x18\0",
+    "cursor": b"\0\0\2\0\1\0" + bytes(40),
     "HTML page": b"\n <!doctype HTML><html><body>404</body></html>",
     "SVG drawing": b'<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>',
     "XML": b"\xef\xbb\xbf<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,14 @@ def test_an_evaluation_split_of_tfrecords_takes_the_models_names(tmp_path):
     data = build_tfrecords.build_eval(path, str(tmp_path / "data"), (Task("label", CAT_DOG),))
     assert data.tasks == (Task("label", CAT_DOG, "animal"),)
     assert data.splits["eval"].class_counts == {"label": {"cat": 1, "dog": 1}}
+
+
+def test_tfrecords_of_both_splits_are_announced(tmp_path, caplog):
+    same, other = [slim(0, "cat"), slim(1, "dog")], [slim(1, "dog"), slim(0, "cat")]
+    with caplog.at_level(logging.WARNING):
+        build(tmp_path, same, other)
+        assert not caplog.records
+        build(tmp_path, same)
+    assert f"2 of the examples that are evaluated are in TFRecords that are also trained on: {tmp_path}/eval" in (
+        caplog.text.replace("the evaluation will be too good: ", "")
+    )

@@ -55,6 +55,15 @@ def test_a_gap_is_named_abridged(tmp_path):
     assert len(str(refused.value)) < 500
 
 
+@pytest.mark.parametrize("large", [100_000, 2**63 - 1])
+def test_hashes_and_other_large_numbers_are_no_class_ids(tmp_path, large):
+    examples = [slim(0), slim(1), slim(large)]
+    with pytest.raises(DataError, match=f"too large for class ids. Received: image/class/label {large}"):
+        build(tmp_path, examples)
+    (task,) = build(tmp_path, examples, allow_missing_classes=True).tasks
+    assert task.holds_numbers
+
+
 def test_a_class_on_the_evaluation_side_only_is_named(tmp_path):
     with pytest.raises(DataError, match=r"Received: green\. .*evaluation side only"):
         build(tmp_path, [slim(0, "red"), slim(2, "blue")], [slim(0, "red"), slim(1, "green")])
@@ -116,7 +125,7 @@ def test_ids_that_are_their_own_names_are_announced(tmp_path, caplog):
         "no names (no image/class/text) for 2 class ids, which are taken for the names themselves: 0, 1" in caplog.text
     )
     caplog.clear()
-    build(tmp_path, [slim(0, "cat"), slim(1, "dog")])
+    build(tmp_path, [slim(0, "cat"), slim(1, "dog")], [slim(1, "dog"), slim(0, "cat")])
     assert not caplog.records
 
 

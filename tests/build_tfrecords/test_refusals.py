@@ -50,7 +50,7 @@ def test_a_class_that_loses_its_last_training_image_to_damage_is_an_error(tmp_pa
 
 def test_when_nothing_is_left_the_error_names_the_most_frequent_reasons(tmp_path):
     (tmp_path / "images.csv").write_text("a.jpg,cat\nb.jpg,dog\n../c.jpg,dog\n")
-    with pytest.raises(DataError, match="2 x file not found; 1 x outside image_root"):
+    with pytest.raises(DataError, match=r"2 x file not found \(.*/a.jpg\); 1 x outside image_root \(\.\./c\.jpg\)"):
         build_tfrecords.build(
             str(tmp_path / "images.csv"), str(tmp_path / "data"), eval_metadata=str(tmp_path / "images.csv")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -72,8 +73,9 @@ def test_the_texts_of_tfrecords_in_either_form_are_one_class(tmp_path):
 def test_a_data_set_of_an_earlier_version_has_its_names_in_the_form_of_today(tmp_path):
     data = build_tfrecords.build(str(pictures(tmp_path / "photos", {NFC: 20, "tea": 20})), str(tmp_path / "data"))
     path = tmp_path / "data" / "manifest.json"
-    path.write_text(path.read_text().replace(NFC, NFD))
-    assert manifest.read(str(tmp_path / "data")) == data
+    content = json.loads(path.read_text().replace(NFC, NFD)) | {"quality": None}  # which it did not know
+    path.write_text(json.dumps(content, ensure_ascii=False))
+    assert manifest.read(str(tmp_path / "data")) == replace(data, quality=None)
     content = json.loads(path.read_text())
     content["tasks"][0]["labels"] = [NFC, NFD]
     path.write_text(json.dumps(content))

@@ -195,3 +195,21 @@ def test_the_shared_cases_are_read_or_refused_in_words():
             preamble = sum(line.startswith((b"sep=", b"path", b"file", b"im")) and b"/" not in line for line in lines)
             repeated = path.name == "header_twice.csv"
             assert len(entries(str(path))) == len(lines) - preamble + repeated, path.name
+
+
+def test_bounding_boxes_are_no_labels(tmp_path):
+    table = write(tmp_path / "boxes.csv", "filename,width,class,xmin,ymin\na.jpg,640,cat,1,2\nb.jpg,640,dog,1,2\n")
+    with pytest.raises(DataError, match=r"for object detection.*boxes\.csv: .*, with xmin, ymin\."):
+        entries(table)
+
+
+def test_paths_in_the_second_column_of_a_csv_without_a_header_are_named(tmp_path):
+    table = write(tmp_path / "images.csv", "cat,img/a.jpg\ndog,img/b.png\n")
+    with pytest.raises(DataError, match=r"paths are in the second column.*images\.csv, line 1: cat,img/a\.jpg"):
+        entries(table)
+
+
+def test_a_header_below_a_title_is_named(tmp_path):
+    table = write(tmp_path / "images.csv", f"# exported on Monday\n\npath,label\n{BODY}")
+    with pytest.raises(DataError, match=r"not on its first line.*# exported on Monday; the header on line 3\."):
+        entries(table)

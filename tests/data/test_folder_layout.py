@@ -48,6 +48,12 @@ def classes(root: str) -> set[str]:
         (("train/cat/1", "test/1", "test/2"), "Give --train_metadata {0}/train."),  # as Kaggle gives test images
         (("train/cat/1", "__MACOSX/train/cat/1"), "Give --train_metadata {0}/train."),
         (("holdout/cat/1", "eval/cat/1"), "Give --eval_metadata {0}/eval."),
+        (("training_set/cat/1", "test_set/cat/1"), "{0}/training_set --eval_metadata {0}/test_set"),
+        (("seg_train/seg_train/sea/1", "seg_test/seg_test/sea/1", "seg_pred/1"), "{0}/seg_train/seg_train --eval_"),
+        (("ILSVRC_train/n01/1", "ILSVRC_val/n01/1"), "{0}/ILSVRC_train --eval_metadata {0}/ILSVRC_val"),
+        (("trn/cat/1", "tst/cat/1"), "--train_metadata {0}/trn --eval_metadata {0}/tst"),
+        (("fold1/cat/1", "fold2/cat/1", "fold2/dog/1"), "Give some as --train_metadata, and another as"),
+        (("train/images/cat/1", "val/images/cat/1"), "{0}/train/images --eval_metadata {0}/val/images"),
     ],
 )
 def test_splits_are_refused_with_the_flags_to_give(root, names, flags):
@@ -61,6 +67,35 @@ def test_splits_without_classes_are_refused(root):
     write(root, "train/1", "test/1", "list.txt")
     with pytest.raises(FlagError, match=r"splits, not classes, and hold no class folders.*write a CSV"):
         sources.expand(root)
+
+
+@pytest.mark.parametrize(
+    "names", [("train_station/near/1", "test_tube/far/1"), ("train_images/1", "val_images/1"), ("fold/a/1", "cat/a/1")]
+)
+def test_names_that_only_contain_words_of_splits_are_classes(root, names):
+    write(root, *names)
+    assert classes(root) == {name.partition("/")[0] for name in names}
+
+
+def test_folders_of_images_that_are_all_named_like_splits_are_announced(root, caplog):
+    write(root, "train_images/1", "val_images/1")
+    assert len(classes(root)) == 2
+    assert "the folder train_images, val_images counts as a class, although it has the name of a split" in caplog.text
+
+
+def test_folders_with_the_same_sub_folders_are_announced(root, caplog):
+    write(root, "apprentissage/cat/1", "apprentissage/dog/1", "essai/cat/1", "essai/dog/1")
+    assert classes(root) == {"apprentissage", "essai"}
+    assert (
+        "its folders, apprentissage, essai, all have the sub-folders cat, dog. If these are the classes" in caplog.text
+    )
+
+
+def test_folders_without_files_are_announced(tmp_path, caplog):
+    write(str(tmp_path), "cat/1", "dog/2")
+    (tmp_path / "bird").mkdir()
+    assert classes(str(tmp_path)) == {"cat", "dog"}
+    assert "folders without files are no classes: bird" in caplog.text
 
 
 def test_a_class_with_the_name_of_a_split_is_one_beside_others_with_a_warning(root, caplog):

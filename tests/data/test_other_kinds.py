@@ -6,6 +6,7 @@ import gzip
 import io
 import tarfile
 import zipfile
+import zlib
 
 import pytest
 from PIL import Image
@@ -45,6 +46,7 @@ def image(image_format: str) -> bytes:
     [
         ("photos.zip", zipped(), "a zip archive.*Unpack it"),
         ("photos", zipped(), "a zip archive"),
+        ("train.tfrecord", zlib.compress(bytes(99)), "compressed by zlib.*gzip only"),
         ("images.xlsx", zipped(), r"an Excel workbook \(.xlsx\).*CSV UTF-8"),
         ("images.csv", zipped("[Content_Types].xml"), "an Excel workbook"),
         ("model.keras", zipped(), "a Keras model"),

@@ -69,6 +69,12 @@ def test_a_line_of_a_csv_with_several_labels_or_an_unknown_split_is_an_error(tmp
         entries(table)
 
 
+def test_a_csv_of_bounding_boxes_is_called_object_detection(tmp_path):
+    table = write(tmp_path / "import.csv", "TRAIN,gs://b/0.jpg,daisy,0.1,0.1,,,0.3,0.3,,\n")
+    with pytest.raises(DataError, match=r"import.csv:1: .*Object detection, .*not supported"):
+        entries(table)
+
+
 def test_a_csv_without_splits_names_none(tmp_path):
     assert splits(write(tmp_path / "images.csv", "gs://b/1.jpg,daisy\n")) == [("gs://b/1.jpg", "daisy", None)]
 

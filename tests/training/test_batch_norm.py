@@ -152,6 +152,14 @@ def prepared(spec, data, flags):
     return spec
 
 
+@pytest.mark.parametrize(("batch_size", "warned"), [(1, True), (3, True), (4, False)])
+def test_batches_that_are_too_small_for_their_statistics_are_warned_of(
+    batch_size, warned, built_data, training_flags, caplog
+):
+    train(built_data, training_flags(train_steps=1, batch_size=batch_size))
+    assert (f"by the statistics of {batch_size} images per step and replica" in caplog.text) == warned
+
+
 def test_own_layers_of_batch_normalisation_are_re_estimated_too(built_data, training_flags, caplog):
     caplog.set_level(logging.INFO)
     train(built_data, training_flags(train_steps=6), KerasNorms())

@@ -1,4 +1,4 @@
-"""Class names that are probably one class, spelled in several ways."""
+"""Class names that are probably one class, spelled in several ways, or none."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from collections.abc import Sequence
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import abridged
 
+# What pandas, R, SQL and Excel write where there is no value
+_MISSING = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "undefined"})
+
 _log = logging.getLogger(__name__)
 
 
 def warn(tasks: Sequence[Task]) -> None:
-    """Warns of classes whose names differ by case, spaces or Unicode form only, and of numbers of one value."""
+    """Warns of classes whose names differ by case, spaces or Unicode form only, of numbers of one value, and of
+    those that stand for a missing label."""
     for task in tasks:
         by_meaning: dict[str | float, list[str]] = {}
         for label in task.labels:
@@ -26,6 +30,13 @@ def warn(tasks: Sequence[Task]) -> None:
                 "them one name",
                 task.name,
                 abridged(alike),
+            )
+        if missing := [label for label in task.labels if label.casefold() in _MISSING]:
+            _log.warning(
+                "Classes of %s have the name of a missing value, and are trained as classes: %s. If the label is "
+                "missing, leave it empty: such a line is rejected",
+                task.name,
+                abridged(missing),
             )
 
 

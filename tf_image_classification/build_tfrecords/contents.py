@@ -13,6 +13,7 @@ _BY_FIRST_BYTES = (
     (b"%!PS", "PostScript, not an image"),
     (b"8BPS", "Photoshop file (PSD)"),
     (b"\0\0\1\0", "Windows icon (ICO)"),
+    (b"\0\0\2\0\0\0\0\0", "Targa image (TGA)"),
     (b"\0\0\2\0", "Windows cursor (CUR)"),
     (b"icns", "macOS icon (ICNS)"),
     (b"\xff\x0a", "JPEG XL image"),
@@ -84,6 +85,8 @@ def name_of(data: bytes) -> str | None:
         if brands[0] == _RAW_BRAND:
             return CAMERA_RAW
         return None if _AVIF_BRANDS.intersection(brands) else "video (MP4 or QuickTime), not an image"
+    if data[128:132] == b"DICM":
+        return "DICOM file, not an image"
     if data[4:8] in (b"moov", b"mdat", b"wide"):  # QuickTime before it had brands
         return "video (MP4 or QuickTime), not an image"
     return _name_of_text(data)
@@ -107,6 +110,8 @@ def _name_of_text(data: bytes) -> str | None:
         return "HTML page, not an image" if b"<html" in beginning else "XML, not an image"
     if beginning.startswith((b"{", b"[")):
         return "JSON, not an image"
+    if beginning.startswith((b"data:image/", b"/9j/", b"ivborw0kgg")):
+        return "base64 text of an image, not the image"
     if not data.strip(b"\0"):
         return "file of zero bytes only"
     return None

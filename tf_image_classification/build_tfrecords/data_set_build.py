@@ -85,6 +85,7 @@ class DataSetBuild:
             self._check_duplicates(data)
             report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples)
             data.write(folder)
+            self._announce_rejected()
         _log.info("%s, in %.1f s: %s", report.summary(data), time.monotonic() - started, output_dir)
         return replace(data, folder=output_dir)
 
@@ -98,6 +99,7 @@ class DataSetBuild:
                 with storage.replacing_dir(output_dir, CHECK_FILE) as folder:
                     report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples)
                     storage.write_text(os.path.join(folder, CHECK_FILE), data.to_json(shards=False))
+            self._announce_rejected()
             for line in quality.remarks(data.quality) if data.quality else ():
                 _log.info("%s", line)
             _log.info("Checked %s in %.1f s", report.summary(data, shards=False), time.monotonic() - started)
@@ -129,6 +131,10 @@ class DataSetBuild:
             for line in quality.warnings(found):
                 _log.warning("%s", line)
         return replace(data, sources=self.given, fingerprint=fingerprint, versions=report.versions(), quality=found)
+
+    def _announce_rejected(self) -> None:
+        if reasons := report.reasons(self.index, TRAIN, EVAL):
+            _log.warning("Rejected: %s", reasons)
 
     def _check_duplicates(self, data: Manifest) -> None:
         if data.quality is not None:
@@ -196,6 +202,9 @@ class DataSetBuild:
         for column, name in enumerate(names):
             occurring = {label for split in splits for label in index.class_counts(split, column)}
             tasks.append(Task(name, labels or sources.order_labels(occurring)))
+        if len(tasks) > 1:
+            found = [f"{task.name} ({len(task.labels):,} classes)" for task in tasks]
+            _log.info("Each label column is a task: %s", ", ".join(found))
         return tuple(tasks)
 
     def _check_columns(self, image_sources: Mapping[str, list[ImageSource]], tasks: Sequence[Task]) -> None:

@@ -12,7 +12,7 @@ from tf_image_classification.build_tfrecords import check_tfrecords, local
 from tf_image_classification.build_tfrecords.worker_messages import Contents, RecordsJob
 from tf_image_classification.data.manifest import EVAL, IMAGE_FEATURES, TRAIN, Shard, Split, Task
 from tf_image_classification.data.sources import ReadOptions, RecordSource, Source
-from tf_image_classification.errors import DataError, FlagError
+from tf_image_classification.errors import DataError, FlagError, abridged
 
 _FEW_BYTES = 10 * 2**20  # below, starting processes takes longer than the work
 _NUM_THUMBNAILS = 8  # per file
@@ -101,6 +101,7 @@ def check_files(
             "a palette or transparency, or are turned by EXIF. Of images as files, the build re-encodes such",
             f"{not_as_shown:,}",
         )
+    _announce_in_both(contents)
     return contents
 
 
@@ -146,6 +147,18 @@ def thumbnails(contents: Sequence[Contents], tasks: Sequence[Task]) -> Iterator[
         for feature, value, thumbnail in file.thumbnails:
             if labels := by_feature[feature].labels:
                 yield labels[int(value)], thumbnail
+
+
+def _announce_in_both(contents: Mapping[str, Sequence[Contents]]) -> None:
+    """Warns of files of the training split whose bytes are also in the evaluation split."""
+    trained = {(file.bytes, file.crc32c) for file in contents.get(TRAIN, ()) if file.examples}
+    if both := [file for file in contents.get(EVAL, ()) if (file.bytes, file.crc32c) in trained]:
+        _log.warning(
+            "%s of the examples that are evaluated are in TFRecords that are also trained on: the evaluation will be "
+            "too good: %s",
+            f"{sum(file.examples for file in both):,}",
+            abridged([file.path for file in both]),
+        )
 
 
 def _jobs(sources: Sequence[RecordSource], split: str, options: ReadOptions) -> list[RecordsJob]:

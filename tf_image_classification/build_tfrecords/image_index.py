@@ -145,6 +145,15 @@ class ImageIndex:
         for split, path, reason in self._db.execute(query, (TRAIN,)):
             yield split, os.fsdecode(path), reason
 
+    def examples_of(self, *splits: str) -> dict[str, str]:
+        """Reason -> path of one rejected image of these splits."""
+        query = "SELECT reason, min(path) FROM rejected WHERE split = ? GROUP BY reason"
+        found: dict[str, str] = {}
+        for split in splits:
+            for reason, path in self._db.execute(query, (split,)):
+                found.setdefault(reason, os.fsdecode(path))
+        return found
+
     def reasons(self, *splits: str) -> dict[str, int]:
         """Reason -> number of rejected images of these splits, the most frequent first."""
         counts: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tf_image_classification import progress
-from tf_image_classification.build_tfrecords import local, missing_classes, part_file
+from tf_image_classification.build_tfrecords import local, missing_classes, part_file, report
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex, Picture
 from tf_image_classification.build_tfrecords.shards import ShardCounter, ShardWriter
@@ -23,7 +23,6 @@ ClassCounts = Mapping[str, Mapping[str, int]]  # task -> class name -> number of
 
 _CHUNK = 32  # images per job
 _FEW_IMAGES = 200  # below, starting processes takes longer than the work
-_NAMED_REASONS = 5
 _PARTS = ".parts"
 
 
@@ -170,9 +169,8 @@ class ImageSplits:
                 hint="Raise --eval_fraction, or give --eval_metadata. A list that names its splits needs lines for "
                 "validation or test.",
             )
-        reasons = itertools.islice(self.index.reasons(split).items(), _NAMED_REASONS)
         raise DataError(
             f"No {'training' if split == TRAIN else 'evaluation'} image is left",
-            received="; ".join(f"{number:,} x {reason}" for reason, number in reasons) or "no images in the metadata",
+            received=report.reasons(self.index, split) or "no images in the metadata",
             expected="images that can be read, with a label",
         )

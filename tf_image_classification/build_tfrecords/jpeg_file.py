@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # not a coded 0xff, a restart marker, or filling
-_END, _SCAN, _QUANTIZATION, _END_MARKER = 0xD9, 0xDA, 0xDB, b"\xff\xd9"
+_END, _SCAN, _QUANTIZATION, _HUFFMAN, _END_MARKER = 0xD9, 0xDA, 0xDB, 0xC4, b"\xff\xd9"
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL, _LOSSLESS = frozenset({0xC0, 0xC1}), 0xC3
 _ARITHMETIC, _HIERARCHICAL = frozenset({0xC9, 0xCA, 0xCB}), frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
+_AC = 0x10  # class of a Huffman table, above its number
 _METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})
 # Frames and tables, scans, tables, number of lines, application data, comments
 _SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE), *_METADATA})
 _WHOLE_SPECTRUM = bytes((0, 63, 0))  # end of a sequential scan's header: the only values that it may have
+_HOLE = bytes(16)
 _SCALED_DOWN = 8  # libjpeg's coarsest: it still decodes every row's Huffman codes, and skips most of the remaining work
 # The beginnings of libjpeg's warnings about coded data (jerror.h)
 _DAMAGE = ("Corrupt JPEG data", "Premature end", "Invalid SOS parameters", "Inconsistent progression")
@@ -73,6 +75,8 @@ def check(data: bytes) -> Coding:
     steps = [data[segment.begin + 4 : segment.end] for segment in segments if segment.code == _QUANTIZATION]
     if any(map(_holds_zero, steps)):
         raise RejectedImage(rejection.CORRUPT)
+    if frame.code in _SEQUENTIAL and _has_hole(data, segments, channels=data[frame.begin + 9]):
+        raise RejectedImage(rejection.HOLE_IN_JPEG)
     if frame.code in _HIERARCHICAL:
         raise RejectedImage(rejection.HIERARCHICAL_JPEG)
     lossless, arithmetic = frame.code == _LOSSLESS, frame.code in _ARITHMETIC
@@ -100,6 +104,34 @@ def _holds_zero(tables: bytes) -> bool:
             return True
         position += 1 + 64 * width
     return False
+
+
+def _has_hole(data: bytes, segments: list[_Segment], channels: int) -> bool:
+    """Whether zeros lie where coded blocks should be, which decode to blocks and raise no warning.
+
+    The code of zero bits is the first symbol of a Huffman table (C.2). Unless it ends a block, as where most of the
+    picture is flat, a row of zeros stands for tens of coefficients that are all -1: no picture has those.
+    """
+    scans = [segment for segment in segments if segment.code == _SCAN]
+    header = data[scans[0].begin + 4 : scans[0].end] if len(scans) == 1 else b""
+    if len(header) < 3 or header[0] != channels:  # one scan per colour: flat colours are rows of zeros
+        return False
+    first_symbols: dict[int, int] = {}  # table -> its first symbol
+    for segment in segments:
+        if segment.code == _HUFFMAN:
+            first_symbols |= _first_symbols(data[segment.begin + 4 : segment.end])
+    size = first_symbols.get(_AC | header[2] & 0xF, 0) & 0xF
+    end = data.find(_END_MARKER, scans[0].end)
+    return size > 0 and _HOLE in data[scans[0].end : end].rstrip(b"\0")
+
+
+def _first_symbols(tables: bytes) -> dict[int, int]:
+    """Class and number of each Huffman table in a segment -> the symbol whose code is all zero bits (B.2.4.2)."""
+    found, position = {}, 0
+    while position + 17 < len(tables):
+        found[tables[position]] = tables[position + 17]
+        position += 17 + sum(tables[position + 1 : position + 17])
+    return found
 
 
 def _is_padding(warning: str, data: bytes, begin: int) -> bool:

@@ -139,7 +139,7 @@ def check_several_classes(tasks: Sequence[Task], sources: Iterable[Source]) -> N
             inner = next(filter(None, map(folder_layout.inner_folder, folders)), None)
             raise DataError(
                 "The data set has a single class: there is nothing to learn",
-                received=task.labels[0],
+                received=task.labels[0] + (f" as {task.name}" if len(tasks) > 1 else ""),
                 expected="two or more",
                 hint=f"If the classes are the sub-folders of {inner}, give this folder." if inner else "",
             )

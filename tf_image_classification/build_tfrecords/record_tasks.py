@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tf_image_classification.build_tfrecords.check_tfrecords import MAX_CLASSES
 from tf_image_classification.build_tfrecords.worker_messages import Contents
-from tf_image_classification.data.manifest import Task
+from tf_image_classification.data.manifest import SLIM, Task
 from tf_image_classification.data.sources import RecordSource
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES, is_slim_label, task_name, text_beside
 from tf_image_classification.errors import DataError, abridged
@@ -58,7 +58,7 @@ def tasks_of(
     by_feature = {task.feature: task.labels for task in recorded}
     tasks = []
     for feature in features:
-        names = labels or by_feature.get(feature) or _labels_of(contents, feature)
+        names = labels or by_feature.get(feature) or _labels_of(contents, feature, allow_missing)
         tasks.append(Task(task_name(feature, schema, len(features)), names, feature))
     check_labels(contents, tasks)
     for task in tasks:
@@ -112,7 +112,7 @@ def of_model(
         if by_feature.get(task.feature):
             names, files, where = by_feature[task.feature], _foreign(contents), _DATA_SET
         elif _has_texts(contents, task):
-            names, where = _labels_of(contents, task.feature), _OTHER_FILES
+            names, where = _labels_of(contents, task.feature, allow_missing), _OTHER_FILES
         fitted = replace(task, labels=names)
         check_labels(contents, [fitted])
         _check_listed(files, fitted, where, allow_missing)
@@ -185,10 +185,13 @@ def _texts(contents: Sequence[Contents], feature: str) -> dict[int, str]:
     return texts
 
 
-def _labels_of(contents: Sequence[Contents], feature: str) -> tuple[str, ...]:
+def _labels_of(contents: Sequence[Contents], feature: str, allow_missing: bool) -> tuple[str, ...]:
     """Class names from the texts beside the ids, else the ids; none if the values are no ids (a regression)."""
     values = _ids(contents, feature)
-    if len(values) >= MAX_CLASSES or any(value != int(value) for value in values):
+    if any(value != int(value) for value in values):
+        return ()
+    if len(values) >= MAX_CLASSES or values[-1] >= MAX_CLASSES:
+        _check_are_numbers(contents, feature, values[-1], allow_missing)
         return ()
     if values[0] < 0:
         raise DataError(
@@ -196,8 +199,6 @@ def _labels_of(contents: Sequence[Contents], feature: str) -> tuple[str, ...]:
             received=f"{feature} {values[0]:g}",
             expected="class ids from 0",
         )
-    if values[-1] >= MAX_CLASSES:
-        return ()
     texts = _texts(contents, feature)
     names = tuple(texts.get(class_id, str(class_id)) for class_id in range(int(values[-1]) + 1))
     if len(set(names)) < len(names):
@@ -208,6 +209,19 @@ def _labels_of(contents: Sequence[Contents], feature: str) -> tuple[str, ...]:
             hint="Give a --labels_file.",
         )
     return names
+
+
+def _check_are_numbers(contents: Sequence[Contents], feature: str, largest: float, allow_missing: bool) -> None:
+    """Checks that int64 values that are too large for class ids are meant to be predicted as numbers."""
+    if allow_missing or not any(file.examples and file.schema == SLIM for file in contents):
+        return
+    raise DataError(
+        "The TFRecords hold labels that are too large for class ids",
+        received=f"{feature} {int(largest)}",
+        expected=f"class ids from 0 to {MAX_CLASSES - 1:,}",
+        hint="Number the classes from 0, instead of by hashes or other identifiers. If the labels are numbers to "
+        "predict and no class ids, give --allow_missing_classes.",
+    )
 
 
 def _has_texts(contents: Sequence[Contents], task: Task) -> bool:

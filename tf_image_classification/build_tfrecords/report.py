@@ -16,6 +16,8 @@ from tf_image_classification.data.manifest import Manifest
 
 REJECTED_FILE = "rejected.csv"
 
+_NAMED_REASONS = 5
+
 
 def write(
     folder: str,
@@ -48,6 +50,13 @@ def versions() -> dict[str, str]:
     """What a manifest records of the packages that built it."""
     own = {"tf-image-classification": __version__, "python": platform.python_version()}
     return own | package_versions.installed("pillow", "protobuf")
+
+
+def reasons(index: ImageIndex, *splits: str) -> str:
+    """The most frequent reasons for rejections, each with its number and an image as example; '' if there are none."""
+    paths = index.examples_of(*splits)
+    named = itertools.islice(index.reasons(*splits).items(), _NAMED_REASONS)
+    return "; ".join(f"{number:,} x {reason} ({paths[reason]})" for reason, number in named)
 
 
 def summary(data: Manifest, *, shards: bool = True) -> str:

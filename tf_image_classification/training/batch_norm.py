@@ -27,6 +27,7 @@ MAX_EXAMPLES = 1024  # of a re-estimation
 MIN_BATCH = 32  # statistics of smaller batches are far from those of all images
 FORGOTTEN = 0.01  # share of the initial statistics in moving averages that are kept as they are
 _WARNED_SHARE = 0.2
+_WARNED_BATCH = 4  # below, the error grows steeply: Wu and He, "Group Normalization", arXiv:1803.08494, figure 1
 
 
 class Reestimation:
@@ -99,6 +100,23 @@ class Reestimation:
             return [self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in values]
 
         return moments
+
+
+def warn_of_small_batches(layers: Sequence[keras.layers.BatchNormalization], batch_size: int) -> None:
+    """Warns of statistics of too few images, which no averaging makes those that the weights were trained with.
+
+    Args:
+        layers: that compute in training mode.
+        batch_size: images per step and replica.
+    """
+    if layers and batch_size < _WARNED_BATCH:
+        _log.warning(
+            "Batch normalisation: %d layers normalise by the statistics of %d images per step and replica. Evaluations "
+            "and the exported model use those of many images, and may be far worse than the training: give a "
+            "--batch_size of 16 or more, or --batch_norm frozen with --checkpoint_path",
+            len(layers),
+            batch_size,
+        )
 
 
 class BatchNormPolicy:

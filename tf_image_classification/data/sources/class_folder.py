@@ -25,6 +25,8 @@ NOT_IN_CLASS_FOLDER = "not in a class folder"
 HIDDEN = "hidden file or folder"
 IN_SYSTEM_FOLDER = "in a folder of the system"
 
+_COMPARED_FOLDERS = 1000  # sub-folders of a class that are compared with those of the others
+
 _log = logging.getLogger(__name__)
 
 
@@ -51,8 +53,10 @@ class ClassFolder(ImageSource):
         inside = options.image_root is None or is_below(folder + "/", normalize(options.image_root))
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
+        inner: dict[str, set[str]] = {}  # top folder -> its sub-folders, as far as they are few
         for path, filename, _, _ in listing.walk(folder, hidden=True):
-            label, slash, _ = filename.partition("/")
+            label, slash, below = filename.partition("/")
+            _add_inner(inner, label, below)
             if reason := _left_out(filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
@@ -66,6 +70,7 @@ class ClassFolder(ImageSource):
                     folders.setdefault(entry.labels[0], set()).add(label)
                 yield entry
         self._announce(folders, left_out)
+        self._announce_layout(inner)
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """Names, sizes and versions of all files, as one listing gives them."""
@@ -82,7 +87,7 @@ class ClassFolder(ImageSource):
                 self.path,
                 abridged(merged),
             )
-        if named_like_splits := [label for label in folders if folder_layout.is_split(label)]:
+        if named_like_splits := folder_layout.named_like_splits(folders):
             _log.warning(
                 "%s: the folder %s counts as a class, although it has the name of a split",
                 self.path,
@@ -95,6 +100,28 @@ class ClassFolder(ImageSource):
                 next(iter(folders)),
                 inner,
             )
+
+    def _announce_layout(self, inner: Mapping[str, set[str]]) -> None:
+        """Warns of sub-folders that may not be the classes, and of those that are empty."""
+        if empty := folder_layout.without_files(self.path, set(inner)):
+            _log.warning("%s: folders without files are no classes: %s", self.path, abridged(empty))
+        common = set.intersection(*inner.values()) if len(inner) > 1 else set()
+        if len(common) > 1:
+            _log.warning(
+                "%s: its folders, %s, all have the sub-folders %s. If these are the classes, the folders are splits: "
+                "give one as --train_metadata and one as --eval_metadata. If these are splits, they are not kept",
+                self.path,
+                abridged(sorted(inner)),
+                abridged(sorted(common)),
+            )
+
+
+def _add_inner(inner: dict[str, set[str]], label: str, below: str) -> None:
+    """Adds the sub-folder of a file to those of its class."""
+    folders = inner.setdefault(label, set())
+    folder, slash, _ = below.partition("/")
+    if slash and len(folders) < _COMPARED_FOLDERS:
+        folders.add(folder)
 
 
 def _left_out(filename: str) -> str | None:

@@ -7,6 +7,7 @@ Import format: https://cloud.google.com/vertex-ai/docs/image-data/classification
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
@@ -18,6 +19,7 @@ from tf_image_classification.data.sources.list_text import ListText
 from tf_image_classification.data.sources.listed_image import ListedImages
 from tf_image_classification.errors import DataError
 
+_NUMBER = re.compile(r"[0-9.eE+-]+")
 _DELIMITERS = {".csv": (",", "\t", ";"), ".tsv": ("\t", ",", ";"), ".txt": ("\t", ",", ";", " ")}
 
 
@@ -77,11 +79,14 @@ class CsvFile(ImageSource):
         if not fields[0] or named_splits.is_ml_use(fields[0]):
             split, *fields = named_splits.read_split(fields[0], self._where(row)), *fields[1:]
         if len(fields) > 2:
+            is_detection = all(not field or _NUMBER.fullmatch(field) for field in fields[2:])
             raise DataError(
                 f"A line of the {self.kind} is none of Vertex AI's import format for a single label",
                 received=f"{self._where(row)}: {','.join(row.fields)}",
                 expected=f"{', '.join(named_splits.ML_USE)} or nothing, then a path and one label",
-                hint="Multi-label classification is not supported: each image has one class.",
+                hint="Object detection, with boxes behind the label, is not supported."
+                if is_detection
+                else "Multi-label classification is not supported: each image has one class.",
             )
         if len(fields) == 1 and fields[0]:
             return Rejected(fields[0], "no label")

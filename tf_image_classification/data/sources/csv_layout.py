@@ -30,9 +30,15 @@ _LABEL_WORDS = (
 _LABEL_COLUMNS = frozenset(_LABEL_WORDS.split())
 EXPECTED = "lines of path,label, or a header URIs,labels and such lines"
 
+_BOX_COLUMNS = frozenset(
+    {"xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "bbox", "boundingbox", "box", "boxes"}
+)
+
 _TASK_NAME = re.compile(r"[\w.-]+")
 _PATH = re.compile(r"[./\\]")  # what names of columns do not hold
+_IMAGE = re.compile(r"\.(jpe?g|png|gif|bmp|webp|tiff?|heic|avif|jp2)\Z", re.IGNORECASE)
 _EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+_TITLE_LINES = 10  # above a header
 _SAMPLE = 1000  # lines that tell what the columns hold
 _ONE_HOT = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
@@ -152,6 +158,12 @@ def _with_header(text: ListText, delimiter: str, sample: Sequence[Row], split_co
     names = tuple(name for index, name in enumerate(header) if index not in (0, split_index))
     if not names:
         raise DataError(f"The {kind} has no label column", received=received, expected=EXPECTED)
+    if boxes := [name for name in names if _simplified(name) in _BOX_COLUMNS]:
+        raise DataError(
+            f"The {kind} is for object detection: its columns hold bounding boxes",
+            received=f"{received}, with {', '.join(boxes)}",
+            expected="path,label: a label per image. Cut the boxes out as images, or take their columns out",
+        )
     if len(names) == 1:
         return Layout(delimiter, header, split_index, False, (manifest.DEFAULT_TASK,))
     if len(set(names)) < len(names) or not all(_TASK_NAME.fullmatch(name) for name in names):
@@ -184,14 +196,17 @@ def _split_index(header: Sequence[str], received: str, kind: str, split_column: 
         raise FlagError(
             f"The {kind}'s column {found[0]} seems to name the split of each line, not a class",
             received=received,
-            expected=f"--split_column {found[0]}, so that the lines go into the splits that it names",
+            expected=f"--split_column {found[0]}, so that the lines go into the splits that it names, such as train "
+            "and valid",
             hint="Without that column, --eval_fraction or --eval_metadata decides. A label column needs another name.",
         )
     return None
 
 
 def _check_no_header(kind: str, received: str, sample: Sequence[Row], folder: str) -> None:
-    """Refuses a first line that seems to name the columns, but does not call the first one by a known name."""
+    """Refuses a first line that seems to name the columns, but does not call the first one by a known name; a header
+    further down; and paths in the second column."""
+    _check_first_lines(kind, received, sample)
     first, *others = sample[0].fields
     named = [_simplified(name) for name in others]
     if is_ml_use(first) or _PATH.search(first):
@@ -213,6 +228,30 @@ def _check_no_header(kind: str, received: str, sample: Sequence[Row], folder: st
         expected=expected,
         hint="Put the column of paths first" + ("." if first else " (in pandas: to_csv(index=False))."),
     )
+
+
+def _check_first_lines(kind: str, received: str, sample: Sequence[Row]) -> None:
+    for row in sample[1:_TITLE_LINES]:
+        path, *others = map(_simplified, row.fields)
+        if path in PATH_COLUMNS and _LABEL_COLUMNS.intersection(others):
+            raise DataError(
+                f"The header of the {kind} is not on its first line",
+                received=f"{received}; the header on line {row.number}",
+                expected="the header, then a line per image. Take out what is above it",
+            )
+    if all(_has_path_behind_label(row.fields) for row in sample):
+        raise DataError(
+            f"The paths are in the second column of the {kind}",
+            received=received,
+            expected=f"them in the first: {EXPECTED}",
+        )
+
+
+def _has_path_behind_label(fields: Sequence[str]) -> bool:
+    """Whether these are the label and the path of an image, and not a split of Vertex AI and a path."""
+    if len(fields) != 2 or not fields[0] or is_ml_use(fields[0]):
+        return False
+    return _PATH.search(fields[0]) is None and _IMAGE.search(fields[1]) is not None
 
 
 def _delimiter(text: ListText, delimiters: Sequence[str]) -> str:

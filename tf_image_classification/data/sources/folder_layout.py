@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 from tf_image_classification import storage
 from tf_image_classification.data.sources import listing
 from tf_image_classification.data.sources.base import Candidate
 from tf_image_classification.errors import FlagError
 
-_TRAINING = ("train", "training")
-_EVALUATION = ("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing", "holdout")
+_TRAINING = ("train", "training", "trn")
+_EVALUATION = ("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing", "tst", "holdout")
+_OTHER_SPLITS = ("pred", "predict", "unlabeled", "fold", "split", "part")
 _OF_IMAGES = frozenset({"images", "image", "img", "imgs", "jpegimages", "photos", "pictures"})
 _BESIDE_IMAGES = frozenset({"annotations", "annotation", "labels", "unlabeled", "unlabelled"})
 
@@ -33,6 +35,8 @@ def check_classes(folder: str) -> None:
         with_classes = [name for name in splits if Candidate(storage.join(folder, name)).has_nested_files]
         if len(with_classes) > 1 or (not others and (with_classes or len(splits) > 1)):
             _refuse_splits(folder, splits, with_classes)
+    if len(with_same := _with_same_classes(folder, others + splits)) > 1:
+        _refuse_splits(folder, others + splits, with_same)
     of_images = [name for name in others if name.lower() in _OF_IMAGES]
     if of_images and of_images == others and len(names) > len(others):
         raise FlagError(
@@ -44,6 +48,27 @@ def check_classes(folder: str) -> None:
         )
 
 
+def _with_same_classes(folder: str, names: Sequence[str]) -> list[str]:
+    """The folders with names such as training_set, seg_test and fold1, if all have such names, and some the same
+    sub-folders; else none."""
+    if len(names) < 2 or not all(map(_words_of_splits, names)):
+        return []
+    classes = {name: _classes_in(storage.join(folder, name)) for name in names}
+    with_classes = [name for name in names if classes[name]]
+    common = set.intersection(*(classes[name] for name in with_classes)) if with_classes else set()
+    return with_classes if common else []
+
+
+def _classes_in(folder: str) -> set[str]:
+    return set(_folders_in(inner_folder(folder) or folder))
+
+
+def _words_of_splits(name: str) -> list[str]:
+    """The words of a folder's name that name a split."""
+    words = re.split(r"[\W\d_]+", name.lower())
+    return [word for word in words if word in (*_TRAINING, *_EVALUATION, *_OTHER_SPLITS)]
+
+
 def inner_folder(folder: str) -> str | None:
     """The only sub-folder of a folder, if it holds sub-folders itself, as an unpacked archive often does; else None."""
     names = [name for name in _folders_in(folder) if name.lower() not in _BESIDE_IMAGES]
@@ -51,6 +76,17 @@ def inner_folder(folder: str) -> str | None:
         return None
     inner = storage.join(folder, names[0])
     return (inner_folder(inner) or inner) if _folders_in(inner) else None
+
+
+def named_like_splits(names: Iterable[str]) -> list[str]:
+    """The names that are those of splits, or all if they all contain such a word, as train_images does."""
+    given = list(names)
+    return given if all(map(_words_of_splits, given)) else list(filter(is_split, given))
+
+
+def without_files(folder: str, with_files: set[str]) -> list[str]:
+    """The sub-folders that are not among those with files: probably classes that are not there yet."""
+    return [name for name in _folders_in(folder) if name not in with_files]
 
 
 def _folders_in(folder: str) -> list[str]:
@@ -72,12 +108,13 @@ def _refuse_splits(folder: str, splits: Sequence[str], with_classes: Sequence[st
         )
     flags = []
     for flag, words in (("--train_metadata", _TRAINING), ("--eval_metadata", _EVALUATION)):
-        by_word = {name.strip().lower(): name for name in with_classes}
+        by_word = {word: name for name in with_classes for word in _words_of_splits(name)}
         if name := next((by_word[word] for word in words if word in by_word), None):
-            flags.append(f"{flag} {storage.join(folder, name)}")
+            path = storage.join(folder, name)
+            flags.append(f"{flag} {inner_folder(path) or path}")
     raise FlagError(
         "The sub-folders are splits, not classes",
         received=received,
         expected="a folder with one sub-folder per class",
-        hint=f"Give {' '.join(flags)}.",
+        hint=f"Give {' '.join(flags)}." if flags else "Give some as --train_metadata, and another as --eval_metadata.",
     )

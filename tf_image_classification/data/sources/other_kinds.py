@@ -24,6 +24,7 @@ _MAGIC = {
     b"BZh": ("a file compressed by bzip2", _UNPACK),
     b"\xfd7zXZ\0": ("a file compressed by xz", _UNPACK),
     b"\x28\xb5\x2f\xfd": ("a file compressed by zstd", _UNPACK),
+    b"\x78\x9c": ("a file compressed by zlib", "TFRecords may be compressed by gzip only (TFRecordOptions: GZIP)"),
     b"PAR1": ("a Parquet file", _AS_CSV),
     b"ARROW1": ("an Arrow file", _AS_CSV),
     b"Obj\x01": ("an Avro file", _AS_CSV),
@@ -56,6 +57,7 @@ _NAMED = {
     ".pb": ("a TensorFlow graph", _A_MODEL),
     ".index": ("a part of a TensorFlow checkpoint", _A_MODEL),
 }
+_GZIP = b"\x1f\x8b\x08"
 _ZIP = b"PK\x03\x04"
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2")
 _IMAGE_MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")
@@ -86,6 +88,9 @@ def refuse_content(path: str, head: bytes) -> None:
     Raises:
         FlagError: they are of a known kind that is neither text nor TFRecords.
     """
+    if head.startswith(_GZIP):  # whose time, in bytes 4 to 7, may be 0
+        _refuse_gzip(path, head)
+        return
     if head[4:8] == bytes(4):  # the length of a record
         return
     if head.startswith(_IMAGE_MAGIC):
@@ -100,8 +105,6 @@ def refuse_content(path: str, head: bytes) -> None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:15].lower()
     if start.startswith((b"<!doctype html", b"<html")):
         _refuse(path, "an HTML page, such as a log-in or error page", "Download the file itself")
-    if head.startswith(b"\x1f\x8b"):
-        _refuse_gzip(path, head)
 
 
 def refuse_model(folder: str) -> None:
