@@ -15,7 +15,7 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tf_image_classification.build_tfrecords import signature as signatures
@@ -31,6 +31,7 @@ _TYPICAL_PAIRS = 100
 _SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
 _PASSES = 4
 _WINDOW = 8  # following hashes that each is compared with
+_BLOCK = 4096  # hashes that are compared at once: half a megabyte
 _SORT_BYTES = 11  # coprime with the hash's length: bytes that sort together are from all over it
 
 _SCHEMA = """
@@ -72,11 +73,6 @@ _SHOWN = {
     OTHER_LABELS: "a.id < b.id AND a.labels != b.labels",
     WITHIN_SPLIT: "a.id < b.id AND a.split = b.split AND a.labels = b.labels",
 }
-
-
-@functools.lru_cache(1024)
-def _as_json(labels: tuple[str, ...]) -> str:
-    return json.dumps(labels)
 
 
 class Picture(NamedTuple):
@@ -126,16 +122,19 @@ class DuplicateIndex:
 
     def add(self, pictures: Iterable[tuple[Picture, Look]]) -> None:
         """Adds pictures, with what they look like."""
-        rows = (
+        given = list(pictures)
+        hashes = signatures.hashes_of([look.signature for _, look in given])
+        rows = [
             (
                 picture.split,
                 os.fsencode(picture.path),
                 os.fsencode(picture.filename),
                 _as_json(picture.labels),
                 *look,
+                hash_,
             )
-            for picture, look in pictures
-        )
+            for (picture, look), hash_ in zip(given, hashes, strict=True)
+        ]
         self._db.executemany("INSERT INTO pictures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def find(self) -> tuple[Duplicates, Duplicates]:
@@ -145,9 +144,9 @@ class DuplicateIndex:
             The numbers of images that are near duplicates or identical, and of those that are identical.
         """
         self._db.execute(_GROUP)
-        for _, same in itertools.groupby(self._sorted("1", "content, id"), key=lambda row: row[1]):
+        for _, same in itertools.groupby(self._sorted("content", "content, id"), key=lambda row: row[1]):
             before: collections.deque[int] = collections.deque(maxlen=_WINDOW)
-            for group, _, _ in same:
+            for group, _ in same:
                 for earlier in before:
                     self._link(earlier, group, 0.0, identical=True)
                 before.append(group)
@@ -171,22 +170,22 @@ class DuplicateIndex:
             found = [*self._db.execute(copies, (number,)), *found][:number]
         return [Pair(self._picture(a), self._picture(b), apart, bool(same)) for a, b, apart, same in found]
 
-    def _sorted(self, condition: str, order: str) -> Iterator[tuple[int, bytes, bytes]]:
-        return self._db.execute(f"SELECT id, content, hash FROM groups WHERE {condition} ORDER BY {order}")  # noqa: S608 -- constants
+    def _sorted(self, column: str, order: str) -> Iterator[tuple[int, bytes]]:
+        query = f"SELECT id, {column} FROM groups WHERE {column} IS NOT NULL ORDER BY {order}"  # noqa: S608 -- constants
+        return self._db.execute(query)
 
     def _link_neighbours(self, order: str, limit: float) -> None:
         """Compares every group with those that follow it in an order, and links near duplicates."""
-        window: collections.deque[tuple[int, int]] = collections.deque(maxlen=_WINDOW)
-        for group, _, hashed in self._sorted("hash IS NOT NULL", order):
-            bits = int.from_bytes(hashed)
-            most = bits.bit_count() // _SHARE_OF_BITS
-            for earlier in [earlier for earlier, other in window if (bits ^ other).bit_count() <= most]:
-                if self._linked(earlier, group):
-                    continue
-                apart = self._distance(earlier, group)
-                if apart <= limit:
-                    self._link(earlier, group, apart, identical=False)
-            window.append((group, bits))
+        rows = self._sorted("hash", order)
+        block: list[tuple[int, bytes]] = []
+        while following := list(itertools.islice(rows, _BLOCK)):
+            block = block[-_WINDOW:] + following
+            for earlier, later in _alike([hashed for _, hashed in block]):
+                a, b = block[earlier][0], block[later][0]
+                if not self._linked(a, b):
+                    apart = self._distance(a, b)
+                    if apart <= limit:
+                        self._link(a, b, apart, identical=False)
 
     def _linked(self, a: int, b: int) -> bool:
         return self._db.execute("SELECT 1 FROM links WHERE a = ? AND b = ?", (a, b)).fetchone() is not None
@@ -197,7 +196,8 @@ class DuplicateIndex:
 
     def _distance(self, a: int, b: int) -> float:
         """The distance of two pictures; infinite where it is not small enough for pictures that are easily alike."""
-        (small_a, one), (small_b, other) = self._look(a), self._look(b)
+        query = "SELECT small, signature FROM pictures WHERE id IN (?, ?)"
+        (small_a, one), (small_b, other) = self._db.execute(query, (a, b))
         apart = signatures.distance(one, other)
         if apart > _MAX_DISTANCE:
             return apart
@@ -215,12 +215,6 @@ class DuplicateIndex:
         typical = sorted(signatures.luma_distance(one, other) for (one,), (other,) in itertools.pairwise(rows))
         return min(1.0, typical[len(typical) // 2] / _TYPICAL_DISTANCE) if typical else 1.0
 
-    def _look(self, picture: int) -> tuple[int, bytes]:
-        found: tuple[int, bytes] = self._db.execute(
-            "SELECT small, signature FROM pictures WHERE id = ?", (picture,)
-        ).fetchone()
-        return found
-
     def _picture(self, picture: int) -> Picture:
         query = "SELECT path, filename, split, labels FROM pictures WHERE id = ?"
         path, filename, split, labels = self._db.execute(query, (picture,)).fetchone()
@@ -233,3 +227,20 @@ class DuplicateIndex:
             query = f"SELECT coalesce(sum(number), 0) FROM groups g WHERE {counted}"  # noqa: S608
             counts[name] = self._db.execute(query, {"identical": identical}).fetchone()[0]
         return Duplicates(**counts)
+
+
+@functools.lru_cache(1024)
+def _as_json(labels: tuple[str, ...]) -> str:
+    return json.dumps(labels)
+
+
+def _alike(hashes: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """The positions of hashes of which the later one differs from one of the _WINDOW before it by few bits."""
+    import numpy as np  # which --help need not wait for
+
+    words = np.frombuffer(b"".join(hashes), np.uint64).reshape(len(hashes), -1).T.copy()
+    most = np.bitwise_count(words).sum(0) // _SHARE_OF_BITS
+    for shift in range(1, min(_WINDOW + 1, len(hashes))):
+        differing = np.bitwise_count(words[:, shift:] ^ words[:, :-shift]).sum(0)
+        for earlier in np.flatnonzero(differing <= most[shift:]).tolist():
+            yield earlier, earlier + shift

@@ -34,7 +34,8 @@ def write_part(chunk: ImageChunk) -> list[ImageResult]:
     Raises:
         UserError: the part cannot be written, or an image cannot be read because the disk or the network failed.
     """
-    results: list[ImageResult] = []
+    results: list[WrittenImage | Rejected] = []
+    seen = []
     try:
         with open(chunk.part, "wb") as part:
             contents = _contents([image.path for image in chunk.images])
@@ -47,13 +48,15 @@ def write_part(chunk: ImageChunk) -> list[ImageResult]:
                 record = tfrecord.frame(encode(encoded, image.filename, chunk.tasks, image.labels))
                 part.write(record)
                 results.append(_written(image, encoded, len(record)))
+                seen.append(signature.seen(encoded.data, encoded.scaled, min(encoded.height, encoded.width)))
     except OSError as error:
         raise UserError(
             "The shards cannot be written",
             received=f"{chunk.part}: {error.strerror or error}",
             hint="Free some space and build again.",
         ) from error
-    return results
+    looks = iter(signature.looks_of(seen))
+    return [result if isinstance(result, Rejected) else result._replace(look=next(looks)) for result in results]
 
 
 def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labels: Sequence[ClassLabel]) -> bytes:
@@ -79,14 +82,13 @@ def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labe
 
 def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> WrittenImage:
     thumbnail = base64.b64encode(images.thumbnail(encoded.data)).decode() if image.wants_thumbnail else None
-    look = signature.look_of(encoded.data, encoded.signature, min(encoded.height, encoded.width))
     return WrittenImage(
         record_bytes,
         encoded.height,
         encoded.width,
         encoded.format,
         encoded.reencoded,
-        look=look,
+        look=None,
         thumbnail=thumbnail,
     )
 

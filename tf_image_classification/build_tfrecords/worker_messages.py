@@ -69,7 +69,7 @@ class WrittenImage(NamedTuple):
     width: int
     format: str
     reencoded: bool
-    look: Look
+    look: Look | None
     thumbnail: str | None
 
 
