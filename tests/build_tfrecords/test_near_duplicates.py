@@ -148,7 +148,7 @@ def test_planted_duplicates_are_found_among_many_pictures():
     index = DuplicateIndex()
 
     def look(values: list[int]) -> Look:
-        signature = bytes(max(0, min(255, value)) for value in values)
+        signature = bytes(max(0, min(255, value)) for value in values) + bytes([128]) * 128  # grey
         return Look(len(index_rows).to_bytes(8), False, signature)
 
     index_rows: list[tuple[Picture, Look]] = []
@@ -224,7 +224,7 @@ def test_names_of_duplicates_are_escaped_on_the_page(tmp_path):
 
 def test_uniform_pictures_have_no_hash():
     picture = Image.new("RGB", (50, 50), "teal")
-    assert hashes_of(of_all([scaled_picture(picture)])) == [None]
+    assert not hashes_of(of_all([scaled_picture(picture)])).any()
 
 
 def test_check_does_all_but_write_the_data_set(leaking, tmp_path):

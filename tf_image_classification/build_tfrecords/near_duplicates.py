@@ -15,12 +15,17 @@ import json
 import math
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+import tempfile
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
 
 from tf_image_classification.build_tfrecords import signature as signatures
 from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.data.manifest import Duplicates
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 ACROSS_SPLITS, OTHER_LABELS, WITHIN_SPLIT = "across splits", "other labels", "within a split"
 
@@ -29,24 +34,21 @@ _MAX_DISTANCE_ALIKE = 0.004  # of small pictures, and of those on a plain backgr
 _TYPICAL_DISTANCE = 0.9  # between any two of the photographs that the limits were measured on
 _TYPICAL_PAIRS = 100
 _SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
-_PASSES = 4
 _WINDOW = 8  # following hashes that each is compared with
 _BLOCK = 4096  # hashes that are compared at once: half a megabyte
-_SORT_BYTES = 11  # coprime with the hash's length: bytes that sort together are from all over it
 
 _SCHEMA = """
 CREATE TABLE pictures (
-    id INTEGER PRIMARY KEY, split TEXT, path BLOB, filename BLOB, labels TEXT, content BLOB, small INTEGER,
-    signature BLOB, hash BLOB
+    id INTEGER PRIMARY KEY, split TEXT, path BLOB, filename BLOB, labels TEXT, content BLOB, small INTEGER
 );
 CREATE TABLE groups (
-    id INTEGER PRIMARY KEY, last INTEGER, number INTEGER, split TEXT, labels TEXT, content BLOB, hash BLOB
+    id INTEGER PRIMARY KEY, last INTEGER, number INTEGER, split TEXT, labels TEXT, content BLOB
 );
 CREATE TABLE links (a INTEGER, b INTEGER, distance REAL, identical INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
 """
 # Pictures of one content, split and label are one group: a thousand copies are compared once.
 _GROUP = """
-INSERT INTO groups SELECT min(id), max(id), count(*), split, labels, content, hash FROM pictures
+INSERT INTO groups SELECT min(id), max(id), count(*), split, labels, content FROM pictures
 GROUP BY content, split, labels
 """
 _LINKED = (
@@ -115,27 +117,34 @@ class DuplicateIndex:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
+        # By id, of one length each: SQLite would take three times as long.
+        self._signatures = tempfile.TemporaryFile()  # noqa: SIM115 -- see close
+        self._hashes = tempfile.TemporaryFile()  # noqa: SIM115
 
     def close(self) -> None:
         """Frees the disk space."""
         self._db.close()
+        self._signatures.close()
+        self._hashes.close()
 
     def add(self, pictures: Iterable[tuple[Picture, Look]]) -> None:
         """Adds pictures, with what they look like."""
         given = list(pictures)
-        hashes = signatures.hashes_of([look.signature for _, look in given])
+        made = [look.signature for _, look in given]
+        self._signatures.write(b"".join(made))
+        self._hashes.write(signatures.hashes_of(made).tobytes())
         rows = [
             (
                 picture.split,
                 os.fsencode(picture.path),
                 os.fsencode(picture.filename),
                 _as_json(picture.labels),
-                *look,
-                hash_,
+                look.content,
+                look.is_small,
             )
-            for (picture, look), hash_ in zip(given, hashes, strict=True)
+            for picture, look in given
         ]
-        self._db.executemany("INSERT INTO pictures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO pictures VALUES (NULL, ?, ?, ?, ?, ?, ?)", rows)
 
     def find(self) -> tuple[Duplicates, Duplicates]:
         """Finds the duplicates of all pictures, once they are all added.
@@ -144,16 +153,14 @@ class DuplicateIndex:
             The numbers of images that are near duplicates or identical, and of those that are identical.
         """
         self._db.execute(_GROUP)
-        for _, same in itertools.groupby(self._sorted("content", "content, id"), key=lambda row: row[1]):
+        contents = self._db.execute("SELECT id, content FROM groups ORDER BY content, id")
+        for _, same in itertools.groupby(contents, key=lambda row: row[1]):
             before: collections.deque[int] = collections.deque(maxlen=_WINDOW)
             for group, _ in same:
                 for earlier in before:
                     self._link(earlier, group, 0.0, identical=True)
                 before.append(group)
-        limit = _MAX_DISTANCE * self._scale()
-        for number in range(_PASSES):
-            start = 1 + number * signatures.HASH_BYTES // _PASSES
-            self._link_neighbours(f"substr(hash, {start}), hash, id", limit)
+        self._link_neighbours()
         return self._count(identical=False), self._count(identical=True)
 
     def pairs(self, kind: str, number: int) -> list[Pair]:
@@ -170,22 +177,30 @@ class DuplicateIndex:
             found = [*self._db.execute(copies, (number,)), *found][:number]
         return [Pair(self._picture(a), self._picture(b), apart, bool(same)) for a, b, apart, same in found]
 
-    def _sorted(self, column: str, order: str) -> Iterator[tuple[int, bytes]]:
-        query = f"SELECT id, {column} FROM groups WHERE {column} IS NOT NULL ORDER BY {order}"  # noqa: S608 -- constants
-        return self._db.execute(query)
+    def _link_neighbours(self) -> None:
+        """Compares the groups that have similar hashes, and links near duplicates."""
+        import numpy as np  # which --help need not wait for
 
-    def _link_neighbours(self, order: str, limit: float) -> None:
-        """Compares every group with those that follow it in an order, and links near duplicates."""
-        rows = self._sorted("hash", order)
-        block: list[tuple[int, bytes]] = []
-        while following := list(itertools.islice(rows, _BLOCK)):
-            block = block[-_WINDOW:] + following
-            for earlier, later in _alike([hashed for _, hashed in block]):
-                a, b = block[earlier][0], block[later][0]
-                if not self._linked(a, b):
-                    apart = self._distance(a, b)
-                    if apart <= limit:
-                        self._link(a, b, apart, identical=False)
+        self._signatures.flush()
+        self._hashes.flush()
+        groups = np.fromiter((group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id")), np.int64)
+        if not groups.size:
+            return
+        words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
+        groups = groups[words[groups - 1].any(axis=1)]
+        limit = _MAX_DISTANCE * self._scale(groups[:_TYPICAL_PAIRS].tolist())
+        for column in range(words.shape[1]):
+            order = groups[np.argsort(words[groups - 1, column], kind="stable")]
+            for begin in range(0, len(order), _BLOCK):
+                block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
+                for a, b in _alike(words[block - 1]):
+                    self._link_alike(int(block[a]), int(block[b]), limit)
+
+    def _link_alike(self, a: int, b: int, limit: float) -> None:
+        if not self._linked(a, b):
+            apart = self._distance(a, b)
+            if apart <= limit:
+                self._link(a, b, apart, identical=False)
 
     def _linked(self, a: int, b: int) -> bool:
         return self._db.execute("SELECT 1 FROM links WHERE a = ? AND b = ?", (a, b)).fetchone() is not None
@@ -196,24 +211,26 @@ class DuplicateIndex:
 
     def _distance(self, a: int, b: int) -> float:
         """The distance of two pictures; infinite where it is not small enough for pictures that are easily alike."""
-        query = "SELECT small, signature FROM pictures WHERE id IN (?, ?)"
-        (small_a, one), (small_b, other) = self._db.execute(query, (a, b))
+        one, other = self._signature(a), self._signature(b)
         apart = signatures.distance(one, other)
         if apart > _MAX_DISTANCE:
             return apart
-        easily_alike = small_a or small_b or (signatures.is_simple(one) and signatures.is_simple(other))
+        query = "SELECT max(small) FROM pictures WHERE id IN (?, ?)"
+        (small,) = self._db.execute(query, (a, b)).fetchone()
+        easily_alike = small or (signatures.is_simple(one) and signatures.is_simple(other))
         if easily_alike and (apart > _MAX_DISTANCE_ALIKE or not signatures.same_brightness(one, other)):
             return math.inf
         return apart
 
-    def _scale(self) -> float:
+    def _scale(self, groups: list[int]) -> float:
         """How far apart pictures of this data set are, compared with photographs of anything: faces or X-rays that are
         aligned have much in common."""
-        rows = self._db.execute(
-            "SELECT signature FROM pictures WHERE hash IS NOT NULL ORDER BY id LIMIT ?", (_TYPICAL_PAIRS,)
-        )
-        typical = sorted(signatures.luma_distance(one, other) for (one,), (other,) in itertools.pairwise(rows))
+        pairs = itertools.pairwise(map(self._signature, groups))
+        typical = sorted(itertools.starmap(signatures.luma_distance, pairs))
         return min(1.0, typical[len(typical) // 2] / _TYPICAL_DISTANCE) if typical else 1.0
+
+    def _signature(self, picture: int) -> bytes:
+        return os.pread(self._signatures.fileno(), signatures.BYTES, (picture - 1) * signatures.BYTES)
 
     def _picture(self, picture: int) -> Picture:
         query = "SELECT path, filename, split, labels FROM pictures WHERE id = ?"
@@ -234,11 +251,12 @@ def _as_json(labels: tuple[str, ...]) -> str:
     return json.dumps(labels)
 
 
-def _alike(hashes: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """The positions of hashes of which the later one differs from one of the _WINDOW before it by few bits."""
-    import numpy as np  # which --help need not wait for
+def _alike(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+    """The positions of hashes (pictures, words) of which the later one differs from one of the _WINDOW before it by few
+    bits."""
+    import numpy as np
 
-    words = np.frombuffer(b"".join(hashes), np.uint64).reshape(len(hashes), -1).T.copy()
+    words = hashes.T.copy()
     most = np.bitwise_count(words).sum(0) // _SHARE_OF_BITS
     for shift in range(1, min(_WINDOW + 1, len(hashes))):
         differing = np.bitwise_count(words[:, shift:] ^ words[:, :-shift]).sum(0)

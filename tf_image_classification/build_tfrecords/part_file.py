@@ -15,6 +15,7 @@ from tf_image_classification.build_tfrecords.worker_messages import (
     ClassLabel,
     ImageChunk,
     ImageResult,
+    PartResult,
     WrittenImage,
 )
 from tf_image_classification.data import tfrecord
@@ -25,16 +26,16 @@ from tf_image_classification.errors import UserError
 _PARALLEL_READS = 8  # of images that are fetched over a network, where waiting takes longer than checking
 
 
-def write_part(chunk: ImageChunk) -> list[ImageResult]:
+def write_part(chunk: ImageChunk) -> PartResult:
     """Writes the part file of a chunk.
 
     Returns:
-        One result per image, in their order.
+        What became of the images.
 
     Raises:
         UserError: the part cannot be written, or an image cannot be read because the disk or the network failed.
     """
-    results: list[WrittenImage | Rejected] = []
+    results: list[ImageResult] = []
     seen = []
     try:
         with open(chunk.part, "wb") as part:
@@ -55,8 +56,7 @@ def write_part(chunk: ImageChunk) -> list[ImageResult]:
             received=f"{chunk.part}: {error.strerror or error}",
             hint="Free some space and build again.",
         ) from error
-    looks = iter(signature.looks_of(seen))
-    return [result if isinstance(result, Rejected) else result._replace(look=next(looks)) for result in results]
+    return PartResult(results, signature.looks_of(seen))
 
 
 def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labels: Sequence[ClassLabel]) -> bytes:
@@ -88,7 +88,6 @@ def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> W
         encoded.width,
         encoded.format,
         encoded.reencoded,
-        look=None,
         thumbnail=thumbnail,
     )
 

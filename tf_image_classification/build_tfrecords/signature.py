@@ -27,6 +27,7 @@ SIDE = 16  # pixels of a signature's height and width
 MIN_DECODED_SIDE = SIDE  # pixels that a signature needs of a picture that is decoded scaled down
 SMALL_SIDE = 64  # pixels of the shorter side; smaller pictures show little, so that two of them are easily alike
 HASH_BYTES = SIDE * SIDE // 8
+BYTES = SIDE * SIDE * 3 // 2  # of a signature: luma of all pixels, Cb and Cr of every fourth
 
 _PIXELS = SIDE * SIDE
 _CHROMA_COLUMNS = slice(2, None, 4)  # chroma of every fourth column: the eye and the camera see it coarsely too
@@ -155,13 +156,13 @@ def _filter(size: int) -> npt.NDArray[np.float32]:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def hashes_of(given: Sequence[bytes]) -> list[bytes | None]:
+def hashes_of(given: Sequence[bytes]) -> npt.NDArray[np.uint8]:
     """The hashes of signatures: 256 bits, each of which says whether a pixel is brighter than one far from it.
 
     Their bits are ordered such that those of any few bytes are of pixels all over the picture.
 
     Returns:
-        None for a picture that is uniform, or nearly so.
+        uint8 (signatures, HASH_BYTES); zeros for a picture that is uniform, or nearly so.
     """
     import numpy as np
 
@@ -169,8 +170,8 @@ def hashes_of(given: Sequence[bytes]) -> list[bytes | None]:
     halved = luma >> 1  # brighter by two grey levels at least: equal areas give zeros, not noise
     brighter = halved > np.concatenate((halved[:, _APART:], halved[:, :_APART]), axis=1)
     packed = np.packbits(brighter.reshape(-1, 8, HASH_BYTES), axis=1)[:, 0, np.arange(HASH_BYTES) * 11 % HASH_BYTES]
-    enough = np.bitwise_count(packed).sum(1) >= _MIN_BITS
-    return [row.tobytes() if kept else None for row, kept in zip(packed, enough.tolist(), strict=True)]
+    packed[np.bitwise_count(packed).sum(1) < _MIN_BITS] = 0
+    return packed
 
 
 def distance(one: bytes, other: bytes) -> float:
