@@ -130,9 +130,7 @@ class DuplicateIndex:
     def add(self, pictures: Iterable[tuple[Picture, Look]]) -> None:
         """Adds pictures, with what they look like."""
         given = list(pictures)
-        made = [look.signature for _, look in given]
-        self._signatures.write(b"".join(made))
-        self._hashes.write(signatures.hashes_of(made).tobytes())
+        self._signatures.write(b"".join([look.signature for _, look in given]))
         rows = [
             (
                 picture.split,
@@ -181,11 +179,14 @@ class DuplicateIndex:
         """Compares the groups that have similar hashes, and links near duplicates."""
         import numpy as np  # which --help need not wait for
 
-        self._signatures.flush()
-        self._hashes.flush()
         groups = np.fromiter((group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id")), np.int64)
         if not groups.size:
             return
+        self._signatures.flush()
+        levels = np.memmap(self._signatures, np.uint8, "r").reshape(-1, signatures.BYTES)
+        for begin in range(0, len(levels), _BLOCK):
+            self._hashes.write(signatures.hashes_of(levels[begin : begin + _BLOCK]).tobytes())
+        self._hashes.flush()
         words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
         groups = groups[words[groups - 1].any(axis=1)]
         limit = _MAX_DISTANCE * self._scale(groups[:_TYPICAL_PAIRS].tolist())
@@ -193,8 +194,11 @@ class DuplicateIndex:
             order = groups[np.argsort(words[groups - 1, column], kind="stable")]
             for begin in range(0, len(order), _BLOCK):
                 block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
-                for a, b in _alike(words[block - 1]):
-                    self._link_alike(int(block[a]), int(block[b]), limit)
+                for earlier, later in _alike(words[block - 1]):
+                    a, b = block[earlier], block[later]
+                    close = signatures.may_be_near(levels[a - 1], levels[b - 1])
+                    for pair in zip(a[close].tolist(), b[close].tolist(), strict=True):
+                        self._link_alike(*pair, limit)
 
     def _link_alike(self, a: int, b: int, limit: float) -> None:
         if not self._linked(a, b):
@@ -251,7 +255,7 @@ def _as_json(labels: tuple[str, ...]) -> str:
     return json.dumps(labels)
 
 
-def _alike(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
+def _alike(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
     """The positions of hashes (pictures, words) of which the later one differs from one of the _WINDOW before it by few
     bits."""
     import numpy as np
@@ -260,5 +264,5 @@ def _alike(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[int, int]]:
     most = np.bitwise_count(words).sum(0) // _SHARE_OF_BITS
     for shift in range(1, min(_WINDOW + 1, len(hashes))):
         differing = np.bitwise_count(words[:, shift:] ^ words[:, :-shift]).sum(0)
-        for earlier in np.flatnonzero(differing <= most[shift:]).tolist():
-            yield earlier, earlier + shift
+        earlier = np.flatnonzero(differing <= most[shift:])
+        yield earlier, earlier + shift

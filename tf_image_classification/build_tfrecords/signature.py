@@ -34,15 +34,14 @@ _CHROMA_COLUMNS = slice(2, None, 4)  # chroma of every fourth column: the eye an
 _YCBCR_OF_RGB = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF
 _ROUNDED_DOWN = ((0.5,), (128.0,), (128.0,))  # added, for levels from 0 to 255
 _CACHED_SIZES = 256  # of the scaled pictures of a data set; a size takes 64 bytes per pixel
-_MAX_VALUES = 2**14  # of a picture that is filtered; OpenBLAS spreads 16 times as many products over threads
+_MAX_VALUES = 2**15 - 1  # of a picture that is filtered; from 16 times as many products on OpenBLAS uses threads
 _NO_CHROMA = 128
 _GREY_CHROMA = 4  # levels of Cb and Cr; JPEG's rounding stays below
 _MIN_BITS = 8  # of a hash that are set; a picture of fewer is uniform, and its hash noise
 _MIN_DEVIATION = 2.0  # grey levels; below, rounding makes up much of what two pictures have in common
 _MAX_GAIN = 2.0  # of contrast, between a picture and its near duplicate
 _MAX_SHIFT = 64.0  # grey levels of mean brightness
-_ROUGH_STEP, _ROUGHLY_FAR = 5, 0.15  # coprime with the side, so that all columns occur
-_FAR = 0.1  # beyond, colours do not matter
+_FAR = 0.1  # beyond, no limit reaches and colours do not matter
 _SAME_GAIN, _SAME_SHIFT = 1.1, 8.0
 _MAX_CHROMA_DISTANCE = 20.0  # root of the mean square
 _PLAIN_LEVELS, _PLAIN_SHARE = (
@@ -156,8 +155,9 @@ def _filter(size: int) -> npt.NDArray[np.float32]:
     return (weights / weights.sum(1, keepdims=True)).astype(np.float32)
 
 
-def hashes_of(given: Sequence[bytes]) -> npt.NDArray[np.uint8]:
-    """The hashes of signatures: 256 bits, each of which says whether a pixel is brighter than one far from it.
+def hashes_of(given: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """The hashes of signatures (pictures, BYTES): 256 bits, each of which says whether a pixel is brighter than one far
+    from it.
 
     Their bits are ordered such that those of any few bytes are of pixels all over the picture.
 
@@ -166,12 +166,21 @@ def hashes_of(given: Sequence[bytes]) -> npt.NDArray[np.uint8]:
     """
     import numpy as np
 
-    luma = np.frombuffer(b"".join([signature[:_PIXELS] for signature in given]), np.uint8).reshape(-1, _PIXELS)
-    halved = luma >> 1  # brighter by two grey levels at least: equal areas give zeros, not noise
+    halved = given[:, :_PIXELS] >> 1  # brighter by two grey levels at least: equal areas give zeros, not noise
     brighter = halved > np.concatenate((halved[:, _APART:], halved[:, :_APART]), axis=1)
     packed = np.packbits(brighter.reshape(-1, 8, HASH_BYTES), axis=1)[:, 0, np.arange(HASH_BYTES) * 11 % HASH_BYTES]
     packed[np.bitwise_count(packed).sum(1) < _MIN_BITS] = 0
     return packed
+
+
+def may_be_near(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Whether pairs of signatures, both (pairs, BYTES), are close enough in luma for `distance` to tell, which takes far
+    longer."""
+    import numpy as np
+
+    a, b = (part[:, :_PIXELS] - part[:, :_PIXELS].mean(1, dtype=np.float32, keepdims=True) for part in (some, others))
+    products: npt.NDArray[np.float32] = np.einsum("ij,ij->i", a, b)
+    return products >= (1 - _FAR) * np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
 
 
 def distance(one: bytes, other: bytes) -> float:
@@ -180,9 +189,6 @@ def distance(one: bytes, other: bytes) -> float:
     It is 1 - the correlation of luma, so that brightness and contrast do not matter within limits; infinite beyond
     these, or if the colours differ and neither picture is grey.
     """
-    a, b = one[:_PIXELS], other[:_PIXELS]
-    if _decorrelation(a[::_ROUGH_STEP], b[::_ROUGH_STEP]) > _ROUGHLY_FAR:  # most pairs, at a fifth of the time
-        return math.inf
     apart = luma_distance(one, other)
     if apart < _FAR and _chroma_distance(one[_PIXELS:], other[_PIXELS:]) > _MAX_CHROMA_DISTANCE:
         return math.inf
