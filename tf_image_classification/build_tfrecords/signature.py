@@ -174,8 +174,11 @@ def hashes_of(given: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 
 
 def may_be_near(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether pairs of signatures, both (pairs, BYTES), are close enough in luma for `distance` to tell, which takes far
-    longer."""
+    """Whether pairs of signatures are close enough in luma for `distance` to tell, which takes far longer.
+
+    Args:
+        some, others: both (pairs, BYTES).
+    """
     import numpy as np
 
     a, b = (part[:, :_PIXELS] - part[:, :_PIXELS].mean(1, dtype=np.float32, keepdims=True) for part in (some, others))
