@@ -182,29 +182,29 @@ class DuplicateIndex:
         groups = np.fromiter((group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id")), np.int64)
         if not groups.size:
             return
-        self._signatures.flush()
-        levels = np.memmap(self._signatures, np.uint8, "r").reshape(-1, signatures.BYTES)
-        for begin in range(0, len(levels), _BLOCK):
-            self._hashes.write(signatures.hashes_of(levels[begin : begin + _BLOCK]).tobytes())
+        self._signatures.seek(0)
+        while block := self._signatures.read(_BLOCK * signatures.BYTES):
+            self._hashes.write(signatures.hashes_of(_levels(block)).tobytes())
         self._hashes.flush()
         words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
         groups = groups[words[groups - 1].any(axis=1)]
-        limit = _MAX_DISTANCE * self._scale(groups[:_TYPICAL_PAIRS].tolist())
+        # From all over the data set: neighbours may be copies of one picture.
+        limit = _MAX_DISTANCE * self._scale(groups[:: max(1, len(groups) // _TYPICAL_PAIRS)].tolist())
         for column in range(words.shape[1]):
             order = groups[np.argsort(words[groups - 1, column], kind="stable")]
             for begin in range(0, len(order), _BLOCK):
-                block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
-                for earlier, later in _alike(words[block - 1]):
-                    a, b = block[earlier], block[later]
-                    close = signatures.may_be_near(levels[a - 1], levels[b - 1])
-                    for pair in zip(a[close].tolist(), b[close].tolist(), strict=True):
-                        self._link_alike(*pair, limit)
+                of_block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
+                for earlier, later in _alike(words[of_block - 1]):
+                    self._link_alike(of_block[earlier].tolist(), of_block[later].tolist(), limit)
 
-    def _link_alike(self, a: int, b: int, limit: float) -> None:
-        if not self._linked(a, b):
-            apart = self._distance(a, b)
-            if apart <= limit:
-                self._link(a, b, apart, identical=False)
+    def _link_alike(self, some: list[int], others: list[int], limit: float) -> None:
+        """Compares pairs of groups, and links near duplicates."""
+        levels = [_levels(b"".join(map(self._signature, groups))) for groups in (some, others)]
+        for a, b, may_be in zip(some, others, signatures.may_be_near(*levels).tolist(), strict=True):
+            if may_be and not self._linked(a, b):
+                apart = self._distance(a, b)
+                if apart <= limit:
+                    self._link(a, b, apart, identical=False)
 
     def _linked(self, a: int, b: int) -> bool:
         return self._db.execute("SELECT 1 FROM links WHERE a = ? AND b = ?", (a, b)).fetchone() is not None
@@ -253,6 +253,12 @@ class DuplicateIndex:
 @functools.lru_cache(1024)
 def _as_json(labels: tuple[str, ...]) -> str:
     return json.dumps(labels)
+
+
+def _levels(made: bytes) -> npt.NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(made, np.uint8).reshape(-1, signatures.BYTES)
 
 
 def _alike(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
