@@ -14,7 +14,7 @@ from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex, Picture
 from tf_image_classification.build_tfrecords.shards import ShardCounter, ShardWriter
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
-from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, ImageResult
+from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, PartResult
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import Rejected
 from tf_image_classification.errors import DataError
@@ -77,8 +77,8 @@ class ImageSplits:
         if self.folder is not None:
             os.mkdir(self._part(""))
         with progress.track("Checking" if self.folder is None else "Building", total, "images") as advance:
-            for chunk, results in local.run_jobs(part_file.write_part, self._chunks(), workers):
-                lengths = self._count(chunk, results, counts[chunk.split])
+            for chunk, part in local.run_jobs(part_file.write_part, self._chunks(), workers):
+                lengths = self._count(chunk, part, counts[chunk.split])
                 writers[chunk.split].append(chunk.part, lengths)
                 advance(len(chunk.images))
         if self.folder is not None:
@@ -106,16 +106,14 @@ class ImageSplits:
                     break
                 yield ImageChunk(split, self._part(f"{split}-{number}"), names, tuple(images))
 
-    def _count(
-        self, chunk: ImageChunk, results: Sequence[ImageResult], counts: Mapping[str, Counter[str]]
-    ) -> list[int]:
+    def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> list[int]:
         """Adds the results of a chunk to `counts`, the index and the statistics.
 
         Returns:
             Bytes of each record in the chunk's part.
         """
         lengths, pictures = [], []
-        for image, result in zip(chunk.images, results, strict=True):
+        for image, result in zip(chunk.images, part.images, strict=True):
             if isinstance(result, Rejected):
                 self.index.reject(chunk.split, result.path, result.reason)
                 continue
@@ -126,8 +124,8 @@ class ImageSplits:
             if result.thumbnail:
                 self.samples.add(image.labels[0].name, result.thumbnail)
             names = tuple(label.name for label in image.labels)
-            pictures.append((Picture(image.path, image.filename, chunk.split, names), result.look))
-        self.duplicates.add(pictures)
+            pictures.append(Picture(image.path, image.filename, chunk.split, names))
+        self.duplicates.add(zip(pictures, part.looks, strict=True))
         return lengths
 
     def _finish(self, split: str, writer: ShardWriter | ShardCounter, counts: ClassCounts) -> Split:

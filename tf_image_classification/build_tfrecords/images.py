@@ -11,7 +11,7 @@ import io
 import os
 import stat
 import warnings
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import (
     AvifImagePlugin,
@@ -40,6 +40,10 @@ from tf_image_classification.build_tfrecords import (
     tiff_file,
 )
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 __all__ = ["JPEG", "PNG", "Encoded", "RejectedImage", "prepare", "read", "thumbnail"]
 
@@ -77,7 +81,7 @@ class Encoded(NamedTuple):
         format: `jpeg` or `png`.
         height, width: pixels.
         reencoded: False when `data` is the file, byte for byte.
-        signature: of the picture, see signature.of.
+        scaled: the picture for signature.of_all, uint8 (height, width, 1 or 3).
     """
 
     data: bytes
@@ -85,7 +89,7 @@ class Encoded(NamedTuple):
     height: int
     width: int
     reencoded: bool
-    signature: bytes
+    scaled: npt.NDArray[np.uint8]
 
 
 def read(path: str) -> bytes:
@@ -167,8 +171,8 @@ def _prepare_jpeg(data: bytes) -> Encoded:
         width, height = image.size
         if coding.pixels is None:
             image.load()
-            return Encoded(data, JPEG, height, width, False, signature.of(image))
-        return Encoded(data, JPEG, height, width, False, signature.of_pixels(coding.pixels))
+            return Encoded(data, JPEG, height, width, False, signature.scaled_picture(image))
+        return Encoded(data, JPEG, height, width, False, signature.scaled_further(coding.pixels))
     try:
         image.load()
     except OSError:
@@ -185,7 +189,7 @@ def _prepare_png(data: bytes) -> Encoded:
     image.load()
     is_opaque = chunks.colour_type in (0, 2) and "transparency" not in image.info
     if chunks.is_orderly and chunks.depth == 8 and is_opaque and _orientation(image) == _UNTURNED:
-        return Encoded(data, PNG, image.height, image.width, False, signature.of(image))
+        return Encoded(data, PNG, image.height, image.width, False, signature.scaled_picture(image))
     return _reencode(data, image, lossy=False)
 
 
@@ -202,7 +206,9 @@ def _reencode(data: bytes, image: ImageFile.ImageFile, lossy: bool | None = None
     else:
         picture.save(buffer, "PNG")
     image_format = JPEG if lossy else PNG
-    return Encoded(buffer.getvalue(), image_format, picture.height, picture.width, True, signature.of(picture))
+    return Encoded(
+        buffer.getvalue(), image_format, picture.height, picture.width, True, signature.scaled_picture(picture)
+    )
 
 
 def _reason(data: bytes, error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The pictures of a build that are the same or nearly so, found on disk: memory does not grow with their number.
+"""The pictures of a build that are the same or nearly so, found on disk: memory is some 30 bytes per picture.
 
 Sorted by a hash, near duplicates come close to each other if the bits that differ are not among the first. So the
 hashes are sorted several times, each time beginning with other bits, and each is compared with those that follow it.
@@ -15,12 +15,17 @@ import json
 import math
 import os
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tf_image_classification.build_tfrecords import signature as signatures
 from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.data.manifest import Duplicates
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 ACROSS_SPLITS, OTHER_LABELS, WITHIN_SPLIT = "across splits", "other labels", "within a split"
 
@@ -29,23 +34,21 @@ _MAX_DISTANCE_ALIKE = 0.004  # of small pictures, and of those on a plain backgr
 _TYPICAL_DISTANCE = 0.9  # between any two of the photographs that the limits were measured on
 _TYPICAL_PAIRS = 100
 _SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
-_PASSES = 4
 _WINDOW = 8  # following hashes that each is compared with
-_SORT_BYTES = 11  # coprime with the hash's length: bytes that sort together are from all over it
+_BLOCK = 4096  # hashes that are compared at once: half a megabyte
 
 _SCHEMA = """
 CREATE TABLE pictures (
-    id INTEGER PRIMARY KEY, split TEXT, path BLOB, filename BLOB, labels TEXT, content BLOB, small INTEGER,
-    signature BLOB, hash BLOB
+    id INTEGER PRIMARY KEY, split TEXT, path BLOB, filename BLOB, labels TEXT, content BLOB, small INTEGER
 );
 CREATE TABLE groups (
-    id INTEGER PRIMARY KEY, last INTEGER, number INTEGER, split TEXT, labels TEXT, content BLOB, hash BLOB
+    id INTEGER PRIMARY KEY, last INTEGER, number INTEGER, split TEXT, labels TEXT, content BLOB
 );
 CREATE TABLE links (a INTEGER, b INTEGER, distance REAL, identical INTEGER, PRIMARY KEY (a, b)) WITHOUT ROWID;
 """
 # Pictures of one content, split and label are one group: a thousand copies are compared once.
 _GROUP = """
-INSERT INTO groups SELECT min(id), max(id), count(*), split, labels, content, hash FROM pictures
+INSERT INTO groups SELECT min(id), max(id), count(*), split, labels, content FROM pictures
 GROUP BY content, split, labels
 """
 _LINKED = (
@@ -72,11 +75,6 @@ _SHOWN = {
     OTHER_LABELS: "a.id < b.id AND a.labels != b.labels",
     WITHIN_SPLIT: "a.id < b.id AND a.split = b.split AND a.labels = b.labels",
 }
-
-
-@functools.lru_cache(1024)
-def _as_json(labels: tuple[str, ...]) -> str:
-    return json.dumps(labels)
 
 
 class Picture(NamedTuple):
@@ -119,24 +117,32 @@ class DuplicateIndex:
         self._db = sqlite3.connect("", isolation_level=None)
         self._db.executescript(_SCHEMA)
         self._db.execute("BEGIN")
+        # By id, of one length each; SQLite would take several times as long to sort them.
+        self._signatures = tempfile.TemporaryFile()  # noqa: SIM115 -- see close
+        self._hashes = tempfile.TemporaryFile()  # noqa: SIM115
 
     def close(self) -> None:
         """Frees the disk space."""
         self._db.close()
+        self._signatures.close()
+        self._hashes.close()
 
     def add(self, pictures: Iterable[tuple[Picture, Look]]) -> None:
         """Adds pictures, with what they look like."""
-        rows = (
+        given = list(pictures)
+        self._signatures.write(b"".join([look.signature for _, look in given]))
+        rows = [
             (
                 picture.split,
                 os.fsencode(picture.path),
                 os.fsencode(picture.filename),
                 _as_json(picture.labels),
-                *look,
+                look.content,
+                look.is_small,
             )
-            for picture, look in pictures
-        )
-        self._db.executemany("INSERT INTO pictures VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            for picture, look in given
+        ]
+        self._db.executemany("INSERT INTO pictures VALUES (NULL, ?, ?, ?, ?, ?, ?)", rows)
 
     def find(self) -> tuple[Duplicates, Duplicates]:
         """Finds the duplicates of all pictures, once they are all added.
@@ -145,16 +151,14 @@ class DuplicateIndex:
             The numbers of images that are near duplicates or identical, and of those that are identical.
         """
         self._db.execute(_GROUP)
-        for _, same in itertools.groupby(self._sorted("1", "content, id"), key=lambda row: row[1]):
+        contents = self._db.execute("SELECT id, content FROM groups ORDER BY content, id")
+        for _, same in itertools.groupby(contents, key=lambda row: row[1]):
             before: collections.deque[int] = collections.deque(maxlen=_WINDOW)
-            for group, _, _ in same:
+            for group, _ in same:
                 for earlier in before:
                     self._link(earlier, group, 0.0, identical=True)
                 before.append(group)
-        limit = _MAX_DISTANCE * self._scale()
-        for number in range(_PASSES):
-            start = 1 + number * signatures.HASH_BYTES // _PASSES
-            self._link_neighbours(f"substr(hash, {start}), hash, id", limit)
+        self._link_neighbours()
         return self._count(identical=False), self._count(identical=True)
 
     def pairs(self, kind: str, number: int) -> list[Pair]:
@@ -171,22 +175,36 @@ class DuplicateIndex:
             found = [*self._db.execute(copies, (number,)), *found][:number]
         return [Pair(self._picture(a), self._picture(b), apart, bool(same)) for a, b, apart, same in found]
 
-    def _sorted(self, condition: str, order: str) -> Iterator[tuple[int, bytes, bytes]]:
-        return self._db.execute(f"SELECT id, content, hash FROM groups WHERE {condition} ORDER BY {order}")  # noqa: S608 -- constants
+    def _link_neighbours(self) -> None:
+        """Compares the groups that have similar hashes, and links near duplicates."""
+        import numpy as np  # which --help need not wait for
 
-    def _link_neighbours(self, order: str, limit: float) -> None:
-        """Compares every group with those that follow it in an order, and links near duplicates."""
-        window: collections.deque[tuple[int, int]] = collections.deque(maxlen=_WINDOW)
-        for group, _, hashed in self._sorted("hash IS NOT NULL", order):
-            bits = int.from_bytes(hashed)
-            most = bits.bit_count() // _SHARE_OF_BITS
-            for earlier in [earlier for earlier, other in window if (bits ^ other).bit_count() <= most]:
-                if self._linked(earlier, group):
-                    continue
-                apart = self._distance(earlier, group)
+        groups = np.fromiter((group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id")), np.int64)
+        if not groups.size:
+            return
+        self._signatures.seek(0)
+        while block := self._signatures.read(_BLOCK * signatures.BYTES):
+            self._hashes.write(signatures.hashes_of(_levels(block)).tobytes())
+        self._hashes.flush()
+        words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
+        groups = groups[words[groups - 1].any(axis=1)]
+        # From all over the data set: neighbours may be copies of one picture.
+        limit = _MAX_DISTANCE * self._scale(groups[:: max(1, len(groups) // _TYPICAL_PAIRS)].tolist())
+        for column in range(words.shape[1]):
+            order = groups[np.argsort(words[groups - 1, column], kind="stable")]
+            for begin in range(0, len(order), _BLOCK):
+                of_block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
+                for earlier, later in _alike(words[of_block - 1]):
+                    self._link_alike(of_block[earlier].tolist(), of_block[later].tolist(), limit)
+
+    def _link_alike(self, some: list[int], others: list[int], limit: float) -> None:
+        """Compares pairs of groups, and links near duplicates."""
+        levels = [_levels(b"".join(map(self._signature, groups))) for groups in (some, others)]
+        for a, b, may_be in zip(some, others, signatures.may_be_near(*levels).tolist(), strict=True):
+            if may_be and not self._linked(a, b):
+                apart = self._distance(a, b)
                 if apart <= limit:
-                    self._link(earlier, group, apart, identical=False)
-            window.append((group, bits))
+                    self._link(a, b, apart, identical=False)
 
     def _linked(self, a: int, b: int) -> bool:
         return self._db.execute("SELECT 1 FROM links WHERE a = ? AND b = ?", (a, b)).fetchone() is not None
@@ -197,29 +215,26 @@ class DuplicateIndex:
 
     def _distance(self, a: int, b: int) -> float:
         """The distance of two pictures; infinite where it is not small enough for pictures that are easily alike."""
-        (small_a, one), (small_b, other) = self._look(a), self._look(b)
+        one, other = self._signature(a), self._signature(b)
         apart = signatures.distance(one, other)
         if apart > _MAX_DISTANCE:
             return apart
-        easily_alike = small_a or small_b or (signatures.is_simple(one) and signatures.is_simple(other))
+        query = "SELECT max(small) FROM pictures WHERE id IN (?, ?)"
+        (small,) = self._db.execute(query, (a, b)).fetchone()
+        easily_alike = small or (signatures.is_simple(one) and signatures.is_simple(other))
         if easily_alike and (apart > _MAX_DISTANCE_ALIKE or not signatures.same_brightness(one, other)):
             return math.inf
         return apart
 
-    def _scale(self) -> float:
+    def _scale(self, groups: list[int]) -> float:
         """How far apart pictures of this data set are, compared with photographs of anything: faces or X-rays that are
         aligned have much in common."""
-        rows = self._db.execute(
-            "SELECT signature FROM pictures WHERE hash IS NOT NULL ORDER BY id LIMIT ?", (_TYPICAL_PAIRS,)
-        )
-        typical = sorted(signatures.luma_distance(one, other) for (one,), (other,) in itertools.pairwise(rows))
+        pairs = itertools.pairwise(map(self._signature, groups))
+        typical = sorted(itertools.starmap(signatures.luma_distance, pairs))
         return min(1.0, typical[len(typical) // 2] / _TYPICAL_DISTANCE) if typical else 1.0
 
-    def _look(self, picture: int) -> tuple[int, bytes]:
-        found: tuple[int, bytes] = self._db.execute(
-            "SELECT small, signature FROM pictures WHERE id = ?", (picture,)
-        ).fetchone()
-        return found
+    def _signature(self, picture: int) -> bytes:
+        return os.pread(self._signatures.fileno(), signatures.BYTES, (picture - 1) * signatures.BYTES)
 
     def _picture(self, picture: int) -> Picture:
         query = "SELECT path, filename, split, labels FROM pictures WHERE id = ?"
@@ -233,3 +248,27 @@ class DuplicateIndex:
             query = f"SELECT coalesce(sum(number), 0) FROM groups g WHERE {counted}"  # noqa: S608
             counts[name] = self._db.execute(query, {"identical": identical}).fetchone()[0]
         return Duplicates(**counts)
+
+
+@functools.lru_cache(1024)
+def _as_json(labels: tuple[str, ...]) -> str:
+    return json.dumps(labels)
+
+
+def _levels(made: bytes) -> npt.NDArray[np.uint8]:
+    import numpy as np
+
+    return np.frombuffer(made, np.uint8).reshape(-1, signatures.BYTES)
+
+
+def _alike(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
+    """The positions of hashes (pictures, words) of which the later one differs from one of the _WINDOW before it by few
+    bits."""
+    import numpy as np
+
+    words = hashes.T.copy()
+    most = np.bitwise_count(words).sum(0) // _SHARE_OF_BITS
+    for shift in range(1, min(_WINDOW + 1, len(hashes))):
+        differing = np.bitwise_count(words[:, shift:] ^ words[:, :-shift]).sum(0)
+        earlier = np.flatnonzero(differing <= most[shift:])
+        yield earlier, earlier + shift

@@ -15,6 +15,7 @@ from tf_image_classification.build_tfrecords.worker_messages import (
     ClassLabel,
     ImageChunk,
     ImageResult,
+    PartResult,
     WrittenImage,
 )
 from tf_image_classification.data import tfrecord
@@ -25,16 +26,17 @@ from tf_image_classification.errors import UserError
 _PARALLEL_READS = 8  # of images that are fetched over a network, where waiting takes longer than checking
 
 
-def write_part(chunk: ImageChunk) -> list[ImageResult]:
+def write_part(chunk: ImageChunk) -> PartResult:
     """Writes the part file of a chunk.
 
     Returns:
-        One result per image, in their order.
+        What became of the images.
 
     Raises:
         UserError: the part cannot be written, or an image cannot be read because the disk or the network failed.
     """
     results: list[ImageResult] = []
+    seen = []
     try:
         with open(chunk.part, "wb") as part:
             contents = _contents([image.path for image in chunk.images])
@@ -47,13 +49,14 @@ def write_part(chunk: ImageChunk) -> list[ImageResult]:
                 record = tfrecord.frame(encode(encoded, image.filename, chunk.tasks, image.labels))
                 part.write(record)
                 results.append(_written(image, encoded, len(record)))
+                seen.append(signature.seen(encoded.data, encoded.scaled, min(encoded.height, encoded.width)))
     except OSError as error:
         raise UserError(
             "The shards cannot be written",
             received=f"{chunk.part}: {error.strerror or error}",
             hint="Free some space and build again.",
         ) from error
-    return results
+    return PartResult(results, signature.looks_of(seen))
 
 
 def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labels: Sequence[ClassLabel]) -> bytes:
@@ -79,14 +82,12 @@ def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labe
 
 def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> WrittenImage:
     thumbnail = base64.b64encode(images.thumbnail(encoded.data)).decode() if image.wants_thumbnail else None
-    look = signature.look_of(encoded.data, encoded.signature, min(encoded.height, encoded.width))
     return WrittenImage(
         record_bytes,
         encoded.height,
         encoded.width,
         encoded.format,
         encoded.reencoded,
-        look=look,
         thumbnail=thumbnail,
     )
 

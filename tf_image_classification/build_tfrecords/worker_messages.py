@@ -60,7 +60,6 @@ class WrittenImage(NamedTuple):
         height, width: pixels.
         format: `jpeg` or `png`.
         reencoded: whether it is not stored byte for byte.
-        look: what it is compared with other pictures by.
         thumbnail: JPEG in base64; None if none was wanted.
     """
 
@@ -69,11 +68,22 @@ class WrittenImage(NamedTuple):
     width: int
     format: str
     reencoded: bool
-    look: Look
     thumbnail: str | None
 
 
 ImageResult = WrittenImage | Rejected
+
+
+class PartResult(NamedTuple):
+    """What became of a chunk.
+
+    Attributes:
+        images: a result per image, in their order.
+        looks: of the written images, in their order, what they are compared with other pictures by.
+    """
+
+    images: list[ImageResult]
+    looks: list[Look]
 
 
 @dataclass(frozen=True, slots=True)
