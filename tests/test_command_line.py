@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from tf_image_classification import command_line
+from tf_image_classification import command_line, errors
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
@@ -176,3 +176,9 @@ def test_records_go_where_kfps_executor_logs_in_the_frameworks_format_and_its_ha
     printed = capsys.readouterr()
     assert re.fullmatch(r"\d\d:\d\d:\d\d I of the framework\n\[KFP Executor\] of KFP\n", printed.out)
     assert printed.err == ""
+
+
+def test_names_from_outside_are_escaped_where_a_terminal_would_act_on_them():
+    assert errors.printable("caf\u00e9 au lait") == "caf\u00e9 au lait"
+    assert errors.printable("a\x1b[31mb\r\n\udce9") == r"a\x1b[31mb\r\n\udce9"
+    assert errors.abridged(["red", "\x07blue"]) == r"red, \x07blue"

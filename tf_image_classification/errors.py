@@ -91,9 +91,15 @@ class AccessError(UserError, PermissionError):
     __str__ = Exception.__str__  # OSError's own would print errno and filename
 
 
+def printable(text: str) -> str:
+    """A name from outside, for a log or a message: characters that a terminal would act on, or that are no Unicode (a
+    file's name may be any bytes), are escaped."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def abridged(names: Sequence[str], limit: int = MAX_NAMES) -> str:
     """The first names of a list as part of a message, and whether there are more."""
-    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
+    return ", ".join(map(printable, names[:limit])) + (", ..." if len(names) > limit else "")
 
 
 def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: float = 0.6) -> str:

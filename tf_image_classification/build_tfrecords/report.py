@@ -13,6 +13,7 @@ from tf_image_classification.build_tfrecords import quality, statistics
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
 from tf_image_classification.data.manifest import Manifest
+from tf_image_classification.errors import printable
 
 REJECTED_FILE = "rejected.csv"
 
@@ -56,7 +57,7 @@ def reasons(index: ImageIndex, *splits: str) -> str:
     """The most frequent reasons for rejections, each with its number and an image as example; '' if there are none."""
     paths = index.examples_of(*splits)
     named = itertools.islice(index.reasons(*splits).items(), _NAMED_REASONS)
-    return "; ".join(f"{number:,} x {reason} ({paths[reason]})" for reason, number in named)
+    return "; ".join(f"{number:,} x " + printable(f"{reason} ({paths[reason]})") for reason, number in named)
 
 
 def summary(data: Manifest, *, shards: bool = True) -> str:
