@@ -56,6 +56,22 @@ def test_a_worker_that_dies_is_a_clear_error(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["photos"]
 
 
+def test_workers_import_nothing_from_the_current_folder_that_the_command_does_not(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 200, "dog": 200})
+    (tmp_path / "pickle.py").write_text("raise SystemExit('not the standard library')\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-P", "-m", "tf_image_classification.build_tfrecords", "--train_metadata", root),
+            *("--output_dir", tmp_path / "data", "--workers", "2"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     root = pictures(tmp_path / "photos", {"cat": 2, "dog": 2})
     peaks = []

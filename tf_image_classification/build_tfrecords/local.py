@@ -110,8 +110,8 @@ def _run_in_processes(work: Callable[[Job], Result], jobs: Iterable[Job], worker
 def _start() -> _Worker:
     # The same modules as here, wherever this package was imported from.
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(os.path.abspath(folder) for folder in sys.path)}
-    return subprocess.Popen(
-        [sys.executable, "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    return subprocess.Popen(  # -P: not those of the current folder, which -c would search first
+        [sys.executable, "-P", "-c", _SERVE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
     )
 
 
