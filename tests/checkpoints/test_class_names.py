@@ -257,3 +257,13 @@ def test_the_order_of_tasks_is_not_changed_in_a_training_and_a_single_one_may_be
 def test_names_are_stored_in_the_order_of_their_tasks():
     names = {"shape": ("dot", "é"), "age": (), "color": ("blue",)}
     assert list(parse(StoredClassNames(names).serialize().encode()).items()) == list(names.items())
+
+
+def test_variables_without_an_axis_are_loaded_from_a_file_that_names_no_classes(tmp_path):
+    def model() -> keras.Model:
+        images = keras.Input((4,))
+        return keras.Model(images, keras.layers.Dense(2)(keras.layers.Normalization(name="normalization")(images)))
+
+    model().save(tmp_path / "model.keras")
+    report = checkpoints.warm_start(model(), str(tmp_path / "model.keras"), None)
+    assert "normalization/count" in report.loaded

@@ -165,8 +165,7 @@ def check_without_graph(
             hint="Name the scopes of the head with --checkpoint_exclude_scopes: it is then trained from its initial "
             "values.",
         )
-    depths = {len(labels) for labels in names.values()}
-    if suspects := [name for name in sources if variables[name].shape and variables[name].shape[-1] in depths]:
+    if suspects := [name for name in sources if _may_have_classes(variables[name], names)]:
         _log.warning(
             "%s was trained on other classes, and the head of the model cannot be found: %s have as many columns as "
             "there are classes and are loaded as they are",
@@ -212,12 +211,11 @@ def warn_of_assumed_ids(
             for task, labels in classes.items()
             if task in pairs and _are_numbers(labels) and _are_numbers(stored[pairs[task]])
         }
-    depths = {len(labels) for labels in classes.values()}
     head = [
         name for name in loaded if name in axes and (axes[name].task in classes or (classes and not axes[name].task))
     ]
     if not axes:
-        head = [name for name in loaded if variables[name].shape and variables[name].shape[-1] in depths]
+        head = [name for name in loaded if _may_have_classes(variables[name], classes)]
     if head:
         _log.warning(
             "%s %s: its class ids are assumed to mean the same as here (%s). If they do not, give "
@@ -227,6 +225,11 @@ def warn_of_assumed_ids(
             _described(classes),
             ",".join(dict.fromkeys(name.rpartition("/")[0] for name in head)),
         )
+
+
+def _may_have_classes(variable: keras.Variable, names: ClassNames) -> bool:
+    """Whether the last axis of a variable is as long as a task has classes."""
+    return any(tuple(variable.shape)[-1:] == (len(labels),) for labels in names.values())
 
 
 def _described(names: ClassNames) -> str:
