@@ -110,10 +110,11 @@ def test_the_steps_work_in_containers_that_may_write_to_their_outputs_only(built
 
 
 def test_the_first_image_is_small(built):
-    assert size(built["build_tfrecords"]) - size(catalog.BASE_IMAGE) < 120e6
+    # NumPy, which simplejpeg needs, and the codecs of HEIC are 110 MB of it.
+    assert size(built["build_tfrecords"]) - size(catalog.BASE_IMAGE) < 220e6
     code = (
-        "import importlib.util as u; print([name for name in ('tensorflow', 'keras', 'numpy', "
-        "'matplotlib', 'pip') if u.find_spec(name)])"
+        "import importlib.util as u; print([name for name in ('tensorflow', 'keras', 'matplotlib', 'pip') "
+        "if u.find_spec(name)])"
     )
     assert docker("run", "--rm", built["build_tfrecords"], "python", "-c", code).strip() == "[]"
 
