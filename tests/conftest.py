@@ -8,7 +8,8 @@ import pytest
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-SHARED_DATA = REPOSITORY.parent / "shared" / "data"
+SHARED = REPOSITORY.parent / "shared"
+SHARED_DATA, SHARED_CASES = SHARED / "data", SHARED / "cases" / "data"
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from tests.build_tfrecords import image_files
-from tests.conftest import REPOSITORY
+from tests.conftest import SHARED_CASES
 from tf_image_classification.build_tfrecords import images
 
-CASES = REPOSITORY.parent / "shared" / "cases" / "data" / "images"
+CASES = SHARED_CASES / "images"
 
 
 def archive() -> bytes:

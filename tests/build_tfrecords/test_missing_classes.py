@@ -10,11 +10,12 @@ import pytest
 
 from tests.build_tfrecords.records import build, original, slim, write
 from tests.build_tfrecords.support import command, pictures
+from tests.conftest import SHARED_CASES
 from tf_image_classification import build_tfrecords
 from tf_image_classification.data import manifest
 from tf_image_classification.errors import DataError
 
-CASES = Path("/work/shared/cases/data/tfrecord")
+CASES = SHARED_CASES / "tfrecord"
 with_cases = pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")
 
 

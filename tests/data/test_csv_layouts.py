@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
+from tests.conftest import SHARED_CASES
 from tests.data.test_sources import entries, names, write
 from tf_image_classification.data import sources
 from tf_image_classification.data.sources import Entry, Rejected
@@ -176,7 +175,7 @@ def test_every_line_is_accounted_for(tmp_path):
 
 
 def test_the_shared_cases_are_read_or_refused_in_words():
-    folder = Path("/work/shared/cases/data/csv")
+    folder = SHARED_CASES / "csv"
     if not folder.is_dir():
         pytest.skip("the shared cases are not here")
     refused = {

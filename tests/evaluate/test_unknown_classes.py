@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.build_tfrecords.records import write
+from tests.conftest import SHARED_CASES
 from tests.evaluate.brightness import grey_png, save_model, save_shard
 from tests.evaluate.test_command import evaluate as command
 from tf_image_classification import build_tfrecords
@@ -21,7 +22,7 @@ from tf_image_classification.evaluate.served_model import read_tasks
 
 KNOWN = ("dark", "middle", "light")
 LEVELS = {"dark": 0.0, "middle": 0.5, "light": 1.0, "owl": 0.0}
-CASES = Path("/work/shared/cases/data/tfrecord")
+CASES = SHARED_CASES / "tfrecord"
 
 
 @pytest.fixture(scope="module")
