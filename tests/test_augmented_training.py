@@ -41,6 +41,7 @@ def test_a_resumed_training_continues_with_the_same_batches_bit_for_bit(built_da
     assert not np.array_equal(whole[0][0], plain[0][0]) or case == "none"
 
 
+@pytest.mark.slow
 def test_a_training_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(
     built_data, training_flags, tmp_path
 ):
@@ -85,6 +86,7 @@ def test_a_built_in_network_gets_its_normalisation_alone_and_an_own_spec_its_pre
         assert seen.pop() == (tf.uint8, (32, 32, 3))
 
 
+@pytest.mark.slow
 def test_an_own_spec_trains_with_every_augmentation(built_data, training_flags, tmp_path):
     for number, case in enumerate(("light", "randaugment", "trivialaugment", "none")):
         flags = training_flags(model_dir=str(tmp_path / str(number)), train_steps=1, **CASES[case])

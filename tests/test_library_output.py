@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 OUR_LINE = re.compile(r"\d\d:\d\d:\d\d I \S")
 
 
@@ -22,6 +24,7 @@ def run(name: str, *arguments: str, level: str | None = None) -> subprocess.Comp
     return call("-m", f"tf_image_classification.{name}", *arguments, env=environment(level))
 
 
+@pytest.mark.slow
 def test_the_commands_print_their_own_lines_only(image_folder, tmp_path):
     data, model, evaluation = (str(tmp_path / name) for name in ("data", "model", "evaluation"))
     size = ("--image_size", "16", "--batch_size", "8", "--train_steps", "3")

@@ -54,6 +54,7 @@ def test_model_dir_names_the_parent_of_the_checkpoints(step, tmp_path):
     assert folder.parent == tmp_path / "elsewhere"
 
 
+@pytest.mark.slow
 def test_more_steps_continue_in_the_same_folder_and_fewer_start_in_another(step):
     _, three = step()
     facts, six = step(train_steps=6)
@@ -86,6 +87,7 @@ def test_other_train_steps_start_afresh_where_every_step_depends_on_them(flags):
     assert (few["train_steps"], many["train_steps"]) == (30, 60)
 
 
+@pytest.mark.slow
 def test_a_training_with_evaluations_at_fractions_of_its_steps_is_not_continued_with_more_steps(step):
     _, three = step(num_evals=1)
     facts, six = step(num_evals=1, train_steps=6)
@@ -103,6 +105,7 @@ def add_new_flag(monkeypatch) -> None:
     monkeypatch.setitem(flag_table.BY_NAME, NEW_FLAG.name, NEW_FLAG)
 
 
+@pytest.mark.slow
 def test_a_flag_added_by_a_later_version_keeps_the_folder_and_another_value_of_it_starts_afresh(step, monkeypatch):
     _, before = step()
     add_new_flag(monkeypatch)

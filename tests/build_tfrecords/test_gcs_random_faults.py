@@ -64,6 +64,7 @@ def test_random_faults_do_not_change_what_is_built(service, tmp_path):
     assert sum(service.injected.values()) > 0.2 * (len(service.requests) - without_faults)
 
 
+@pytest.mark.slow
 def test_a_data_set_is_replaced_despite_faults_and_no_half_is_ever_visible(service):
     build_tfrecords.build("gs://bucket/images.csv", OUTPUT, workers=1, shard_bytes=50_000)
     csv = storage.read_text("gs://bucket/images.csv").splitlines()

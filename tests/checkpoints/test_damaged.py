@@ -56,6 +56,7 @@ def test_the_undamaged_checkpoints_are_read(saved: Path) -> None:
         assert mutations.outcome(str(saved / path)) == "read", kind
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 def test_no_file_but_the_checkpoints_own_is_opened(saved: Path, tmp_path: Path) -> None:
     """Of those that name other files on purpose, and of damaged ones."""

@@ -76,6 +76,7 @@ def test_the_page_names_every_file_and_whether_its_step_is_cached():
     assert rows == {step: "never" if step in NEVER_CACHED else "yes" for step in COMPONENTS}
 
 
+@pytest.mark.slow
 def test_the_pipeline_of_the_page_compiles_and_runs(folder, image_folder):
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
 

@@ -49,6 +49,7 @@ def test_a_bucket_that_is_mounted_is_followed_in_the_same_way_and_keeps_its_chec
     assert list(checkpoint_file.parse(content or b"", RUN)) == [*before, "model.ckpt-5"]
 
 
+@pytest.mark.slow
 def test_a_training_in_a_bucket_equals_one_on_disk_and_leaves_the_same_files(
     service, built_data, training_flags, tmp_path
 ):
@@ -70,6 +71,7 @@ def test_a_training_in_a_bucket_equals_one_on_disk_and_leaves_the_same_files(
     assert not working_folders()
 
 
+@pytest.mark.slow
 def test_a_training_continues_elsewhere_and_fetches_the_newest_checkpoint_alone(
     service, built_data, training_flags, tmp_path
 ):
@@ -123,6 +125,7 @@ def test_the_pipeline_step_keeps_its_checkpoints_in_the_bucket_and_hands_on_curv
     assert "Augmented samples" in (tmp_path / "augmentation.html").read_text()
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_in_a_bucket_is_passed_over_for_the_one_before(
     service, built_data, training_flags, caplog
 ):

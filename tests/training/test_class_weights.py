@@ -152,6 +152,7 @@ def imbalanced_data(tmp_path_factory) -> Manifest:
     )
 
 
+@pytest.mark.slow
 def test_balanced_weights_raise_the_macro_recall_of_classes_of_twenty_to_one(imbalanced_data, training_flags, tmp_path):
     recalls: dict[str | None, list[float]] = {None: [], "balanced": []}
     for weights, of_weights in recalls.items():

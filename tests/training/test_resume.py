@@ -87,6 +87,7 @@ def test_it_is_bit_identical(options, built_data, training_flags, tmp_path, monk
     assert result(parts) == result(whole)
 
 
+@pytest.mark.slow
 def test_killed_between_a_checkpoint_and_its_evaluation_it_evaluates_when_it_is_resumed(
     built_data, training_flags, tmp_path, monkeypatch
 ):

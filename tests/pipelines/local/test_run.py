@@ -72,6 +72,7 @@ def test_verbose_shows_what_the_steps_and_kfp_print_and_logs_it_too(first, image
     assert "Got executor_input:" in (runs / "latest" / "logs" / "gate.log").read_text()
 
 
+@pytest.mark.slow
 def test_more_steps_train_on_from_the_checkpoint_without_building_again(first, image_folder):
     runs, _ = first
     changed = [*TINY]
