@@ -93,6 +93,7 @@ _BASE = (
     "__init__.py",
     "command_line.py",
     "errors.py",
+    "flag_table.py",
     "flag_types.py",
     "flags.py",
     "library_output.py",
