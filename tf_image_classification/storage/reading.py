@@ -8,13 +8,13 @@ a while what was there before.
 from __future__ import annotations
 
 import contextlib
-import glob as local_glob
 import os
 from collections.abc import Iterator
+from glob import escape
 from pathlib import Path
 
 from tf_image_classification.flag_types import GLOB_CHARACTERS
-from tf_image_classification.storage import gcs, local_files, unicode_forms
+from tf_image_classification.storage import gcs, local_files, local_glob, local_walk, unicode_forms
 from tf_image_classification.storage.local_files import Stat
 from tf_image_classification.storage.paths import is_gcs, mounted
 
@@ -56,9 +56,9 @@ def glob(pattern: str) -> list[str]:
         if not GLOB_CHARACTERS.isdisjoint(part):
             if not is_dir("/".join(pattern.split("/")[: index + 1])):
                 break
-            parts[index] = local_glob.escape(part)
+            parts[index] = escape(part)
     pattern = "/".join(parts)
-    return gcs.glob(pattern) if is_gcs(pattern) else sorted(local_glob.glob(pattern, recursive=True))
+    return gcs.glob(pattern) if is_gcs(pattern) else local_glob.glob(pattern)
 
 
 def names_in(folder: str) -> list[str]:
@@ -92,14 +92,17 @@ def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
     """All files below a folder, sorted by path. Hidden files and folders are left out.
 
     A file that has no status, such as a dangling link, is listed with size and version 0: opening it raises the reason.
+    A local folder that several links lead to is listed once through them, and never inside of itself.
 
     Args:
-        hidden: also list hidden files, and each hidden folder as one entry with a slash at its end.
+        hidden: also list hidden files, and each folder that is not entered as one entry with a slash at its end: a
+            hidden one, and one that is listed elsewhere.
 
     Raises:
         PermissionError: a folder cannot be listed.
+        FlagError: likewise, for another reason, such as a path that is too long.
     """
-    return gcs.list_objects(folder, hidden) if is_gcs(folder) else local_files.walk(folder, hidden)
+    return gcs.list_objects(folder, hidden) if is_gcs(folder) else local_walk.walk(folder, hidden)
 
 
 def read_bytes(path: str) -> bytes:

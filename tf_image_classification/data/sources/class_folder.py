@@ -24,6 +24,7 @@ from tf_image_classification.errors import abridged
 NOT_IN_CLASS_FOLDER = "not in a class folder"
 HIDDEN = "hidden file or folder"
 IN_SYSTEM_FOLDER = "in a folder of the system"
+LISTED_ELSEWHERE = "folder that another link, or a folder above, leads to as well"
 
 _COMPARED_FOLDERS = 1000  # sub-folders of a class that are compared with those of the others
 
@@ -125,8 +126,10 @@ def _add_inner(inner: dict[str, set[str]], label: str, below: str) -> None:
 
 
 def _left_out(filename: str) -> str | None:
-    """Why a file is none that the user put there; None if it is."""
+    """Why a file is none that the user put there, or a folder is not listed; None if it is a file of the user's."""
     *folders, name = filename.removesuffix("/").split("/")
     if any(map(listing.is_system_folder, folders)):
         return IN_SYSTEM_FOLDER
-    return HIDDEN if listing.is_hidden(name) else None
+    if listing.is_hidden(name):
+        return HIDDEN
+    return LISTED_ELSEWHERE if filename.endswith("/") else None

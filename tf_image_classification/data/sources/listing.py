@@ -57,7 +57,7 @@ def walk(folder: str, hidden: bool = False) -> Iterator[File]:
     """All files below a folder, see storage.walk.
 
     Raises:
-        FlagError: a folder may not be listed.
+        FlagError: a folder cannot be listed.
     """
     root = folder if storage.is_gcs(folder) else folder.rstrip("/") or "/"
     skip = len(storage.as_prefix(root))
