@@ -169,12 +169,10 @@ def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
     if content is None:
         _check_empty(champion_dir)
         return None, version
-    try:
-        name = json.loads(content)["model"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read", received=repr(error), expected=f'{{"model": "{MODELS}/..."}}'
-        ) from error
+    expected = f'{{"model": "{MODELS}/..."}}'
+    name = storage.parse_json(content, path, expected=expected).get("model")
+    if not isinstance(name, str):
+        raise DataError(f"{path} cannot be read", received=f"`model` is {name!r:.200}", expected=expected)
     model = InService(name, storage.join(champion_dir, name))
     if not storage.exists(storage.join(model.folder, model_folder.FACTS)):
         raise DataError(

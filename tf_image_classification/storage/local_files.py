@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import io
 import os
 import shutil
+import stat as stat_module
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tf_image_classification.errors import ConflictError
+from tf_image_classification.errors import ConflictError, DataError
 from tf_image_classification.storage import local_locks
 
 
@@ -38,6 +40,20 @@ def stat(path: str) -> Stat:
     """
     status = os.stat(path)
     return Stat(path, status.st_size, status.st_mtime_ns)
+
+
+def open_file(path: str) -> io.BufferedReader:
+    """Opens a file for reading. A pipe, which could block for ever, and a device, which need not end, are refused.
+
+    Raises:
+        FileNotFoundError, PermissionError, IsADirectoryError: as of `open`.
+        DataError: it is no regular file.
+    """
+    file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115 - returned
+    if not stat_module.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError("A path leads to a pipe or a device", received=path, expected="a file")
+    return file
 
 
 def write(path: str, content: bytes, newer_than: int = 0) -> None:

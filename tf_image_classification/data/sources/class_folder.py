@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tf_image_classification import storage
 from tf_image_classification.data import manifest
 from tf_image_classification.data.sources import folder_layout, listing, other_kinds
 from tf_image_classification.data.sources.base import (
@@ -58,7 +59,7 @@ class ClassFolder(ImageSource):
         for path, filename, _, _ in listing.walk(folder, hidden=True):
             label, slash, below = filename.partition("/")
             _add_inner(inner, label, below)
-            if reason := _left_out(filename):
+            if reason := _left_out(path, filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
             elif not inside:
@@ -125,11 +126,12 @@ def _add_inner(inner: dict[str, set[str]], label: str, below: str) -> None:
         folders.add(folder)
 
 
-def _left_out(filename: str) -> str | None:
+def _left_out(path: str, filename: str) -> str | None:
     """Why a file is none that the user put there, or a folder is not listed; None if it is a file of the user's."""
     *folders, name = filename.removesuffix("/").split("/")
     if any(map(listing.is_system_folder, folders)):
         return IN_SYSTEM_FOLDER
     if listing.is_hidden(name):
         return HIDDEN
-    return LISTED_ELSEWHERE if filename.endswith("/") else None
+    is_folder = filename.endswith("/") and not storage.is_gcs(path)  # the name of an object may end so
+    return LISTED_ELSEWHERE if is_folder else None
