@@ -12,15 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.build_tfrecords import records
 from tests.build_tfrecords.support import pictures
 from tf_image_classification import build_tfrecords
-from tf_image_classification.build_tfrecords import class_spellings
+from tf_image_classification.build_tfrecords import class_spellings, record_tasks
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
+from tf_image_classification.build_tfrecords.worker_messages import Contents, LabelValues
 from tf_image_classification.data import class_names, manifest, sources
 from tf_image_classification.data.class_names import MAX_CHARACTERS
 from tf_image_classification.data.manifest import Task
-from tf_image_classification.data.sources import Entry, Rejected
-from tf_image_classification.errors import DataError, FlagError, UserError
+from tf_image_classification.data.sources import Entry, Rejected, folder_layout
+from tf_image_classification.errors import DataError, UserError
 from tf_image_classification.promotion import champion, gate
 
 DEEP = "[" * 100_000
@@ -41,13 +43,17 @@ def _alarm() -> Iterator[None]:
 
 
 def growth(work: Callable[[int], object], size: int) -> float:
-    """How many times as long four times the size takes: about 4 if the time is linear, 16 if it is quadratic."""
-    seconds = []
-    for times in (1, 4):
-        started = time.process_time()
-        work(times * size)
-        seconds.append(time.process_time() - started)
-    return seconds[1] / seconds[0]
+    """How many times as long four times the size takes: about 4 if the time is linear, 16 if it is quadratic. The least
+    of three: other programs on the machine empty its caches."""
+    found = []
+    for _ in range(3):
+        seconds = []
+        for times in (1, 4):
+            started = time.process_time()
+            work(times * size)
+            seconds.append(time.process_time() - started)
+        found.append(seconds[1] / seconds[0])
+    return min(found)
 
 
 def labels(count: int) -> tuple[str, ...]:
@@ -84,6 +90,18 @@ def test_the_time_to_reject_images_of_unknown_classes_is_linear_in_images_and_cl
     assert growth(reject, 3000) < 8
 
 
+def test_the_page_of_a_build_shows_the_first_of_many_reasons(tmp_path):
+    pictures(tmp_path / "photos", {"cat": 20} | {f"unknown {n}": 1 for n in range(150)} | {"dog": 20})
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    data = build_tfrecords.build(
+        str(tmp_path / "photos"), str(tmp_path / "data"), labels_file=str(tmp_path / "labels.txt")
+    )
+    assert len(data.rejected_reasons) == 150
+    page = (tmp_path / "data" / "statistics.html").read_text()
+    assert "The 100 most frequent reasons" in page
+    assert page.count("is not in labels") == 200  # 100 reasons and 100 images
+
+
 def test_messages_about_many_names_are_short(tmp_path, caplog):
     (tmp_path / "labels.txt").write_text("".join(f"{n}\n{n}\n" for n in range(10_000)))
     with pytest.raises(DataError, match="names a class twice") as error:
@@ -115,10 +133,10 @@ BAD_NAMES = {
 
 @pytest.mark.parametrize(("name", "reason"), BAD_NAMES.items(), ids=range(len(BAD_NAMES)))
 def test_a_name_that_no_class_can_have_is_rejected_by_every_way_in(tmp_path, name, reason):
-    line = {"imageGcsUri": "gs://b/1.jpg", "classificationAnnotation": {"displayName": name}}
+    line = {"imageGcsUri": "1.jpg", "classificationAnnotation": {"displayName": name}}
     (tmp_path / "list.jsonl").write_text(json.dumps(line))
     found = list(sources.read_entries(sources.expand(str(tmp_path / "list.jsonl"))))
-    assert [entry.reason for entry in found if isinstance(entry, Rejected)] in ([reason], ["outside image_root"])
+    assert [entry.reason for entry in found if isinstance(entry, Rejected)] == [reason]
     if "\u2028" not in name:  # a line break to a labels file, too
         (tmp_path / "labels.txt").write_text(f"cat\n{name}\n")
         with pytest.raises(DataError, match=f"no class name. Received: .*labels.txt, line 2: {reason}"):
@@ -132,6 +150,23 @@ def test_a_name_that_no_class_can_have_is_rejected_by_every_way_in(tmp_path, nam
 def test_tabs_and_marks_of_direction_are_part_of_a_name():
     for name in ("n01440764\ttench", "a\u202eb", "\u0645\u06cc\u200c\u062e"):
         assert class_names.fault(class_names.canonical(name)) is None
+
+
+def test_a_record_whose_class_name_none_can_have_is_named(tmp_path):
+    path = records.write(tmp_path / "a.tfrecord", [records.slim(0, "cat"), records.slim(1, "d\x1b[2Jog")])
+    with pytest.raises(DataError, match=r"text is no class name: label has a control character: .*record 1, counted"):
+        build_tfrecords.build(path, str(tmp_path / "data"), eval_metadata=path)
+
+
+def test_the_time_to_name_classes_that_records_name_twice_is_linear():
+    def refuse(count: int) -> None:
+        texts = {number: f"class {number // 2}" for number in range(count)}
+        values = LabelValues(dict.fromkeys(map(float, range(count)), 1), texts)
+        file = Contents("/a", count, 1, "", "", "slim", "image/encoded", 0, False, {"image/class/label": values}, ())
+        with pytest.raises(DataError, match="two classes the same name"):
+            record_tasks.tasks_of([file], None, (), allow_missing=False)
+
+    assert growth(refuse, 10_000) < 8
 
 
 def test_images_of_a_class_whose_name_has_control_characters_are_rejected_with_the_reason(tmp_path):
@@ -201,22 +236,21 @@ def test_a_folder_of_forking_links_ends_and_every_folder_left_out_is_rejected_an
         (tmp_path / "photos" / name / "1.jpg").write_text("")
     found = list(sources.read_entries(sources.expand(str(tmp_path / "photos"))))
     reasons = [entry.reason for entry in found if isinstance(entry, Rejected)]
-    assert set(reasons) == {"folder that another link, or a folder above, leads to as well"}
+    assert set(reasons) == {"link to a folder above it, or to one that is reached by another link"}
     assert len(found) < 250
     assert {Path(entry.path).name for entry in found if isinstance(entry, Entry)} >= {"1.jpg"}
-    assert f"{len(reasons)} left out: folder that another link" in caplog.text
+    assert f"{len(reasons)} left out: link to a folder above it" in caplog.text
 
 
-def test_the_hint_of_a_folder_around_the_classes_is_found_below_1100_folders(tmp_path):
+def test_the_hint_of_a_folder_around_the_classes_is_found_below_1010_folders(tmp_path):
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1100):
+    for _ in range(1010):
         os.mkdir("d", dir_fd=here)
         here, outer = os.open("d", os.O_RDONLY, dir_fd=here), here
         os.close(outer)
     os.close(os.open("1.jpg", os.O_CREAT, dir_fd=here))
     os.close(here)
     try:
-        with pytest.raises((DataError, FlagError)):
-            build_tfrecords.build(str(tmp_path), str(tmp_path.parent / "data"))
+        assert folder_layout.inner_folder(str(tmp_path)) == str(tmp_path) + "/d" * 1009
     finally:
         os.system(f"rm -rf {tmp_path}/d")  # noqa: S605 - what pytest could not remove

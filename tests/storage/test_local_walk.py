@@ -96,12 +96,25 @@ def test_a_path_that_is_longer_than_the_systems_is_said(tmp_path):
         list(storage.walk(str(tmp_path / "deep")))
 
 
-def test_a_folder_of_1100_nested_ones_is_replaced_and_not_copied(tmp_path):
-    nested(tmp_path / "old", "d", 1100)
+def test_a_folder_of_1010_nested_ones_is_replaced_and_not_copied(tmp_path):
+    nested(tmp_path / "old", "d", 1010)
     (tmp_path / "old" / "marker").write_text("")
-    with pytest.raises(FlagError, match=r"nested too deeply in .*old\. Received: 1,100 folders around a file"):
+    with pytest.raises(FlagError, match=r"nested too deeply in .*old\. Received: 1,010 folders around a file"):
         storage.copy_dir_once(str(tmp_path / "old"), str(tmp_path / "copy"), "marker")
     with storage.replacing_dir(str(tmp_path / "old"), "marker") as staging:
         Path(staging, "marker").write_text("new")
     assert os.listdir(tmp_path) == ["old"]
     assert os.listdir(tmp_path / "old") == ["marker"]
+
+
+def test_a_link_to_a_folder_that_it_is_in_lists_neither_this_nor_the_disk(tmp_path):
+    (tmp_path / "photos" / "cat").mkdir(parents=True)
+    (tmp_path / "photos" / "cat" / "1.jpg").write_text("x")
+    (tmp_path / "photos" / "cat" / "all").symlink_to("/")
+    (tmp_path / "photos" / "cat" / "up").symlink_to("../..")
+    (tmp_path / "link").symlink_to("photos")
+    for root in ("photos", "link"):
+        shown = [
+            os.path.relpath(file.path, tmp_path / root) for file in storage.walk(str(tmp_path / root), hidden=True)
+        ]
+        assert shown == ["cat/1.jpg", "cat/all", "cat/up"]

@@ -1,12 +1,13 @@
 """Local folders, listed in a time that grows with what is on the disk, not with the paths that lead to it.
 
 A link may lead to a folder that holds further links, two of which lead on: forty such folders have a million million
-paths. So a folder is listed under its own name, and once more through the first link that leads to it; never inside of
-itself.
+paths. So a folder is listed under its own name, and once more through the first link that leads to it; a link to a
+folder that it is in is not followed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ class Folder:
         path: of the folder.
         folders: its sub-folders, sorted by name: what is taken out of the list is not entered.
         files: all else, sorted by name.
-        is_repeated: whether it contains itself, or a link before has led to it; then it is not listed.
+        is_repeated: whether it is a link to a folder that it is in, or a link before has led to it: it is not listed.
     """
 
     path: str
@@ -69,7 +70,7 @@ def folders_below(folder: str) -> Iterator[Folder]:
     Raises:
         PermissionError, FlagError: see `walk`.
     """
-    above: set[_Identity] = set()  # the folders that the current one is in
+    above = _ancestors(folder)  # the folders that the current one is in
     linked: set[_Identity] = set()  # those that a link has led to, and the ones below them
     # Path, whether it is a link or below one, and for a folder whose sub-folders are all listed what it is.
     pending: list[tuple[str, bool, _Identity | None]] = [(folder, False, None)]
@@ -79,8 +80,7 @@ def folders_below(folder: str) -> Iterator[Folder]:
             above.discard(listed)
             continue
         try:
-            status = os.stat(path)
-            identity = status.st_dev, status.st_ino
+            identity = _identity(os.stat(path))
             if identity in above or (is_linked and identity in linked):
                 yield Folder(path, [], [], is_repeated=True)
                 continue
@@ -97,6 +97,19 @@ def folders_below(folder: str) -> Iterator[Folder]:
         yield found
         pending.append((path, is_linked, identity))
         pending += [(entry.path, is_linked or entry.is_symlink(), None) for entry in reversed(found.folders)]
+
+
+def _ancestors(folder: str) -> set[_Identity]:
+    """The folders that a folder is in."""
+    found, path = set(), os.path.realpath(folder)
+    while path != (path := os.path.dirname(path)):
+        with contextlib.suppress(OSError):
+            found.add(_identity(os.stat(path)))
+    return found
+
+
+def _identity(status: os.stat_result) -> _Identity:
+    return status.st_dev, status.st_ino
 
 
 def _listed(path: str) -> Folder:

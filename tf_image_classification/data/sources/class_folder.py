@@ -25,7 +25,7 @@ from tf_image_classification.errors import abridged
 NOT_IN_CLASS_FOLDER = "not in a class folder"
 HIDDEN = "hidden file or folder"
 IN_SYSTEM_FOLDER = "in a folder of the system"
-LISTED_ELSEWHERE = "folder that another link, or a folder above, leads to as well"
+LISTED_ELSEWHERE = "link to a folder above it, or to one that is reached by another link"
 
 _COMPARED_FOLDERS = 1000  # sub-folders of a class that are compared with those of the others
 
