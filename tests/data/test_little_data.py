@@ -224,6 +224,17 @@ def test_a_line_of_megabytes_is_refused(tmp_path):
         list(sources.read_entries(sources.expand(str(tmp_path / "images.csv"))))
 
 
+def test_a_header_of_a_hundred_thousand_columns_is_refused_in_few_words(tmp_path):
+    columns = [f"c{number}" for number in range(100_000)]
+    (tmp_path / "images.csv").write_text(f"path,{','.join(columns)}\n1.jpg{',1' * 100_000}\n")
+    with pytest.raises(DataError, match=r"too many label columns.* Received: 100,000 in .*Expected: at most 100"):
+        build_tfrecords.build(str(tmp_path / "images.csv"), str(tmp_path / "data"))
+    (tmp_path / "images.csv").write_text(",".join(columns))
+    with pytest.raises(DataError) as error:
+        build_tfrecords.build(str(tmp_path / "images.csv"), str(tmp_path / "data"))
+    assert len(str(error.value)) < 10_000
+
+
 def test_a_folder_of_forking_links_ends_and_every_folder_left_out_is_rejected_and_counted(tmp_path, caplog):
     for number in range(60):  # more than the 40 links that the system follows in a path, too
         (tmp_path / "photos" / "cat" / f"{number:02}").mkdir(parents=True)
