@@ -22,7 +22,7 @@ from tf_image_classification.data import class_names, manifest, sources
 from tf_image_classification.data.class_names import MAX_CHARACTERS
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import Entry, Rejected, folder_layout
-from tf_image_classification.errors import DataError, UserError
+from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.promotion import champion, gate
 
 DEEP = "[" * 100_000
@@ -204,6 +204,17 @@ def test_pipes_and_devices_are_refused_wherever_a_file_is_named(tmp_path):
         manifest.read(str(tmp_path))
     with pytest.raises(DataError, match="pipe or a device"):
         manifest.read_labels("/dev/zero")
+
+
+def test_a_nul_in_the_name_of_a_file_is_a_file_that_does_not_exist(tmp_path):
+    with pytest.raises(FlagError, match="labels file does not exist"):
+        manifest.read_labels(f"{tmp_path}/a\0b")
+    shard = manifest.Shard("a\0b.tfrecord", 1, 1, "00000000")
+    data = manifest.Manifest((Task("label", ("a", "b")),), dict.fromkeys(("train", "eval"), manifest.Split((shard,))))
+    (tmp_path / "built").mkdir()
+    data.write(str(tmp_path / "built"))
+    with pytest.raises(UserError, match=r"missing|does not exist"):
+        build_tfrecords.build(str(tmp_path / "built"), str(tmp_path / "data"))
 
 
 def test_a_sparse_file_of_a_terabyte_is_refused_not_read(tmp_path):

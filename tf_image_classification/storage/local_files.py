@@ -38,6 +38,7 @@ def stat(path: str) -> Stat:
     Raises:
         FileNotFoundError: file not found.
     """
+    _check_name(path)
     status = os.stat(path)
     return Stat(path, status.st_size, status.st_mtime_ns)
 
@@ -49,6 +50,7 @@ def open_file(path: str) -> io.BufferedReader:
         FileNotFoundError, PermissionError, IsADirectoryError: as of `open`.
         DataError: it is no regular file.
     """
+    _check_name(path)
     file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115 - returned
     if not stat_module.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -152,6 +154,12 @@ def remove_tree(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     except RecursionError:  # it calls itself for each sub-folder, and a thousand may be nested
         _remove_deep_tree(folder)
+
+
+def _check_name(path: str) -> None:
+    """Refuses what a list, a manifest or a parameter may hold, and no name of a file."""
+    if "\0" in path:
+        raise not_found_error(path)
 
 
 def _remove_deep_tree(folder: str) -> None:
