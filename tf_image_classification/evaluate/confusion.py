@@ -26,6 +26,15 @@ class Pairs(NamedTuple):
     predicted: Ids
     examples: Ids
 
+    def sums(self, num_classes: int) -> tuple[Ids, Ids, Ids]:
+        """Numbers of examples by class id: of the true class, of the predicted one, and of both; int64 [num_classes]."""
+        support, predicted, correct = np.zeros((3, num_classes), np.int64)
+        np.add.at(support, self.true, self.examples)
+        np.add.at(predicted, self.predicted, self.examples)
+        is_correct = self.true == self.predicted
+        correct[self.true[is_correct]] = self.examples[is_correct]
+        return support, predicted, correct
+
 
 class ConfusionCounts:
     """Counts of pairs of true and predicted class. Of more than MAX_MATRIX_CLASSES, they take memory for each pair that

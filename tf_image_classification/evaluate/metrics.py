@@ -127,9 +127,7 @@ class ClassificationMetrics:
         kept[pairs.true] = True
         labels, new_ids = [self._labels[index] for index in np.flatnonzero(kept)], np.cumsum(kept) - 1
         pairs = pairs._replace(true=new_ids[pairs.true], predicted=new_ids[pairs.predicted])
-        is_correct = pairs.true == pairs.predicted
-        support, predicted = (_sums(ids, pairs.examples, len(labels)) for ids in (pairs.true, pairs.predicted))
-        correct = _sums(pairs.true[is_correct], pairs.examples[is_correct], len(labels))
+        support, predicted, correct = pairs.sums(len(labels))
         total, known = int(support.sum()), int(support[: self._num_known].sum())
         precision, recall = _ratio(correct, predicted), _ratio(correct, support)
         f1 = _ratio(2 * correct, support + predicted)
@@ -211,13 +209,6 @@ class RegressionMetrics:
             "root_mean_squared_error": (self._squared / examples) ** 0.5,
             "mean_absolute_error": self._absolute / examples,
         }
-
-
-def _sums(ids: Labels, examples: Labels, num_classes: int) -> Labels:
-    """Number of examples by class id, int64 [num_classes]."""
-    sums = np.zeros(num_classes, np.int64)
-    np.add.at(sums, ids, examples)
-    return sums
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
