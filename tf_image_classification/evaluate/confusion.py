@@ -27,7 +27,7 @@ class Pairs(NamedTuple):
     examples: Ids
 
     def sums(self, num_classes: int) -> tuple[Ids, Ids, Ids]:
-        """Numbers of examples by class id: of the true class, of the predicted one, and of both; int64 [num_classes]."""
+        """Numbers of examples by class id of the true class, of the predicted one and of both: int64 [num_classes]."""
         support, predicted, correct = np.zeros((3, num_classes), np.int64)
         np.add.at(support, self.true, self.examples)
         np.add.at(predicted, self.predicted, self.examples)
