@@ -69,9 +69,10 @@ FLAGS: tuple[Flag, ...] = (
          "class names of the training images, sorted.",
          commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), path="read", ours=True),
     Flag("image_root", str, None, DATA,
-         "Folder that the image paths in a CSV are relative to; images outside it are not read. Not set: the CSV's "
-         "own folder.",
-         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", ours=True),
+         "Folder that images may be read from, or several, separated by commas. Paths in a list are relative to the "
+         "first. An image outside them, whatever path or link leads there, is not read. Not set: the folder of the "
+         "list or of the classes.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True, ours=True),
     Flag("eval_fraction", float, 0.2, DATA,
          "Fraction of the training images that is held out for evaluation when --eval_metadata is not set. The split "
          "depends on each image's path alone, so adding images moves none between the splits.",

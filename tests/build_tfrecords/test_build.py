@@ -11,6 +11,7 @@ from tests.build_tfrecords.support import command, digests, filenames, pictures
 from tf_image_classification import build_tfrecords
 from tf_image_classification.data import manifest, tfrecord
 from tf_image_classification.data.manifest import Task
+from tf_image_classification.data.sources import ReadOptions
 
 
 def test_shards_are_byte_identical_whatever_the_number_of_workers(many, tmp_path):
@@ -173,7 +174,8 @@ def test_pipes_folders_and_dangling_links_are_rejected_not_waited_for(tmp_path):
     os.mkfifo(root / "cat" / "pipe.jpg")
     (root / "dog" / "gone.jpg").symlink_to("nowhere")
     (root / "more.csv").write_text(f"{root}/cat,cat\n/dev/zero,cat\n")
-    data = build_tfrecords.build(f"{root},{root}/more.csv", str(tmp_path / "data"))
+    options = ReadOptions(image_root=f"{root},/dev")
+    data = build_tfrecords.build(f"{root},{root}/more.csv", str(tmp_path / "data"), options=options)
     assert data.rejected_reasons == {"not a file": 3, "file not found": 1, "not in a class folder": 1}
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from tf_image_classification import build_tfrecords
 from tf_image_classification.data import sources
 from tf_image_classification.data.sources import Candidate, Entry, ImageSource, ReadOptions, Rejected
-from tf_image_classification.data.sources.image_paths import locate
+from tf_image_classification.data.sources.listed_image import ListedImages
 from tf_image_classification.errors import FlagError
 
 
@@ -35,8 +35,9 @@ class JsonFile(ImageSource):
         return ("label",)
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
+        images = ListedImages(self.path, options)
         for item in json.loads(Path(self.path).read_text()):
-            yield locate(item["image"], (item["class"],), str(Path(self.path).parent), options.image_root)
+            yield images.entry(item["image"], (item["class"],), split=None)
 
 
 @pytest.fixture

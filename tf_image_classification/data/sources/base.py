@@ -94,9 +94,8 @@ class ReadOptions:
     """How sources are read, as flags say it.
 
     Attributes:
-        image_root: folder that relative paths in a list are relative to and that every image must be under; None for
-            the list's own folder, under which relative paths must stay, while absolute and gs:// ones are taken as they
-            are.
+        image_root: folders that images may be read from, separated by commas; relative paths in a list are relative to
+            the first. None for the list's own folder, or the folder of the classes. See `ImageRoots`.
         split_column: column of a list that says to which split a line belongs; None if there is none.
         image_feature, label_feature: of TFRecords in another schema than slim's or the original's; None for these.
     """

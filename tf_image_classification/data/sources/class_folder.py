@@ -18,7 +18,8 @@ from tf_image_classification.data.sources.base import (
     ReadOptions,
     Rejected,
 )
-from tf_image_classification.data.sources.image_paths import OUTSIDE_ROOT, check_labels, is_below, normalize
+from tf_image_classification.data.sources.image_paths import check_labels, normalize
+from tf_image_classification.data.sources.image_roots import ImageRoots
 from tf_image_classification.errors import abridged
 
 NOT_IN_CLASS_FOLDER = "not in a class folder"
@@ -50,7 +51,7 @@ class ClassFolder(ImageSource):
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         folder = normalize(self.path)
-        inside = options.image_root is None or is_below(folder + "/", normalize(options.image_root))
+        roots = ImageRoots(options.image_root, folder)
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
         inner: dict[str, set[str]] = {}  # top folder -> its sub-folders, as far as they are few
@@ -60,8 +61,8 @@ class ClassFolder(ImageSource):
             if reason := _left_out(filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
-            elif not inside:
-                yield Rejected(path, OUTSIDE_ROOT)
+            elif not roots.contain(path):
+                yield Rejected(path, roots.outside)
             elif not slash:
                 yield Rejected(path, NOT_IN_CLASS_FOLDER)
             else:

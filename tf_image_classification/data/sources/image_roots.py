@@ -1,0 +1,51 @@
+"""The folders that images may be read from: a path or a link that leads out of them is not followed."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from tf_image_classification import storage
+from tf_image_classification.data.sources.image_paths import is_below, normalize
+from tf_image_classification.data.sources.path_list import split_metadata
+from tf_image_classification.errors import FlagError, printable
+
+
+class ImageRoots:
+    """The folders that --image_root names, or the one that is meant without it.
+
+    Links are resolved on both sides: a folder may be a link itself, and a link in it may lead to another place in it.
+    On gs:// a folder is the beginning of names; `/gcs/BUCKET/x` is `gs://BUCKET/x` where the bucket is mounted.
+
+    Attributes:
+        folders: absolute. Relative paths in a list are relative to the first.
+        are_named: whether --image_root names them.
+        outside: the reason why an image elsewhere is rejected.
+    """
+
+    def __init__(self, image_root: str | None, default: str) -> None:
+        named = () if image_root is None else tuple(map(normalize, split_metadata(image_root)))
+        if image_root is not None and not named:
+            raise FlagError("--image_root names no folder", received=repr(image_root), expected="a folder, or several")
+        self.folders = named or (default,)
+        self.are_named = bool(named)
+        self.outside = f"outside --image_root {printable(','.join(self.folders))}"
+        self._real_folder = functools.lru_cache(4096)(os.path.realpath)  # of a million images in a few folders
+        self._real = tuple(self.real(folder) for folder in self.folders)
+
+    def contain(self, path: str) -> bool:
+        """Whether the file that opening a normalized path reads is in one of the folders."""
+        real = self.real(path)
+        return any(is_below(real, root) for root in self._real)
+
+    def real(self, path: str) -> str:
+        """The path of what opening a normalized path reads: without links, and in the Unicode form that exists."""
+        if storage.is_gcs(path):
+            return path
+        folder, name = os.path.split(path)
+        real = os.path.join(self._real_folder(folder), name)
+        if os.path.islink(real):
+            real = os.path.realpath(real)
+        if not path.isascii() and not os.path.exists(real) and (other := storage.other_form(path)):
+            return self.real(other)
+        return storage.canonical(real)
