@@ -14,7 +14,8 @@ from tests.data.test_sources import entries, write
 from tests.data.test_vertex_import import line
 from tests.standin.bucket import Buckets
 from tf_image_classification import build_tfrecords, storage
-from tf_image_classification.data import tfrecord
+from tf_image_classification.build_tfrecords import images
+from tf_image_classification.data import sources, tfrecord
 from tf_image_classification.data.sources import Entry, ReadOptions, Rejected
 from tf_image_classification.errors import FlagError
 from tf_image_classification.storage import mounts, paths
@@ -218,3 +219,37 @@ def test_a_mounted_bucket_is_the_same_root_in_both_spellings(tmp_path, monkeypat
     path = write(tmp_path / "images.csv", "\n".join(f"{name},cat" for name in names))
     for root in ("gs://photos/in", f"{gcs}/photos/in"):
         assert [type(entry) for entry in entries(path, root)] == [Entry] * 4 + [Rejected] * 4
+
+
+def test_a_link_that_is_swapped_after_it_was_listed_is_not_read(sets):
+    (sets / "swapped.png").symlink_to("cat/0.png")
+    (sets / "images").symlink_to("cat")
+    names = ["swapped.png", "images/0.png", "cat/2.png", NFC]
+    path = write(sets / "images.csv", "\n".join(f"{name},cat" for name in names[:3]))
+    roots = sources.roots_of(sources.expand(path), sources.AS_GIVEN)
+    listed = [entry.path for entry in entries(path) if isinstance(entry, Entry)]
+    assert [images.read(path, roots) for path in listed] == [png((number, 0, 0)) for number in (0, 0, 2)]
+    for name, target in (
+        ("swapped.png", "../private/secret.png"),
+        ("images", "../private"),
+        ("cat/2.png", "../link.png"),
+    ):
+        (sets / name).unlink()
+        (sets / name).symlink_to(target)
+    (sets.parent / "private" / "0.png").write_bytes(png(SECRET))
+    for name in names:
+        with pytest.raises(images.RejectedImage, match=f"outside --image_root {sets}"):
+            images.read(f"{sets}/{name}", roots)
+
+
+def test_an_object_that_a_mounted_bucket_shows_as_a_link_is_not_followed(tmp_path, monkeypatch):
+    """gcsfuse makes a link of an object with the metadata gcsfuse_symlink_target."""
+    gcs = tmp_path / "gcs"
+    write(gcs / "photos" / "images" / "1.png", png((1, 0, 0)))
+    (gcs / "photos" / "images" / "2.png").symlink_to(write(tmp_path / "private.png", png(SECRET)))
+    monkeypatch.setattr(paths, "GCS_MOUNT", f"{gcs}/")
+    monkeypatch.setattr(mounts, "TABLE", write(tmp_path / "mounts", f"gcsfuse {gcs} fuse.gcsfuse rw 0 0\n"))
+    roots = sources.ImageRoots("gs://photos/images")
+    assert images.read("gs://photos/images/1.png", roots) == png((1, 0, 0))
+    with pytest.raises(images.RejectedImage, match="outside --image_root gs://photos/images"):
+        images.read("gs://photos/images/2.png", roots)

@@ -40,6 +40,7 @@ from tf_image_classification.build_tfrecords import (
     tiff_file,
 )
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
+from tf_image_classification.data.sources import ImageRoots
 
 if TYPE_CHECKING:
     import numpy as np
@@ -92,21 +93,26 @@ class Encoded(NamedTuple):
     scaled: npt.NDArray[np.uint8]
 
 
-def read(path: str) -> bytes:
+def read(path: str, roots: ImageRoots | None = None) -> bytes:
     """The content of an image file.
 
+    Args:
+        path: local or gs://.
+        roots: that the file has to be in when it is open, whatever links lead there; None: anywhere.
+
     Raises:
-        RejectedImage: the file is missing, may not be read, is empty, far too large, or no regular file.
+        RejectedImage: the file is missing, may not be read, is empty, far too large, no regular file, or outside
+            the roots.
         OSError: the disk or the network fails, which is not the image's fault.
     """
     try:
         local = storage.mounted(path)
-        data = storage.read_bytes(path) if storage.is_gcs(local) else _read_local(local)
+        data = storage.read_bytes(path) if storage.is_gcs(local) else _read_local(local, roots)
     except PermissionError:
         raise RejectedImage(rejection.PERMISSION_DENIED) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         if other := storage.other_form(path):
-            return read(other)
+            return read(other, roots)
         raise RejectedImage(rejection.FILE_NOT_FOUND) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
@@ -117,7 +123,7 @@ def read(path: str) -> bytes:
     return data
 
 
-def _read_local(path: str) -> bytes:
+def _read_local(path: str, roots: ImageRoots | None) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
     try:
         status = os.fstat(descriptor)
@@ -125,6 +131,8 @@ def _read_local(path: str) -> bytes:
             raise RejectedImage(rejection.NOT_A_FILE)
         if status.st_size > _LARGEST_FILE:
             raise RejectedImage(rejection.TOO_LARGE)
+        if roots is not None and not roots.contain_open(path, descriptor):
+            raise RejectedImage(roots.outside)
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return file.readall()
     finally:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tf_image_classification.build_tfrecords.signature import Look
-from tf_image_classification.data.sources import Rejected
+from tf_image_classification.data.sources import ImageRoots, Rejected
 
 
 class ClassLabel(NamedTuple):
@@ -41,12 +41,14 @@ class ImageChunk:
         part: path of the file to write.
         tasks: names of the tasks.
         images: in the order of their records.
+        roots: that they are read from.
     """
 
     split: str
     part: str
     tasks: tuple[str, ...]
     images: tuple[ChunkImage, ...]
+    roots: ImageRoots
 
     def __str__(self) -> str:
         return f"{self.images[0].path} and the {len(self.images) - 1} images after it"

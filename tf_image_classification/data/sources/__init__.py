@@ -28,7 +28,7 @@ from tf_image_classification.data.sources.base import (
 from tf_image_classification.data.sources.built_data_set import BuiltDataSet
 from tf_image_classification.data.sources.class_folder import NOT_IN_CLASS_FOLDER, ClassFolder
 from tf_image_classification.data.sources.csv_file import CsvFile
-from tf_image_classification.data.sources.image_paths import NO_BUCKET
+from tf_image_classification.data.sources.image_paths import NO_BUCKET, folder_of, normalize
 from tf_image_classification.data.sources.image_roots import ImageRoots
 from tf_image_classification.data.sources.path_list import split_metadata
 from tf_image_classification.data.sources.tfrecord_files import TFRecordFiles
@@ -59,6 +59,7 @@ __all__ = [
     "expand",
     "order_labels",
     "read_entries",
+    "roots_of",
     "split_metadata",
     "split_of",
     "task_names",
@@ -149,6 +150,13 @@ def read_entries(sources: Sequence[ImageSource], options: ReadOptions = AS_GIVEN
     """
     for source in sources:
         yield from source.entries(options)
+
+
+def roots_of(sources: Iterable[Source], options: ReadOptions) -> ImageRoots:
+    """The folders that the images of all these sources are read from."""
+    images = [source for source in sources if isinstance(source, ImageSource)]
+    folders = [normalize(item.path) if isinstance(item, ClassFolder) else folder_of(item.path) for item in images]
+    return ImageRoots(options.image_root, *folders)
 
 
 def order_labels(names: Iterable[str]) -> tuple[str, ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import os
 
 from tf_image_classification import storage
 from tf_image_classification.data.sources.image_paths import is_below, normalize
 from tf_image_classification.data.sources.path_list import split_metadata
 from tf_image_classification.errors import FlagError, printable
+
+_MAX_FOLDERS = 4096  # whose real paths are kept
 
 
 class ImageRoots:
@@ -23,29 +24,42 @@ class ImageRoots:
         outside: the reason why an image elsewhere is rejected.
     """
 
-    def __init__(self, image_root: str | None, default: str) -> None:
+    def __init__(self, image_root: str | None, *default: str) -> None:
         named = () if image_root is None else tuple(map(normalize, split_metadata(image_root)))
         if image_root is not None and not named:
             raise FlagError("--image_root names no folder", received=repr(image_root), expected="a folder, or several")
-        self.folders = named or (default,)
+        self.folders = named or default
         self.are_named = bool(named)
         self.outside = f"outside --image_root {printable(','.join(self.folders))}"
-        self._real_folder = functools.lru_cache(4096)(os.path.realpath)  # of a million images in a few folders
+        self._real_folders: dict[str, str] = {}
         self._real = tuple(self.real(folder) for folder in self.folders)
 
     def contain(self, path: str) -> bool:
         """Whether the file that opening a normalized path reads is in one of the folders."""
-        real = self.real(path)
-        return any(is_below(real, root) for root in self._real)
+        return self._contain_real(self.real(path))
+
+    def contain_open(self, path: str, descriptor: int) -> bool:
+        """Whether a file that was opened by a path is in one of the folders, even if a link has changed since `contain`
+        said so. On gs://, the path is that of the mount, where an object may be a link as well."""
+        real = os.path.realpath(path)
+        is_same = os.path.samestat(os.stat(real), os.fstat(descriptor))
+        return is_same and self._contain_real(storage.canonical(real))
 
     def real(self, path: str) -> str:
         """The path of what opening a normalized path reads: without links, and in the Unicode form that exists."""
         if storage.is_gcs(path):
             return path
         folder, name = os.path.split(path)
-        real = os.path.join(self._real_folder(folder), name)
+        if folder not in self._real_folders:  # of a million images in a few folders
+            if len(self._real_folders) == _MAX_FOLDERS:
+                self._real_folders.clear()
+            self._real_folders[folder] = os.path.realpath(folder)
+        real = os.path.join(self._real_folders[folder], name)
         if os.path.islink(real):
             real = os.path.realpath(real)
         if not path.isascii() and not os.path.exists(real) and (other := storage.other_form(path)):
             return self.real(other)
         return storage.canonical(real)
+
+    def _contain_real(self, path: str) -> bool:
+        return any(is_below(path, root) for root in self._real)
