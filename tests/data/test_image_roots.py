@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
+import os
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,9 @@ from tests.data.test_vertex_import import line
 from tests.standin.bucket import Buckets
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.build_tfrecords import images
-from tf_image_classification.data import sources, tfrecord
+from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.data.sources import Entry, ReadOptions, Rejected
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import DataError, FlagError
 from tf_image_classification.storage import mounts, paths
 
 NFC, NFD = (unicodedata.normalize(form, "café.png") for form in ("NFC", "NFD"))
@@ -115,11 +117,17 @@ def test_a_path_of_windows_leads_nowhere(sets):
 def test_a_file_of_a_class_folder_that_is_a_link_to_elsewhere_is_rejected(sets):
     (sets / "cat" / "link.png").symlink_to("../../private/secret.png")
     (sets / "cat" / "inside.png").symlink_to("0.png")
+    prints = [build_tfrecords.fingerprint(str(sets))]
     found = {entry.path: entry for entry in entries(str(sets))}
     assert found[f"{sets}/cat/link.png"] == Rejected(f"{sets}/cat/link.png", f"outside --image_root {sets}")
     assert isinstance(found[f"{sets}/cat/inside.png"], Entry)
-    allowed = entries(str(sets), f"{sets},{sets.parent}/private")
-    assert Entry(f"{sets}/cat/link.png", "cat/link.png", ("cat",)) in allowed
+    allowed = f"{sets},{sets.parent}/private"
+    assert Entry(f"{sets}/cat/link.png", "cat/link.png", ("cat",)) in entries(str(sets), allowed)
+    prints += [build_tfrecords.fingerprint(str(sets), options=ReadOptions(image_root=allowed))]
+    write(sets.parent / "private" / "secret.png", "another size")
+    prints += [build_tfrecords.fingerprint(str(sets), options=ReadOptions(image_root=allowed))]
+    assert build_tfrecords.fingerprint(str(sets)) == prints[0]
+    assert len(set(prints)) == 3
 
 
 def test_several_roots_allow_what_is_in_any_of_them_and_paths_are_relative_to_the_first(sets):
@@ -221,7 +229,15 @@ def test_a_mounted_bucket_is_the_same_root_in_both_spellings(tmp_path, monkeypat
         assert [type(entry) for entry in entries(path, root)] == [Entry] * 4 + [Rejected] * 4
 
 
-def test_a_link_that_is_swapped_after_it_was_listed_is_not_read(sets):
+@pytest.mark.parametrize("has_proc", [True, False], ids=["with /proc", "without"])
+def test_a_link_that_is_swapped_after_it_was_listed_is_not_read(sets, monkeypatch, has_proc):
+    def readlink(path: str, real: Callable[[str], str] = os.readlink) -> str:
+        if path.startswith("/proc/"):
+            raise FileNotFoundError(path)
+        return real(path)
+
+    if not has_proc:
+        monkeypatch.setattr(os, "readlink", readlink)
     (sets / "swapped.png").symlink_to("cat/0.png")
     (sets / "images").symlink_to("cat")
     names = ["swapped.png", "images/0.png", "cat/2.png", NFC]
@@ -253,3 +269,15 @@ def test_an_object_that_a_mounted_bucket_shows_as_a_link_is_not_followed(tmp_pat
     assert images.read("gs://photos/images/1.png", roots) == png((1, 0, 0))
     with pytest.raises(images.RejectedImage, match="outside --image_root gs://photos/images"):
         images.read("gs://photos/images/2.png", roots)
+
+
+def test_a_manifest_names_no_shard_above_its_folder(tmp_path):
+    for number in range(20):
+        write(tmp_path / "photos" / ["cat", "dog"][number % 2] / f"{number}.png", png((number, 0, 0)))
+    build_tfrecords.build(str(tmp_path / "photos"), str(tmp_path / "data"), eval_fraction=0.5, workers=1)
+    path = tmp_path / "data" / "manifest.json"
+    content = json.loads(path.read_text())
+    content["splits"]["train"]["shards"][0]["path"] = "../other/train-00000-of-00001.tfrecord"
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"not a manifest.*a shard outside the folder: \.\./other"):
+        manifest.read(str(tmp_path / "data"))

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from tf_image_classification import storage
 from tf_image_classification.data import manifest
 from tf_image_classification.data.sources import folder_layout, listing, other_kinds
 from tf_image_classification.data.sources.base import (
@@ -74,9 +75,13 @@ class ClassFolder(ImageSource):
         self._announce_layout(inner)
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
-        """Names, sizes and versions of all files, as one listing gives them."""
+        """Names, sizes and versions of all files, as one listing gives them; the names alone of those that are outside
+        the roots."""
+        folder = normalize(self.path)
+        roots = ImageRoots(options.image_root, folder)
         for _, filename, size, version in listing.walk(self.path):
-            yield "image", filename, size, version
+            is_inside = roots.contain(storage.join(folder, filename))
+            yield "image", filename, *((size, version) if is_inside else listing.MISSING)
 
     def _announce(self, folders: Mapping[str, set[str]], left_out: Mapping[str, int]) -> None:
         for reason, count in left_out.items():

@@ -24,6 +24,7 @@ _SYSTEM_FOLDERS = frozenset(
         "lost+found",
     }
 )
+MISSING = (-1, 0)  # size and version of a file that is not there, or not to be read
 _PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
 
 
@@ -99,5 +100,5 @@ def _size_and_version(path: str) -> tuple[int, int]:
     try:
         _, size, version = storage.stat(path)
     except (OSError, ValueError):  # a missing image is part of what the data is now
-        return _size_and_version(other) if (other := storage.other_form(path)) else (-1, 0)
+        return _size_and_version(other) if (other := storage.other_form(path)) else MISSING
     return size, version
