@@ -26,8 +26,8 @@ class ImageRoots:
     """
 
     def __init__(self, image_root: str | None, *default: str) -> None:
-        named = () if image_root is None else tuple(map(normalize, split_metadata(image_root)))
-        if image_root is not None and not named:
+        named = tuple(map(normalize, split_metadata(image_root or "")))
+        if image_root and not named:
             raise FlagError("--image_root names no folder", received=repr(image_root), expected="a folder, or several")
         self.folders = named or default
         self.are_named = bool(named)

@@ -24,8 +24,8 @@ _SYSTEM_FOLDERS = frozenset(
         "lost+found",
     }
 )
-MISSING = (-1, 0)  # size and version of a file that is not there, or not to be read
 _PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
+MISSING = (-1, 0)  # size and version of a file that is not there, or not to be read
 
 
 class File(NamedTuple):
