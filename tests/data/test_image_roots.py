@@ -114,7 +114,7 @@ def test_a_path_of_windows_leads_nowhere(sets):
     assert [entry.reason for entry in found[:2]] == ["file not found: Windows path, with backslashes"] * 2
 
 
-def test_a_file_of_a_class_folder_that_is_a_link_to_elsewhere_is_rejected(sets):
+def test_a_file_of_a_class_folder_that_is_a_link_to_elsewhere_is_rejected(sets, caplog):
     (sets / "cat" / "link.png").symlink_to("../../private/secret.png")
     (sets / "cat" / "inside.png").symlink_to("0.png")
     prints = [build_tfrecords.fingerprint(str(sets))]
@@ -122,6 +122,8 @@ def test_a_file_of_a_class_folder_that_is_a_link_to_elsewhere_is_rejected(sets):
     assert found[f"{sets}/cat/link.png"] == Rejected(f"{sets}/cat/link.png", f"outside --image_root {sets}")
     assert isinstance(found[f"{sets}/cat/inside.png"], Entry)
     allowed = f"{sets},{sets.parent}/private"
+    assert f"5 images are outside of the folders that may be read, such as {sets}/" in caplog.text
+    assert f"Give --image_root {allowed} if they may be read" in caplog.text
     assert Entry(f"{sets}/cat/link.png", "cat/link.png", ("cat",)) in entries(str(sets), allowed)
     prints += [build_tfrecords.fingerprint(str(sets), options=ReadOptions(image_root=allowed))]
     write(sets.parent / "private" / "secret.png", "another size")
@@ -161,7 +163,7 @@ def test_a_list_of_images_elsewhere_is_one_error_with_the_flag_that_reads_them(t
     (tmp_path / "lists" / "linked").symlink_to(tmp_path / "blobs")
     path = write(tmp_path / "lists" / "images.csv", "\n".join(f"{text},cat".format(tmp=tmp_path) for text in lines))
     root = image_root and image_root.format(tmp=tmp_path)
-    expected = f"Give --image_root {flag.format(tmp=tmp_path)} to read them."
+    expected = f"Give --image_root {flag.format(tmp=tmp_path)} if the list may read there."
     with pytest.raises(FlagError) as raised:
         entries(path, root)
     assert expected in str(raised.value)
@@ -206,7 +208,7 @@ def bucket(monkeypatch) -> Iterator[Buckets]:
 
 @pytest.mark.parametrize("name", ["import.csv", "import.jsonl"])
 def test_an_import_file_of_vertex_ai_takes_one_flag_which_the_error_names(bucket, tmp_path, name):
-    with pytest.raises(FlagError, match=r"21 of 21 images.*Give --image_root gs://b to read them"):
+    with pytest.raises(FlagError, match=r"21 of 21 images.*Give --image_root gs://b if the list may read there"):
         build_tfrecords.build(f"gs://b/lists/{name}", str(tmp_path / "data"))
     options = ReadOptions(image_root="gs://b/images")
     data = build_tfrecords.build(f"gs://b/lists/{name}", str(tmp_path / "data"), eval_fraction=0.5, options=options)

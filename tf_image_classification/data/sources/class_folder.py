@@ -21,7 +21,8 @@ from tf_image_classification.data.sources.base import (
 )
 from tf_image_classification.data.sources.image_paths import check_labels, normalize
 from tf_image_classification.data.sources.image_roots import ImageRoots
-from tf_image_classification.errors import abridged
+from tf_image_classification.data.sources.outside_images import OutsideImages
+from tf_image_classification.errors import abridged, printable
 
 NOT_IN_CLASS_FOLDER = "not in a class folder"
 HIDDEN = "hidden file or folder"
@@ -53,6 +54,7 @@ class ClassFolder(ImageSource):
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         folder = normalize(self.path)
         roots = ImageRoots(options.image_root, folder)
+        outside = OutsideImages(roots)
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
         inner: dict[str, set[str]] = {}  # top folder -> its sub-folders, as far as they are few
@@ -63,6 +65,7 @@ class ClassFolder(ImageSource):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
             elif not roots.contain(path):
+                outside.add(path, path)
                 yield Rejected(path, roots.outside)
             elif not slash:
                 yield Rejected(path, NOT_IN_CLASS_FOLDER)
@@ -71,6 +74,14 @@ class ClassFolder(ImageSource):
                 if isinstance(entry, Entry):
                     folders.setdefault(entry.labels[0], set()).add(label)
                 yield entry
+        if outside.count:
+            _log.warning(
+                "%s: %s images are outside of the folders that may be read, such as %s. Give %s if they may be read",
+                self.path,
+                f"{outside.count:,}",
+                printable(outside.example),
+                outside.flag(with_roots=True),
+            )
         self._announce(folders, left_out)
         self._announce_layout(inner)
 

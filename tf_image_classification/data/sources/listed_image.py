@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-import shlex
 
 from tf_image_classification import storage
 from tf_image_classification.data.sources.base import Entry, ReadOptions, Rejected
 from tf_image_classification.data.sources.image_paths import check_labels, folder_of, is_below, locate
 from tf_image_classification.data.sources.image_roots import ImageRoots
+from tf_image_classification.data.sources.outside_images import OutsideImages
 from tf_image_classification.data.sources.path_list import is_absolute
-from tf_image_classification.errors import MAX_NAMES, FlagError, printable
+from tf_image_classification.errors import FlagError, printable
 
 OTHER_SERVICE = "not a local or gs:// path"
 BACKSLASHES = "file not found: Windows path, with backslashes"
@@ -31,10 +30,8 @@ class ListedImages:
         self._path = path
         self._roots = ImageRoots(options.image_root, folder_of(path))
         self.base = self._roots.folders[0]
-        self._inside = self._outside = 0
-        self._first_outside = ""
+        self._inside, self._outside = 0, OutsideImages(self._roots)
         self._have_relative = False
-        self._fitting: dict[tuple[str, ...], list[str]] = {}  # top folder or bucket -> common folder of those outside
 
     def entry(self, text: str, labels: tuple[str, ...], split: str | None) -> Entry | Rejected:
         """The entry of an image, or the reason why it cannot be one.
@@ -51,7 +48,7 @@ class ListedImages:
             return path
         self._have_relative |= not is_absolute(text)
         if not self._roots.contain(path):
-            self._add_outside(text, path)
+            self._outside.add(path, text)
             return Rejected(text, self._roots.outside)
         self._inside += 1
         # A backslash may be part of a name. In a bucket, looking up each such path would cost a request.
@@ -65,18 +62,16 @@ class ListedImages:
         Raises:
             FlagError: they are. It names the folders to give as --image_root.
         """
-        total = self._inside + self._outside
-        if self._outside <= _NEARLY_ALL * total:
+        outside, total = self._outside, self._outside.count + self._inside
+        if outside.count <= _NEARLY_ALL * total:
             return
-        kept = self._roots.folders if self._inside or self._have_relative else ()
-        fitting = ("/".join(parts) or "/" for parts in self._fitting.values())
-        roots = shlex.quote(printable(",".join(dict.fromkeys((*kept, *fitting)))))
+        flag = outside.flag(with_roots=self._inside > 0 or self._have_relative)
         raise FlagError(
             "The list names images outside of the folders that may be read",
-            received=f"{self._path}: {self._outside:,} of {total:,} images, such as {printable(self._first_outside)}",
+            received=f"{self._path}: {outside.count:,} of {total:,} images, such as {printable(outside.example)}",
             expected=f"images in {'--image_root' if self._roots.are_named else 'the folder of the list'}, "
             f"{printable(','.join(self._roots.folders))}",
-            hint=f"Give --image_root {roots} to read them.",
+            hint=f"Give {flag} if the list may read there.",
         )
 
     def _filename(self, text: str, path: str) -> str:
@@ -87,13 +82,3 @@ class ListedImages:
                 if is_below(path, root):
                     return path[len(storage.as_prefix(root)) :]
         return path.removeprefix(storage.GCS_SCHEME).lstrip("/")
-
-    def _add_outside(self, text: str, path: str) -> None:
-        self._first_outside = self._first_outside or text
-        self._outside += 1
-        real = self._roots.real(path)
-        folder = real.split("/")[:-1]
-        top = tuple(folder[: 3 if storage.is_gcs(real) else 2])
-        if top in self._fitting or len(self._fitting) < MAX_NAMES:
-            pairs = zip(self._fitting.get(top, folder), folder, strict=False)
-            self._fitting[top] = [name for name, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]
