@@ -230,6 +230,7 @@ class DataSetBuild:
             self.pixels,
             self.samples,
             self.duplicates,
+            self.options.limits,
         )
         return writer.write(self.workers, self.shard_bytes)
 

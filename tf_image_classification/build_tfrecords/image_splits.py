@@ -18,6 +18,7 @@ from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, 
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import Rejected
 from tf_image_classification.errors import DataError
+from tf_image_classification.image_limits import ImageLimits
 
 ClassCounts = Mapping[str, Mapping[str, int]]  # task -> class name -> number of images
 
@@ -40,6 +41,7 @@ class ImageSplits:
         allow_missing_classes: warn only of classes without a training image.
         pixels, samples: for the statistics page; every written image is added to them.
         duplicates: every written image is added to it.
+        limits: of each image.
     """
 
     folder: str | None
@@ -51,6 +53,7 @@ class ImageSplits:
     pixels: Pixels
     samples: Samples
     duplicates: DuplicateIndex
+    limits: ImageLimits
 
     def write(self, workers: int, shard_bytes: int) -> dict[str, Split]:
         """Writes the shards of every split.
@@ -104,7 +107,7 @@ class ImageSplits:
                     images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
                 if not images:
                     break
-                yield ImageChunk(split, self._part(f"{split}-{number}"), names, tuple(images))
+                yield ImageChunk(split, self._part(f"{split}-{number}"), names, tuple(images), self.limits)
 
     def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> list[int]:
         """Adds the results of a chunk to `counts`, the index and the statistics.
