@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.build_tfrecords.image_files import png_chunk
 from tests.build_tfrecords.image_kinds import AS_IT_IS, KINDS, Kind
-from tf_image_classification import export, preprocessing, slim_preprocessing
+from tf_image_classification import export, image_limits, preprocessing, slim_preprocessing
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data.manifest import Task
 
@@ -126,7 +126,7 @@ def header_of_png(width: int, height: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("sides", [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, preprocessing.MAX_PIXELS + 1)])
+@pytest.mark.parametrize("sides", [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, image_limits.MAX_PIXELS + 1)])
 def test_too_many_pixels_are_refused_before_they_are_decoded(sides: tuple[int, int], signature) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 178,956,970 pixels: scale it down"):
         signature(image_bytes=tf.constant([header_of_png(*sides)]))
@@ -144,7 +144,7 @@ def test_a_jpeg_of_too_many_pixels_is_refused_before_it_is_decoded(signature) ->
 
 
 def test_the_limit_is_the_builders() -> None:
-    assert preprocessing.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    assert image_limits.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("size", [(20_000, 1), (1, 60_000)])
