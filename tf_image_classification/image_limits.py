@@ -16,13 +16,14 @@ MAX_SIDE = 65_500
 MAX_JPEG_SCANS = 100
 """Most scans of a JPEG: encoders write about 10. Each goes over the whole picture, whatever its bytes ("Two Issues with
 the JPEG Standard", libjpeg-turbo.org)."""
-MAX_SCANNED_PIXELS = 10 * MAX_PIXELS
-"""Most scans * pixels of a JPEG: 10 scans of the largest picture, which take some 2 s."""
+MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
+"""Most scans * pixels of a JPEG: 20 scans of the largest picture, as encoders write of CMYK, in some 3 s."""
 
 DEFAULT_MIB = 256  # --max_image_mib
 MAX_MIB = 1024
 _MIB = 2**20
-_BYTES_PER_PIXEL, _BASE_BYTES = 24, 2**28  # measured: see docs/data.md
+# Measured for each format: RGBA in JPEG 2000 takes most, 24; JPEG and PNG take up to 12. Decoders' threads have stacks.
+_BYTES_PER_PIXEL, _BASE_BYTES = 24, 2**29
 
 
 class ImageLimits(NamedTuple):

@@ -72,6 +72,7 @@ _AVIF_SIGNATURE, _WEBP_SIGNATURE = b"ftypavi", b"WEBP"
 _UNTURNED, _ORIENTATION = 1, 0x0112
 _QUALITY, _FULL_CHROMA = 95, 0
 _THUMBNAIL = 96
+_OUT_OF_MEMORY = ("memory", "error -9")  # in messages; the second is Pillow's IMAGING_CODEC_MEMORY
 
 
 class Encoded(NamedTuple):
@@ -150,6 +151,8 @@ def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
     """
     if len(data) > limits.max_bytes:
         raise RejectedImage(rejection.too_large(limits.max_mib))
+    import simplejpeg  # noqa: F401 -- before the limit: on many cores, NumPy's libraries take much memory
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is dropped here or does no harm
         try:
@@ -159,10 +162,10 @@ def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
             raise
         except Image.DecompressionBombError:
             raise RejectedImage(rejection.too_many_pixels(image_limits.MAX_PIXELS)) from None
-        except MemoryError:
-            raise RejectedImage(rejection.too_much_memory(limits.memory)) from None
         except Exception as error:
-            raise RejectedImage(_reason(data, error)) from None
+            is_memory = isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+            reason = rejection.too_much_memory(limits.memory) if is_memory else _reason(data, error)
+            raise RejectedImage(reason) from None
 
 
 def _prepare(data: bytes, limits: ImageLimits) -> Encoded:
