@@ -96,6 +96,7 @@ _BASE = (
     "flag_table.py",
     "flag_types.py",
     "flags.py",
+    "image_limits.py",
     "library_output.py",
     "network_sizes.py",
     "recipes.py",

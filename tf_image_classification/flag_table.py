@@ -5,6 +5,7 @@ Command lines, pipeline parameters, component arguments, the documentation's tab
 
 from __future__ import annotations
 
+from tf_image_classification import image_limits
 from tf_image_classification.flag_types import (
     BUILD,
     BUILD_STEP,
@@ -98,6 +99,14 @@ FLAGS: tuple[Flag, ...] = (
          "Maximum number of evaluation images that are near duplicates of training images; more are an error. Not "
          "set: no limit.",
          ge=0, commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
+    Flag("max_image_pixels", int, image_limits.DEFAULT_PIXELS, DATA,
+         "Maximum width * height of an image; a larger one is rejected. A worker takes up to 24 bytes per pixel.",
+         ge=1, le=image_limits.MAX_PIXELS, commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP),
+         ours=True),
+    Flag("max_image_mib", int, image_limits.DEFAULT_MIB, DATA,
+         "Maximum size of an image's file, in MiB; a larger one is rejected.",
+         ge=1, le=image_limits.MAX_MIB, commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP),
+         ours=True),
     Flag("check", bool, False, DATA,
          "Do all that a build does, but write no shards. The report goes to --output_dir if given: never a data set's.",
          commands=(BUILD,), steps=(), ours=True),

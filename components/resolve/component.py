@@ -25,6 +25,8 @@ def resolve(
     split_column: str = "",
     image_feature: str = "",
     label_feature: str = "",
+    max_image_pixels: int = 120000000,
+    max_image_mib: int = 256,
     augmentation: str = "original",
     crop_area: str = "",
     crop_aspect: str = "",

@@ -130,7 +130,7 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
 
 def _paths_of_data(metadata: str, parameters: Mapping[str, Any]) -> Iterator[str]:
     real = functools.lru_cache(os.path.realpath)
-    given = {name: parameters.get(name) or None for name in ("image_root", "split_column")}
+    given: dict[str, Any] = {name: parameters.get(name) or None for name in ("image_root", "split_column")}
     for source in sources.expand(metadata):
         yield source.path
         for path in source.paths_read(sources.ReadOptions(**given)):

@@ -12,9 +12,11 @@ from PIL import Image
 from tests.standin import bucket as standin
 from tests.standin.faults import Fault
 from tf_image_classification import build_tfrecords, storage
+from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
+from tf_image_classification.image_limits import ImageLimits
 
 BUCKET = "gs://photos"
 
@@ -49,6 +51,15 @@ def test_a_folder_in_a_bucket_becomes_a_data_set_in_a_bucket(bucket, tmp_path):
     names = [tfrecord.parse_example(record)["image/filename"][0].decode() for record in tfrecord.read(shard)]
     assert all(sources.split_of(name, 0.2) == "eval" for name in names)
     assert all(storage.exists(f"{bucket}/images/{name}") for name in names)
+
+
+def test_an_image_above_the_limit_is_not_downloaded_whole(bucket):
+    storage.write_bytes(f"{bucket}/large.png", bytes(3 * 2**20))
+    assert len(storage.read_bytes(f"{bucket}/large.png")) == 3 * 2**20
+    with pytest.raises(OSError, match="File too large"):
+        storage.read_bytes(f"{bucket}/large.png", 3 * 2**20 - 1)
+    with pytest.raises(images.RejectedImage, match="file larger than 1 MiB"):
+        images.read(f"{bucket}/large.png", ImageLimits(max_mib=1))
 
 
 def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):

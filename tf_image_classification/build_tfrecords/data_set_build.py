@@ -233,6 +233,7 @@ class DataSetBuild:
             self.samples,
             self.duplicates,
             self.roots,
+            self.options.limits,
         )
         return writer.write(self.workers, self.shard_bytes)
 

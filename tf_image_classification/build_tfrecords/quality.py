@@ -18,6 +18,7 @@ from tf_image_classification.data.manifest import TRAIN, Quality, Split, Task
 from tf_image_classification.data.sources import ClassFolder, ImageRoots, ImageSource, Source, folder_layout
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
 from tf_image_classification.errors import DataError, FlagError, UserError, abridged
+from tf_image_classification.image_limits import HIGHEST
 
 SMALL_CLASS = 20  # training examples; TensorFlow's retrain.py warned below this number
 
@@ -149,7 +150,7 @@ def check_several_classes(tasks: Sequence[Task], sources: Iterable[Source]) -> N
 
 def _thumbnail(picture: Picture, roots: ImageRoots) -> str:
     try:
-        data = images.prepare(images.read(picture.path, roots)).data
+        data = images.prepare(images.read(picture.path, HIGHEST, roots), HIGHEST).data
     except (images.RejectedImage, UserError, OSError):  # it has vanished since it was built
         return ""
     return base64.b64encode(images.thumbnail(data)).decode()

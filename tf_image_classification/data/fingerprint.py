@@ -49,8 +49,8 @@ def _items(
 ) -> Iterator[FingerprintItem]:
     if not eval_metadata:
         yield "eval_fraction", eval_fraction
-    for name in ("split_column", "image_feature", "label_feature"):
-        if value := getattr(options, name):
+    for name in ("split_column", "image_feature", "label_feature", "max_image_pixels", "max_image_mib"):
+        if (value := getattr(options, name)) != getattr(AS_GIVEN, name):
             yield name, value
     if labels_file:
         yield "labels", _labels_digest(labels_file)

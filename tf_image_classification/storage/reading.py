@@ -102,15 +102,19 @@ def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
     return gcs.list_objects(folder, hidden) if is_gcs(folder) else local_files.walk(folder, hidden)
 
 
-def read_bytes(path: str) -> bytes:
+def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
     """The content of a file.
 
+    Args:
+        max_bytes: of an object on gs:// that is not mounted, whose download ends there; None for no limit.
+
     Raises:
+        OSError: EFBIG, the object has more bytes.
         FileNotFoundError: file not found.
         PermissionError: no permission to read it.
     """
     path = mounted(path)
-    return gcs.read(path) if is_gcs(path) else Path(path).read_bytes()
+    return gcs.read(path, max_bytes) if is_gcs(path) else Path(path).read_bytes()
 
 
 def read_text(path: str) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from tf_image_classification import storage
+from tf_image_classification import image_limits, storage
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import listing
 from tf_image_classification.flag_types import Flags
+from tf_image_classification.image_limits import ImageLimits
 
 FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them
 
@@ -98,17 +99,26 @@ class ReadOptions:
             the first. None for the list's own folder, or the folder of the classes. See `ImageRoots`.
         split_column: column of a list that says to which split a line belongs; None if there is none.
         image_feature, label_feature: of TFRecords in another schema than slim's or the original's; None for these.
+        max_image_pixels, max_image_mib: see image_limits.
     """
 
     image_root: str | None = None
     split_column: str | None = None
     image_feature: str | None = None
     label_feature: str | None = None
+    max_image_pixels: int = image_limits.DEFAULT_PIXELS
+    max_image_mib: int = image_limits.DEFAULT_MIB
 
     @classmethod
     def of(cls, flags: Flags) -> ReadOptions:
         """The options that flags name. A flag that a command or a step does not take is not set."""
-        return cls(**{field.name: getattr(flags, field.name, None) for field in dataclasses.fields(cls)})
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in vars(flags).items() if name in names})
+
+    @property
+    def limits(self) -> ImageLimits:
+        """What an image may take."""
+        return ImageLimits(self.max_image_pixels, self.max_image_mib)
 
 
 AS_GIVEN = ReadOptions()
