@@ -246,7 +246,7 @@ def test_a_link_that_is_swapped_after_it_was_listed_is_not_read(sets, monkeypatc
     path = write(sets / "images.csv", "\n".join(f"{name},cat" for name in names[:3]))
     roots = sources.roots_of(sources.expand(path), sources.AS_GIVEN)
     listed = [entry.path for entry in entries(path) if isinstance(entry, Entry)]
-    assert [images.read(path, roots) for path in listed] == [png((number, 0, 0)) for number in (0, 0, 2)]
+    assert [images.read(path, roots=roots) for path in listed] == [png((number, 0, 0)) for number in (0, 0, 2)]
     for name, target in (
         ("swapped.png", "../private/secret.png"),
         ("images", "../private"),
@@ -257,7 +257,7 @@ def test_a_link_that_is_swapped_after_it_was_listed_is_not_read(sets, monkeypatc
     (sets.parent / "private" / "0.png").write_bytes(png(SECRET))
     for name in names:
         with pytest.raises(images.RejectedImage, match=f"outside --image_root {sets}"):
-            images.read(f"{sets}/{name}", roots)
+            images.read(f"{sets}/{name}", roots=roots)
 
 
 def test_an_object_that_a_mounted_bucket_shows_as_a_link_is_not_followed(tmp_path, monkeypatch):
@@ -268,9 +268,9 @@ def test_an_object_that_a_mounted_bucket_shows_as_a_link_is_not_followed(tmp_pat
     monkeypatch.setattr(paths, "GCS_MOUNT", f"{gcs}/")
     monkeypatch.setattr(mounts, "TABLE", write(tmp_path / "mounts", f"gcsfuse {gcs} fuse.gcsfuse rw 0 0\n"))
     roots = sources.ImageRoots("gs://photos/images")
-    assert images.read("gs://photos/images/1.png", roots) == png((1, 0, 0))
+    assert images.read("gs://photos/images/1.png", roots=roots) == png((1, 0, 0))
     with pytest.raises(images.RejectedImage, match="outside --image_root gs://photos/images"):
-        images.read("gs://photos/images/2.png", roots)
+        images.read("gs://photos/images/2.png", roots=roots)
 
 
 def test_a_manifest_names_no_shard_above_its_folder(tmp_path):
