@@ -47,6 +47,9 @@ compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Ver
 images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [IMAGES="train-gpu .."] [PUSH=1]
 	$(PYTHON) -m images build $(IMAGES) $(REGISTRY:%=--registry %) $(TAG:%=--tag %) $(BASE:%=--base %) $(if $(PUSH),--push)
 
+pin:  ## renew the digests of the images that ours are built on and with; needs Docker with buildx, and a registry
+	$(PYTHON) -m images pin
+
 submit: $(READY)  ## start a run on Vertex AI or Kubeflow; ARGS="--project .. --location .. --pipeline_root gs://.. --train_metadata gs://.."
 	$(BIN)/python -m pipelines submit $(ARGS)
 
@@ -65,4 +68,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove everything that was generated, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint demo-schedule bench compile images submit schedule generate lock clean
+.PHONY: help setup run test test-all lint demo-schedule bench compile images pin submit schedule generate lock clean

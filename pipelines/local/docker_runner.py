@@ -44,7 +44,11 @@ def check(images: Iterable[str]) -> None:
     with _client() as client:
         missing = [image for image in dict.fromkeys(images) if not _has(client, image)]
     if missing:
-        raise FlagError("Images not found", received=", ".join(missing), hint="Run `make images` first.")
+        raise FlagError(
+            "Images not found",
+            received=", ".join(missing),
+            hint="Run `make images` first. Images that were built with BASE=IMAGE need --image_base IMAGE.",
+        )
 
 
 def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
