@@ -23,6 +23,8 @@ def _main(argv: Sequence[str] | None) -> int:
         if name not in catalog.IMAGES:
             raise FlagError("Unknown image", received=name, expected=", ".join(catalog.IMAGES))
     if given.command == "pin":
+        if given.images:
+            raise FlagError("pin takes no IMAGE", received=" ".join(given.images), hint="It renews all digests.")
         print(*pins.renew() or ["All digests are those of their tags."], sep="\n")
         return 0
     names = given.images or [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]

@@ -21,14 +21,14 @@ def renew() -> list[str]:
     Raises:
         UserError: no registry answers, or buildx is not installed.
     """
-    renewed: dict[str, str] = {}
-    for path in FILES:
-        text = path.read_text()
-        for tag, digest in _PIN.findall(text):
-            new = _digest(tag)
-            if new != digest:
-                renewed[tag] = new
-                text = text.replace(f"{tag}@{digest}", f"{tag}@{new}")
+    texts = {path: path.read_text() for path in FILES}
+    pins = dict(pin for text in texts.values() for pin in _PIN.findall(text))
+    renewed = {
+        tag: digest for tag in pins if (digest := _digest(tag)) != pins[tag]
+    }  # all of them before one is written
+    for path, text in texts.items():
+        for tag, digest in renewed.items():
+            text = text.replace(f"{tag}@{pins[tag]}", f"{tag}@{digest}")
         path.write_text(text)
     return [f"{tag}@{digest}" for tag, digest in renewed.items()]
 

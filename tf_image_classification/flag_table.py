@@ -271,6 +271,7 @@ FLAGS: tuple[Flag, ...] = (
          "Vertex AI machine type for --endpoint.",
          commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("serving_image", str, "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", SERVICE,
-         "Serving container image for Vertex AI: one of its prebuilt ones for TensorFlow 2.",
-         commands=(), steps=(REGISTER_STEP,), ours=True),
+         "Serving container image for Vertex AI, by its version: a prebuilt one for TensorFlow 2, IMAGE:VERSION, or "
+         "IMAGE@sha256:DIGEST.",
+         commands=(), steps=(REGISTER_STEP,), is_image=True, ours=True),
 )  # fmt: skip

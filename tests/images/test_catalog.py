@@ -150,6 +150,7 @@ def pins(path: Path) -> dict[str, list[str]]:
         (["tags", "--tag", "latest"], "latest"),
         (["bild"], "Invalid value for command. Received: bild. Expected: build or tags or pin. Did you mean build?"),
         (["build", "trian"], "train-gpu"),
+        (["pin", "train"], "pin takes no IMAGE"),
         (["build", "--push", "--base", "debian"], "--push needs a base image by its digest"),
     ],
 )

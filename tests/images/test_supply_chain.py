@@ -94,6 +94,23 @@ def test_a_base_image_without_a_digest_that_docker_does_not_have_is_refused(dock
         image_references(base="elsewhere:1")
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["run", "--image_base", "local:1"], "--image_base needs --runner docker"),
+        (
+            ["compile", "--output", "p.yaml", "--image_tag", "v1", "--image_base", "local:1"],
+            "--image_base cannot be given with --image_tag",
+        ),
+    ],
+)
+def test_a_base_image_that_makes_no_difference_is_refused(words, message):
+    command = [sys.executable, "-m", "pipelines", *words]
+    answer = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert answer.returncode == 2
+    assert message in " ".join(answer.stderr.split())
+
+
 def test_a_base_image_that_cannot_be_pulled_fails_the_build_and_nothing_takes_its_place(docker):
     answer = images("build")
     assert answer.returncode == 1
