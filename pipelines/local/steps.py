@@ -61,6 +61,15 @@ class Steps:
         with contextlib.closing(self._output):
             yield self._output
 
+    @property
+    def step(self) -> str:
+        """The current step, by the name that the table of flags has for it."""
+        return self._name.replace("-", "_")
+
+    def note(self, text: str) -> None:
+        """Shows a line about the current step."""
+        self._print(text)
+
     def ended(self, exit_code: int) -> Status:
         """What kfp.local is to make of the exit code; an unusual one goes into the step's last line."""
         self._end = _name_of_exit_code(exit_code)
