@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from docker.types import Mount
 
 from pipelines.local import credentials, mounts, step_paths
 from pipelines.local.step_paths import StepPath
-from pipelines.local.steps import Steps
 from tf_image_classification.flag_types import TRAIN_STEP
 from tf_image_classification.imagenet_weights import IMAGENET
 from tf_image_classification.storage import access_tokens
@@ -56,9 +55,21 @@ class ContainerAccess:
         downloads = step == TRAIN_STEP and parameters.get("checkpoint_path") == IMAGENET
         return cls(paths, str(root), buckets, bool(buckets) or downloads)
 
+    def sees(self, path: str) -> bool:
+        """Whether the container has what this machine has at a path."""
+        places = [self.root, *(mount["Target"] for mount in mounts.of_paths(self.paths, self.root))]
+        return any(PurePath(path).is_relative_to(place) for place in places)
+
     @contextlib.contextmanager
-    def arguments(self, steps: Steps) -> Iterator[dict[str, Any]]:
-        """The arguments of Docker's `create` that give a container this access, for as long as the block runs."""
+    def arguments(self, announce: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+        """The arguments of Docker's `create` that give a container this access, for as long as the block runs.
+
+        Args:
+            announce: is told whose credentials the container gets tokens of, and what they allow.
+
+        Raises:
+            ServiceError: Google gives no token.
+        """
         arguments: dict[str, Any] = {
             "mounts": mounts.of_paths(self.paths, self.root),
             "network_mode": "bridge" if self.needs_network else "none",
@@ -69,7 +80,7 @@ class ContainerAccess:
             return
         source = credentials.of_caller()
         rights = (f"{'write' if is_written else 'read'} gs://{name}" for name, is_written in self.buckets.items())
-        steps.note(f"gets access tokens of {credentials.owner(source)}, to {', '.join(rights)}")
+        announce(f"gets access tokens to {', '.join(rights)}, from the credentials of {credentials.owner(source)}")
         with credentials.tokens(credentials.narrowed(source, self.buckets)) as folder:
             arguments["mounts"].append(Mount(_TOKENS, folder, "bind", read_only=True))
             arguments["environment"][access_tokens.VARIABLE] = f"{_TOKENS}/{credentials.TOKEN_FILE}"

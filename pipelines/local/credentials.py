@@ -73,9 +73,8 @@ def of_caller() -> Any:
 
 def owner(source: Any) -> str:
     """Whose credentials these are, as far as they say it: the account, else the file or service that they are from."""
-    facts = source.get_cred_info() or {}
-    account = facts.get("principal") or getattr(source, "service_account_email", "")
-    return account or facts.get("credential_source") or type(source).__module__
+    account = getattr(source, "account", "") or getattr(source, "service_account_email", "")
+    return account or (source.get_cred_info() or {}).get("credential_source") or type(source).__module__
 
 
 def narrowed(source: Any, buckets: dict[str, bool]) -> downscoped.Credentials:

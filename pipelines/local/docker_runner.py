@@ -138,11 +138,13 @@ class DockerTaskHandler(FollowedTask, docker_task_handler.DockerTaskHandler):
             if code == 0 and missing:
                 output.fail(f"The container ended without writing {', '.join(missing)}")
                 return Status.FAILURE
+            if code and (unseen := self._unseen(output.explanation())):
+                output.hint(f"In the container there is no {', '.join(unseen)}: no flag of this step names it.")
             return self._steps.ended(code)
 
     def _run_container(self, output: StepOutput) -> int:
         """Runs the step's container to its end and returns its exit code; 0 when it vanished."""
-        with self._access[self._steps.step].arguments(self._steps) as access, _client() as client:
+        with self._access[self._steps.step].arguments(self._steps.note) as access, _client() as client:
             output.write(f"Running image {self.image}\n".encode())
             for mount in access["mounts"]:
                 output.write(f"Mounted {'to read' if mount['ReadOnly'] else 'to write'}: {mount['Target']}\n".encode())
@@ -166,6 +168,12 @@ class DockerTaskHandler(FollowedTask, docker_task_handler.DockerTaskHandler):
                     output.write(piece)
                 return int(container.wait()["StatusCode"])
         return 0
+
+    def _unseen(self, lines: list[str]) -> list[str]:
+        """The paths in an error paragraph that exist on this machine, and that the container does not see."""
+        words = {word.strip(".,:;'\"()") for line in lines for word in line.split()}
+        existing = sorted(word for word in words if os.path.isabs(word) and os.path.exists(word))
+        return [path for path in existing if not self._access[self._steps.step].sees(path)]
 
     def _output_paths(self) -> list[str]:
         """What the step is to write."""

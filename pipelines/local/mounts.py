@@ -11,7 +11,7 @@ from pathlib import PurePath
 
 from docker.types import Mount
 
-from pipelines.local.step_paths import StepPath
+from pipelines.local.step_paths import METADATA, StepPath
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
@@ -34,9 +34,9 @@ def check(paths: Iterable[StepPath]) -> None:
             raise FlagError(
                 f"--{flag} would mount {path} into a container: {reason}",
                 received=path,
-                expected="a folder that holds data alone",
-                hint="Move the data into a folder of its own. Of a CSV, the folder is mounted unless --image_root "
-                "names that of its images. Or leave out --runner docker.",
+                expected="a file or folder that holds data alone",
+                hint=("A CSV's folder is mounted, unless --image_root names that of its images. " * (flag in METADATA))
+                + "Move the data into a folder of its own, or leave out --runner docker.",
             )
 
 
@@ -70,21 +70,22 @@ def _outermost(paths: set[str], outside: set[str]) -> list[str]:
 def _why_not(path: PurePath) -> str:
     """Why a path without symbolic links is not mounted; '' if it is."""
     for private in _real(_private()):
-        if private.is_relative_to(path):
-            return f"it is {private}" if private == path else f"it holds {private}"
         if path.is_relative_to(private):
-            return f"it is in {private}"
-    for shared in _real(_SHARED):
+            return f"it is {private}" if private == path else f"it is in {private}"
+        if private.is_relative_to(path) and os.path.exists(private):
+            return f"it holds {private}"
+    for shared in _real(["~", *_SHARED]):
         if shared.is_relative_to(path):
-            return f"it is {shared}" if shared == path else f"it holds {shared}"
+            verb = "is" if shared == path else "holds"
+            return f"it {verb} {shared}, a folder of the system or of a user"
     return ""
 
 
 def _private() -> Iterator[str]:
-    yield from (os.path.join(os.path.expanduser("~"), name) for name in _PRIVATE_OF_HOME)
+    yield from (f"~/{name}" for name in _PRIVATE_OF_HOME)
     yield from filter(None, map(os.environ.get, _VARIABLES))
     yield from _PRIVATE
 
 
 def _real(paths: Iterable[str]) -> Iterator[PurePath]:
-    return (PurePath(os.path.realpath(path)) for path in paths)
+    return (PurePath(os.path.realpath(os.path.expanduser(path))) for path in paths)

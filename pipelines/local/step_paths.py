@@ -73,7 +73,7 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
         for part in sources.split_metadata(value):
             yield from _source_paths(part, has_root=bool(parameters.get("image_root")))
         return
-    is_list = flags.BY_NAME[name].is_list and not storage.exists(value)
+    is_list = flags.BY_NAME[name].is_list and not os.path.exists(value)
     for path in filter(None, map(str.strip, value.split(","))) if is_list else [value]:
         if storage.is_gcs(path) or os.path.exists(path):
             yield path
@@ -101,6 +101,9 @@ def _source_paths(part: str, has_root: bool = True) -> Iterator[str]:
 
 
 def _is_records(part: str) -> bool:
+    """Whether a path or glob of the metadata names TFRecords, and not images. No list is opened."""
+    if part.lower().endswith(_LIST_SUFFIXES):
+        return False
     matches = storage.glob(_dated_glob(part))
     return bool(matches) and isinstance(sources.expand(matches[0])[0], sources.RecordSource)
 
