@@ -32,6 +32,7 @@ _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _READER, _WRITER = "inRole:roles/storage.objectViewer", "inRole:roles/storage.objectAdmin"
 _MAX_BUCKETS = 10  # of a Credential Access Boundary
 _RENEW_SECS, _RETRY_SECS = 1200.0, 60.0
+_JOIN_SECS = 5.0  # a request to Google in the thread may take longer than anybody should wait at the end of a step
 
 _log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ def tokens(credentials: Any, request: Any = None) -> Iterator[str]:
             yield folder
         finally:
             ended.set()
-            thread.join()
+            thread.join(_JOIN_SECS)
 
 
 def _renew(credentials: Any, request: Any, path: str, ended: threading.Event) -> None:
@@ -124,7 +125,7 @@ def _renew(credentials: Any, request: Any, path: str, ended: threading.Event) ->
         try:
             _write_token(credentials, request, path)
             delay = _RENEW_SECS
-        except GoogleAuthError as error:  # the last token is valid for more than half an hour
+        except (GoogleAuthError, OSError) as error:  # the last token is valid for more than half an hour
             _log.warning("Cannot renew the access token, and will try again: %s", error)
             delay = _RETRY_SECS
 

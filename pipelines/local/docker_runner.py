@@ -153,7 +153,7 @@ class DockerTaskHandler(FollowedTask, docker_task_handler.DockerTaskHandler):
                 self.full_command,
                 auto_remove=True,
                 tty=output.is_terminal,
-                volumes=self.get_volumes_to_mount(client),
+                volumes={self.pipeline_root: self.get_volumes_to_mount(client)[self.pipeline_root]},  # no workspace
                 environment={**self.env_vars, **access.pop("environment")},
                 **access,
                 **self.runner.container_run_args,

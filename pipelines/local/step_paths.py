@@ -73,8 +73,7 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
         for part in sources.split_metadata(value):
             yield from _source_paths(part, has_root=bool(parameters.get("image_root")))
         return
-    is_list = flags.BY_NAME[name].is_list and not os.path.exists(value)
-    for path in filter(None, map(str.strip, value.split(","))) if is_list else [value]:
+    for path in sources.split_metadata(value) if flags.BY_NAME[name].is_list else [value]:
         if storage.is_gcs(path) or os.path.exists(path):
             yield path
         else:  # the prefix of a checkpoint's files, or nothing

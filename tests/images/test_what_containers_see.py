@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 
 import docker
@@ -14,7 +15,7 @@ import pytest
 from pipelines.local import docker_runner
 from pipelines.local.screen import Screen
 from pipelines.local.steps import Steps
-from tests.images.test_containers import TINY, containers_of, start_until_training
+from tests.images.test_containers import TINY, containers_of, pipeline, start_until_training
 from tests.images.test_containers import docker as docker_command
 
 pytestmark = pytest.mark.slow
@@ -74,8 +75,7 @@ def test_a_training_step_gets_no_mount_for_what_the_lines_of_a_csv_name(built, i
         process.communicate()
     finally:
         (image_folder / "photos.csv").unlink()
-    sources = {mount["Source"] for mount in facts["Mounts"] if "kfp-workspace" not in mount["Source"]}
-    assert sources == {str(runs)}, "".join(lines)
+    assert {mount["Source"] for mount in facts["Mounts"]} == {str(runs)}, "".join(lines)
     host = facts["HostConfig"]
     assert (host["NetworkMode"], host["ReadonlyRootfs"], host["CapDrop"]) == ("none", True, ["ALL"])
     assert facts["Config"]["User"] == f"{os.getuid()}:{os.getgid()}" and host["PidsLimit"] == 4096
@@ -83,3 +83,17 @@ def test_a_training_step_gets_no_mount_for_what_the_lines_of_a_csv_name(built, i
     assert str(beside) in rejected.read_text()
     (log,) = runs.glob("image-classification-*/logs/build-tfrecords.log")
     assert f"Mounted to read: {image_folder}\n" in log.read_text()
+
+
+def test_a_step_that_fails_because_of_a_path_that_no_flag_names_says_so(built, built_data, tmp_path):
+    data_set, elsewhere = tmp_path / "data", tmp_path / "elsewhere"
+    shutil.copytree(built_data.folder, data_set)
+    elsewhere.mkdir()
+    (shard,) = data_set.glob("train-*")
+    shard.rename(elsewhere / shard.name)
+    manifest = data_set / "manifest.json"
+    manifest.write_text(manifest.read_text().replace(f'"{shard.name}"', f'"{elsewhere / shard.name}"'))
+    words = ["--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(data_set), *TINY]
+    answer = pipeline(*words)
+    assert answer.returncode == 1
+    assert f"In the container there is no {elsewhere / shard.name}" in " ".join(answer.stdout.split())

@@ -6,6 +6,7 @@ import datetime as dt
 import io
 import json
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -17,7 +18,7 @@ from google.oauth2.credentials import Credentials
 from pipelines.local import credentials
 from pipelines.local.container_access import ContainerAccess
 from pipelines.local.docker_runner import access_of_steps
-from tests.standin.bucket import Buckets
+from tests.standin.bucket import Buckets, serving
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError, ServiceError
 from tf_image_classification.storage import access_tokens
@@ -47,7 +48,7 @@ class Google:
 
 
 @pytest.fixture
-def google(monkeypatch) -> Google:
+def google(monkeypatch) -> Iterator[Google]:
     """The caller's own credentials are a user's, as `gcloud auth application-default login` leaves them."""
     google = Google()
     user = Credentials(
@@ -60,7 +61,9 @@ def google(monkeypatch) -> Google:
     )
     monkeypatch.setattr(credentials, "of_caller", lambda: user)
     monkeypatch.setattr(credentials, "Request", lambda: google)
-    return google
+    with serving() as url:  # where commas separate paths, a bucket may be asked whether they belong to a name
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        yield google
 
 
 @pytest.fixture
@@ -74,14 +77,10 @@ def parameters(tmp_path) -> dict[str, str]:
     }
 
 
-def access_of(step: str, parameters: dict[str, str], root: Path) -> ContainerAccess:
-    return ContainerAccess.of(step, parameters, root)
-
-
 def test_only_steps_with_a_path_in_a_bucket_get_tokens_and_the_screen_names_them(google, parameters, tmp_path):
     announced: dict[str, list[str]] = {"build_tfrecords": [], "gate": [], "register": []}
     for step, lines in announced.items():
-        with access_of(step, parameters, tmp_path).arguments(lines.append) as arguments:
+        with ContainerAccess.of(step, parameters, tmp_path).arguments(lines.append) as arguments:
             networks = arguments["network_mode"], access_tokens.VARIABLE in arguments["environment"]
         assert networks == (("bridge", True) if step == "build_tfrecords" else ("none", False))
     assert announced == {
@@ -92,7 +91,7 @@ def test_only_steps_with_a_path_in_a_bucket_get_tokens_and_the_screen_names_them
 
 
 def test_a_token_is_limited_to_the_buckets_that_flags_name_for_the_step(google, parameters, tmp_path):
-    with access_of("train", parameters, tmp_path).arguments(print):
+    with ContainerAccess.of("train", parameters, tmp_path).arguments(print):
         pass
     (exchange,) = google.exchanges
     assert exchange["subject_token"] == "wide"  # noqa: S105
@@ -106,7 +105,7 @@ def test_a_token_is_limited_to_the_buckets_that_flags_name_for_the_step(google, 
 
 
 def test_a_container_gets_a_narrowed_token_in_a_folder_of_the_callers_and_nothing_else(google, parameters, tmp_path):
-    with access_of("build_tfrecords", parameters, tmp_path).arguments(print) as arguments:
+    with ContainerAccess.of("build_tfrecords", parameters, tmp_path).arguments(print) as arguments:
         (mount,) = arguments["mounts"]
         folder = Path(mount["Source"])
         (file,) = folder.iterdir()
@@ -140,8 +139,8 @@ def test_a_token_is_renewed_while_its_step_runs_also_after_a_failure(google, mon
 
 def test_what_is_written_to_is_not_narrowed_to_reading_and_ten_buckets_are_the_most(google, tmp_path):
     paths = {"train_metadata": "gs://one/a.csv", "champion": "gs://one/service"}
-    assert access_of("register", paths, tmp_path).buckets == {"one": True}
-    assert access_of("resolve", paths, tmp_path).buckets == {"one": False}
+    assert ContainerAccess.of("register", paths, tmp_path).buckets == {"one": True}
+    assert ContainerAccess.of("resolve", paths, tmp_path).buckets == {"one": False}
     eleven = ",".join(f"gs://bucket-{number}/mine.whl" for number in range(11))
     with pytest.raises(FlagError, match="cannot be limited to so many buckets"):
         access_of_steps({"packages": eleven}, tmp_path)
