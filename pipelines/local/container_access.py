@@ -10,7 +10,7 @@ from typing import Any
 
 from docker.types import Mount
 
-from pipelines.local import credentials, mounts, step_paths
+from pipelines.local import credentials, mounts
 from pipelines.local.step_paths import StepPath
 from tf_image_classification.flag_types import TRAIN_STEP
 from tf_image_classification.imagenet_weights import IMAGENET
@@ -24,40 +24,39 @@ class ContainerAccess:
     """What the container of a step may reach.
 
     Attributes:
-        paths: the paths that flags name for the step.
-        root: folder of runs.
+        root: folder of runs, which kfp mounts.
+        mounts: of what flags name for the step.
         buckets: those on gs://, each with whether the step writes to it.
         needs_network: whether it reaches the network.
     """
 
-    paths: list[StepPath]
     root: str
+    mounts: list[Mount]
     buckets: dict[str, bool]
     needs_network: bool
 
     @classmethod
-    def of(cls, step: str, parameters: Mapping[str, Any], root: Path) -> ContainerAccess:
+    def of(cls, step: str, paths: list[StepPath], parameters: Mapping[str, Any], root: Path) -> ContainerAccess:
         """The access that a step needs.
 
         Args:
-            parameters: of the pipeline; their paths are absolute.
+            paths: that flags name for the step.
+            parameters: of the pipeline.
             root: folder of runs.
 
         Raises:
-            FlagError: a container may not see a path, or the flags name too many buckets.
+            FlagError: the flags name too many buckets.
             ServiceError: a path is on gs://, and there are no Google credentials.
         """
-        paths = step_paths.of_step(step, parameters)
-        mounts.check([StepPath("runs_dir", str(root), is_written=True), *paths])
         buckets = credentials.buckets_of(paths)
         if buckets:
             credentials.of_caller()
         downloads = step == TRAIN_STEP and parameters.get("checkpoint_path") == IMAGENET
-        return cls(paths, str(root), buckets, bool(buckets) or downloads)
+        return cls(str(root), mounts.of_paths(paths, str(root)), buckets, bool(buckets) or downloads)
 
     def sees(self, path: str) -> bool:
         """Whether the container has what this machine has at a path."""
-        places = [self.root, *(mount["Target"] for mount in mounts.of_paths(self.paths, self.root))]
+        places = [self.root, *(mount["Target"] for mount in self.mounts)]
         return any(PurePath(path).is_relative_to(place) for place in places)
 
     @contextlib.contextmanager
@@ -71,7 +70,7 @@ class ContainerAccess:
             ServiceError: Google gives no token.
         """
         arguments: dict[str, Any] = {
-            "mounts": mounts.of_paths(self.paths, self.root),
+            "mounts": list(self.mounts),
             "network_mode": "bridge" if self.needs_network else "none",
             "environment": {},
         }

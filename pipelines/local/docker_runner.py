@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import json
 import os
 import shutil
@@ -17,10 +18,11 @@ from kfp import local
 from kfp.local import docker_task_handler
 from kfp.local.status import Status
 
-from pipelines.local import step_paths
+from pipelines.local import mounts, step_paths
 from pipelines.local.container_access import ContainerAccess
 from pipelines.local.execution import FollowedTask, replaced
 from pipelines.local.step_output import INDENT, StepOutput
+from pipelines.local.step_paths import StepPath
 from pipelines.local.steps import Steps
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError, ServiceError
@@ -62,7 +64,7 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
 
 
 def access_of_steps(parameters: Mapping[str, Any], root: Path) -> dict[str, ContainerAccess]:
-    """What the container of each step may reach, by the steps' names.
+    """What the container of each step may reach, by the steps' names. Creates the folders that steps write to.
 
     Args:
         parameters: of the pipeline; their paths are absolute.
@@ -76,7 +78,12 @@ def access_of_steps(parameters: Mapping[str, Any], root: Path) -> dict[str, Cont
         raise FlagError(
             "Docker cannot mount a --runs_dir with a colon", received=root, expected="a path without colons"
         )
-    return {step: ContainerAccess.of(step, parameters, root) for step in STEPS}
+    paths = {step: step_paths.of_step(step, parameters) for step in STEPS}
+    mounts.check([StepPath("runs_dir", str(root), is_written=True), *itertools.chain(*paths.values())])
+    for path in itertools.chain(*paths.values()):
+        if path.is_written and not storage.is_gcs(path.path):
+            os.makedirs(path.path, exist_ok=True)
+    return {step: ContainerAccess.of(step, paths[step], parameters, root) for step in STEPS}
 
 
 @contextlib.contextmanager
@@ -90,9 +97,6 @@ def runner(access: Mapping[str, ContainerAccess], root: Path, steps: Steps) -> I
     Args:
         root: folder of runs, which alone is writable, besides /tmp and the paths that flags name for writing.
     """
-    for path in {path.path for given in access.values() for path in given.paths if path.is_written}:
-        if not storage.is_gcs(path):
-            os.makedirs(path, exist_ok=True)
     create_handler = functools.partial(DockerTaskHandler, steps, access)
     _stop_containers(root)  # of a run that was killed
     try:

@@ -43,14 +43,16 @@ def check(paths: Iterable[StepPath]) -> None:
 def of_paths(paths: Iterable[StepPath], root: str) -> list[Mount]:
     """The mounts of the local paths that exist; each is at the place that it has on this machine.
 
+    Containers of this run and earlier ones could make links in the folder of runs: no link in it adds a mount.
+
     Args:
         root: the folder of runs, which kfp mounts.
     """
-    paths = [path for path in paths if not storage.is_gcs(path.path) and os.path.exists(path.path)]
+    paths = [path for path in paths if os.path.exists(path.path) and not PurePath(path.path).is_relative_to(root)]
     written = {root, *_places(path.path for path in paths if path.is_written)}
     read = _outermost(_places(path.path for path in paths if not path.is_written), outside=written)
-    mounts = [Mount(path, path, "bind", read_only=True) for path in read]
-    return mounts + [Mount(path, path, "bind") for path in sorted(written - {root})]
+    mounts = [Mount(path, os.path.realpath(path), "bind", read_only=True) for path in read]
+    return mounts + [Mount(path, os.path.realpath(path), "bind") for path in sorted(written - {root})]
 
 
 def _places(paths: Iterable[str]) -> set[str]:

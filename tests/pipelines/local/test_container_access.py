@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from pipelines.local.container_access import ContainerAccess
 from pipelines.local.docker_runner import access_of_steps
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flag_types import STEPS
@@ -34,8 +33,8 @@ def data(tmp_path) -> Path:
 def mounted(step: str, root: Path, **parameters: Any) -> dict[str, str]:
     """What a step's container sees besides the folder of runs: path -> `read` or `write`."""
     parameters = {name: str(value) for name, value in parameters.items()}
-    with ContainerAccess.of(step, parameters, root).arguments(print) as arguments:
-        assert all(mount["Source"] == mount["Target"] for mount in arguments["mounts"])
+    with access_of_steps(parameters, root)[step].arguments(print) as arguments:
+        assert all(mount["Source"] == os.path.realpath(mount["Target"]) for mount in arguments["mounts"])
         return {mount["Target"]: "read" if mount["ReadOnly"] else "write" for mount in arguments["mounts"]}
 
 
@@ -120,6 +119,21 @@ def test_a_link_is_mounted_where_it_is_and_where_it_leads(root, data):
 def test_what_the_folder_of_runs_holds_is_not_mounted_again(root):
     (root / "latest" / "model").mkdir(parents=True)
     assert mounted("train", root, checkpoint_path=root / "latest" / "model") == {}
+
+
+def test_a_link_that_a_container_made_in_the_folder_of_runs_adds_no_mount(root, data):
+    (root / "model").symlink_to(data)
+    assert mounted("train", root, checkpoint_path=root / "model") == {}
+
+
+def test_a_link_that_a_container_makes_during_the_run_changes_no_mount(root, data, tmp_path):
+    (tmp_path / "service" / "model").mkdir(parents=True)
+    parameters = {"champion": str(tmp_path / "service"), "packages": str(tmp_path / "service" / "model")}
+    access = access_of_steps(parameters, root)["evaluate"]
+    (tmp_path / "service" / "model").rmdir()
+    (tmp_path / "service" / "model").symlink_to(data)
+    with access.arguments(print) as arguments:
+        assert [mount["Source"] for mount in arguments["mounts"]] == [str(tmp_path / "service")]
 
 
 @pytest.mark.parametrize(

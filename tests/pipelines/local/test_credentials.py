@@ -16,7 +16,6 @@ from google.auth.exceptions import TransportError
 from google.oauth2.credentials import Credentials
 
 from pipelines.local import credentials
-from pipelines.local.container_access import ContainerAccess
 from pipelines.local.docker_runner import access_of_steps
 from tests.standin.bucket import Buckets, serving
 from tf_image_classification import storage
@@ -80,7 +79,7 @@ def parameters(tmp_path) -> dict[str, str]:
 def test_only_steps_with_a_path_in_a_bucket_get_tokens_and_the_screen_names_them(google, parameters, tmp_path):
     announced: dict[str, list[str]] = {"build_tfrecords": [], "gate": [], "register": []}
     for step, lines in announced.items():
-        with ContainerAccess.of(step, parameters, tmp_path).arguments(lines.append) as arguments:
+        with access_of_steps(parameters, tmp_path)[step].arguments(lines.append) as arguments:
             networks = arguments["network_mode"], access_tokens.VARIABLE in arguments["environment"]
         assert networks == (("bridge", True) if step == "build_tfrecords" else ("none", False))
     assert announced == {
@@ -91,7 +90,7 @@ def test_only_steps_with_a_path_in_a_bucket_get_tokens_and_the_screen_names_them
 
 
 def test_a_token_is_limited_to_the_buckets_that_flags_name_for_the_step(google, parameters, tmp_path):
-    with ContainerAccess.of("train", parameters, tmp_path).arguments(print):
+    with access_of_steps(parameters, tmp_path)["train"].arguments(print):
         pass
     (exchange,) = google.exchanges
     assert exchange["subject_token"] == "wide"  # noqa: S105
@@ -105,7 +104,7 @@ def test_a_token_is_limited_to_the_buckets_that_flags_name_for_the_step(google, 
 
 
 def test_a_container_gets_a_narrowed_token_in_a_folder_of_the_callers_and_nothing_else(google, parameters, tmp_path):
-    with ContainerAccess.of("build_tfrecords", parameters, tmp_path).arguments(print) as arguments:
+    with access_of_steps(parameters, tmp_path)["build_tfrecords"].arguments(print) as arguments:
         (mount,) = arguments["mounts"]
         folder = Path(mount["Source"])
         (file,) = folder.iterdir()
@@ -139,8 +138,8 @@ def test_a_token_is_renewed_while_its_step_runs_also_after_a_failure(google, mon
 
 def test_what_is_written_to_is_not_narrowed_to_reading_and_ten_buckets_are_the_most(google, tmp_path):
     paths = {"train_metadata": "gs://one/a.csv", "champion": "gs://one/service"}
-    assert ContainerAccess.of("register", paths, tmp_path).buckets == {"one": True}
-    assert ContainerAccess.of("resolve", paths, tmp_path).buckets == {"one": False}
+    assert access_of_steps(paths, tmp_path)["register"].buckets == {"one": True}
+    assert access_of_steps(paths, tmp_path)["resolve"].buckets == {"one": False}
     eleven = ",".join(f"gs://bucket-{number}/mine.whl" for number in range(11))
     with pytest.raises(FlagError, match="cannot be limited to so many buckets"):
         access_of_steps({"packages": eleven}, tmp_path)
