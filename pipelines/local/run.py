@@ -82,7 +82,7 @@ def run(
 
         docker_runner.check(images.values())
         parameters = docker_runner.absolute(parameters)
-        kfp_runner = docker_runner.runner(parameters, root, steps)
+        kfp_runner = docker_runner.runner(docker_runner.access_of_steps(parameters, root), root, steps)
     else:
         kfp_runner = subprocess_runner.runner(steps)
     kfp_output = execution.kfp_output(root, steps, screen, verbose=verbose)

@@ -247,7 +247,9 @@ def test_paths_mean_in_a_container_what_they_mean_outside(built, in_docker, imag
     with (tmp_path / "here" / "photos.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     (tmp_path / "labels.txt").write_text("dark\nbright\n")
+    root = os.path.commonpath([tmp_path, image_folder])
     words = ["--runs_dir", "runs", "--train_metadata", "here/photos.csv", "--labels_file", "labels.txt", *TINY]
+    words += ["--image_root", os.path.relpath(root, tmp_path)]
     answer = pipeline(*in_docker, *words, cwd=tmp_path)
     assert answer.returncode == 0, answer.stdout
     manifest = json.loads((tmp_path / "runs" / "latest" / "data" / "manifest.json").read_text())

@@ -138,3 +138,17 @@ def test_a_process_writes_to_a_terminal_where_its_output_is_shown_on_one(tmp_pat
     assert run_process([sys.executable, "-c", code], dict(os.environ), output) == 3
     output.close()
     assert stream.getvalue() == f"  {expected}\n"
+
+
+def test_a_hint_ends_the_error_paragraph_and_is_nothing_without_one(tmp_path):
+    explanations = []
+    for text in ("error: A shard is missing. Received: /data/x.\n", "no paragraph\n"):
+        output = StepOutput(tmp_path / "train.log", Screen(io.StringIO()), verbose=False)
+        output.write(text.encode())
+        output.hint("In the container there is no /data/x.")
+        explanations.append(output.explanation())
+        output.close()
+    assert explanations == [
+        ["error: A shard is missing. Received: /data/x.", "In the container there is no /data/x."],
+        ["no paragraph"],
+    ]
