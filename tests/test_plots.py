@@ -47,7 +47,8 @@ def test_equal_plots_are_equal_bytes_and_different_ones_share_no_id():
 
 
 @pytest.mark.parametrize(
-    "name", ["x font-family: y", 'a xmlns="b"', "#01fe02", '"><script>alert(1)</script>', "' onload='alert(1)", r"\g<1> \7"]
+    "name",
+    ["x font-family: y", 'a xmlns="b"', "#01fe02", '"><script>alert(1)</script>', "' onload='alert(1)", r"\g<1> \7"],
 )
 def test_no_class_name_becomes_markup_or_loses_a_character(name):
     """The figure's other tags and attributes are those of a figure of a class named x."""

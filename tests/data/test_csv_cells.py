@@ -9,7 +9,20 @@ import pytest
 
 from tf_image_classification.data.csv_cells import cell
 
-FORMULAS = ["=1+1", "+1+cmd|' /C calc'!A0", "-1+1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\uff1d1", "=", "-", "'=1", "''@a"]
+FORMULAS = [
+    "=1+1",
+    "+1+cmd|' /C calc'!A0",
+    "-1+1",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "\n=1",
+    "\uff1d1",
+    "=",
+    "-",
+    "'=1",
+    "''@a",
+]
 OTHERS = ["daisy", "a=b", "1-2", "'quoted'", "", "-0.5", "-1e-07", "+3", "-inf", "\u2212", -0.25, 7, None]
 
 
