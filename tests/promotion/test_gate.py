@@ -130,3 +130,9 @@ def test_a_reason_holds_nothing_that_a_terminal_acts_on():
     metrics = {**GOOD, "per_class": [{"name": "cat\x1b[2J", "recall": 0.5, "support": 9}]}
     (reason,) = decide(metrics, thresholds(min_class_recall=0.9)).reasons
     assert reason.startswith("lowest class recall (cat\\x1b[2J) is 0.5")
+
+
+def test_two_models_without_a_digest_are_not_taken_for_one():
+    one, other = of_model("", accuracy=0.9), of_model("", accuracy=0.95)
+    assert not decide(one, thresholds(), other).passed
+    assert not decide({**one, "model": {}}, thresholds(), {**other, "model": {}}).passed

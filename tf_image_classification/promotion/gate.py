@@ -79,7 +79,8 @@ def _check_thresholds(task: Metrics, flags: Flags, prefix: str) -> list[tuple[bo
 
 def _compare(metrics: Metrics, champion: Metrics, flags: Flags) -> tuple[bool, str]:
     """Compares by --champion_metric; by the loss where one of the models has no such metric, as regressions."""
-    if metrics["model"]["digest"] == champion["model"]["digest"]:
+    digest = metrics["model"].get("digest")
+    if digest and digest == champion["model"].get("digest"):
         return True, "already in service: the new model is the model in service"
     name = flags.champion_metric
     if _mean(name, metrics) is None or _mean(name, champion) is None:
