@@ -138,6 +138,12 @@ def test_a_pointer_that_names_no_model_of_the_folder_is_an_error_that_names_it(c
         champion.in_service(str(tmp_path / "service"))
 
 
+def test_a_pointer_that_is_a_folder_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "champion.json").mkdir()
+    with pytest.raises(DataError, match=r"champion\.json cannot be read. Received: a folder"):
+        champion.in_service(str(tmp_path))
+
+
 @pytest.mark.parametrize(
     "facts", [{}, {"digest": ""}, {"digest": "../../gone"}, {"digest": "a/b"}, {"digest": None}, []]
 )

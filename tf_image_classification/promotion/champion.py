@@ -189,7 +189,10 @@ def read_digest(facts: Mapping[str, Any], folder: str) -> str:
 def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
     """The model in service, and the pointer's version for compare-and-swap."""
     path = storage.join(champion_dir, POINTER)
-    content, version = storage.read_version(path)
+    try:
+        content, version = storage.read_version(path)
+    except IsADirectoryError:
+        raise DataError(f"{path} cannot be read", received="a folder", expected="a JSON file") from None
     if content is None:
         _check_empty(champion_dir)
         return None, version
