@@ -67,6 +67,7 @@ class Options:
         accelerator: type and count ('NVIDIA_TESLA_T4:1').
         retries: how often a failed step is retried.
         notify: where a failed run is reported, see tf_image_classification.promotion.notify; '' for nowhere.
+        notify_insecure: allows `notify` an http:// URL, and one of this machine.
     """
 
     images: Mapping[str, str]
@@ -75,6 +76,7 @@ class Options:
     accelerator: Mapping[str, str] = field(default_factory=dict)
     retries: int = 0
     notify: str = ""
+    notify_insecure: bool = False
 
 
 def make_pipeline(options: Options) -> Any:
@@ -161,7 +163,9 @@ def _exit_handler(options: Options) -> Any:
     """A context whose tasks are followed by the notify step, whatever their outcome; an empty one without --notify."""
     if not options.notify:
         return contextlib.nullcontext()
-    task = COMPONENTS[NOTIFY](destination=options.notify, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+    task = COMPONENTS[NOTIFY](
+        destination=options.notify, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, insecure=options.notify_insecure
+    )
     task.set_container_image(options.images[NOTIFY]).set_caching_options(False)
     return dsl.ExitHandler(task, name="notify")
 

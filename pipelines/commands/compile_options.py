@@ -13,7 +13,7 @@ from tf_image_classification.errors import FlagError
 if TYPE_CHECKING:
     from pipelines.definition import Options
 
-_FIXED = ("image_tag", "image_base", "cpu", "memory", "accelerator", "retries", "notify")
+_FIXED = ("image_tag", "image_base", "cpu", "memory", "accelerator", "retries", "notify", "notify_insecure")
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -45,6 +45,9 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         metavar="URL|TOPIC",
         help="notifies on failure: a URL that accepts JSON, or a Pub/Sub topic projects/P/topics/T; the compiled "
         "pipeline shows it",
+    )
+    parser.add_argument(
+        "--notify_insecure", action="store_true", help="allows --notify an http:// URL, and one of this machine"
     )
 
 
@@ -79,8 +82,8 @@ def read(arguments: argparse.Namespace) -> Options:
 
     if arguments.retries < 0:
         raise FlagError("Invalid value for --retries", received=arguments.retries, expected="a whole number >= 0")
-    if arguments.notify:
-        notify.check(arguments.notify)
+    if arguments.notify or arguments.notify_insecure:
+        notify.check(arguments.notify, insecure=arguments.notify_insecure)
     accelerator = parse_by_step("accelerator", arguments.accelerator)
     return Options(
         images=image_references(arguments.image_registry, arguments.image_tag, accelerator, arguments.image_base),
@@ -89,6 +92,7 @@ def read(arguments: argparse.Namespace) -> Options:
         accelerator=accelerator,
         retries=arguments.retries,
         notify=arguments.notify,
+        notify_insecure=arguments.notify_insecure,
     )
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification import recipes
-from tf_image_classification.errors import CheckpointError, FlagError
+from tf_image_classification.errors import CheckpointError, DataError, FlagError
 from tf_image_classification.promotion.champion import InService
 from tf_image_classification.promotion.resolve import Resolved, resolve
 
@@ -229,3 +229,22 @@ def test_it_needs_no_tensorflow(image_folder):
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ}
     )
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize(
+    "start", [{"checkpoint": 1}, {"checkpoint": ["a"], "version": ""}, {"checkpoint": "a", "version": 1}]
+)
+def test_a_champion_whose_warm_start_cannot_be_read_is_an_error(start, image_folder, champion):
+    before = resolved(train_metadata=str(image_folder))
+    in_service = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    with pytest.raises(DataError, match=r"warm start in \S+model\.json cannot be read"):
+        resolved(in_service, train_metadata=str(image_folder), champion="/home", checkpoint_path="champion")
+
+
+@pytest.mark.parametrize("wrong", [[], {}, None, "x", {"a": [1]}])
+def test_any_flags_in_the_champions_model_json_are_those_of_another_training(wrong, image_folder, champion):
+    before = resolved(train_metadata=str(image_folder))
+    flags = _train_flags() | {"learning_rate": wrong, "learning_rate_decay_type": wrong, "warmup_fraction": wrong}
+    in_service = champion(data_fingerprint=before.fingerprint, flags=flags, warm_start={})
+    found = resolved(in_service, train_metadata=str(image_folder), champion="/home", checkpoint_path="champion")
+    assert found.checkpoint == in_service.folder

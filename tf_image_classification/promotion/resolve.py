@@ -17,7 +17,7 @@ from tf_image_classification import imagenet_weights, model_folder, network_size
 from tf_image_classification.data import dates, sources
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.data.sources import ReadOptions
-from tf_image_classification.errors import FlagError, MissingCheckpointError
+from tf_image_classification.errors import DataError, FlagError, MissingCheckpointError
 from tf_image_classification.flags import Flags
 from tf_image_classification.imagenet_weights import IMAGENET
 from tf_image_classification.promotion import champion
@@ -126,8 +126,15 @@ def _warm_start(champion_folder: str, fingerprint: str, flags: Flags) -> tuple[s
         return "", ""
     facts = model_folder.read_facts(champion_folder)
     if facts.get("data_fingerprint") == fingerprint and _deciding(facts.get("flags", {})) == _deciding(vars(flags)):
-        start = facts.get("warm_start") or {"checkpoint": "", "version": ""}
-        checkpoint, version = start["checkpoint"], start.get("version", "")
+        start = facts.get("warm_start") or {}
+        checkpoint, version = start.get("checkpoint", ""), start.get("version", "")
+        if not isinstance(checkpoint, str) or not isinstance(version, str):
+            raise DataError(
+                f"The warm start in {storage.join(champion_folder, model_folder.FACTS)} cannot be read",
+                received=start,
+                expected="`checkpoint` and `version` as text, as training exports them",
+                hint="Put another model in service, or give another --checkpoint_path.",
+            )
         is_there = checkpoint == IMAGENET or _checkpoint_files(checkpoint)
         if not checkpoint or (is_there and _checkpoint_version(checkpoint, flags) == version):
             return checkpoint, version

@@ -55,6 +55,15 @@ def test_the_screen_shows_the_frameworks_records_and_the_log_all(printed):
     assert done.log == "".join(pieces)
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_screen_acts_on_nothing_that_a_step_prints(printed, verbose):
+    hostile = "\x1b[2J\x1b]8;;http://x\x07\x9b2J\u202e"
+    pieces = [RECORD.format(f"Class {hostile}"), f"chatter {hostile}\n", f"\rbar {hostile}", f"\nerror: {hostile}\n"]
+    screen = printed(*pieces, stream=Terminal(), verbose=verbose).screen.replace("\r\x1b[K", "")
+    assert {c for c in screen if not c.isprintable()} == {"\n"}
+    assert "Class \\x1b[2J\\x1b]8;;http://x\\x07\\x9b2J\\u202e\n" in screen
+
+
 def test_indented_lines_belong_to_the_record_before_them_and_to_nothing_else(printed):
     done = printed(RECORD.format("Starting from x.ckpt\n  scope  loaded\n  Small  2"), "chatter\n  of a library\n")
     assert done.screen == "  13:18:21 I Starting from x.ckpt\n    scope  loaded\n    Small  2\n"
