@@ -84,6 +84,8 @@ def test_files_that_an_estimator_does_not_import_are_not_its_code(source):
 
 def test_the_code_of_an_estimator_in_a_package_is_all_of_the_package(source):
     before = estimator_code.find("own_package.deep.head:Spec", None)
+    (source / "own_package" / ".#head.py").symlink_to("lock-of-an-editor")
+    assert estimator_code.find("own_package.deep.head:Spec", None) == before != EstimatorCode()
     (source / "own_package" / "another.py").write_text("")
     assert estimator_code.find("own_package.deep.head:Spec", None).source != before.source
 

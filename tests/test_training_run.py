@@ -12,7 +12,7 @@ from tests.packaged import wheel
 from tf_image_classification import flags as flag_table
 from tf_image_classification import packages, train_estimator, training_key, training_run
 from tf_image_classification.checkpoints import checkpoint_file
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import ConflictError, FlagError
 from tf_image_classification.flags import Flag
 from tf_image_classification.training_run import TrainOutputs
 
@@ -22,7 +22,7 @@ def step(built_data, training_flags, tmp_path):
     """Runs the training step with changed flags; returns its model.json, and the folder of its
     checkpoints."""
 
-    def run(root="root", version="", data_dir=None, **changes):
+    def run(root="root", version="", data_dir=None, estimator_version="", **changes):
         outputs = TrainOutputs(
             *(str(tmp_path / name) for name in ("model_out", "logs", "curves.html", "augmentation.html"))
         )
@@ -33,6 +33,7 @@ def step(built_data, training_flags, tmp_path):
             outputs,
             pipeline_root=str(tmp_path / root),
             checkpoint_version=version,
+            estimator_version=estimator_version,
         )
         return json.loads(Path(outputs.model, "model.json").read_text()), Path(flags.model_dir)
 
@@ -86,6 +87,8 @@ def test_other_code_of_an_estimator_starts_afresh_and_equal_code_elsewhere_does_
         with pytest.raises(FlagError, match="enough"):
             step(packages=str(package), **own)
     assert folders[0] == folders[1] != folders[2]
+    with pytest.raises(ConflictError, match="has changed since the resolve step"):
+        step(packages=str(package), estimator_version=f"packages:{'0' * 64}", **own)
 
 
 def test_a_folder_of_version_2_0_0_is_not_continued_with_an_estimator_whose_code_it_does_not_know(

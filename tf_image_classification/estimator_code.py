@@ -151,7 +151,7 @@ def _source_files(folder: Path, name: str) -> Iterator[tuple[str, bytes]]:
         name = pending.pop()
         module = folder / f"{name}.py"
         if _is_package(folder / name) or not module.is_file():
-            for path in sorted((folder / name).rglob("*.py")):
+            for path in sorted(filter(Path.is_file, (folder / name).rglob("*.py"))):
                 yield path.relative_to(folder).as_posix(), path.read_bytes()
             continue
         content = module.read_bytes()

@@ -48,17 +48,16 @@ def fingerprint(
     total = by_times = num_objects = num_local = local_bytes = 0
     local: list[tuple[str, listing.File]] = []  # by split; emptied when they become too many to be read
     for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
-        is_file = isinstance(item, listing.File)
-        if not isinstance(item, listing.File) or item.size < 0 or storage.is_gcs(item.path):
-            total += _item_digest(split, item)
-            num_objects += is_file
-            continue
-        by_times += _item_digest(split, item)
-        num_local, local_bytes = num_local + 1, local_bytes + item.size
-        if local_bytes <= CONTENT_BYTES and num_local <= CONTENT_FILES:
+        is_object = isinstance(item, listing.File) and storage.is_gcs(item.path)
+        if isinstance(item, listing.File) and item.size >= 0 and not is_object:
+            by_times += _item_digest(split, item)
+            num_local, local_bytes = num_local + 1, local_bytes + item.size
             local.append((split, item))
+            if local_bytes > CONTENT_BYTES or num_local > CONTENT_FILES:
+                local.clear()
         else:
-            local.clear()
+            total += _item_digest(split, item)
+            num_objects += is_object
     if len(local) == num_local:
         digests = content_digests(file.path for _, file in local)
         for (split, file), digest in zip(local, digests, strict=True):
