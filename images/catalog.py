@@ -121,9 +121,11 @@ IMAGES = {
             "vertex",
             include=(
                 *_BASE,
+                "estimator_code.py",
                 "evaluation_folder.py",
                 "imagenet_weights.py",
                 "model_folder.py",
+                "packages.py",
                 "promotion/*",
                 "training_key.py",
                 "vertex/*",

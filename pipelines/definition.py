@@ -120,6 +120,7 @@ class _Chain:
             data=built["data"],
             checkpoint_path=resolved["checkpoint"],
             checkpoint_version=resolved["checkpoint_version"],
+            estimator_version=resolved["estimator_version"],
             pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
         ).outputs
         evaluated = self._add(
@@ -128,6 +129,7 @@ class _Chain:
             model=trained["model"],
             champion_folder=resolved["champion_folder"],
             champion_version=resolved["champion_version"],
+            estimator_version=resolved["estimator_version"],
         ).outputs
         gated = self._add("gate", evaluation=evaluated["evaluation"]).outputs
         # Nested conditions: KFP drops the first of two that are joined by `and`, and kfp.local reads task outputs in

@@ -133,7 +133,7 @@ FLAGS: tuple[Flag, ...] = (
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a "
          "folder of their own.",
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), path="read", is_list=True,
-         ours=True),
+         in_checkpoint_key=False, ours=True),  # its content is, see training_run
     Flag("model", str, None, MODEL,
          "Model folder to evaluate, as exported by a training.",
          commands=(EVALUATE,), steps=(), path="read", no_glob=True, ours=True),

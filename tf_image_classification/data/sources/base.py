@@ -14,7 +14,7 @@ from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import listing
 from tf_image_classification.flag_types import Flags
 
-FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them
+FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them, or a listing.File
 
 
 class Entry(NamedTuple):

@@ -73,9 +73,8 @@ class ClassFolder(ImageSource):
         self._announce_layout(inner)
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
-        """Names, sizes and versions of all files, as one listing gives them."""
-        for _, filename, size, version in listing.walk(self.path):
-            yield "image", filename, size, version
+        """All files, as one listing gives them."""
+        return listing.walk(self.path)
 
     def _announce(self, folders: Mapping[str, set[str]], left_out: Mapping[str, int]) -> None:
         for reason, count in left_out.items():
