@@ -143,7 +143,7 @@ FLAGS: tuple[Flag, ...] = (
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a "
          "folder of their own.",
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), path="read", is_list=True,
-         ours=True),
+         in_checkpoint_key=False, ours=True),  # its content is, see training_run
     Flag("model", str, None, MODEL,
          "Model folder to evaluate, as exported by a training.",
          commands=(EVALUATE,), steps=(), path="read", no_glob=True, ours=True),
@@ -281,6 +281,7 @@ FLAGS: tuple[Flag, ...] = (
          "Vertex AI machine type for --endpoint.",
          commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("serving_image", str, "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", SERVICE,
-         "Serving container image for Vertex AI: one of its prebuilt ones for TensorFlow 2.",
-         commands=(), steps=(REGISTER_STEP,), ours=True),
+         "Serving container image for Vertex AI, by its version: a prebuilt one for TensorFlow 2, IMAGE:VERSION, or "
+         "IMAGE@sha256:DIGEST.",
+         commands=(), steps=(REGISTER_STEP,), is_image=True, ours=True),
 )  # fmt: skip

@@ -4,7 +4,8 @@ saved_model/   TensorFlow SavedModel that is evaluated and served: encoded image
 model.keras    the Keras model, to continue from: images -> logits
 labels.txt     one class name per line, by class id; of several tasks labels.<task>.txt
 model.json     JSON object: `format` (1), `tasks`, `image_size`, `digest` of the weights, and as training adds them
-               flags, data fingerprint, warm start, metrics and versions of packages
+               flags, data fingerprint, warm start, metrics, versions of packages, and of an --estimator SHA-256
+               hashes: `packages` (file name -> hash of each of --packages), `estimator_source` ('' where not known)
 """
 
 from __future__ import annotations
@@ -20,7 +21,15 @@ SAVED_MODEL, KERAS_MODEL, FACTS = "saved_model", "model.keras", "model.json"
 # The SavedModel's signature and its names, as servers and `evaluate` call it, see `export.Serving`.
 SIGNATURE, INPUT = "serving_default", "image_bytes"
 SCORES, CLASSES = "scores", "classes"  # outputs, each after `output_prefix`
-_TYPES = {"digest": str, "data_fingerprint": str, "flags": dict, "tasks": list, "warm_start": dict | None}
+_TYPES = {
+    "digest": str,
+    "data_fingerprint": str,
+    "flags": dict,
+    "tasks": list,
+    "warm_start": dict | None,
+    "packages": dict,
+    "estimator_source": str,
+}
 EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training exports it"
 
 

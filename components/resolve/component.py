@@ -83,6 +83,7 @@ def resolve(
     fingerprint=str,
     checkpoint=str,
     checkpoint_version=str,
+    estimator_version=str,
     champion_folder=str,
     champion_version=str,
     in_service=str,
@@ -98,6 +99,7 @@ def resolve(
         fingerprint: fingerprint of the data; changes whenever the data does.
         checkpoint: checkpoint that training starts from, with symbolic links resolved; '' for none.
         checkpoint_version: version of the content of checkpoint; '' for none.
+        estimator_version: version of the contents of packages and of the source of estimator; '' for none.
         champion_folder: model folder of the model in service; '' for none.
         champion_version: version of the content of champion_folder; '' for none.
         in_service: name of the model in service; '' for none.

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.build_tfrecords.support import command, digests, filenames, pictures
-from tf_image_classification import build_tfrecords
+from tf_image_classification import build_tfrecords, command_line
 from tf_image_classification.data import manifest, tfrecord
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import ReadOptions
@@ -213,3 +213,13 @@ def test_the_command_prints_its_folder_and_exits_with_0(tmp_path):
     with open(tmp_path / "data" / "rejected.csv", newline="") as file:
         assert list(csv.reader(file)) == [["split", "path", "reason"]]
     assert json.loads((tmp_path / "data" / "manifest.json").read_text())["sources"] == {"train": str(root)}
+
+
+def test_hostile_names_are_text_for_a_terminal(tmp_path, capsys):
+    root = pictures(tmp_path / "photos", {"cat\x1b[2J": 20, "f\u202eew": 2})
+    (root / "cat\x1b[2J" / "no\x9b2J.png").write_bytes(b"none")
+    with command_line.reporting_errors():
+        build_tfrecords.build(str(root), str(tmp_path / "data"))
+    printed = capsys.readouterr().err
+    assert "no\\x9b2J.png" in printed and "f\\u202eew" in printed
+    assert {c for c in printed if not c.isprintable()} == {"\n"}

@@ -81,8 +81,9 @@ def test_the_folder_of_a_list_keeps_every_slash(tmp_path, monkeypatch):
     assert located("x", "/") == located("//x", "/elsewhere", "/") == "/x"
 
 
-def test_a_path_that_is_no_unicode_is_rejected():
+def test_a_path_that_is_no_unicode_or_has_a_nul_is_rejected():
     assert image_paths.locate("a\ud800", "/data") == Rejected(r"'a\ud800'", "path is not UTF-8")
+    assert image_paths.locate("a\0/b", "/data") == Rejected(r"'a\x00/b'", "path has a NUL byte")
 
 
 def test_metadata_that_is_no_unicode_is_refused_and_names_below_it_are_not(tmp_path):

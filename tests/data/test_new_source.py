@@ -72,7 +72,9 @@ def test_it_mixes_with_other_images_and_its_images_are_what_it_reads(listed, tmp
     (tmp_path / "images.csv").write_text("0.png,cat\n")
     found = sources.expand(f"{listed},{tmp_path}/images.csv")
     assert len(list(sources.read_entries(found))) == 61
-    assert list(found[0].paths_read(sources.AS_GIVEN)) == [str(tmp_path / f"{number}.png") for number in range(60)]
+    assert [entry.path for entry in found[0].entries(sources.AS_GIVEN)] == [
+        str(tmp_path / f"{number}.png") for number in range(60)
+    ]
 
 
 def test_messages_name_it(listed, tmp_path):

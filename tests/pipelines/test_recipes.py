@@ -43,6 +43,12 @@ NOT_RUN = {
         "make images REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY PUSH=1": "needs Docker and a registry",
         "gcloud builds submit --config images/cloudbuild.yaml --substitutions "
         "_REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY": "gcloud",
+        'docker buildx imagetools inspect IMAGE@sha256:DIGEST --format "{{ json .SBOM }}"': "needs a registry",
+        ".venv/bin/python -m images build --push --registry europe-docker.pkg.dev/PROJECT/REPOSITORY "
+        "| xargs cosign sign --yes --recursive": "needs a registry and cosign: tests/images tests what it is given",
+        "cosign verify --certificate-identity you@example.com --certificate-oidc-issuer "
+        "https://accounts.google.com IMAGE@sha256:DIGEST": "needs a registry and cosign",
+        "make images BASE=python:3.11-slim": "needs Docker: tests/images does it where no registry answers",
     },
     "docs/kubeflow.md": {"kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80": "needs a cluster"},
     "docs/migrating.md": {"# before": "gcloud, and a service that is gone"},

@@ -6,7 +6,7 @@ import pytest
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import MODEL
-from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.errors import DataError, FlagError, ServiceError
 from tf_image_classification.promotion.champion import InService
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
@@ -47,6 +47,12 @@ def test_a_version_has_labels_for_its_model_its_data_and_its_run(vertex, argumen
     assert version.version_description == given["reason"]
     assert version.artifact_uri == "gs://bucket/models/one/saved_model"
     assert version.pipeline_job == job
+
+
+def test_a_model_without_a_digest_is_refused_before_anything_is_uploaded(vertex, arguments):
+    with pytest.raises(DataError, match=r"models/one/model\.json has no valid digest"):
+        register(**arguments("one", facts={"data_fingerprint": "f"}))
+    assert not _posts(vertex, "models:upload")
 
 
 def test_a_folder_under_the_mount_is_registered_by_its_address(vertex, arguments):

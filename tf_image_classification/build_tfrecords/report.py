@@ -12,6 +12,7 @@ from tf_image_classification import versions as package_versions
 from tf_image_classification.build_tfrecords import quality, statistics
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
+from tf_image_classification.data.csv_cells import cell
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.data.sources import ImageRoots
 from tf_image_classification.errors import printable
@@ -43,7 +44,7 @@ def write(
     with open(os.path.join(folder, REJECTED_FILE), "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["split", "path", "reason"])
-        writer.writerows(index.rejected())
+        writer.writerows(map(cell, row) for row in index.rejected())
     first_rejected = itertools.islice(index.rejected(), statistics.REJECTED_SHOWN)
     pairs = quality.shown_pairs(duplicates, roots) if data.quality is not None else {}
     page = statistics.render(data, pixels, samples, first_rejected, pairs)

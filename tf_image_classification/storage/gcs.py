@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.storage import gcs_requests
+from tf_image_classification.storage import access_tokens, gcs_requests
 from tf_image_classification.storage.gcs_requests import retry_on_corruption, storage_retry, translate_storage_errors
 from tf_image_classification.storage.local_files import Stat, not_found_error
 from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, split_gcs
@@ -44,12 +44,17 @@ def _client(emulator: str) -> Client:
     from google.cloud import storage
     from requests.adapters import HTTPAdapter
 
+    credentials = access_tokens.credentials()
     if emulator:
         from google.auth.credentials import AnonymousCredentials
 
         new = storage.Client(
-            project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": emulator}
+            project="local",
+            credentials=credentials or AnonymousCredentials(),
+            client_options={"api_endpoint": emulator},
         )
+    elif credentials:
+        new = storage.Client(project=None, credentials=credentials)
     else:
         new = storage.Client()
     for scheme in ("https://", "http://"):

@@ -18,7 +18,7 @@ from google.cloud import aiplatform_v1 as vertex
 
 from tf_image_classification import model_folder, storage
 from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.promotion.champion import InService
+from tf_image_classification.promotion.champion import InService, read_digest
 from tf_image_classification.promotion.google_errors import RETRY, api_retry, translate_api_errors
 from tf_image_classification.vertex import evaluations
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, wait_for
@@ -124,8 +124,8 @@ def _candidate(
         container_spec=vertex.ModelContainerSpec(image_uri=serving_image),
         version_description=reason,
         labels={
-            "digest": _label(facts["digest"]),
-            "data": _label(facts["data_fingerprint"]),
+            "digest": _label(read_digest(facts, folder)),
+            "data": _label(facts.get("data_fingerprint", "")),
             "run": _label(run.rpartition("/")[2]),
         },
         pipeline_job=run if _JOB.fullmatch(run) else "",

@@ -15,7 +15,7 @@ from tf_image_classification.data.sources import listing
 from tf_image_classification.flag_types import Flags
 from tf_image_classification.image_limits import ImageLimits
 
-FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them
+FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them, or a listing.File
 
 
 class Entry(NamedTuple):
@@ -156,10 +156,6 @@ class Source(abc.ABC):
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """What identifies the source's content, in any order, without reading images or records."""
 
-    @abc.abstractmethod
-    def paths_read(self, options: ReadOptions) -> Iterator[str]:
-        """Every image or TFRecord file that a build reads because of this source; a path may come several times."""
-
 
 @dataclass(frozen=True, slots=True)
 class ImageSource(Source):
@@ -193,10 +189,6 @@ class ImageSource(Source):
         yield self.fingerprint_name, listing.digest(storage.read_bytes(self.path))
         images = (entry for entry in self.entries(options) if isinstance(entry, Entry))
         yield from listing.stat_items((image.path, image.filename) for image in images)
-
-    def paths_read(self, options: ReadOptions) -> Iterator[str]:
-        """The paths of the images."""
-        return (entry.path for entry in self.entries(options) if isinstance(entry, Entry))
 
 
 @dataclass(frozen=True, slots=True)

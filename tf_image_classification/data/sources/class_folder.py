@@ -86,13 +86,12 @@ class ClassFolder(ImageSource):
         self._announce_layout(inner)
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
-        """Names, sizes and versions of all files, as one listing gives them; the names alone of those that are outside
-        the roots."""
+        """All files, as one listing gives them; one outside the roots counts as missing."""
         folder = normalize(self.path)
         roots = ImageRoots(options.image_root, folder)
-        for _, filename, size, version in listing.walk(self.path):
-            is_inside = roots.contain(storage.join(folder, filename))
-            yield "image", filename, *((size, version) if is_inside else listing.MISSING)
+        for file in listing.walk(self.path):
+            is_inside = roots.contain(storage.join(folder, file.filename))
+            yield file if is_inside else file._replace(size=-1, version=0)
 
     def _announce(self, folders: Mapping[str, set[str]], left_out: Mapping[str, int]) -> None:
         for reason, count in left_out.items():

@@ -12,6 +12,7 @@ from tf_image_classification.errors import FlagError
 
 NO_BUCKET = "names no bucket"
 NOT_UNICODE = "path is not UTF-8"
+HAS_NUL = "path has a NUL byte"
 
 
 def locate(text: str, base: str) -> str | Rejected:
@@ -23,6 +24,8 @@ def locate(text: str, base: str) -> str | Rejected:
     """
     if not storage.is_unicode(text):
         return Rejected(ascii(text), NOT_UNICODE)
+    if "\0" in text:  # JSON can hold one
+        return Rejected(ascii(text), HAS_NUL)
     if not is_absolute(text):
         return _joined(base, text)
     if storage.is_gcs(text):

@@ -32,7 +32,7 @@ class ImageRoots:
         self.folders = named or default
         self.are_named = bool(named)
         self.outside = f"outside --image_root {printable(','.join(self.folders))}"
-        self._real_folders: dict[str, str] = {}
+        self._real_folders: dict[str, str] = {}  # folder -> where it is without links
         self._real = tuple(self.real(folder) for folder in self.folders)
 
     def contain(self, path: str) -> bool:
@@ -53,17 +53,16 @@ class ImageRoots:
         """The path of what opening a normalized path reads: without links, and in the Unicode form that exists."""
         if storage.is_gcs(path):
             return path
-        folder, name = os.path.split(path)
+        folder, _, name = path.rpartition("/")
         if folder not in self._real_folders:  # of a million images in a few folders
             if len(self._real_folders) == _MAX_FOLDERS:
                 self._real_folders.clear()
-            self._real_folders[folder] = os.path.realpath(folder)
-        real = os.path.join(self._real_folders[folder], name)
-        if os.path.islink(real):
-            real = os.path.realpath(real)
-        if not path.isascii() and not os.path.exists(real) and (other := storage.other_form(path)):
+            self._real_folders[folder] = storage.canonical(os.path.realpath(folder or "/"))
+        if not path.isascii() and not os.path.exists(path) and (other := storage.other_form(path)):
             return self.real(other)
-        return storage.canonical(real)
+        if os.path.islink(path):
+            return storage.canonical(os.path.realpath(path))
+        return storage.join(self._real_folders[folder], name)
 
     def _contain_real(self, path: str) -> bool:
         return any(is_below(path, root) for root in self._real)

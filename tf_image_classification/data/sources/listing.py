@@ -25,7 +25,6 @@ _SYSTEM_FOLDERS = frozenset(
     }
 )
 _PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
-MISSING = (-1, 0)  # size and version of a file that is not there, or not to be read
 
 
 class File(NamedTuple):
@@ -34,14 +33,14 @@ class File(NamedTuple):
     Attributes:
         path: as storage opens it.
         filename: relative to the folder, with POSIX separators.
-        size: bytes.
-        version: changes whenever the content does, see storage.stat.
+        size: bytes; -1 for a file that does not exist.
+        version: changes whenever the content does: that of storage.stat, or in a fingerprint a hash of the content.
     """
 
     path: str
     filename: str
     size: int
-    version: int
+    version: int | str
 
 
 def is_hidden(name: str) -> bool:
@@ -71,9 +70,8 @@ def walk(folder: str, hidden: bool = False) -> Iterator[File]:
         ) from error
 
 
-def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[tuple[object, ...]]:
-    """The items of a fingerprint that stand for files: ("image", filename, size, version). A missing file, also in
-    another Unicode form, has size -1.
+def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[File]:
+    """The items of a fingerprint that stand for files. A missing file, also in another Unicode form, has size -1.
 
     Args:
         files: pairs of a path and the file's name in the fingerprint.
@@ -82,13 +80,9 @@ def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[tuple[object, ...]]
     with ThreadPoolExecutor(_PARALLEL_STATS) as executor:
         while chunk := list(itertools.islice(remaining, 8 * _PARALLEL_STATS)):
             paths = [path for path, _ in chunk]
-            stats = (
-                executor.map(_size_and_version, paths)
-                if any(map(storage.is_gcs, paths))
-                else map(_size_and_version, paths)
-            )
-            for (_, filename), (size, version) in zip(chunk, stats, strict=True):
-                yield "image", filename, size, version
+            stats = executor.map(_stat, paths) if any(map(storage.is_gcs, paths)) else map(_stat, paths)
+            for (_, filename), (path, size, version) in zip(chunk, stats, strict=True):
+                yield File(path, filename, size, version)
 
 
 def digest(content: bytes) -> str:
@@ -96,9 +90,8 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _size_and_version(path: str) -> tuple[int, int]:
+def _stat(path: str) -> storage.Stat:
     try:
-        _, size, version = storage.stat(path)
+        return storage.stat(path)
     except (OSError, ValueError):  # a missing image is part of what the data is now
-        return _size_and_version(other) if (other := storage.other_form(path)) else MISSING
-    return size, version
+        return _stat(other) if (other := storage.other_form(path)) else storage.Stat(path, -1, 0)
