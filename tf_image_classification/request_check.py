@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-
 import tensorflow as tf
 
 from tf_image_classification.image_limits import MAX_JPEG_SCANS, MAX_PIXELS, MAX_SCANNED_PIXELS
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PNG_SIZE = slice(16, 24)  # width and height in its header, of 4 bytes each
-_START_OF_SCAN = (0xFF, 0xDA, 0)  # the third byte is the first of the header's length, which is at most 14
+_START_OF_SCAN = b"\xff\xda\0"  # the third byte is the first of the header's length, which is at most 14
 _ALSO_BEHIND = 2  # times the scans of a build's limits: those of thumbnails and of pictures behind the first count too
 
 
@@ -38,7 +36,7 @@ def check(encoded: tf.Tensor) -> tf.Tensor:
     text = f"image_bytes holds an image of more than {MAX_PIXELS:,} pixels: scale it down. Its sides:"
     pixels = tf.reduce_prod(tf.cast(sides, tf.float64))
     few = tf.Assert(pixels <= MAX_PIXELS, [text, sides])
-    scans = tf.cond(is_jpeg, lambda: _count_scans(encoded), lambda: 1)
+    scans = tf.cond(is_jpeg, lambda: _count_scans(encoded), lambda: tf.constant(1, tf.int64))
     text = "image_bytes holds a JPEG of too many scans, each of which takes the time of a picture: save it anew. Scans:"
     most = tf.minimum(MAX_SCANNED_PIXELS / pixels, MAX_JPEG_SCANS) * _ALSO_BEHIND
     quick = tf.Assert(tf.cast(scans, tf.float64) <= most, [text, scans])
@@ -47,8 +45,6 @@ def check(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _count_scans(jpeg: tf.Tensor) -> tf.Tensor:
-    """How often a JPEG's bytes start a scan: int32 []. Coded data hold no such bytes."""
-    data = tf.io.decode_raw(jpeg, tf.uint8)
-    end = tf.size(data) - len(_START_OF_SCAN) + 1
-    found = [data[index : index + end] == code for index, code in enumerate(_START_OF_SCAN)]
-    return tf.math.count_nonzero(functools.reduce(tf.logical_and, found), dtype=tf.int32)
+    """How often a JPEG's bytes start a scan, up to what is too often: int64 []. Coded data hold no such bytes."""
+    parts = tf.raw_ops.StringSplitV2(input=[jpeg], sep=_START_OF_SCAN, maxsplit=_ALSO_BEHIND * MAX_JPEG_SCANS + 1)
+    return parts.shape[1] - 1  # `shape` is of the sparse tensor [1, parts]
