@@ -11,29 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.model_folders import DIGEST, FILES, write
 from tests.standin.bucket import Buckets, client, fill
 from tf_image_classification import model_folder, storage
 from tf_image_classification.data import model_tasks
 from tf_image_classification.errors import DataError
-
-DIGEST = "0123456789abcdef" * 4
-FILES = {
-    "labels.txt": b"cat\ndog\n",
-    "model.keras": b"weights",
-    "saved_model/saved_model.pb": b"graph",
-    "saved_model/variables/variables.data-00000-of-00001": b"values",
-}
-
-
-def write(folder: Path, **facts: object) -> Path:
-    """Writes a model folder as `export` does, with bytes in place of a model; keyword arguments replace its facts."""
-    for name, content in FILES.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
-    tasks = [{"name": "label", "labels_file": "labels.txt", "num_classes": 2, "one_hot": True}]
-    content = {"format": 1, "tasks": tasks, "digest": DIGEST, "files": model_folder.hashes(str(folder)), **facts}
-    (folder / "model.json").write_text(json.dumps(content))
-    return folder
 
 
 @pytest.fixture

@@ -104,9 +104,8 @@ def verify(folder: str, copy_to: str = "", *, accept_unlisted: bool = False) -> 
         DataError: the folder is not as it was exported, or is no model folder.
     """
     storage.restore_dir(folder)
-    local = storage.mounted(folder.removesuffix("/"))
-    if not storage.is_gcs(local):
-        return _verify(folder, local, copy_to, accept_unlisted)
+    if not storage.is_gcs(folder):
+        return _verify(folder, folder, copy_to, accept_unlisted)
     _check_names(folder, _names_on_gcs(folder), _listed(folder, read_facts(folder), accept_unlisted))
     with storage.temporary_dir() as temporary:
         try:

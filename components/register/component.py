@@ -22,8 +22,8 @@ def register(
 ) -> NamedTuple("Outputs", version=str):
     """Promotes the model: it becomes the model in service, in a folder or in Vertex AI's Model Registry.
 
-    It fails if another model was promoted since the run began. It is never cached, and idempotent: a rerun continues
-    where a failed one stopped.
+    It fails unless the model's files are those that were exported and evaluated, and if another model was promoted
+    since the run began. It is never cached, and idempotent: a rerun continues where a failed one stopped.
 
     Args:
         model: model folder, from train.
@@ -37,21 +37,20 @@ def register(
         version: name of the model in service from now on.
     """
     arguments = dict(locals())
-    from tf_image_classification import command_line, flags, model_folder
+    from tf_image_classification import command_line, evaluation_folder, flags, model_folder
     from tf_image_classification.promotion import gate
     from tf_image_classification.promotion.champion import check, is_registry, promote
 
     with command_line.reporting_errors():
         values = flags.for_step("register", arguments)
         check(None, values.champion, values.endpoint)
+        metrics, _ = gate.read_metrics(evaluation.path)
         if is_registry(values.champion):
             from tf_image_classification.vertex import registry
 
-            metrics, _ = gate.read_metrics(evaluation.path)
             promoted = registry.register(
                 values.champion,
                 model.uri,
-                facts=model_folder.read_facts(model.path),
                 metrics=metrics,
                 compared_with=in_service,
                 reason=reason,
@@ -61,6 +60,7 @@ def register(
                 machine_type=values.serving_machine_type,
             )
         else:
+            evaluation_folder.check_is_of(metrics, model_folder.verify(model.path).sha256)
             promoted = promote(values.champion, model.path, compared_with=in_service, reason=reason, run=run)
     with open(registered.path, "w") as file:
         file.write(promoted.name)
