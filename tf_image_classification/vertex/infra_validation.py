@@ -9,6 +9,7 @@ the container runs: it gets no network, no credentials, no user's rights, and no
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -101,7 +102,7 @@ def check(model: ModelFolder, image: str) -> str:
         _log.warning("%s was not asked in %s: %s. %s", model.folder, image, reason, compare_versions(exported, image))
         return NOT_ASKED
     _check_answer(answer, tasks, image)
-    _log.info("%s answers in %s (%s). %s", model.folder, image, found, compare_versions(exported, image))
+    _log.info("%s, exported by TensorFlow %s, answers in %s (%s)", model.folder, exported, image, found)
     return PASSED
 
 
@@ -112,15 +113,14 @@ def compare_versions(exported: str, image: str) -> str:
         exported: such as 2.21.0; '' if it is not known.
         image: its name tells the version, as of Vertex AI's prebuilt images and TensorFlow Serving's.
     """
-    serving = serving_version(image)
-    if not serving or not re.match(r"\d+\.\d+", exported):
+    serving, exporting = serving_version(image), re.match(r"(\d+)\.(\d+)", exported)
+    if not serving or not exporting:
         return (
-            f"The model was exported by TensorFlow {exported or '(not recorded)'}, and the image's name does not tell "
-            "its version: whether that one loads the model is not known"
+            f"The model was exported by TensorFlow {exported or '(not recorded)'}; the image's name does not tell "
+            "which version is in it: whether that one loads the model is not known"
         )
     found = f"The model was exported by TensorFlow {exported}, and the image serves with {serving[0]}.{serving[1]}"
-    major, minor = exported.split(".")[:2]
-    if (int(major), int(minor)) > serving:
+    if (int(exporting[1]), int(exporting[2])) > serving:
         return f"{found}: TensorFlow promises that a newer version loads the models of an older one, not the reverse"
     return f"{found}, which loads the models of this version and of older ones"
 
@@ -132,6 +132,7 @@ def serving_version(image: str) -> tuple[int, int] | None:
 
 
 def exporting_version(facts: Mapping[str, Any]) -> str:
+    """The TensorFlow version that a model.json records, such as 2.21.0; '' for none."""
     versions = facts.get("versions", {})
     return str(versions.get("tensorflow", versions.get("tensorflow-cpu", "")))
 
@@ -149,7 +150,8 @@ def _find_image(image: str) -> str:
     except subprocess.TimeoutExpired:
         raise _NotAtHandError("Docker does not answer") from None
     if found.returncode:
-        raise _NotAtHandError(f"{_last_lines(found.stderr, 1)} (`docker pull {image}` fetches it)")
+        is_missing = "no such image" in found.stderr.lower()
+        raise _NotAtHandError(f"`docker pull {image}` was not run" if is_missing else _last_lines(found.stderr, 1))
     return found.stdout.strip()
 
 
@@ -173,7 +175,8 @@ def _ask(image_id: str, saved_model: str, image: str) -> str:
     try:
         done = _docker("run", *options, image_id, "-c", _SCRIPT, text=request, seconds=_SECONDS)
     except subprocess.TimeoutExpired:
-        _docker("kill", name, seconds=60)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            _docker("kill", name, seconds=60)
         raise _cannot_serve(image, f"no answer within {_SECONDS} s") from None
     if done.returncode in _NOT_THE_MODELS:
         missing = "neither tensorflow_model_server nor Python with TensorFlow is in it"
@@ -207,7 +210,7 @@ def _check_answer(answer: str, tasks: Sequence[Task], image: str) -> None:
             and len(scores) == max(len(task.labels), 1)
             and all(isinstance(score, (int, float)) and math.isfinite(score) for score in scores)
         )
-        if not is_valid or tuple(classes) != task.labels:
+        if not is_valid or classes != list(task.labels):
             raise _cannot_serve(image, f"for one image {json.dumps(prediction)[:300]}")
 
 
@@ -243,7 +246,9 @@ def _command(argv: Sequence[str] | None) -> None:
         model = model_folder.verify(given.model, os.path.join(temporary, "model"))
         if check(model, given.serving_image) == NOT_ASKED:
             raise UserError(
-                "The model was not asked", received=given.serving_image, expected="Docker, with this image pulled"
+                "The model was not asked",
+                received=given.serving_image,
+                expected="an image with TensorFlow Serving, or Python and TensorFlow, that Docker has on this machine",
             )
     print(PASSED)
 

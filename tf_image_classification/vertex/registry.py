@@ -86,8 +86,7 @@ def register(
 
     Raises:
         ReplacedError: another version than `compared_with` is in service; what this call deployed is undeployed.
-        DataError: the folder is not as it was exported or not the one that was evaluated, or changes meanwhile.
-        UserError: the model gives no valid answer in the serving container.
+        UserError: the folder is not as exported, not the one evaluated, or changes; the serving container fails.
         FlagError: the endpoint was not found, or the service rejects an argument.
         ServiceError: the service refuses, or fails.
     """
