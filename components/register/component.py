@@ -15,6 +15,7 @@ def register(
     run: str,
     # flags: begin (written by `make generate`)
     champion: str = "",
+    promote: bool = True,
     endpoint: str = "",
     serving_machine_type: str = "e2-standard-4",
     serving_image: str = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest",
@@ -39,13 +40,16 @@ def register(
     arguments = dict(locals())
     from tf_image_classification import command_line, evaluation_folder, flags, model_folder
     from tf_image_classification.promotion import gate
-    from tf_image_classification.promotion.champion import check, is_registry, promote
+    from tf_image_classification.promotion.champion import InService, check, is_registry
+    from tf_image_classification.promotion.champion import promote as promote_to_folder
 
     with command_line.reporting_errors():
         values = flags.for_step("register", arguments)
         check(None, values.champion, values.endpoint)
         metrics, _ = gate.read_metrics(evaluation.path)
-        if is_registry(values.champion):
+        if not values.promote:
+            promoted = InService(in_service, "")
+        elif is_registry(values.champion):
             from tf_image_classification.vertex import registry
 
             promoted = registry.register(
@@ -61,7 +65,7 @@ def register(
             )
         else:
             evaluation_folder.check_is_of(metrics, model_folder.verify(model.path).sha256)
-            promoted = promote(values.champion, model.path, compared_with=in_service, reason=reason, run=run)
+            promoted = promote_to_folder(values.champion, model.path, compared_with=in_service, reason=reason, run=run)
     with open(registered.path, "w") as file:
         file.write(promoted.name)
     registered.metadata.update({"resourceName": promoted.name, "reason": reason})
