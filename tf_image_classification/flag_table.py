@@ -258,8 +258,9 @@ FLAGS: tuple[Flag, ...] = (
          "evaluation set. Not set: no model is promoted.",
          commands=(), steps=(RESOLVE_STEP, REGISTER_STEP), path="write", no_glob=True, ours=True),
     Flag("promote", bool, True, SERVICE,
-         "Promote a model that passes the gate. false: leave that to a rerun with true, under an account that may "
-         "deploy.", commands=(), steps=(REGISTER_STEP,), ours=True),
+         "Promote a model that passes the gate. false: the run ends with the comparison, and `python -m "
+         "tf_image_classification.vertex.promote` promotes it, under another account.",
+         commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("champion_metric", str, "accuracy", SERVICE,
          "Metric that compares the new model with the one in service; with several tasks, its mean over them.",
          choices=("accuracy", "macro_f1", "loss"), commands=(), steps=(GATE_STEP,), ours=True),

@@ -38,34 +38,18 @@ def register(
         version: name of the model in service from now on.
     """
     arguments = dict(locals())
-    from tf_image_classification import command_line, evaluation_folder, flags, model_folder
-    from tf_image_classification.promotion import gate
+    from tf_image_classification import command_line, flags
     from tf_image_classification.promotion.champion import InService, check, is_registry
-    from tf_image_classification.promotion.champion import promote as promote_to_folder
+    from tf_image_classification.vertex.promote import promote as promote_model
 
     with command_line.reporting_errors():
         values = flags.for_step("register", arguments)
         check(None, values.champion, values.endpoint)
-        metrics, _ = gate.read_metrics(evaluation.path)
-        if not values.promote:
-            promoted = InService(in_service, "")
-        elif is_registry(values.champion):
-            from tf_image_classification.vertex import registry
-
-            promoted = registry.register(
-                values.champion,
-                model.uri,
-                metrics=metrics,
-                compared_with=in_service,
-                reason=reason,
-                run=run,
-                serving_image=values.serving_image,
-                endpoint=values.endpoint or "",
-                machine_type=values.serving_machine_type,
-            )
+        folder = model.uri if is_registry(values.champion) else model.path
+        if values.promote:
+            promoted = promote_model(values, folder, evaluation.path, compared_with=in_service, reason=reason, run=run)
         else:
-            evaluation_folder.check_is_of(metrics, model_folder.verify(model.path).sha256)
-            promoted = promote_to_folder(values.champion, model.path, compared_with=in_service, reason=reason, run=run)
+            promoted = InService(in_service, "")
     with open(registered.path, "w") as file:
         file.write(promoted.name)
     registered.metadata.update({"resourceName": promoted.name, "reason": reason})
