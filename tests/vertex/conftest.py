@@ -49,6 +49,7 @@ def vertex(tmp_path, storage_url, monkeypatch):
     service.start()
     monkeypatch.setenv(ENDPOINT_VARIABLE, f"{service.url}/")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere")  # this machine may have the serving image
     yield service
     service.stop()
 

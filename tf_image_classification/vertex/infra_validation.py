@@ -34,7 +34,7 @@ PASSED, NOT_ASKED = "passed", "not-asked"
 _MEMORY, _SECONDS = "4g", 300
 _LAST_LINES = 8
 # How versions are in the names of images: Vertex AI's prebuilt tf2-cpu.2-15, and TensorFlow Serving's own.
-_VERSION = re.compile(r"tf2-[cg]pu\.(\d+)-(\d+)|tensorflow/(?:serving|tensorflow):(\d+)\.(\d+)")
+_VERSION = re.compile(r"tf(?:2|_opt)-[a-z]+\.(\d+)-(\d+)|tensorflow/(?:serving|tensorflow):(\d+)\.(\d+)")
 # Exit codes that say nothing about the model: docker's own failures, no such program, an instruction that an emulated
 # processor lacks, and that of the script for an image without TensorFlow.
 _NO_TENSORFLOW = 97
@@ -169,15 +169,28 @@ def _ask(image_id: str, saved_model: str, image: str) -> str:
     name = f"tfic-{uuid.uuid4().hex[:12]}"
     options = ["--rm", "--interactive", "--name", name, "--network", "none", "--user", "65534:65534"]
     options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108
-    options += ["--memory", _MEMORY, "--memory-swap", _MEMORY, "--pids-limit", "1024", "--env", "HOME=/tmp"]
+    options += [
+        "--log-driver",
+        "none",
+        "--memory",
+        _MEMORY,
+        "--memory-swap",
+        _MEMORY,
+        "--pids-limit",
+        "1024",
+        "--env",
+        "HOME=/tmp",
+    ]
     options += ["--mount", f"type=bind,source={saved_model},target={_MODEL},readonly"]
     options += ["--env", f"ASK={_ASK}", "--env", f"LENGTH={len(request)}", "--entrypoint", "sh"]
     try:
         done = _docker("run", *options, image_id, "-c", _SCRIPT, text=request, seconds=_SECONDS)
-    except subprocess.TimeoutExpired:
+    except BaseException as error:  # also when interrupted: the container would outlive this process
         with contextlib.suppress(subprocess.TimeoutExpired):
             _docker("kill", name, seconds=60)
-        raise _cannot_serve(image, f"no answer within {_SECONDS} s") from None
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise _cannot_serve(image, f"no answer within {_SECONDS} s") from None
+        raise
     if done.returncode in _NOT_THE_MODELS:
         missing = "neither tensorflow_model_server nor Python with TensorFlow is in it"
         raise _NotAtHandError(missing if done.returncode == _NO_TENSORFLOW else _last_lines(done.stderr, 1))
