@@ -78,6 +78,7 @@ def test_a_folder_in_a_bucket_is_verified_as_downloaded(folder, tmp_path, monkey
         monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
         fill(service.url, "bucket", "model", folder)
         assert model_folder.verify("gs://bucket/model", str(tmp_path / "copy")).digest == DIGEST
+        assert model_folder.verify("gs://bucket/model").local == ""
         for file in list(storage.walk("gs://bucket/model")):
             client(service.url).bucket("bucket").blob(storage.split_gcs(file.path)[1]).delete()
         apply, message = CHANGES[change]

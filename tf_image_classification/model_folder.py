@@ -11,6 +11,7 @@ A SavedModel is a program that TensorFlow runs. So `verify` compares the folder 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import logging
@@ -52,7 +53,7 @@ class ModelFolder:
 
     Attributes:
         folder: as given.
-        local: local path of the verified files: the copy, where `verify` made one.
+        local: local path of the verified files: the copy, where `verify` made one; '' for one on gs:// without a copy.
         facts: the content of model.json.
         digest: identifies what the model computes, see `export.digest`: 64 hexadecimal digits. '' where a folder that
             lists no files has none.
@@ -112,7 +113,8 @@ def verify(folder: str, copy_to: str = "", *, accept_unlisted: bool = False) -> 
             local = storage.fetch_dir(folder, copy_to or os.path.join(temporary, "model"))
         except FileNotFoundError:
             raise _not_a_model_folder(folder) from None
-        return _verify(folder, local, "", accept_unlisted)
+        verified = _verify(folder, local, "", accept_unlisted)
+        return verified if copy_to else dataclasses.replace(verified, local="")
 
 
 def hashes(folder: str) -> dict[str, str]:
