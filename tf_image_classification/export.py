@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_image_classification import preprocessing, request_check, storage, versions
+from tf_image_classification import model_folder, preprocessing, request_check, storage, versions
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import TrainingError
@@ -147,6 +147,7 @@ def export(
             "image_size": image_size,
             "digest": digest(model, tasks, image_size),
             **facts,
+            "files": model_folder.hashes(staging),
             "versions": versions.installed(*_RECORDED_PACKAGES),
         }
         storage.write_text(os.path.join(staging, FACTS), json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -267,6 +267,10 @@ FLAGS: tuple[Flag, ...] = (
          "projects/P/locations/L/models/ID. A new model is promoted to it only if it beats the current one on the "
          "evaluation set. Not set: no model is promoted.",
          commands=(), steps=(RESOLVE_STEP, REGISTER_STEP), path="write", no_glob=True, ours=True),
+    Flag("promote", bool, True, SERVICE,
+         "Promote a model that passes the gate. false: the run ends with the comparison, and `python -m "
+         "tf_image_classification.vertex.promote` promotes it, under another account.",
+         commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("champion_metric", str, "accuracy", SERVICE,
          "Metric that compares the new model with the one in service; with several tasks, its mean over them.",
          choices=("accuracy", "macro_f1", "loss"), commands=(), steps=(GATE_STEP,), ours=True),

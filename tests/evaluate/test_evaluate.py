@@ -206,6 +206,9 @@ def test_a_folder_that_is_not_a_model_is_refused_for_what_it_lacks(model_dir, tm
     (tmp_path / "model.json").write_text((Path(model_dir) / "model.json").read_text())
     refused(tmp_path, DataError, "labels file does not exist")
     (tmp_path / "labels.txt").write_text("dark\nmiddle\nlight\n")
+    refused(tmp_path, DataError, "has no SavedModel")
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"no graph")
     refused(tmp_path, DataError, "SavedModel cannot be loaded")
 
 

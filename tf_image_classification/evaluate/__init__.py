@@ -108,7 +108,11 @@ def _assemble(result: EvaluationResult, data: manifest.Manifest, served: ServedM
     return {
         **(only_task or {"num_examples": split.examples, "tasks": result.tasks}),
         "user_metrics": result.user_metrics,
-        "model": {"folder": served.folder, **{name: served.facts.get(name) for name in _MODEL_FACTS}},
+        "model": {
+            "folder": served.folder,
+            "sha256": served.sha256,
+            **{name: served.facts.get(name) for name in _MODEL_FACTS},
+        },
         "data": {
             "source": data.sources.get(manifest.EVAL, data.sources.get(manifest.TRAIN)),
             "images": split.images,
