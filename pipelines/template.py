@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
+from pipelines import yaml_files
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
@@ -23,16 +24,8 @@ def load(path: str) -> Spec:
     Raises:
         FlagError: the file is not found, or it does not contain a pipeline.
     """
-    import yaml
-
     expected = "a pipeline that `python -m pipelines compile` or KFP's compiler wrote, one YAML document"
-    try:
-        documents = list(yaml.safe_load_all(storage.read_text(path)))
-    except OSError as error:
-        reason = error.strerror or "not found"
-        raise FlagError("Cannot read --template", received=f"{path} ({reason})", expected=expected) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise FlagError("--template is not YAML", received=path, expected=expected) from None
+    documents = yaml_files.read("--template", path, expected)
     found = documents[0] if len(documents) == 1 else None
     if isinstance(found, dict):
         found = found.get("pipelineSpec", found)

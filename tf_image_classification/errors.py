@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 MAX_NAMES = 5  # listed in a message
+_MAX_CHARACTERS = 4000  # of each part of a message; what comes from outside may have megabytes
 
 
 class UserError(Exception):
@@ -122,4 +123,6 @@ def did_you_mean(name: str, known: Iterable[str], *, prefix: str = "", cutoff: f
 
 def _sentence(text: str) -> str:
     text = " ".join(text.split())
+    if len(text) > _MAX_CHARACTERS:
+        text = f"{text[: _MAX_CHARACTERS - 500]} ... {text[-500:]}"
     return text if text.endswith((".", "!", "?")) else text + "."

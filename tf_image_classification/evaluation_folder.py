@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
 from tf_image_classification.errors import DataError
@@ -64,18 +67,19 @@ def confusion_matrix(metrics: Metrics, max_classes: int = MAX_MATRIX_CLASSES) ->
     Returns:
         Names [K] and counts [K, K]; both empty for several tasks and for a regression.
     """
-    labels, matrix = metrics.get("labels", []), metrics.get("confusion_matrix", [])
+    labels = metrics.get("labels", [])
     if len(labels) <= max_classes:
-        return labels, matrix
-    predicted = [sum(column) for column in zip(*matrix, strict=True)]
-    mistakes = [sum(row) + predicted[index] - 2 * row[index] for index, row in enumerate(matrix)]
+        return labels, metrics.get("confusion_matrix", [])
+    mistakes: Counter[int] = Counter()
+    for true, predicted, count in confusions(metrics):
+        if true != predicted:
+            mistakes.update({true: count, predicted: count})
     most_mistakes_first = sorted(range(len(labels)), key=lambda index: -mistakes[index])
     kept = sorted(most_mistakes_first[: max_classes - 1])
     new_index = {index: position for position, index in enumerate(kept)}
     reduced = [[0] * max_classes for _ in range(max_classes)]
-    for true, row in enumerate(matrix):
-        for other, count in enumerate(row):
-            reduced[new_index.get(true, -1)][new_index.get(other, -1)] += count
+    for true, predicted, count in confusions(metrics):
+        reduced[new_index.get(true, -1)][new_index.get(predicted, -1)] += count
     return [*(labels[index] for index in kept), OTHERS], reduced
 
 
@@ -90,13 +94,24 @@ def most_confused(metrics: Metrics, limit: int) -> list[tuple[str, str, int, flo
         (true class, predicted class, number of examples, their share of the true class).
     """
     labels = metrics["labels"]
-    confusions = []
-    for true, row in enumerate(metrics["confusion_matrix"]):
-        for predicted, count in enumerate(row):
-            if count and true != predicted:
-                confusions.append((-count, true, predicted))
+    mistakes = [(-count, true, predicted) for true, predicted, count in confusions(metrics) if true != predicted]
     supports = [row["support"] for row in metrics["per_class"]]
     return [
         (labels[true], labels[predicted], -count, -count / supports[true])
-        for count, true, predicted in sorted(confusions)[:limit]
+        for count, true, predicted in heapq.nsmallest(limit, mistakes)
     ]
+
+
+def confusions(metrics: Metrics) -> Iterator[tuple[int, int, int]]:
+    """Id of the true class, of the predicted one, and number of examples, of each such pair that occurs; of a
+    classification.
+
+    Of very many classes, metrics.json lists these instead of a matrix.
+    """
+    if "confusions" in metrics:
+        yield from map(tuple, metrics["confusions"])
+        return
+    for true, row in enumerate(metrics.get("confusion_matrix", [])):
+        for predicted, count in enumerate(row):
+            if count:
+                yield true, predicted, count

@@ -80,7 +80,8 @@ def load_checkpoint(
         _log.info("Continuing from %s", shown)
         if flags.checkpoint_path:
             _log.info("Ignoring --checkpoint_path because %s has a checkpoint already", folder.path)
-        return json.loads(storage.read_text(record)) if os.path.exists(record) else None
+        expected = "JSON as training writes it"
+        return storage.read_json(record, expected=expected) if os.path.exists(record) else None
     if damaged:
         raise CheckpointError(
             f"No checkpoint in {folder.path} can be read",

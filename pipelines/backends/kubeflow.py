@@ -275,5 +275,5 @@ def _message(error: kfp_server_api.ApiException) -> str:
     """The service's message: the body of its answer is JSON, or a proxy's page."""
     try:
         return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError):
+    except (TypeError, ValueError, KeyError, RecursionError):
         return f"{error.status} {error.reason}"

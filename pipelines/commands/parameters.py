@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from pipelines import template
-from tf_image_classification import command_line, recipes, storage
+from pipelines import template, yaml_files
+from tf_image_classification import command_line, recipes
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
@@ -53,17 +53,10 @@ def read_file(path: str) -> dict[str, object]:
     Raises:
         FlagError: the file is not found, or contains something else.
     """
-    import yaml
-
     expected = "a YAML file of `flag: value` lines"
-    try:
-        found = yaml.safe_load(storage.read_text(path)) or {}
-    except OSError as error:
-        reason = error.strerror or "not found"
-        raise FlagError("Cannot read --params", received=f"{path} ({reason})", expected=expected) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+    documents = yaml_files.read("--params", path, expected)
+    found = (documents[0] if documents else None) or {}
+    if len(documents) > 1 or not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
         raise FlagError("--params is not a mapping of flags to values", received=path, expected=expected)
     return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -267,3 +268,22 @@ def test_variables_without_an_axis_are_loaded_from_a_file_that_names_no_classes(
     model().save(tmp_path / "model.keras")
     report = checkpoints.warm_start(model(), str(tmp_path / "model.keras"), None)
     assert "normalization/count" in report.loaded
+
+
+def test_the_time_to_say_what_became_of_the_classes_is_linear():
+    def seconds(count: int) -> float:
+        labels = tuple(map(str, range(count)))
+        started = time.process_time()
+        with pytest.raises(CheckpointError, match=r"moved 0 from \d+ to 0, 1 from "):
+            check_unchanged({"label": labels}, {"label": labels[::-1]}, "model.ckpt-1")
+        return time.process_time() - started
+
+    assert min(seconds(8000) / seconds(2000) for _ in range(3)) < 8
+
+
+@pytest.mark.parametrize(
+    "text", [b"[" * 100_000, b"{", b"[1]", b'[["label", 3]]', b'[["label", [3]]]', b"\xff", b"null"]
+)
+def test_class_names_that_cannot_be_read_are_one_paragraph(text):
+    with pytest.raises(CheckpointError, match="class names cannot be read"):
+        parse(text)

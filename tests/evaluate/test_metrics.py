@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sklearn_metrics
 
+from tf_image_classification import evaluation_folder
+from tf_image_classification.evaluate import confusion, report
 from tf_image_classification.evaluate.metrics import ClassificationMetrics, RegressionMetrics, rank_predictions
 
 LABELS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu")
@@ -132,3 +134,57 @@ def test_memory_does_not_grow_with_the_number_of_images():
         assert count(500) - count(5) < 2000
     finally:
         tracemalloc.stop()
+
+
+def test_of_many_classes_the_pairs_that_occur_say_what_the_matrix_does(monkeypatch):
+    ids, scores = random_batches(300, 7)
+    ids[:20] = 8  # a class that the model does not know
+    labels = (*LABELS, "hen", "ibis")
+    matrix = measured(ids, scores, labels, num_known=7)
+    monkeypatch.setattr(confusion, "MAX_MATRIX_CLASSES", 5)
+    pairs = measured(ids, scores, labels, num_known=7)
+    assert pairs.pop("confusions") == [
+        [true, predicted, count]
+        for true, row in enumerate(matrix.pop("confusion_matrix"))
+        for predicted, count in enumerate(row)
+        if count
+    ]
+    assert pairs == matrix
+
+
+def test_a_hundred_thousand_classes_take_megabytes_not_the_gigabytes_of_their_matrix():
+    labels = [f"class {number}" for number in range(100_000)]
+    ids = np.array([5, 99_999, 7])
+    scores = np.full((3, 100_000), 1e-6, np.float32)
+    scores[[0, 1, 2], [5, 3, 7]] = 0.9
+    tracemalloc.start()
+    metrics = ClassificationMetrics(labels, len(labels))
+    metrics.update(ids, scores, rank_predictions(ids, scores))
+    used = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    found = metrics.result()
+    assert found["confusions"] == [[5, 5, 1], [7, 7, 1], [99_999, 3, 1]]
+    assert found["accuracy"] == pytest.approx(2 / 3)
+    assert evaluation_folder.most_confused(found, 3) == [("class 99999", "class 3", 1, 1.0)]
+    names, matrix = evaluation_folder.confusion_matrix(found)
+    assert (len(names), sum(map(sum, matrix))) == (evaluation_folder.MAX_MATRIX_CLASSES, 3)
+    assert used < 20e6
+
+
+def test_the_report_of_a_hundred_thousand_classes_has_the_size_of_a_page():
+    labels = [f"class {number}" for number in range(100_000)]
+    scores = np.full((1, 100_000), 1e-6, np.float32)
+    scores[0, 3] = 0.9
+    metrics = {
+        **measured(np.array([5]), scores, labels),
+        "user_metrics": {},
+        "model": {"folder": "/model", "image_size": 8, "data_fingerprint": ""},
+        "data": {"source": "/data", "rejected": 0},
+        "data_fingerprint": "",
+        "versions": {},
+    }
+    page = report.render(metrics, {"label": []}, {})
+    assert "There are too many classes for a matrix" in page
+    assert "99,000 classes with a higher F1, or without images, are in metrics.json only" in page
+    assert "1 wrong of 1" in page
+    assert len(page) < 2e6

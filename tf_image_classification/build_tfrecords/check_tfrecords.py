@@ -22,8 +22,6 @@ from tf_image_classification.data.tasks import is_slim_label, text_beside
 from tf_image_classification.errors import DataError, UserError, abridged
 from tf_image_classification.image_limits import ImageLimits
 
-MAX_CLASSES = 100_000  # more distinct values than that are no classes
-
 _LABEL_KINDS: dict[str, type] = {SLIM: int, ORIGINAL: float}
 _KIND_NAMES: dict[type, str] = {bytes: "bytes", int: "int64", float: "float"}
 _MAX_FEATURES = 20  # listed in a message
@@ -41,7 +39,9 @@ def check_file(job: RecordsJob) -> Contents:
     """
     try:
         with storage.temporary_dir() as folder:
-            return _contents_of(job, storage.fetch(job.path, folder))
+            local = storage.fetch(job.path, folder)
+            storage.open_file(local).close()  # a pipe would block for ever
+            return _contents_of(job, local)
     except OSError as error:
         raise UserError("A TFRecord file cannot be read", received=f"{job}: {error.strerror or error}") from error
 
@@ -125,7 +125,7 @@ class _Records:
             _one(features, filename, bytes)
         values = {name: _label_of(features, name, layout.schema) for name in names}
         for name, value in values.items():
-            if len(self.counts[name]) < MAX_CLASSES:
+            if len(self.counts[name]) < class_names.MAX_CLASSES:
                 self.counts[name][value] += 1
                 if is_slim_label(name) and text_beside(name) in features:
                     _note_text(_text_of(features, text_beside(name)), int(value), self.texts[name])
@@ -219,9 +219,12 @@ def _text_of(features: tfrecord.Features, name: str) -> str:
     value = _one(features, name, bytes)
     assert isinstance(value, bytes)
     try:
-        return class_names.canonical(" ".join(value.decode().split()))
+        text = class_names.canonical(" ".join(value.decode().split()))
     except UnicodeDecodeError:
         raise ValueError(f"{name} is not UTF-8: {value[:100]!r}") from None
+    if text and (reason := class_names.fault(text)):
+        raise ValueError(f"{name} is no class name: {reason}: {value[:100]!r}")
+    return text
 
 
 def _note_text(text: str, class_id: int, texts: dict[int, str]) -> None:

@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from tf_image_classification.data.manifest import Task
-from tf_image_classification.errors import abridged
+from tf_image_classification.errors import MAX_NAMES, abridged
 
 # What pandas, R, SQL and Excel write where there is no value
 _MISSING = frozenset({"nan", "none", "null", "na", "n/a", "#n/a", "<na>", "nat", "undefined"})
@@ -24,7 +24,7 @@ def warn(tasks: Sequence[Task]) -> None:
         by_meaning: dict[str | float, list[str]] = {}
         for label in task.labels:
             by_meaning.setdefault(_meaning(label), []).append(label)
-        if alike := [" and ".join(labels) for labels in by_meaning.values() if len(labels) > 1]:
+        if alike := [_listed(labels) for labels in by_meaning.values() if len(labels) > 1]:
             _log.warning(
                 "Classes of %s that are spelled alike are trained as different ones: %s. If they are one class, give "
                 "them one name",
@@ -38,6 +38,11 @@ def warn(tasks: Sequence[Task]) -> None:
                 task.name,
                 abridged(missing),
             )
+
+
+def _listed(labels: Sequence[str]) -> str:
+    """Names that are spelled alike, as part of a message."""
+    return " and ".join(labels[:MAX_NAMES]) + (" and others" if len(labels) > MAX_NAMES else "")
 
 
 def _meaning(label: str) -> str | float:

@@ -30,7 +30,7 @@ from tf_image_classification.data import class_names, manifest, sources
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest, Split, Task
 from tf_image_classification.data.sources import ImageRoots, ImageSource, ReadOptions, Source
 from tf_image_classification.data.tasks import label_feature
-from tf_image_classification.errors import DataError, FlagError, UserError
+from tf_image_classification.errors import DataError, FlagError, UserError, abridged
 
 CHECK_FILE = "check.json"  # of a check: what manifest.json would say of the images
 
@@ -203,6 +203,14 @@ class DataSetBuild:
         tasks = []
         for column, name in enumerate(names):
             occurring = {label for split in splits for label in index.class_counts(split, column)}
+            if len(occurring) > class_names.MAX_CLASSES and not labels:
+                raise DataError(
+                    f"The images have too many classes of {name}",
+                    received=f"{len(occurring):,}, such as {abridged(sorted(occurring))}",
+                    expected=f"at most {class_names.MAX_CLASSES:,}",
+                    hint="Is the column of labels one of names or numbers that differ for each image? A --labels_file "
+                    "takes the images of its classes alone.",
+                )
             tasks.append(Task(name, labels or sources.order_labels(occurring)))
         if len(tasks) > 1:
             found = [f"{task.name} ({len(task.labels):,} classes)" for task in tasks]

@@ -113,10 +113,18 @@ class ImageIndex:
     def reject_unknown(self, tasks: Sequence[Task]) -> None:
         """Rejects the images of classes that `tasks` do not have."""
         for index, task in enumerate(tasks):
-            for name in {*self.class_counts(TRAIN, index), *self.class_counts(EVAL, index)}.difference(task.labels):
-                insert = "INSERT INTO rejected SELECT split, path, ? FROM images WHERE json_extract(labels, ?) = ?"
-                self._db.execute(insert, (f"label {name} is not in labels", f"$[{index}]", name))
-                self._db.execute("DELETE FROM images WHERE json_extract(labels, ?) = ?", (f"$[{index}]", name))
+            self._db.execute("CREATE TEMP TABLE known (label TEXT PRIMARY KEY)")
+            self._db.executemany("INSERT INTO known VALUES (?)", ((label,) for label in task.labels))
+            column = (f"$[{index}]",)
+            self._db.execute(
+                "INSERT INTO rejected SELECT split, path, 'label ' || json_extract(labels, ?1) || ' is not in labels' "
+                "FROM images WHERE json_extract(labels, ?1) NOT IN (SELECT label FROM known)",
+                column,
+            )
+            self._db.execute(
+                "DELETE FROM images WHERE json_extract(labels, ?1) NOT IN (SELECT label FROM known)", column
+            )
+            self._db.execute("DROP TABLE known")
 
     def count(self, split: str) -> int:
         """The number of a split's images that are not rejected."""

@@ -42,6 +42,7 @@ from tf_image_classification.build_tfrecords import (
 )
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
 from tf_image_classification.data.sources import ImageRoots
+from tf_image_classification.errors import DataError
 from tf_image_classification.image_limits import ImageLimits
 
 if TYPE_CHECKING:
@@ -118,11 +119,11 @@ def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoot
         if other := storage.other_form(path):
             return read(other, limits, roots)
         raise RejectedImage(rejection.FILE_NOT_FOUND) from None
+    except DataError:  # the download of an object ended at the limit
+        raise RejectedImage(rejection.too_large(limits.max_mib)) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             raise RejectedImage(rejection.FILE_NOT_FOUND) from None
-        if error.errno == errno.EFBIG:
-            raise RejectedImage(rejection.too_large(limits.max_mib)) from None
         raise
     if not data:
         raise RejectedImage(rejection.EMPTY)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tf_image_classification.build_tfrecords.check_tfrecords import MAX_CLASSES
 from tf_image_classification.build_tfrecords.worker_messages import Contents
+from tf_image_classification.data.class_names import MAX_CLASSES
 from tf_image_classification.data.manifest import SLIM, Task
 from tf_image_classification.data.sources import RecordSource
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES, is_slim_label, task_name, text_beside
@@ -202,7 +203,8 @@ def _labels_of(contents: Sequence[Contents], feature: str, allow_missing: bool) 
     texts = _texts(contents, feature)
     names = tuple(texts.get(class_id, str(class_id)) for class_id in range(int(values[-1]) + 1))
     if len(set(names)) < len(names):
-        twice = sorted({name for name in texts.values() if names.count(name) > 1})
+        counts = Counter(names)
+        twice = sorted({name for name in texts.values() if counts[name] > 1})
         raise DataError(
             "The TFRecords give two classes the same name",
             received=abridged(twice, MAX_NAMED_CLASSES),

@@ -41,8 +41,21 @@ def of_tasks(tasks: Iterable[Task]) -> ClassNames:
 
 
 def parse(text: bytes) -> ClassNames:
-    """The class names that a checkpoint stores: the inverse of `StoredClassNames.serialize`."""
-    return {task: _in_one_form(labels) for task, labels in json.loads(text)}
+    """The class names that a checkpoint stores: the inverse of `StoredClassNames.serialize`.
+
+    Raises:
+        CheckpointError: it stores something else.
+    """
+    try:
+        stored = {task: list(labels) for task, labels in json.loads(text)}
+        names = {task: _in_one_form(labels) for task, labels in stored.items()}
+    except (ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(
+            "The checkpoint's class names cannot be read",
+            received=f"{text[:100]!r} ({error!r:.200})",
+            expected="JSON as training writes it: [[task, [class name, ...]], ...]",
+        ) from error
+    return names
 
 
 def of_model_file(path: str) -> ClassNames | None:
@@ -119,14 +132,13 @@ def paired_tasks(names: ClassNames, stored: ClassNames) -> dict[str, str]:
 
 def _changes(labels: Sequence[str], stored: Sequence[str]) -> str:
     """What became of the classes, for example `added sky; removed blue; moved green from 1 to 0`."""
+    ids, before = ({label: index for index, label in enumerate(names)} for names in (labels, stored))
     moved = [
-        f"{label} from {stored.index(label)} to {index}"
-        for index, label in enumerate(labels)
-        if label in stored and stored.index(label) != index
+        f"{label} from {before[label]} to {index}" for label, index in ids.items() if before.get(label, index) != index
     ]
     parts = {
-        "added": [label for label in labels if label not in stored],
-        "removed": [label for label in stored if label not in labels],
+        "added": [label for label in labels if label not in before],
+        "removed": [label for label in stored if label not in ids],
         "moved": moved,
     }
     return "; ".join(f"{what} {abridged(found, MAX_NAMED_CLASSES)}" for what, found in parts.items() if found)

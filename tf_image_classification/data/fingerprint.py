@@ -124,7 +124,7 @@ def _items(
 
 def _labels_digest(labels_file: str) -> str:
     try:
-        return listing.digest(storage.read_bytes(labels_file))
+        return listing.digest(storage.read_bytes(labels_file, storage.MAX_TEXT_BYTES))
     except (FileNotFoundError, IsADirectoryError):
         raise FlagError(
             "--labels_file does not exist", received=labels_file, expected="a text file with one class name per line"

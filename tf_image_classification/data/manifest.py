@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from tf_image_classification import storage
 from tf_image_classification.data import class_names
-from tf_image_classification.errors import DataError, MissingDataError
+from tf_image_classification.errors import DataError, MissingDataError, abridged
 
 FILE_NAME, LABELS_FILE = "manifest.json", "labels.txt"
 FORMAT = 1
@@ -22,6 +23,8 @@ SLIM, ORIGINAL = "slim", "original"
 DEFAULT_TASK = "label"
 IMAGE_FEATURES = {SLIM: "image/encoded", ORIGINAL: "image_bytes"}
 FILENAME_FEATURES = {SLIM: "image/filename", ORIGINAL: "image_uri"}
+
+_BUILD_AGAIN = "Build the data set again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +198,7 @@ def read(folder: str) -> Manifest:
     storage.restore_dir(folder)
     path = storage.join(folder, FILE_NAME)
     try:
-        content: dict[str, Any] = json.loads(storage.read_text(path))
+        content = storage.read_json(path, expected="JSON as build_tfrecords writes it", hint=_BUILD_AGAIN)
         if content.pop("format") != FORMAT:
             raise ValueError("format")
         splits = {}
@@ -211,8 +214,8 @@ def read(folder: str) -> Manifest:
             Task(task["name"], tuple(map(class_names.canonical, task["labels"])), task["feature"])
             for task in content.pop("tasks")
         )
-        if any(len(set(task.labels)) < len(task.labels) for task in tasks):
-            raise ValueError("two classes have one name, in two Unicode forms")
+        for task in tasks:
+            _check_names(task.labels)
         quality = _quality(content.pop("quality", None))
         return Manifest(tasks=tasks, splits=splits, folder=folder, quality=quality, **content)
     except FileNotFoundError:
@@ -221,10 +224,22 @@ def read(folder: str) -> Manifest:
             received=folder,
             expected=f"a folder with a {FILE_NAME}, as build_tfrecords writes it",
         ) from None
+    except DataError:
+        raise
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
-            f"{path} is not a manifest that this version reads", received=repr(error), hint="Build the data set again."
+            f"{path} is not a manifest that this version reads", received=repr(error), hint=_BUILD_AGAIN
         ) from error
+
+
+def _check_names(labels: Sequence[str]) -> None:
+    """Raises ValueError if these cannot be the class names of a task."""
+    if len(labels) > class_names.MAX_CLASSES:
+        raise ValueError(f"{len(labels):,} classes; at most {class_names.MAX_CLASSES:,} are possible")
+    if len(set(labels)) < len(labels):
+        raise ValueError("two classes have one name, in two Unicode forms")
+    if reason := next(filter(None, map(class_names.fault, labels)), None):
+        raise ValueError(reason)
 
 
 def _quality(content: dict[str, Any] | None) -> Quality | None:
@@ -247,7 +262,7 @@ def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
 
     Raises:
         MissingDataError: the file does not exist.
-        DataError: it is not text, or empty, or names a class twice.
+        DataError: it is not text, or empty, or names a class twice, or has a line that is no class name.
     """
     expected = "a text file with one class name per line"
     try:
@@ -266,10 +281,23 @@ def read_labels(path: str, *, numbered: bool = False) -> tuple[str, ...]:
         raise DataError(
             "The labels file has no class names or an empty line", received=path, expected="one class name per line"
         )
-    if duplicates := sorted({line for line in lines if lines.count(line) > 1}):
+    if duplicates := sorted(line for line, count in Counter(lines).items() if count > 1):
         raise DataError(
-            "The labels file names a class twice", received=", ".join(duplicates), expected="each class once"
+            "The labels file names a class twice", received=abridged(duplicates), expected="each class once"
         )
+    if len(lines) > class_names.MAX_CLASSES:
+        raise DataError(
+            "The labels file has too many classes",
+            received=f"{len(lines):,} in {path}",
+            expected=f"at most {class_names.MAX_CLASSES:,}",
+        )
+    for number, line in enumerate(lines, start=1):
+        if reason := class_names.fault(line):
+            raise DataError(
+                "A line of the labels file is no class name",
+                received=f"{path}, line {number}: {reason}",
+                expected=expected,
+            )
     return tuple(lines)
 
 

@@ -1,4 +1,5 @@
-"""Metrics of one task, updated batch by batch; their memory does not grow with the number of images."""
+"""Metrics of one task, updated batch by batch; their memory does not grow with the number of images, but for the pairs
+of very many classes that are confused, see `ConfusionCounts`."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tf_image_classification.evaluate.confusion import ConfusionCounts, as_json
 from tf_image_classification.evaluate.threshold_curves import MAX_CURVES, ScoreHistograms
 
 CALIBRATION_BINS = 15
@@ -71,7 +73,7 @@ class ClassificationMetrics:
 
     def __init__(self, labels: Sequence[str], num_known: int) -> None:
         self._labels, self._num_known = list(labels), num_known
-        self._confusion = np.zeros((len(labels), len(labels)), np.int64)
+        self._confusion = ConfusionCounts(len(labels))
         self._unlabelled = 0
         self._loss_sum = 0.0
         self._top_5 = 0
@@ -91,7 +93,7 @@ class ClassificationMetrics:
         if not labelled.all():
             self._unlabelled += int((~labelled).sum())
             label_ids, scores, predictions = label_ids[labelled], scores[labelled], predictions.select(labelled)
-        np.add.at(self._confusion, (label_ids, predictions.predicted), 1)
+        self._confusion.add(label_ids, predictions.predicted)
         self._loss_sum -= float(np.log(np.clip(predictions.label_score, MIN_SCORE, 1.0), dtype=np.float64).sum())
         self._top_5 += int(predictions.in_top_5.sum())
         # Bin m of M holds the scores in (m / M, (m + 1) / M].
@@ -116,15 +118,18 @@ class ClassificationMetrics:
         `loss`; in `curves` it is an example of no class. `unknown_class_examples` counts these examples by class, and
         `known_class_accuracy`, where there are such, is the accuracy of the others.
 
-        `calibration` is described at `_calibration`, `curves` (where there are at most
-        MAX_CURVES classes) at `ScoreHistograms.result`.
+        `calibration` is described at `_calibration`, `confusion_matrix`, or in its place `confusions`, at
+        `confusion.as_json`, and `curves` (where there are at most MAX_CURVES classes) at `ScoreHistograms.result`.
         """
-        confusion = self._confusion
+        pairs = self._confusion.pairs()
         # Further classes of the data that have no example play no part: the model cannot predict them either.
-        kept = np.arange(len(confusion)) < self._num_known
-        kept |= confusion.any(axis=1)
-        confusion, labels = confusion[kept][:, kept], [self._labels[index] for index in np.flatnonzero(kept)]
-        support, predicted, correct = confusion.sum(axis=1), confusion.sum(axis=0), confusion.diagonal()
+        kept = np.arange(len(self._labels)) < self._num_known
+        kept[pairs.true] = True
+        labels, new_ids = [self._labels[index] for index in np.flatnonzero(kept)], np.cumsum(kept) - 1
+        pairs = pairs._replace(true=new_ids[pairs.true], predicted=new_ids[pairs.predicted])
+        is_correct = pairs.true == pairs.predicted
+        support, predicted = (_sums(ids, pairs.examples, len(labels)) for ids in (pairs.true, pairs.predicted))
+        correct = _sums(pairs.true[is_correct], pairs.examples[is_correct], len(labels))
         total, known = int(support.sum()), int(support[: self._num_known].sum())
         precision, recall = _ratio(correct, predicted), _ratio(correct, support)
         f1 = _ratio(2 * correct, support + predicted)
@@ -154,7 +159,7 @@ class ClassificationMetrics:
                 }
                 for index, name in enumerate(labels)
             ],
-            "confusion_matrix": confusion.tolist(),
+            **as_json(pairs, len(labels)),
             "calibration": self._calibration(total),
         }
         if total > known:
@@ -206,6 +211,13 @@ class RegressionMetrics:
             "root_mean_squared_error": (self._squared / examples) ** 0.5,
             "mean_absolute_error": self._absolute / examples,
         }
+
+
+def _sums(ids: Labels, examples: Labels, num_classes: int) -> Labels:
+    """Number of examples by class id, int64 [num_classes]."""
+    sums = np.zeros(num_classes, np.int64)
+    np.add.at(sums, ids, examples)
+    return sums
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

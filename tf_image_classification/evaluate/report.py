@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,13 @@ from markupsafe import Markup
 from tf_image_classification import pages, plots
 from tf_image_classification.evaluate import figures
 from tf_image_classification.evaluate.mistakes import Mistake, thumbnail
-from tf_image_classification.evaluation_folder import by_task, most_confused
+from tf_image_classification.evaluation_folder import by_task, confusions, most_confused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_TABLE_CLASSES = 50  # a confusion matrix of more is drawn as an image
+MAX_CLASS_ROWS = 1000  # of the table of classes: a page of 100,000 would be larger than a browser shows
 MAX_CONFUSED_PAIRS = 15
 _HEADLINE_FLAGS = (
     "recipe",
@@ -51,7 +53,7 @@ def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], f
     tasks = []
     for (name, task_mistakes), task_metrics in zip(mistakes.items(), by_task(metrics).values(), strict=True):
         suffix = f" of {name}" if has_several_tasks else ""
-        if "confusion_matrix" in task_metrics:
+        if "accuracy" in task_metrics:
             tasks.append({"name": name, **_classification(task_metrics, task_mistakes, suffix)})
         else:
             tasks.append({"name": name, "metrics": task_metrics, "is_classification": False})
@@ -95,20 +97,22 @@ def _classification(metrics: dict[str, Any], mistakes: Sequence[Mistake], suffix
     if curves:
         svgs.append(_svg(figures.roc_curves(curves), f"ROC curves{suffix}"))
         svgs.append(_svg(figures.precision_recall_curves(curves), f"Precision-recall curves{suffix}"))
-    heatmap = None
-    if len(metrics["labels"]) > MAX_TABLE_CLASSES:
+    has_matrix, heatmap = "confusion_matrix" in metrics, None
+    if has_matrix and len(metrics["labels"]) > MAX_TABLE_CLASSES:
         figure = figures.confusion_heatmap(metrics["confusion_matrix"])
         heatmap = _svg(figure, f"Confusion matrix{suffix} as a heat map")
     per_class = metrics["per_class"]
-    num_correct = sum(row[index] for index, row in enumerate(metrics["confusion_matrix"]))
+    num_correct = sum(count for true, predicted, count in confusions(metrics) if true == predicted)
+    lowest_first = heapq.nsmallest(MAX_CLASS_ROWS, per_class, key=_lowest_f1_first)
     return {
         "metrics": metrics,
         "is_classification": True,
         "figures": svgs,
         "heatmap": heatmap,
-        "matrix": None if heatmap else _matrix_rows(metrics),
+        "matrix": _matrix_rows(metrics) if has_matrix and not heatmap else None,
         "pairs": most_confused(metrics, MAX_CONFUSED_PAIRS),
-        "per_class": sorted(per_class, key=_lowest_f1_first),
+        "per_class": lowest_first,
+        "hidden_classes": len(per_class) - len(lowest_first),
         "without_examples": [row["name"] for row in per_class if not row["support"]],
         "mistakes": [(mistake, thumbnail(mistake.image)) for mistake in mistakes],
         "wrong": sum(row["support"] for row in per_class) - num_correct,

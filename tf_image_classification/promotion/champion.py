@@ -196,17 +196,13 @@ def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
     if content is None:
         _check_empty(champion_dir)
         return None, version
-    try:
-        name = json.loads(content)["model"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path} cannot be read", received=repr(error), expected=f'{{"model": "{MODELS}/..."}}'
-        ) from error
+    expected = f'{{"model": "{MODELS}/..."}}'
+    name = storage.parse_json(content, path, expected=expected).get("model")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise DataError(
             f"{path} names no model of its folder",
-            received=repr(name),
-            expected=f'{{"model": "{MODELS}/..."}}, a folder in {storage.join(champion_dir, MODELS)}',
+            received=f"{name!r:.200}",
+            expected=f"{expected}, a folder in {storage.join(champion_dir, MODELS)}",
         )
     model = InService(name, storage.join(champion_dir, name))
     if not storage.exists(storage.join(model.folder, model_folder.FACTS)):

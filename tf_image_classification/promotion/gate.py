@@ -5,13 +5,14 @@ Needs only the content of metrics.json.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 from tf_image_classification import storage
 from tf_image_classification.errors import DataError, printable
 from tf_image_classification.evaluation_folder import CHAMPION, METRICS, Metrics, by_task
 from tf_image_classification.flags import Flags
+
+_EXPECTED = "JSON as evaluate writes it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,9 @@ class GateDecision:
 
 def read_metrics(evaluation_dir: str) -> tuple[Metrics, Metrics | None]:
     """Reads what the evaluate step wrote: the metrics of the new model, and of the model in service if there is one."""
-    new = json.loads(storage.read_text(storage.join(evaluation_dir, METRICS)))
+    new = storage.read_json(storage.join(evaluation_dir, METRICS), expected=_EXPECTED)
     champion_path = storage.join(evaluation_dir, CHAMPION, METRICS)
-    return new, json.loads(storage.read_text(champion_path)) if storage.exists(champion_path) else None
+    return new, storage.read_json(champion_path, expected=_EXPECTED) if storage.exists(champion_path) else None
 
 
 def decide(metrics: Metrics, flags: Flags, champion: Metrics | None = None) -> GateDecision:

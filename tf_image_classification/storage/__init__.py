@@ -3,7 +3,7 @@
 from tf_image_classification.storage.gcs import check_bucket
 from tf_image_classification.storage.gcs_folders import upload
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
-from tf_image_classification.storage.local_files import Stat, temporary_dir
+from tf_image_classification.storage.local_files import Stat, open_file, temporary_dir
 from tf_image_classification.storage.local_folders import remove_leftovers
 from tf_image_classification.storage.local_locks import exclusive
 from tf_image_classification.storage.paths import (
@@ -18,13 +18,16 @@ from tf_image_classification.storage.paths import (
     split_gcs,
 )
 from tf_image_classification.storage.reading import (
+    MAX_TEXT_BYTES,
     exists,
     folders_in,
     glob,
     is_dir,
     names_in,
     other_form,
+    parse_json,
     read_bytes,
+    read_json,
     read_text,
     read_version,
     stat,
@@ -43,6 +46,7 @@ from tf_image_classification.storage.writing import (
 __all__ = [
     "GCS_MOUNT",
     "GCS_SCHEME",
+    "MAX_TEXT_BYTES",
     "Stat",
     "as_prefix",
     "canonical",
@@ -62,8 +66,11 @@ __all__ = [
     "join",
     "mounted",
     "names_in",
+    "open_file",
     "other_form",
+    "parse_json",
     "read_bytes",
+    "read_json",
     "read_text",
     "read_version",
     "remove_leftovers",

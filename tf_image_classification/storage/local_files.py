@@ -1,17 +1,19 @@
-"""Local files: written atomically, and listed with their versions; temporary folders."""
+"""Local files: their versions, and how they are written atomically; temporary folders."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import glob
+import io
 import os
 import shutil
+import stat as stat_module
 import uuid
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from tf_image_classification.errors import ConflictError
+from tf_image_classification.errors import ConflictError, DataError
 from tf_image_classification.storage import local_locks
 
 
@@ -36,44 +38,24 @@ def stat(path: str) -> Stat:
     Raises:
         FileNotFoundError: file not found.
     """
+    _check_name(path)
     status = os.stat(path)
     return Stat(path, status.st_size, status.st_mtime_ns)
 
 
-def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
-    """All files below a folder, links to folders followed, but not into a folder that contains the link.
-
-    Args:
-        hidden: also list hidden files, and each hidden folder as one entry with a slash at its end.
+def open_file(path: str) -> io.BufferedReader:
+    """Opens a file for reading. A pipe, which could block for ever, and a device, which need not end, are refused.
 
     Raises:
-        PermissionError: a folder cannot be listed.
+        FileNotFoundError, PermissionError, IsADirectoryError: as of `open`.
+        DataError: it is no regular file.
     """
-
-    def on_error(error: OSError) -> None:
-        if isinstance(error, PermissionError):
-            raise error
-
-    ancestors = {folder: frozenset((_identity(folder),))}  # folder still to be listed -> itself and its ancestors
-    for directory, folders, names in os.walk(folder, followlinks=True, onerror=on_error):
-        parents = ancestors.pop(directory)
-        if hidden:
-            for name in sorted(name for name in folders if name.startswith(".")):
-                yield Stat(os.path.join(directory, name, ""), 0, 0)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in list(folders):
-            path = os.path.join(directory, name)
-            if (identity := _identity(path)) in parents:
-                folders.remove(name)
-            else:
-                ancestors[path] = parents | {identity}
-        for name in sorted(names):
-            if hidden or not name.startswith("."):
-                path = os.path.join(directory, name)
-                try:
-                    yield stat(path)
-                except OSError:
-                    yield Stat(path, 0, 0)
+    _check_name(path)
+    file = open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NONBLOCK))  # noqa: SIM115 - returned
+    if not stat_module.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise DataError("A path leads to a pipe or a device", received=path, expected="a file")
+    return file
 
 
 def write(path: str, content: bytes, newer_than: int = 0) -> None:
@@ -158,9 +140,40 @@ def staging_paths(path: str) -> list[str]:
 def remove(path: str) -> None:
     """Deletes a file, a link, or a folder with its content."""
     if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except RecursionError:
+            _remove_deep_tree(path)
     else:
         os.unlink(path)
+
+
+def remove_tree(folder: str) -> None:
+    """Deletes a folder with its content, as far as it can: without an error. Links are not followed."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:  # it calls itself for each sub-folder, and a thousand may be nested
+        _remove_deep_tree(folder)
+
+
+def _check_name(path: str) -> None:
+    """Refuses what a list, a manifest or a parameter may hold, and no name of a file."""
+    if "\0" in path:
+        raise not_found_error(path)
+
+
+def _remove_deep_tree(folder: str) -> None:
+    folders = [folder]
+    for path in folders:
+        with contextlib.suppress(OSError), os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                else:
+                    os.unlink(entry.path)
+    for path in reversed(folders):
+        with contextlib.suppress(OSError):
+            os.rmdir(path)
 
 
 @contextlib.contextmanager
@@ -182,8 +195,3 @@ def conflict_error(path: str) -> ConflictError:
 def not_found_error(path: str) -> FileNotFoundError:
     """The error that a file does not exist, local or on gs://."""
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-
-
-def _identity(folder: str) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino

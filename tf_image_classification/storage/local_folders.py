@@ -16,13 +16,12 @@ import ctypes
 import errno
 import os
 import re
-import shutil
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.storage import local_locks
-from tf_image_classification.storage.local_files import copy_files, staging_path, staging_paths, sync
+from tf_image_classification.storage.local_files import copy_files, remove_tree, staging_path, staging_paths, sync
 
 _LEFTOVER = re.compile(r"\.(.+)\.(lock|partial-[0-9a-f]{8})")
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # linux/fcntl.h, linux/fs.h
@@ -103,7 +102,7 @@ def _staging_dir(path: str, is_locked: bool) -> Iterator[str]:
     try:
         yield staging
     except BaseException as error:
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_tree(staging)
         if isinstance(error, OSError) and error.errno in _NO_SPACE:
             raise _cannot_write(path, error) from error
         raise
@@ -114,7 +113,7 @@ def _staging_dir(path: str, is_locked: bool) -> Iterator[str]:
         raise _cannot_write(path, error) from error
     finally:
         _restore(path)
-        shutil.rmtree(staging, ignore_errors=True)  # the older folder, or after an error the unfinished one
+        remove_tree(staging)  # the older folder, or after an error the unfinished one
 
 
 def _recover(path: str, is_locked: bool) -> None:
@@ -125,7 +124,7 @@ def _recover(path: str, is_locked: bool) -> None:
     if is_locked:  # otherwise they may be of a process that is still writing
         for leftover in staging_paths(path):
             if os.path.isdir(leftover):  # a file is removed by the next writer of the file
-                shutil.rmtree(leftover, ignore_errors=True)
+                remove_tree(leftover)
 
 
 def _replace(path: str, staging: str) -> None:

@@ -8,15 +8,20 @@ a while what was there before.
 from __future__ import annotations
 
 import contextlib
-import glob as local_glob
+import errno
+import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
+from glob import escape
+from typing import Any
 
+from tf_image_classification.errors import DataError
 from tf_image_classification.flag_types import GLOB_CHARACTERS
-from tf_image_classification.storage import gcs, local_files, unicode_forms
+from tf_image_classification.storage import gcs, local_files, local_glob, local_walk, unicode_forms
 from tf_image_classification.storage.local_files import Stat
 from tf_image_classification.storage.paths import is_gcs, mounted
+
+MAX_TEXT_BYTES = 2**28  # of a file that is read whole as text: 100,000 class names of 1,000 bytes, and some
 
 
 def exists(path: str) -> bool:
@@ -56,9 +61,9 @@ def glob(pattern: str) -> list[str]:
         if not GLOB_CHARACTERS.isdisjoint(part):
             if not is_dir("/".join(pattern.split("/")[: index + 1])):
                 break
-            parts[index] = local_glob.escape(part)
+            parts[index] = escape(part)
     pattern = "/".join(parts)
-    return gcs.glob(pattern) if is_gcs(pattern) else sorted(local_glob.glob(pattern, recursive=True))
+    return gcs.glob(pattern) if is_gcs(pattern) else local_glob.glob(pattern)
 
 
 def names_in(folder: str) -> list[str]:
@@ -92,34 +97,82 @@ def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
     """All files below a folder, sorted by path. Hidden files and folders are left out.
 
     A file that has no status, such as a dangling link, is listed with size and version 0: opening it raises the reason.
+    A local folder that several links lead to is listed once through them, and never inside of itself.
 
     Args:
-        hidden: also list hidden files, and each hidden folder as one entry with a slash at its end.
+        hidden: also list hidden files, and each folder that is not entered as one entry with a slash at its end: a
+            hidden one, and one that is listed elsewhere.
 
     Raises:
         PermissionError: a folder cannot be listed.
+        FlagError: likewise, for another reason, such as a path that is too long.
     """
-    return gcs.list_objects(folder, hidden) if is_gcs(folder) else local_files.walk(folder, hidden)
+    return gcs.list_objects(folder, hidden) if is_gcs(folder) else local_walk.walk(folder, hidden)
 
 
 def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
     """The content of a file.
 
     Args:
-        max_bytes: of an object on gs:// that is not mounted, whose download ends there; None for no limit.
+        max_bytes: a larger file is not read; None for no limit.
 
     Raises:
-        OSError: EFBIG, the object has more bytes.
         FileNotFoundError: file not found.
         PermissionError: no permission to read it.
+        DataError: it is larger, or a pipe or a device.
     """
-    path = mounted(path)
-    return gcs.read(path, max_bytes) if is_gcs(path) else Path(path).read_bytes()
+    local = mounted(path)
+    try:
+        if is_gcs(local):
+            return gcs.read(local, max_bytes)
+        with local_files.open_file(local) as file:
+            if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return file.read()
+    except OSError as error:
+        if error.errno != errno.EFBIG or max_bytes is None:
+            raise
+        raise DataError("A file is too large", received=path, expected=f"at most {max_bytes:,} bytes") from None
 
 
 def read_text(path: str) -> str:
-    """The content of a UTF-8 text file, with or without a byte-order mark."""
-    return read_bytes(path).decode("utf-8-sig")
+    """The content of a UTF-8 text file, with or without a byte-order mark.
+
+    Raises:
+        FileNotFoundError, PermissionError, DataError: see `read_bytes`; it has at most MAX_TEXT_BYTES.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    return read_bytes(path, MAX_TEXT_BYTES).decode("utf-8-sig")
+
+
+def read_json(path: str, *, expected: str, hint: str = "") -> dict[str, Any]:
+    """The JSON object in a file.
+
+    Args:
+        expected, hint: for the message, see UserError.
+
+    Raises:
+        FileNotFoundError, PermissionError: see `read_bytes`.
+        DataError: it holds something else.
+    """
+    try:
+        text = read_text(path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} cannot be read", received=repr(error), expected=expected, hint=hint) from error
+    return parse_json(text, path, expected=expected, hint=hint)
+
+
+def parse_json(text: str | bytes, path: str, *, expected: str, hint: str = "") -> dict[str, Any]:
+    """The JSON object in the content of a file: what `read_json` is for a content that has been read."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:  # RecursionError: a thousand brackets in each other
+        raise DataError(f"{path} cannot be read", received=repr(error), expected=expected, hint=hint) from error
+    if not isinstance(found, dict):
+        raise DataError(
+            f"{path} cannot be read", received=f"JSON of type {type(found).__name__}", expected=expected, hint=hint
+        )
+    return found
 
 
 def read_version(path: str) -> tuple[bytes | None, int]:
@@ -130,5 +183,5 @@ def read_version(path: str) -> tuple[bytes | None, int]:
         # The version is read first: with a content newer than its version, a later conditional write fails; with an
         # older one it would overwrite what this process has never seen.
         version = stat(path).version
-        return read_bytes(path), version
+        return read_bytes(path, MAX_TEXT_BYTES), version
     return None, 0

@@ -51,5 +51,5 @@ def _message_of(body: str) -> str:
     """The message of a response's body, see https://cloud.google.com/apis/design/errors#http_mapping."""
     try:
         return str(json.loads(body)["error"]["message"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return body[:_MAX_BODY]

@@ -16,6 +16,8 @@ from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, loca
 from tf_image_classification.storage.paths import as_prefix, canonical, is_gcs, join
 from tf_image_classification.storage.reading import exists, is_dir, walk
 
+_MAX_DEPTH = 100  # of the files of a folder that is written or copied
+
 
 def write_bytes(path: str, content: bytes, if_version: int | None = None) -> None:
     """Writes a file; readers see the old content or the new one, never a part.
@@ -187,8 +189,16 @@ def _is_whole(path: str, marker: str) -> bool:
 
 
 def _names(folder: str) -> list[str]:
-    """The files below a local folder, relative to it, with slashes."""
-    return [os.path.relpath(file.path, folder).replace(os.sep, "/") for file in walk(folder)]
+    """The files below a local folder, relative to it, with slashes. What is copied or uploaded is as deep as models
+    are; the system's calls for more fail in a different way for each of them."""
+    names = [os.path.relpath(file.path, folder).replace(os.sep, "/") for file in walk(folder)]
+    if deepest := next((name for name in names if name.count("/") > _MAX_DEPTH), None):
+        raise FlagError(
+            f"Folders are nested too deeply in {folder}",
+            received=f"{deepest.count('/'):,} folders around a file",
+            expected=f"at most {_MAX_DEPTH}",
+        )
+    return names
 
 
 def _gcs_has_other_content(path: str, marker: str) -> bool:

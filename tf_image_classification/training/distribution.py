@@ -22,7 +22,7 @@ def tf_config() -> dict[str, Any]:
     text = os.environ.get("TF_CONFIG", "").strip() or "{}"
     try:
         return dict(json.loads(text))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise FlagError("The environment variable TF_CONFIG is not a JSON object", received=text) from None
 
 

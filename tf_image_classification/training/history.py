@@ -38,13 +38,17 @@ class History:
 
 
 def read_history(model_dir: str) -> list[dict[str, Any]]:
-    """The entries of a local or gs:// folder, in order, up to a line that a kill has truncated; empty without any."""
+    """The entries of a local or gs:// folder, in order, up to a line that a kill has truncated or that is none;
+    empty without any."""
     entries: list[dict[str, Any]] = []
     # Not storage.read_bytes: a mount may show an older version.
     content, _ = storage.read_version(storage.join(model_dir, HISTORY_FILE))
     for line in (content or b"").decode().splitlines():
         try:
-            entries.append(json.loads(line))
-        except ValueError:
+            entry = json.loads(line)
+        except (ValueError, RecursionError):
             break
+        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int) or "kind" not in entry:
+            break
+        entries.append(entry)
     return entries

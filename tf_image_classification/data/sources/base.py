@@ -186,7 +186,7 @@ class ImageSource(Source):
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """The content of the file that lists the images, and names, sizes and versions of these."""
-        yield self.fingerprint_name, listing.digest(storage.read_bytes(self.path))
+        yield self.fingerprint_name, listing.digest_of_list(self.path)
         images = (entry for entry in self.entries(options) if isinstance(entry, Entry))
         yield from listing.stat_items((image.path, image.filename) for image in images)
 

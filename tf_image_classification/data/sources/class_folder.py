@@ -27,6 +27,7 @@ from tf_image_classification.errors import abridged, printable
 NOT_IN_CLASS_FOLDER = "not in a class folder"
 HIDDEN = "hidden file or folder"
 IN_SYSTEM_FOLDER = "in a folder of the system"
+LISTED_ELSEWHERE = "link to a folder above it, or to one that is reached by another link"
 
 _COMPARED_FOLDERS = 1000  # sub-folders of a class that are compared with those of the others
 
@@ -61,7 +62,7 @@ class ClassFolder(ImageSource):
         for path, filename, _, _ in listing.walk(folder, hidden=True):
             label, slash, below = filename.partition("/")
             _add_inner(inner, label, below)
-            if reason := _left_out(filename):
+            if reason := _left_out(path, filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
             elif not roots.contain(path):
@@ -140,9 +141,12 @@ def _add_inner(inner: dict[str, set[str]], label: str, below: str) -> None:
         folders.add(folder)
 
 
-def _left_out(filename: str) -> str | None:
-    """Why a file is none that the user put there; None if it is."""
+def _left_out(path: str, filename: str) -> str | None:
+    """Why a file is none that the user put there, or a folder is not listed; None if it is a file of the user's."""
     *folders, name = filename.removesuffix("/").split("/")
     if any(map(listing.is_system_folder, folders)):
         return IN_SYSTEM_FOLDER
-    return HIDDEN if listing.is_hidden(name) else None
+    if listing.is_hidden(name):
+        return HIDDEN
+    is_folder = filename.endswith("/") and not storage.is_gcs(path)  # the name of an object may end so
+    return LISTED_ELSEWHERE if is_folder else None

@@ -39,6 +39,7 @@ _PATH = re.compile(r"[./\\]")  # what names of columns do not hold
 _IMAGE = re.compile(r"\.(jpe?g|png|gif|bmp|webp|tiff?|heic|avif|jp2)\Z", re.IGNORECASE)
 _EXCEL_SEPARATOR = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _TITLE_LINES = 10  # above a header
+_MAX_TASKS = 100
 _SAMPLE = 1000  # lines that tell what the columns hold
 _ONE_HOT = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
@@ -166,6 +167,12 @@ def _with_header(text: ListText, delimiter: str, sample: Sequence[Row], split_co
         )
     if len(names) == 1:
         return Layout(delimiter, header, split_index, False, (manifest.DEFAULT_TASK,))
+    if len(names) > _MAX_TASKS:
+        raise DataError(
+            f"The {kind} has too many label columns, of which each would be a task",
+            received=f"{len(names):,} in {text.path}",
+            expected=f"at most {_MAX_TASKS}; for one task, a label column that holds the name of the class",
+        )
     if len(set(names)) < len(names) or not all(_TASK_NAME.fullmatch(name) for name in names):
         raise DataError(
             f"The {kind}'s header does not name its label columns",

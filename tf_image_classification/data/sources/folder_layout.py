@@ -8,12 +8,13 @@ from collections.abc import Iterable, Sequence
 from tf_image_classification import storage
 from tf_image_classification.data.sources import listing
 from tf_image_classification.data.sources.base import Candidate
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, abridged
 
 _TRAINING = ("train", "training", "trn")
 _EVALUATION = ("valid", "validation", "val", "dev", "eval", "evaluation", "test", "testing", "tst", "holdout")
 _OTHER_SPLITS = ("pred", "predict", "unlabeled", "fold", "split", "part")
 _OF_IMAGES = frozenset({"images", "image", "img", "imgs", "jpegimages", "photos", "pictures"})
+_MAX_FOLDERS = 10  # named in a message
 _BESIDE_IMAGES = frozenset({"annotations", "annotation", "labels", "unlabeled", "unlabelled"})
 
 
@@ -41,7 +42,7 @@ def check_classes(folder: str) -> None:
     if of_images and of_images == others and len(names) > len(others):
         raise FlagError(
             "The sub-folders are no classes: one holds images, another what is known about them",
-            received=f"{folder} with {', '.join(names)}",
+            received=f"{folder} with {abridged(names, _MAX_FOLDERS)}",
             expected="a folder with one sub-folder per class",
             hint=f"If {of_images[0]} holds one sub-folder per class, give {storage.join(folder, of_images[0])}. If "
             "not, write a CSV of path,label lines from the annotations.",
@@ -71,11 +72,13 @@ def _words_of_splits(name: str) -> list[str]:
 
 def inner_folder(folder: str) -> str | None:
     """The only sub-folder of a folder, if it holds sub-folders itself, as an unpacked archive often does; else None."""
-    names = [name for name in _folders_in(folder) if name.lower() not in _BESIDE_IMAGES]
-    if len(names) != 1:
-        return None
-    inner = storage.join(folder, names[0])
-    return (inner_folder(inner) or inner) if _folders_in(inner) else None
+    found = None
+    while len(names := [name for name in _folders_in(folder) if name.lower() not in _BESIDE_IMAGES]) == 1:
+        inner = storage.join(folder, names[0])
+        if not _folders_in(inner):
+            break
+        folder = found = inner
+    return found
 
 
 def named_like_splits(names: Iterable[str]) -> list[str]:
@@ -98,7 +101,7 @@ def _folders_in(folder: str) -> list[str]:
 
 
 def _refuse_splits(folder: str, splits: Sequence[str], with_classes: Sequence[str]) -> None:
-    received = f"{folder} with {', '.join(splits)}"
+    received = f"{folder} with {abridged(splits, _MAX_FOLDERS)}"
     if not with_classes:
         raise FlagError(
             "The sub-folders are splits, not classes, and hold no class folders",

@@ -37,16 +37,12 @@ def locate(text: str, base: str) -> str | Rejected:
 
 
 def check_labels(entry: Entry) -> Entry | Rejected:
-    """The entry with its labels in the form in which they are compared, or its rejection when a labels file could not
-    hold one of them."""
+    """The entry with its labels in the form in which they are compared, or its rejection when one of them
+    can be no class's."""
     labels = tuple(map(class_names.canonical, entry.labels))
     for label in labels:
-        if not label:
-            return Rejected(entry.path, "no label")
-        if len(label.splitlines()) > 1:
-            return Rejected(entry.path, "label has a line break")
-        if not storage.is_unicode(label):
-            return Rejected(entry.path, "label is not UTF-8")
+        if reason := class_names.fault(label):
+            return Rejected(entry.path, reason)
     return entry._replace(labels=labels)
 
 

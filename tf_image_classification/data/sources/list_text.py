@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -10,6 +12,7 @@ from tf_image_classification import storage
 from tf_image_classification.data.sources import other_kinds
 from tf_image_classification.errors import DataError, FlagError
 
+_MAX_LINE = 2**20  # characters
 _BOM = "\ufeff"
 _UTF_16_HINT = "Save it as UTF-8 (in Excel: CSV UTF-8), or convert it: iconv -f {0} -t UTF-8."
 _BYTE_ORDER_MARKS = {
@@ -38,16 +41,27 @@ class ListText:
         """The lines with their numbers, counted from 1. They end with \\n, \\r or \\r\\n, which are kept.
 
         Raises:
-            DataError: a line is no UTF-8 text; names it and the encoding that it seems to be in.
+            DataError: a line is no UTF-8 text; names it and the encoding that it seems to be in. Or it is too long.
         """
-        with open(self.local, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            for number, line in enumerate(file, start=1):
+        with (
+            storage.open_file(self.local) as raw,
+            io.TextIOWrapper(raw, encoding="utf-8", errors="surrogateescape", newline="") as file,
+        ):
+            for number in itertools.count(1):
+                if not (line := file.readline(_MAX_LINE + 1)):
+                    break
                 text = line.removeprefix(_BOM)  # in the middle, where files were concatenated
                 if "\0" in text:
                     raise DataError(
                         f"The {self.kind} holds NUL bytes",
                         received=f"{self.path}, line {number}",
                         expected="UTF-8 text",
+                    )
+                if len(line) > _MAX_LINE:
+                    raise DataError(
+                        f"The {self.kind} has a line that is longer than any of a list of images",
+                        received=f"{self.path}, line {number}",
+                        expected=f"lines of at most {_MAX_LINE:,} characters",
                     )
                 if not text.isascii():
                     self._check_utf8(text, number)
@@ -83,7 +97,7 @@ def fetched(path: str, kind: str) -> Iterator[ListText]:
         try:
             if storage.is_gcs(local):
                 local = storage.fetch(path, stack.enter_context(storage.temporary_dir()))
-            with open(local, "rb") as file:
+            with storage.open_file(local) as file:
                 head = file.read(other_kinds.HEAD_BYTES)
         except OSError as error:
             raise FlagError(

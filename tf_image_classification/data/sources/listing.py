@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import DataError, FlagError
 
 # Folders that systems put beside files: resource forks in a Mac's archives, thumbnails and deleted files of a NAS.
 _SYSTEM_FOLDERS = frozenset(
@@ -24,6 +25,8 @@ _SYSTEM_FOLDERS = frozenset(
         "lost+found",
     }
 )
+MAX_LIST_BYTES = 2**34  # of a file: a hundred million lines
+
 _PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
 
 
@@ -57,7 +60,7 @@ def walk(folder: str, hidden: bool = False) -> Iterator[File]:
     """All files below a folder, see storage.walk.
 
     Raises:
-        FlagError: a folder may not be listed.
+        FlagError: a folder cannot be listed.
     """
     root = folder if storage.is_gcs(folder) else folder.rstrip("/") or "/"
     skip = len(storage.as_prefix(root))
@@ -88,6 +91,23 @@ def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[File]:
 def digest(content: bytes) -> str:
     """SHA-256 as 64 hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()
+
+
+def digest_of_list(path: str) -> str:
+    """SHA-256 of the file of a list, as `digest`.
+
+    Raises:
+        DataError: it is larger than any list, or a pipe or a device.
+    """
+    local = storage.mounted(path)
+    if storage.is_gcs(local):
+        return digest(storage.read_bytes(path, MAX_LIST_BYTES))
+    with storage.open_file(local) as file:
+        if os.fstat(file.fileno()).st_size > MAX_LIST_BYTES:
+            raise DataError(
+                "A list of images is too large", received=path, expected=f"at most {MAX_LIST_BYTES:,} bytes"
+            )
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _stat(path: str) -> storage.Stat:

@@ -163,7 +163,7 @@ def _head(path: str) -> bytes:
     if storage.is_gcs(path):
         return b""
     try:
-        with open(path, "rb") as file:
+        with storage.open_file(path) as file:
             return file.read(HEAD_BYTES)
     except OSError:  # said when the file is read
         return b""
