@@ -4,7 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 READY := .venv/.ready
-LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header --quiet --no-emit-index-url
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --quiet --no-emit-index-url
 
 # Without byte code, importing TensorFlow takes three times as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -35,6 +35,9 @@ lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated part
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && \
 	  $(BIN)/python -m components.generate --check
 
+audit:  ## ask a vulnerability service about everything that requirements/ pins
+	PYTHON=$(PYTHON) .ci/audit
+
 demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
 	$(BIN)/python -m tests.standin.demo_schedule
 
@@ -47,6 +50,9 @@ compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Ver
 images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [IMAGES="train-gpu .."] [PUSH=1]
 	$(PYTHON) -m images build $(IMAGES) $(REGISTRY:%=--registry %) $(TAG:%=--tag %) $(BASE:%=--base %) $(if $(PUSH),--push)
 
+pin:  ## renew the digests of the images that ours are built on and with; needs Docker with buildx, and a registry
+	$(PYTHON) -m images pin
+
 submit: $(READY)  ## start a run on Vertex AI or Kubeflow; ARGS="--project .. --location .. --pipeline_root gs://.. --train_metadata gs://.."
 	$(BIN)/python -m pipelines submit $(ARGS)
 
@@ -57,12 +63,13 @@ generate: $(READY)  ## write component signatures, their READMEs and the tables 
 	$(BIN)/python -m components.generate && $(BIN)/ruff format --quiet components
 
 lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the same versions
-	$(LOCK) --extra dev --output-file requirements/dev.txt
+	$(LOCK) pyproject.toml --extra dev --output-file requirements/dev.txt
+	$(LOCK) --group audit --constraint requirements/dev.txt --output-file requirements/audit.txt
 	for environment in build train train-gpu vertex; do \
-	  $(LOCK) --extra $$environment $$([ $$environment != build ] || echo --extra heic) --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
+	  $(LOCK) pyproject.toml --extra $$environment $$([ $$environment != build ] || echo --extra heic) --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
 	done
 
 clean:  ## remove everything that was generated, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint demo-schedule bench compile images submit schedule generate lock clean
+.PHONY: help setup run test test-all lint audit demo-schedule bench compile images pin submit schedule generate lock clean

@@ -8,20 +8,58 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 
-from images import catalog
+from images import attested, catalog, docker_cli, pins
+from images import base as base_image
+from images.base import Base
 from images.catalog import Image
 from tf_image_classification import __version__, command_line
-from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.errors import FlagError
 
 
 def _main(argv: Sequence[str] | None) -> int:
+    given = _parser().parse_args(argv)
+    catalog.check_tag("tag", given.tag)
+    for name in given.images:
+        if name not in catalog.IMAGES:
+            raise FlagError("Unknown image", received=name, expected=", ".join(catalog.IMAGES))
+    if given.command == "pin":
+        if given.images:
+            raise FlagError("pin takes no IMAGE", received=" ".join(given.images), hint="It renews all digests.")
+        print(*pins.renew() or ["All digests are those of their tags."], sep="\n")
+        return 0
+    names = given.images or [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]
+    if given.command == "build" and given.push:
+        _check_pushable(given.base)
+        builder = attested.builder()
+    elif given.command == "build":
+        base_image.obtain(given.base)
+    base = base_image.choose(given.base)
+    for name in names:
+        image = catalog.IMAGES[name]
+        reference = image.reference(given.registry, given.tag, base)
+        if given.command == "build":
+            labels = _labels(image, base, given.revision, given.source)
+            options = [f"--label=org.opencontainers.image.{key}={value}" for key, value in labels.items()]
+            if given.push:
+                reference = attested.push(reference, [*builder, *options], image.context(base))
+            else:
+                docker_cli.call("build", "--tag", reference, *options, "-", context=image.context(base))
+        print(reference, flush=True)
+    return 0
+
+
+def _parser() -> command_line.Parser:
     parser = command_line.Parser(
         "python -m images",
         "Builds the pipeline's container images with Docker. Each is named REGISTRY/IMAGE:TAG.",
         "The GPU images, which `python -m pipelines compile --accelerator` selects, are several GB large\n"
         "and built only when they are named.",
     )
-    parser.add_argument("command", choices=("build", "tags"), help="build the images, or only print their names")
+    parser.add_argument(
+        "command",
+        choices=("build", "tags", "pin"),
+        help="build the images, only print their names, or renew the digests of the images that they are built on",
+    )
     parser.add_argument(
         "images",
         nargs="*",
@@ -33,7 +71,9 @@ def _main(argv: Sequence[str] | None) -> int:
         "--tag", default="", help="tag of all images (default: for each a hash of everything that it is built from)"
     )
     parser.add_argument(
-        "--base", default=catalog.BASE_IMAGE, help="base image (default: %(default)s; another one needs a --tag)"
+        "--base",
+        default="",
+        help="base image; the default tags change with it (default: the one in images/Dockerfile)",
     )
     parser.add_argument(
         "--revision",
@@ -43,36 +83,25 @@ def _main(argv: Sequence[str] | None) -> int:
     parser.add_argument(
         "--source", default="", metavar="URL", help="address of the code for the source label (default: git's origin)"
     )
-    parser.add_argument("--push", action="store_true", help="push the images after building")
-    given = parser.parse_args(argv)
-    catalog.check_tag("tag", given.tag)
-    if given.base != catalog.BASE_IMAGE and not given.tag:
+    parser.add_argument(
+        "--push",
+        action="store_true",
+        help="push the images, with an SBOM and provenance, and print their digests, which `cosign sign` takes",
+    )
+    return parser
+
+
+def _check_pushable(base: str) -> None:
+    if base and not base_image.has_digest(base):
         raise FlagError(
-            "--base needs a --tag",
-            received=given.base,
-            hint=f"The default tags identify images on {catalog.BASE_IMAGE}.",
+            "--push needs a base image by its digest",
+            received=base,
+            expected="NAME@sha256:DIGEST",
+            hint="What others run must say what it is built on; the images of this machine are not known to them.",
         )
-    for name in given.images:
-        if name not in catalog.IMAGES:
-            raise FlagError("Unknown image", received=name, expected=", ".join(catalog.IMAGES))
-    names = given.images or [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]
-    references = {name: catalog.IMAGES[name].reference(given.registry, given.tag) for name in names}
-    if given.command == "build":
-        for name, reference in references.items():
-            image = catalog.IMAGES[name]
-            _build(image, reference, given.base, _labels(image, given.revision, given.source))
-        for reference in references.values() if given.push else ():
-            _docker("push", reference)
-    print(*references.values(), sep="\n")
-    return 0
 
 
-def _build(image: Image, reference: str, base: str, labels: dict[str, str]) -> None:
-    options = [f"--label=org.opencontainers.image.{name}={value}" for name, value in labels.items()]
-    _docker("build", "--tag", reference, "--build-arg", f"BASE={base}", *options, "-", context=image.context())
-
-
-def _labels(image: Image, revision: str, source: str) -> dict[str, str]:
+def _labels(image: Image, base: Base, revision: str, source: str) -> dict[str, str]:
     """OCI image labels, without the prefix org.opencontainers.image; they invalidate no cached layer."""
     if not source:
         origin = _git("remote", "get-url", "origin")
@@ -85,6 +114,7 @@ def _labels(image: Image, revision: str, source: str) -> dict[str, str]:
         "revision": revision or _revision(image),
         "source": source,
         "licenses": "MIT",
+        "base.name": base.reference,
     }
     return {name: value for name, value in labels.items() if value}
 
@@ -103,18 +133,6 @@ def _git(*arguments: str) -> str:
     return subprocess.run(
         ["git", "-C", str(catalog.ROOT), *arguments], capture_output=True, text=True, check=False
     ).stdout.strip()
-
-
-def _docker(*arguments: str, context: bytes | None = None) -> None:
-    if not shutil.which("docker"):
-        raise FlagError("Docker is not installed", hint="images/cloudbuild.yaml builds the images without it.")
-    completed = subprocess.run(["docker", *arguments], input=context, check=False)
-    if completed.returncode:
-        raise UserError(
-            f"`docker {arguments[0]}` failed",
-            received=f"exit code {completed.returncode}",
-            hint="Docker's own message is above.",
-        )
 
 
 if __name__ == "__main__":

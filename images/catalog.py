@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from images.base import DOCKERFILE, Base
 from tf_image_classification.errors import FlagError
 
 ROOT = Path(__file__).resolve().parents[1]
 REGISTRY = "tf-image-classification"
-BASE_IMAGE = "python:3.11-slim"
 GPU = "-gpu"  # suffix of the names of GPU variants
 
 _FRAMEWORK = "tf_image_classification"
@@ -55,29 +55,33 @@ class Image:
     def inputs(self) -> dict[str, Path]:
         """Everything that it is built from: name in the build context -> path."""
         inputs = {
-            "Dockerfile": ROOT / "images" / "Dockerfile",
+            "Dockerfile": DOCKERFILE,
             "requirements.txt": ROOT / "requirements" / f"{self.environment}.txt",
         }
         return inputs | {path.relative_to(ROOT).as_posix(): path for path in self.sources()}
 
-    def context(self) -> bytes:
-        """The build context: a tar archive whose bytes depend only on names and contents, not on times or owners."""
+    def context(self, base: Base | None = None) -> bytes:
+        """The build context: a tar archive whose bytes depend only on names and contents, not on times or owners.
+
+        Args:
+            base: the base image that its Dockerfile names; by default the one that is pinned there.
+        """
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for name, path in self.inputs().items():
-                content = path.read_bytes()
+                content = base.dockerfile() if base and path == DOCKERFILE else path.read_bytes()
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
         return archive.getvalue()
 
-    def tag(self) -> str:
-        """The default tag: 12 hexadecimal digits of the SHA-256 hash of the build context."""
-        return hashlib.sha256(self.context()).hexdigest()[:12]
+    def tag(self, base: Base | None = None) -> str:
+        """The default tag: 12 hexadecimal digits of the SHA-256 hash of the build context, the base image included."""
+        return hashlib.sha256(self.context(base)).hexdigest()[:12]
 
-    def reference(self, registry: str, tag: str = "") -> str:
+    def reference(self, registry: str, tag: str = "", base: Base | None = None) -> str:
         """`<registry>/<name>:<tag>`, with the default tag if `tag` is empty."""
-        return f"{registry}/{self.name}:{tag or self.tag()}"
+        return f"{registry}/{self.name}:{tag or self.tag(base)}"
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:
@@ -96,7 +100,9 @@ _BASE = (
     "flag_table.py",
     "flag_types.py",
     "flags.py",
+    "image_limits.py",
     "library_output.py",
+    "model_folder.py",
     "network_sizes.py",
     "recipes.py",
     "versions.py",
@@ -117,9 +123,10 @@ IMAGES = {
             "vertex",
             include=(
                 *_BASE,
+                "estimator_code.py",
                 "evaluation_folder.py",
                 "imagenet_weights.py",
-                "model_folder.py",
+                "packages.py",
                 "promotion/*",
                 "training_key.py",
                 "vertex/*",

@@ -67,6 +67,7 @@ class Options:
         accelerator: type and count ('NVIDIA_TESLA_T4:1').
         retries: how often a failed step is retried.
         notify: where a failed run is reported, see tf_image_classification.promotion.notify; '' for nowhere.
+        notify_insecure: allows `notify` an http:// URL, and one of this machine.
     """
 
     images: Mapping[str, str]
@@ -75,6 +76,7 @@ class Options:
     accelerator: Mapping[str, str] = field(default_factory=dict)
     retries: int = 0
     notify: str = ""
+    notify_insecure: bool = False
 
 
 def make_pipeline(options: Options) -> Any:
@@ -118,6 +120,7 @@ class _Chain:
             data=built["data"],
             checkpoint_path=resolved["checkpoint"],
             checkpoint_version=resolved["checkpoint_version"],
+            estimator_version=resolved["estimator_version"],
             pipeline_root=dsl.PIPELINE_ROOT_PLACEHOLDER,
         ).outputs
         evaluated = self._add(
@@ -126,6 +129,7 @@ class _Chain:
             model=trained["model"],
             champion_folder=resolved["champion_folder"],
             champion_version=resolved["champion_version"],
+            estimator_version=resolved["estimator_version"],
         ).outputs
         gated = self._add("gate", evaluation=evaluated["evaluation"]).outputs
         # Nested conditions: KFP drops the first of two that are joined by `and`, and kfp.local reads task outputs in
@@ -161,7 +165,9 @@ def _exit_handler(options: Options) -> Any:
     """A context whose tasks are followed by the notify step, whatever their outcome; an empty one without --notify."""
     if not options.notify:
         return contextlib.nullcontext()
-    task = COMPONENTS[NOTIFY](destination=options.notify, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER)
+    task = COMPONENTS[NOTIFY](
+        destination=options.notify, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, insecure=options.notify_insecure
+    )
     task.set_container_image(options.images[NOTIFY]).set_caching_options(False)
     return dsl.ExitHandler(task, name="notify")
 

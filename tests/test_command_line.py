@@ -182,3 +182,18 @@ def test_names_from_outside_are_escaped_where_a_terminal_would_act_on_them():
     assert errors.printable("caf\u00e9 au lait") == "caf\u00e9 au lait"
     assert errors.printable("a\x1b[31mb\r\n\udce9") == r"a\x1b[31mb\r\n\udce9"
     assert errors.abridged(["red", "\x07blue"]) == r"red, \x07blue"
+
+
+# Clears the screen, sets the title, an OSC 8 link, an 8-bit CSI, right to left, back to the start of the line.
+HOSTILE = "cat\x1b[2J\x1b]0;owned\x07\x1b]8;;http://x\x1b\\dog\x9b2J\u202egnp\rok"
+
+
+def test_records_errors_and_tables_hold_nothing_that_a_terminal_acts_on(capsys):
+    with pytest.raises(SystemExit), command_line.reporting_errors():
+        logging.getLogger("test").warning("Class %s\n\tin %s", HOSTILE, "a folder")
+        print(command_line.table(["class", "images"], [[HOSTILE, "1"], ["dog", "2"]]))
+        raise errors.DataError("No image", received=HOSTILE)
+    printed = capsys.readouterr()
+    assert printed.err.count("cat\\x1b[2J\\x1b]0;owned\\x07") == 2
+    assert printed.out.splitlines()[1].endswith("gnp\\rok  1")
+    assert {c for c in printed.err + printed.out if not c.isprintable()} == {"\n", "\t"}

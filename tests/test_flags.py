@@ -93,3 +93,32 @@ def test_resolve_takes_everything_that_decides_a_training():
 def test_the_error_for_a_flag_that_was_not_parsed_names_those_that_were():
     with pytest.raises(AttributeError, match=r"flag momentum was not parsed.*seed"):
         _ = flag_table.validate({}, ["seed"]).momentum
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest",
+        "europe-docker.pkg.dev/vertex-ai/prediction/tf2-gpu.2-15:latest",
+        "europe-docker.pkg.dev/mine/serving/tf:2.21.0",
+        "registry.test:5000/serving@sha256:" + "0" * 64,
+        "registry.test/serving:latest@sha256:" + "0" * 64,
+    ],
+)
+def test_a_serving_image_with_a_version_is_taken(image):
+    assert flag_table.validate({"serving_image": image}, ["serving_image"]).serving_image == image
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        "tensorflow/serving",
+        "tensorflow/serving:latest",
+        "registry.test:5000/serving",
+        "europe-docker.pkg.dev/mine/prediction/tf2-cpu.2-15:latest",
+        "us-docker.pkg.dev/vertex-ai/prediction/tf_opt-cpu.nightly:latest",
+    ],
+)
+def test_a_serving_image_that_changes_under_its_name_is_refused(image):
+    with pytest.raises(FlagError, match=r"--serving_image is an image whose tag moves.*Expected: IMAGE:VERSION"):
+        flag_table.validate({"serving_image": image}, ["serving_image"])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.packaged import ESTIMATOR
 from tf_image_classification import estimator_loading, packages, storage
 from tf_image_classification.errors import FlagError
 
@@ -81,24 +83,6 @@ def test_an_estimator_that_cannot_be_used_is_an_error(archive, name, message):
         estimator_loading.load(name)
 
 
-TRAINABLE = """
-import keras, tensorflow as tf
-from tf_image_classification.estimator_specs import EstimatorSpec
-
-class MeanColour(EstimatorSpec):
-    def get_preproc_fn(self, is_training):
-        return lambda image, width, height: tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width))
-    def get_model_fn(self, checkpoint_path):
-        def model_fn(params):
-            images = keras.Input((params.image_size, params.image_size, 3))
-            features = keras.layers.GlobalAveragePooling2D()(images)
-            return keras.Model(images, keras.layers.Dense(params.num_classes)(features))
-        return model_fn
-    def metric_ops(self, labels, predictions):
-        return {"surely right": tf.reduce_max(labels["label"] * predictions["label"]["probabilities"], -1) > 0.5}
-"""
-
-
 @pytest.fixture
 def bucket(monkeypatch):
     """A bucket, served by a local emulator."""
@@ -117,7 +101,7 @@ def bucket(monkeypatch):
 @pytest.mark.slow
 def test_an_estimator_in_a_package_on_gs_is_trained_and_its_metrics_reach_the_report(bucket, image_folder, tmp_path):
     package = f"{bucket}/packages/mean_colour-1.tar.gz"
-    storage.write_bytes(package, source_archive(tmp_path, "mean_colour", TRAINABLE).read_bytes())
+    storage.write_bytes(package, source_archive(tmp_path, "mean_colour", ESTIMATOR).read_bytes())
 
     def call(command: str, *arguments: object) -> None:
         own = ["--estimator", "mean_colour:MeanColour", "--packages", package]
@@ -138,6 +122,8 @@ def test_an_estimator_in_a_package_on_gs_is_trained_and_its_metrics_reach_the_re
         "--batch_size",
         8,
     )
+    (recorded,) = json.loads((tmp_path / "model" / "export" / "model.json").read_text())["packages"].items()
+    assert recorded == ("mean_colour-1.tar.gz", hashlib.sha256(storage.read_bytes(package)).hexdigest())
     call(
         "evaluate",
         "--model",

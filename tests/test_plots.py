@@ -3,6 +3,8 @@ from __future__ import annotations
 import re
 from xml.etree import ElementTree
 
+import pytest
+
 from tf_image_classification import plots
 
 
@@ -42,3 +44,15 @@ def test_equal_plots_are_equal_bytes_and_different_ones_share_no_id():
     ids = [set(re.findall(r' id="([^"]*)"', drawn(alt=alt))) for alt in ("one", "two")]
     assert ids[0]
     assert not ids[0] & ids[1]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x font-family: y", 'a xmlns="b"', "#01fe02", '"><script>alert(1)</script>', "' onload='alert(1)", r"\g<1> \7"],
+)
+def test_no_class_name_becomes_markup_or_loses_a_character(name):
+    """The figure's other tags and attributes are those of a figure of a class named x."""
+    root, plain = parsed(drawn(name, alt=name)), parsed(drawn("x", alt="x"))
+    assert name in [text.text for text in root.iter("text")]
+    assert root.get("aria-label") == name
+    assert [(e.tag, *sorted(e.keys())) for e in root.iter()] == [(e.tag, *sorted(e.keys())) for e in plain.iter()]

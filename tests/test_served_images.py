@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.build_tfrecords.image_files import png_chunk
 from tests.build_tfrecords.image_kinds import AS_IT_IS, KINDS, Kind
-from tf_image_classification import export, preprocessing, slim_preprocessing
+from tf_image_classification import export, image_limits, preprocessing, slim_preprocessing
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data.manifest import Task
 
@@ -126,7 +126,7 @@ def header_of_png(width: int, height: int) -> bytes:
     )
 
 
-@pytest.mark.parametrize("sides", [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, preprocessing.MAX_PIXELS + 1)])
+@pytest.mark.parametrize("sides", [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, image_limits.MAX_PIXELS + 1)])
 def test_too_many_pixels_are_refused_before_they_are_decoded(sides: tuple[int, int], signature) -> None:
     with pytest.raises(tf.errors.InvalidArgumentError, match="more than 178,956,970 pixels: scale it down"):
         signature(image_bytes=tf.constant([header_of_png(*sides)]))
@@ -143,8 +143,57 @@ def test_a_jpeg_of_too_many_pixels_is_refused_before_it_is_decoded(signature) ->
         signature(image_bytes=tf.constant([data[:frame] + struct.pack(">HH", 60_000, 60_000) + data[frame + 4 :]]))
 
 
+def peak_memory() -> int:
+    """Of this process, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def encoded(mode: str, side: int, image_format: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.new(mode, (side, side), (9, 99, 9, 99) if mode == "RGBA" else 1).save(file, image_format, **options)
+    return file.getvalue()
+
+
+def test_a_jpeg_of_far_too_many_scans_is_refused(signature) -> None:
+    progressive = encoded("L", 8, "JPEG", progressive=True)
+    scan = progressive[progressive.rindex(b"\xff\xda") : -2]
+    assert signature(image_bytes=tf.constant([progressive]))
+    for times, side in ((500, 8), (80, 12_000)):  # 81 scans of 144 million pixels
+        jpeg = bytearray(progressive[:-2] + times * scan + progressive[-2:])
+        frame = jpeg.index(b"\xff\xc2") + 5
+        jpeg[frame : frame + 4] = struct.pack(">HH", side, side)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="a JPEG of too many scans"):
+            signature(image_bytes=tf.constant([bytes(jpeg)]))
+
+
+def test_a_transparent_png_takes_12_bytes_per_pixel_at_most(signature) -> None:
+    side = 4000
+    request = tf.constant([encoded("RGBA", side, "PNG")])
+    before = peak_memory()
+    assert signature(image_bytes=request)
+    assert peak_memory() - before < 12 * side**2
+
+
+def test_pictures_that_are_put_on_white_in_strips_are_whole() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (1100, 1001, 4)).astype("uint8")  # a strip and a part
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)
+    colour, alpha = pixels[..., :3].astype(int), pixels[..., 3:].astype(int)
+    expected = (colour * alpha + 255 * (255 - alpha) + 127) // 255
+    np.testing.assert_array_equal(preprocessing.decode(tf.constant(file.getvalue())), expected)
+
+
+@pytest.mark.slow  # decodes a gigapixel
+def test_a_request_of_many_large_pictures_is_decoded_by_two(signature) -> None:
+    side = 10_000
+    request = tf.constant([encoded("1", side, "PNG")] * 10)
+    before = peak_memory()
+    assert signature(image_bytes=request)["scores"].shape == (10, 2)
+    assert peak_memory() - before < 12 * 2 * side**2
+
+
 def test_the_limit_is_the_builders() -> None:
-    assert preprocessing.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    assert image_limits.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
 
 
 @pytest.mark.parametrize("size", [(20_000, 1), (1, 60_000)])

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.packaged import wheel
 from tf_image_classification import flags as flag_table
-from tf_image_classification import training_key, training_run
-from tf_image_classification.errors import FlagError
+from tf_image_classification import packages, train_estimator, training_key, training_run
+from tf_image_classification.checkpoints import checkpoint_file
+from tf_image_classification.errors import ConflictError, FlagError
 from tf_image_classification.flags import Flag
 from tf_image_classification.training_run import TrainOutputs
 
@@ -20,7 +22,7 @@ def step(built_data, training_flags, tmp_path):
     """Runs the training step with changed flags; returns its model.json, and the folder of its
     checkpoints."""
 
-    def run(root="root", version="", data_dir=None, **changes):
+    def run(root="root", version="", data_dir=None, estimator_version="", **changes):
         outputs = TrainOutputs(
             *(str(tmp_path / name) for name in ("model_out", "logs", "curves.html", "augmentation.html"))
         )
@@ -31,6 +33,7 @@ def step(built_data, training_flags, tmp_path):
             outputs,
             pipeline_root=str(tmp_path / root),
             checkpoint_version=version,
+            estimator_version=estimator_version,
         )
         return json.loads(Path(outputs.model, "model.json").read_text()), Path(flags.model_dir)
 
@@ -67,6 +70,37 @@ def test_more_steps_continue_in_the_same_folder_and_fewer_start_in_another(step)
 @pytest.mark.parametrize("change", [{"learning_rate": 0.2}, {"batch_size": 4}, {"version": "other"}])
 def test_another_flag_or_checkpoint_starts_afresh(step, change):
     assert step()[1] != step(**change)[1]
+
+
+def test_other_code_of_an_estimator_starts_afresh_and_equal_code_elsewhere_does_not(step, tmp_path, monkeypatch):
+    folders = []
+
+    def train_and_evaluate(spec, data, flags, **_):
+        folders.append(flags.model_dir)
+        raise FlagError("enough")
+
+    monkeypatch.setattr(train_estimator, "train_and_evaluate", train_and_evaluate)
+    monkeypatch.setattr(packages, "install", lambda _: "")
+    own = {"estimator": "tests.test_own_estimator:Counting", "model_dir": str(tmp_path / "checkpoints")}
+    for folder, text in (("a", "A = 1\n"), ("b", "A = 1\n"), ("a", "A = 2\n")):
+        package = wheel(tmp_path / folder / "own-1-py3-none-any.whl", "own", text)
+        with pytest.raises(FlagError, match="enough"):
+            step(packages=str(package), **own)
+    assert folders[0] == folders[1] != folders[2]
+    with pytest.raises(ConflictError, match="has changed since the resolve step"):
+        step(packages=str(package), estimator_version=f"packages:{'0' * 64}", **own)
+
+
+def test_a_folder_of_version_2_0_0_is_not_continued_with_an_estimator_whose_code_it_does_not_know(
+    step, tmp_path, monkeypatch
+):
+    folders = []
+    monkeypatch.setattr(checkpoint_file, "latest", lambda folder: folders.append(folder))
+    monkeypatch.setattr(train_estimator, "train_and_evaluate", lambda *_, **__: 1 / 0)
+    for estimator in (None, "tests.test_own_estimator:Counting"):
+        with pytest.raises(ZeroDivisionError):
+            step(estimator=estimator)
+    assert len(folders) == 3  # two for the built-in estimator
 
 
 @pytest.mark.parametrize(

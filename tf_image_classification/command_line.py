@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification import library_output, recipes
-from tf_image_classification.errors import FlagError, UserError, did_you_mean
+from tf_image_classification.errors import FlagError, UserError, did_you_mean, printable, printable_lines
 from tf_image_classification.flags import Flag, Flags
 
 
@@ -181,8 +181,8 @@ def show_recipe(parsed: argparse.Namespace, given: Mapping[str, object]) -> None
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Aligns columns at their widest cells."""
-    cells = [header, *rows]
+    """Aligns columns at their widest cells; what a terminal would act on in a cell is escaped."""
+    cells = [list(map(printable, row)) for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = []
     for row in cells:
@@ -236,6 +236,13 @@ def reporting_errors() -> Iterator[None]:
             raise SystemExit(1) from None
 
 
+class _Formatter(logging.Formatter):
+    """Escapes what a terminal would act on: records name classes, files and values that come from outside."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
 @contextlib.contextmanager
 def _logging() -> Iterator[None]:
     """Lines such as `12:01:09 I Training from scratch`, on stderr, or where KFP's executor has set up logging before.
@@ -244,7 +251,7 @@ def _logging() -> Iterator[None]:
     """
     streams = [handler.stream for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
     handler = logging.StreamHandler(*streams[:1])
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     root.handlers[:] = [handler]
@@ -258,7 +265,7 @@ def _logging() -> Iterator[None]:
 
 def _print_error(text: str) -> None:
     print(
-        textwrap.fill(f"error: {text}", width=110, break_long_words=False, break_on_hyphens=False),
+        textwrap.fill(f"error: {printable(text)}", width=110, break_long_words=False, break_on_hyphens=False),
         file=sys.stderr,
         flush=True,
     )

@@ -98,6 +98,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """A text of several lines from outside, for a terminal: as `printable` leaves it, with its newlines and tabs."""
+    return "\n".join("\t".join(map(printable, line.split("\t"))) for line in text.split("\n"))
+
+
 def abridged(names: Sequence[str], limit: int = MAX_NAMES) -> str:
     """The first names of a list as part of a message, and whether there are more."""
     return ", ".join(map(printable, names[:limit])) + (", ..." if len(names) > limit else "")

@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 
+from tf_image_classification import estimator_code
 from tf_image_classification import flags as flag_table
 from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.errors import EstimatorError, FlagError
@@ -18,7 +19,7 @@ _AUGMENTATION_FLAGS = ("augmentation", "crop_area", "crop_aspect", "mixup", "cut
 def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
     """Creates the estimator that --estimator names, or the built-in one.
 
-    Changes the import path: installs `packages`, and adds the working directory.
+    Changes the import path: installs `packages`, and adds the working directory. Sets the spec's `code`.
 
     Args:
         estimator: `package.module:Class`; None: the built-in estimator.
@@ -29,6 +30,7 @@ def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
             class is not an EstimatorSpec.
         EstimatorError: see `instantiate`.
     """
+    code = estimator_code.find(estimator, packages)
     if packages is not None:
         from tf_image_classification import packages as user_packages
 
@@ -49,7 +51,9 @@ def load(estimator: str | None, packages: str | None = None) -> EstimatorSpec:
         ) from error
     if not (isinstance(spec_class, type) and issubclass(spec_class, EstimatorSpec)):
         raise FlagError("--estimator does not name an EstimatorSpec", received=estimator, expected=expected)
-    return instantiate(spec_class)
+    spec = instantiate(spec_class)
+    spec.code = code
+    return spec
 
 
 def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:

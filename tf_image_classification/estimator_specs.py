@@ -48,6 +48,7 @@ import abc
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tf_image_classification.estimator_code import EstimatorCode
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
@@ -74,11 +75,13 @@ class EstimatorSpec(abc.ABC):
         flags: the validated flags of the command; the framework sets them before it calls any method.
         class_weights: task name -> a weight per class id, with --class_weights; None without it. Set before the loss is
             called, which the default `loss_fn` applies them in; one of your own can read them.
+        code: hashes of the code that the class is from, as far as it is known; model.json records them.
     """
 
     class_dict: list[dict[str, Any]] = []
     flags: Flags = Flags()
     class_weights: dict[str, tuple[float, ...]] | None = None
+    code: EstimatorCode = EstimatorCode()
 
     @abc.abstractmethod
     def get_preproc_fn(self, is_training: bool) -> PreprocFn:

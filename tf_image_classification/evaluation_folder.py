@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from tf_image_classification.errors import DataError
+
 METRICS, REPORT, PREDICTIONS = "metrics.json", "report.html", "predictions.csv"
 CHAMPION = "champion"  # sub-folder with the same files for the model in service
 
@@ -20,6 +22,26 @@ Metrics = dict[str, Any]
 def by_task(metrics: Metrics) -> dict[str, Metrics]:
     """Task name -> its metrics; a single task has the name ''."""
     return metrics.get("tasks", {"": metrics})
+
+
+def check_is_of(metrics: Metrics, sha256: str) -> None:
+    """Checks that a model is the one that was evaluated.
+
+    Args:
+        metrics: content of metrics.json.
+        sha256: the model's, see `model_folder.ModelFolder`.
+
+    Raises:
+        DataError: it is another one.
+    """
+    evaluated = metrics["model"].get("sha256")
+    if evaluated != sha256:
+        raise DataError(
+            "The model is not the one that was evaluated",
+            received=f"a model.json with the SHA-256 {sha256}",
+            expected=evaluated or "an evaluation that records the model's SHA-256",
+            hint="The model folder was changed after its evaluation, or belongs to another one. Evaluate it again.",
+        )
 
 
 def scalar_metrics(metrics: Metrics) -> dict[str, float]:

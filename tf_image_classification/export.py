@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_image_classification import preprocessing, storage, versions
+from tf_image_classification import model_folder, preprocessing, request_check, storage, versions
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import TrainingError
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+# Decoded at the same time: 32 photographs of 12 megapixels, or two of the largest images.
+_PIXELS_AT_ONCE, _IMAGES_AT_ONCE, _LARGE_AT_ONCE = 400_000_000, 32, 2
 _RECORDED_PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "keras", "numpy")
 
 
@@ -66,7 +68,7 @@ class Serving(tf.Module):
         """The serving signature.
 
         Args:
-            image_bytes: string [B], JPEG or PNG of at most `preprocessing.MAX_PIXELS` pixels.
+            image_bytes: string [B], JPEG or PNG of at most `image_limits.MAX_PIXELS` pixels.
 
         Returns:
             `scores` float32 [B, K]: the softmax of a classification, the logits of a regression; `classes` string
@@ -76,13 +78,16 @@ class Serving(tf.Module):
         size = self._image_size
 
         def prepare(encoded: tf.Tensor) -> tf.Tensor:
-            image = preprocessing.decode(preprocessing.check_request(encoded))
-            image = self._preproc_fn(image, size, size)
+            image = self._preproc_fn(preprocessing.decode(encoded), size, size)
             return tf.cast(tf.ensure_shape(image, [size, size, 3]), tf.float32)
 
-        images = tf.map_fn(
-            prepare, image_bytes, fn_output_signature=tf.TensorSpec([size, size, 3], tf.float32), parallel_iterations=32
-        )
+        def prepared(at_once: int) -> tf.Tensor:
+            signature = tf.TensorSpec([size, size, 3], tf.float32)
+            return tf.map_fn(prepare, image_bytes, fn_output_signature=signature, parallel_iterations=at_once)
+
+        pixels = tf.map_fn(request_check.check, image_bytes, fn_output_signature=tf.float64)
+        few = tf.reduce_sum(pixels) <= _PIXELS_AT_ONCE
+        images = tf.cond(few, lambda: prepared(_IMAGES_AT_ONCE), lambda: prepared(_LARGE_AT_ONCE))
         outputs = self._predict(images)
         by_task = outputs if isinstance(outputs, dict) else {self._tasks[0].name: outputs}
         response = {}
@@ -142,6 +147,7 @@ def export(
             "image_size": image_size,
             "digest": digest(model, tasks, image_size),
             **facts,
+            "files": model_folder.hashes(staging),
             "versions": versions.installed(*_RECORDED_PACKAGES),
         }
         storage.write_text(os.path.join(staging, FACTS), json.dumps(content, indent=2, ensure_ascii=False) + "\n")

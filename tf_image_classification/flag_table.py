@@ -5,6 +5,7 @@ Command lines, pipeline parameters, component arguments, the documentation's tab
 
 from __future__ import annotations
 
+from tf_image_classification import image_limits
 from tf_image_classification.flag_types import (
     BUILD,
     BUILD_STEP,
@@ -69,9 +70,10 @@ FLAGS: tuple[Flag, ...] = (
          "class names of the training images, sorted.",
          commands=(BUILD, TRAIN), steps=(RESOLVE_STEP, BUILD_STEP), path="read", ours=True),
     Flag("image_root", str, None, DATA,
-         "Folder that the image paths in a CSV are relative to; images outside it are not read. Not set: the CSV's "
-         "own folder.",
-         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", ours=True),
+         "Folder that images may be read from, or several, separated by commas. Paths in a list are relative to the "
+         "first. An image outside them, whatever path or link leads there, is not read. Not set: the folder of the "
+         "list or of the classes.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True, ours=True),
     Flag("eval_fraction", float, 0.2, DATA,
          "Fraction of the training images that is held out for evaluation when --eval_metadata is not set. The split "
          "depends on each image's path alone, so adding images moves none between the splits.",
@@ -97,6 +99,14 @@ FLAGS: tuple[Flag, ...] = (
          "Maximum number of evaluation images that are near duplicates of training images; more are an error. Not "
          "set: no limit.",
          ge=0, commands=(BUILD, TRAIN), steps=(BUILD_STEP,), ours=True),
+    Flag("max_image_pixels", int, image_limits.DEFAULT_PIXELS, DATA,
+         "Maximum width * height of an image; a larger one is rejected. A worker takes up to 24 bytes per pixel.",
+         ge=1, le=image_limits.MAX_PIXELS, commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP),
+         ours=True),
+    Flag("max_image_mib", int, image_limits.DEFAULT_MIB, DATA,
+         "Maximum size of an image's file, in MiB; a larger one is rejected.",
+         ge=1, le=image_limits.MAX_MIB, commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP),
+         ours=True),
     Flag("check", bool, False, DATA,
          "Do all that a build does, but write no shards. The report goes to --output_dir if given: never a data set's.",
          commands=(BUILD,), steps=(), ours=True),
@@ -133,7 +143,7 @@ FLAGS: tuple[Flag, ...] = (
          "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a "
          "folder of their own.",
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), path="read", is_list=True,
-         ours=True),
+         in_checkpoint_key=False, ours=True),  # its content is, see training_run
     Flag("model", str, None, MODEL,
          "Model folder to evaluate, as exported by a training.",
          commands=(EVALUATE,), steps=(), path="read", no_glob=True, ours=True),
@@ -257,6 +267,10 @@ FLAGS: tuple[Flag, ...] = (
          "projects/P/locations/L/models/ID. A new model is promoted to it only if it beats the current one on the "
          "evaluation set. Not set: no model is promoted.",
          commands=(), steps=(RESOLVE_STEP, REGISTER_STEP), path="write", no_glob=True, ours=True),
+    Flag("promote", bool, True, SERVICE,
+         "Promote a model that passes the gate. false: the run ends with the comparison, and `python -m "
+         "tf_image_classification.vertex.promote` promotes it, under another account.",
+         commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("champion_metric", str, "accuracy", SERVICE,
          "Metric that compares the new model with the one in service; with several tasks, its mean over them.",
          choices=("accuracy", "macro_f1", "loss"), commands=(), steps=(GATE_STEP,), ours=True),
@@ -271,6 +285,7 @@ FLAGS: tuple[Flag, ...] = (
          "Vertex AI machine type for --endpoint.",
          commands=(), steps=(REGISTER_STEP,), ours=True),
     Flag("serving_image", str, "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest", SERVICE,
-         "Serving container image for Vertex AI: one of its prebuilt ones for TensorFlow 2.",
-         commands=(), steps=(REGISTER_STEP,), ours=True),
+         "Serving container image for Vertex AI, by its version: a prebuilt one for TensorFlow 2, IMAGE:VERSION, or "
+         "IMAGE@sha256:DIGEST.",
+         commands=(), steps=(REGISTER_STEP,), is_image=True, ours=True),
 )  # fmt: skip

@@ -23,6 +23,8 @@ RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, GATE_STEP, REGISTER_STEP = 
 )
 
 GLOB_CHARACTERS = frozenset("*?[")
+# Vertex AI has its prebuilt containers under the tag latest only; the version of TensorFlow is in the image's name.
+_PREBUILT = re.compile(r"[a-z]+-docker\.pkg\.dev/vertex-ai(-restricted)?/prediction/[a-z0-9_]+-[a-z]+\.\d+-\d+:latest")
 _MAX_INTEGER = 2**31 - 1  # int32, as in TensorFlow's shapes and seeds
 
 
@@ -46,6 +48,7 @@ class Flag:
         no_glob: a path without *, ? and [, which TensorFlow would interpret as a pattern.
         is_regex: comma-separated regular expressions.
         is_range: two numbers within the bounds, the smaller first, separated by a comma.
+        is_image: a container image, whose name says its version.
         in_checkpoint_key: whether a training with another value of this training flag has checkpoints of its own.
         ours: not one of the original framework's flags.
     """
@@ -68,6 +71,7 @@ class Flag:
     no_glob: bool = False
     is_regex: bool = False
     is_range: bool = False
+    is_image: bool = False
     in_checkpoint_key: bool = True
     ours: bool = False
 
@@ -142,6 +146,8 @@ class Flag:
     def _check_text(self, text: str) -> None:
         if self.no_glob:
             check_single_path(self.name, text)
+        if self.is_image:
+            _check_versioned(self.name, text)
         if self.is_range:
             try:
                 low, high = parse_range(text)
@@ -185,6 +191,17 @@ def parse_range(text: str) -> tuple[float, float]:
     """
     low, high = map(float, text.split(","))
     return low, high
+
+
+def _check_versioned(name: str, image: str) -> None:
+    tag = image.rpartition("/")[2].partition(":")[2]
+    if tag in ("", "latest") and "@sha256:" not in image and not _PREBUILT.fullmatch(image):
+        raise FlagError(
+            f"--{name} is an image whose tag moves",
+            received=image,
+            expected="IMAGE:VERSION, IMAGE@sha256:DIGEST, or a prebuilt container of Vertex AI",
+            hint="What `latest` names changes without notice, under the models that are in service.",
+        )
 
 
 def _parse_bool(value: object) -> bool:

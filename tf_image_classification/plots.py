@@ -20,6 +20,7 @@ SERIES = ("#3d7fd9", "#e07b39", "#2fa37c", "#b25fc4", "#d1495b", "#8a8f2b", "#2b
 
 # matplotlib has no currentColor: a colour that nothing else has is used for it until the SVG is written.
 _INK = "#01fe02"
+_TAG = re.compile(r"<[^>]*>")
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: small, selectable, readable by screen readers
     "font.family": "sans-serif",
@@ -78,8 +79,15 @@ def to_svg(figure: Figure, alt: str) -> str:
         warnings.filterwarnings("ignore", r"Glyph .* missing")  # the browser chooses the font
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = file.getvalue()
-    svg = svg[svg.index("<svg") :].strip().replace(_INK, "currentColor")
-    svg = re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg)  # HTML has no namespaces
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)  # never referred to, and not unique on a page
-    svg = re.sub(r" font-family: [^;\"]*;?", "", svg)
-    return re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', f' role="img" aria-label="{html.escape(alt)}"', svg, count=1)
+    # Only tags are edited: matplotlib escapes < and > in text, which may contain a class named like an attribute.
+    svg = _TAG.sub(_fit_into_html, svg[svg.index("<svg") :].strip())
+    end = svg.index(">")
+    head = re.sub(r' width="[\d.]+pt" height="[\d.]+pt"', "", svg[:end])
+    return f'{head} role="img" aria-label="{html.escape(alt)}"{svg[end:]}'
+
+
+def _fit_into_html(tag: re.Match[str]) -> str:
+    text = tag[0].replace(_INK, "currentColor")
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)  # HTML has no namespaces
+    text = re.sub(r'^<g id="[^"]*"', "<g", text)  # never referred to, and not unique on a page
+    return re.sub(r" font-family: [^;\"]*;?", "", text)

@@ -51,9 +51,7 @@ _ADOBE_MARKER = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 _START_OF_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
 _PNG_COLOUR_TYPE, _ALPHA_USED = 25, 4
 _PNG_TRANSPARENCY, _PNG_BEGINNING = b"tRNS", 2**14  # behind a palette and a colour profile, whose size is its writer's
-_PNG_SIZE = slice(16, 24)  # width and height in its header, of 4 bytes each
-MAX_PIXELS = 178_956_970
-"""Largest width * height of an image: what build_tfrecords takes (Pillow's limit), and the served model with it."""
+_STRIP_PIXELS = 2**20  # put on white at a time
 # Added to an example's seed for the flip, so that it does not repeat the random numbers of the crop.
 _FLIP_STREAM = 1
 
@@ -99,32 +97,6 @@ class Preprocessing:
     def decode_fn(self) -> DecodeFn:
         """Decodes the part of an image that `train_fn` gets."""
         return decoder(self.crop)
-
-
-def check_request(encoded: tf.Tensor) -> tf.Tensor:
-    """Refuses, before it is decoded, what a served model cannot read or what would exhaust its memory.
-
-    Args:
-        encoded: string [], what a client sent.
-
-    Returns:
-        `encoded`, JPEG or PNG, of at most `MAX_PIXELS` pixels. Anything else raises tf.errors.InvalidArgumentError.
-    """
-    is_jpeg = tf.io.is_jpeg(encoded)
-    padded = tf.strings.join([tf.strings.substr(encoded, 0, _PNG_SIZE.stop), bytes(_PNG_SIZE.stop)])
-    beginning = tf.cast(tf.io.decode_raw(padded, tf.uint8), tf.int64)
-    is_png = tf.reduce_all(beginning[: len(_START_OF_PNG)] == list(_START_OF_PNG))
-    text = "image_bytes holds neither a JPEG nor a PNG: convert it. In JSON it is {'b64': <base64>}. First bytes:"
-    with tf.control_dependencies([tf.Assert(tf.logical_or(is_jpeg, is_png), [text, beginning[:4]], summarize=4)]):
-        sides = tf.cond(
-            is_jpeg,
-            lambda: tf.cast(tf.io.extract_jpeg_shape(encoded)[:2], tf.int64),
-            lambda: tf.reduce_sum(tf.reshape(beginning[_PNG_SIZE], [2, 4]) * [2**24, 2**16, 2**8, 1], 1),
-        )
-    text = f"image_bytes holds an image of more than {MAX_PIXELS:,} pixels: scale it down. Its sides:"
-    few = tf.reduce_prod(tf.cast(sides, tf.float64)) <= MAX_PIXELS
-    with tf.control_dependencies([tf.Assert(few, [text, sides])]):
-        return tf.identity(encoded)
 
 
 def decode(encoded: tf.Tensor) -> tf.Tensor:
@@ -178,10 +150,21 @@ def _has_transparency(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
-    """uint8 [h, w, 4], the last channel alpha -> uint8 [h, w, 3]."""
-    colour, alpha = tf.cast(image[..., :3], tf.int32), tf.cast(image[..., 3:], tf.int32)
-    with tf.control_dependencies([tf.Assert(tf.reduce_max(alpha) > 0, ["the image is fully transparent"])]):
-        return tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8)
+    """uint8 [h, w, 4], the last channel alpha -> uint8 [h, w, 3]. In strips: in int32 a pixel takes some 40 bytes."""
+    height, width, rows = tf.shape(image)[0], tf.shape(image)[1], tf.maximum(1, _STRIP_PIXELS // tf.shape(image)[1])
+    strips = tf.TensorArray(tf.uint8, 0, dynamic_size=True, infer_shape=False, element_shape=[None, None, 3])
+
+    def add(index: tf.Tensor, strips: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        strip = tf.cast(image[index * rows : (index + 1) * rows], tf.int32)
+        colour, alpha = strip[..., :3], strip[..., 3:]
+        return index + 1, strips.write(index, tf.cast((colour * alpha + 255 * (255 - alpha) + 127) // 255, tf.uint8))
+
+    visible = tf.Assert(tf.reduce_max(image[..., 3]) > 0, ["the image is fully transparent"])
+    with tf.control_dependencies([visible]):
+        _, strips = tf.while_loop(
+            lambda index, _: index * rows < height, add, (tf.constant(0), strips), parallel_iterations=1
+        )
+    return tf.reshape(strips.concat(), [height, width, 3])
 
 
 def decoder(crop: Crop | None) -> DecodeFn:

@@ -93,7 +93,7 @@ def train_and_evaluate(
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.model_folder import EXPORT_DIR
-    from tf_image_classification.training import augmentation_page, build, training_folder
+    from tf_image_classification.training import augmentation_page, build, estimator_record, training_folder
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
 
@@ -107,6 +107,7 @@ def train_and_evaluate(
             state.model, manager, folder, flags, checkpoint_version, model_name=network, class_names=names
         )
         start = state.begin()
+        estimator_record.update(folder, spec.code, start, flags.train_steps)
         augmentation_page.write(spec, data, folder, int(state.data_seed))
         evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
         if start >= flags.train_steps:
@@ -239,6 +240,7 @@ def _export(
     facts = {
         "model_name": build.model_name(spec, flags),
         "estimator": f"{type(spec).__module__}:{type(spec).__qualname__}",
+        **spec.code.facts(),
         "flags": vars(flags),
         "data_fingerprint": data.fingerprint,
         **facts,
@@ -255,7 +257,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # raises if there is none, before TensorFlow takes seconds to load
 
-    from tf_image_classification import built_in_estimator, estimator_loading
+    from tf_image_classification import built_in_estimator, estimator_code, estimator_loading
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
     from tf_image_classification.data.sources import ReadOptions
@@ -269,6 +271,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     flags.model_dir = distribution.trial_dir(flags.model_dir)
     if spec_class:
         spec = estimator_loading.instantiate(spec_class)
+        spec.code = estimator_code.of_class(spec_class)
     else:
         spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.flags = flags

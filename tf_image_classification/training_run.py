@@ -54,12 +54,18 @@ class TrainOutputs(NamedTuple):
 
 
 def train(
-    data_dir: str, flags: Flags, outputs: TrainOutputs, *, pipeline_root: str, checkpoint_version: str
+    data_dir: str,
+    flags: Flags,
+    outputs: TrainOutputs,
+    *,
+    pipeline_root: str,
+    checkpoint_version: str,
+    estimator_version: str = "",
 ) -> TrainingResult:
     """Trains on a built data set, with checkpoints that outlive the step.
 
     Checkpoints are kept in a folder named by a hash of everything that decides the training except --train_steps: equal
-    inputs resume, also with more steps; new data or new flags start afresh.
+    inputs resume, also with more steps; new data, new flags or other code of --estimator start afresh.
 
     Args:
         data_dir: the folder that build_tfrecords wrote.
@@ -68,9 +74,11 @@ def train(
         outputs: each is written whole or not at all.
         pipeline_root: as the service fills it in; a placeholder where it does not.
         checkpoint_version: identifies the content at `checkpoint_path`.
+        estimator_version: of the code that the resolve step found; '' for no check against it.
 
     Raises:
-        UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints.
+        UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints;
+            ConflictError if --packages have been replaced since the resolve step.
     """
     from tf_image_classification import estimator_loading, train_estimator
     from tf_image_classification.training import curves, training_folder
@@ -82,9 +90,10 @@ def train(
         )
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
-    flags.model_dir = _checkpoint_dir(parent, flags, data.fingerprint, checkpoint_version)
-    _log.info("Checkpoints: %s", flags.model_dir)
     spec = estimator_loading.load(flags.estimator, flags.packages)
+    spec.code.check_resolved(estimator_version)
+    flags.model_dir = _checkpoint_dir(parent, flags, data.fingerprint, checkpoint_version, spec.code.version)
+    _log.info("Checkpoints: %s", flags.model_dir)
     result = train_estimator.train_and_evaluate(
         spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version
     )
@@ -97,18 +106,19 @@ def train(
     return result
 
 
-def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_version: str) -> str:
+def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_version: str, code_version: str) -> str:
     """The folder of this training's checkpoints: one that exists already, or a new one.
 
-    A folder that is past --train_steps would give a model of more steps than requested, so it is left alone.
+    A folder that is past --train_steps would give a model of more steps than requested, so it is left alone. Those of
+    2.0.0 do not tell which code of an --estimator they are of.
     """
     from tf_image_classification.checkpoints import checkpoint_file
 
     key_flags = training_key.checkpoint_key_flags(vars(flags))
     known = {name: value for name, value in key_flags.items() if (name, value) != ("batch_norm", "original")}
-    folder = storage.join(parent, _key(key_flags, fingerprint, checkpoint_version))
+    folder = storage.join(parent, _key(key_flags, fingerprint, checkpoint_version, code_version))
     latest = checkpoint_file.latest(folder)
-    if latest is None and known.keys() <= _KEY_FLAGS_2_0_0:
+    if latest is None and known.keys() <= _KEY_FLAGS_2_0_0 and not code_version:
         all_flags = {name: getattr(flags, name) for name in sorted(_KEY_FLAGS_2_0_0)}
         folder_2_0_0 = storage.join(parent, _key(all_flags, fingerprint, checkpoint_version))
         latest = checkpoint_file.latest(folder_2_0_0)
@@ -118,8 +128,9 @@ def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_vers
     return f"{folder}-{flags.train_steps}" if is_past else folder
 
 
-def _key(key_flags: Mapping[str, object], fingerprint: str, checkpoint_version: str) -> str:
-    text = json.dumps([fingerprint, checkpoint_version, key_flags])
+def _key(key_flags: Mapping[str, object], fingerprint: str, checkpoint_version: str, code_version: str = "") -> str:
+    versions = [fingerprint, checkpoint_version]
+    text = json.dumps([*versions, key_flags, code_version] if code_version else [*versions, key_flags])
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 

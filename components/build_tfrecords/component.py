@@ -19,6 +19,8 @@ def build_tfrecords(
     label_feature: str = "",
     allow_missing_classes: bool = False,
     max_duplicates_across_splits: int = -1,
+    max_image_pixels: int = 120000000,
+    max_image_mib: int = 256,
     # flags: end
 ):
     """Checks every image, splits them into train and eval, and writes TFRecord shards, class names and a manifest.

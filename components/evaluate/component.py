@@ -13,6 +13,7 @@ def evaluate(
     report: dsl.Output[dsl.HTML],
     champion_folder: str,
     champion_version: str,
+    estimator_version: str,
     # flags: begin (written by `make generate`)
     estimator: str = "",
     packages: str = "",
@@ -32,6 +33,7 @@ def evaluate(
         report: report.html, self-contained.
         champion_folder: model folder of the model in service, from resolve; '' for none.
         champion_version: version of the content of champion_folder, from resolve; part of the cache key.
+        estimator_version: version of the code of estimator, from resolve; part of the cache key; '' without one.
     """
     arguments = dict(locals())
     import shutil
@@ -43,6 +45,8 @@ def evaluate(
     with command_line.reporting_errors():
         values = flags.for_step("evaluate", arguments)
         spec = estimator_loading.load(values.estimator, values.packages) if values.estimator else None
+        if spec:
+            spec.code.check_resolved(estimator_version)
         dataset, batch_size = manifest.read(data.path), values.eval_batch_size
         results = evaluate(model.path, dataset, evaluation.path, batch_size=batch_size, spec=spec)
         scalars = evaluation_folder.scalar_metrics(results)

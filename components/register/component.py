@@ -15,6 +15,7 @@ def register(
     run: str,
     # flags: begin (written by `make generate`)
     champion: str = "",
+    promote: bool = True,
     endpoint: str = "",
     serving_machine_type: str = "e2-standard-4",
     serving_image: str = "us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest",
@@ -22,8 +23,8 @@ def register(
 ) -> NamedTuple("Outputs", version=str):
     """Promotes the model: it becomes the model in service, in a folder or in Vertex AI's Model Registry.
 
-    It fails if another model was promoted since the run began. It is never cached, and idempotent: a rerun continues
-    where a failed one stopped.
+    It fails unless the model's files are those that were exported and evaluated, and if another model was promoted
+    since the run began. It is never cached, and idempotent: a rerun continues where a failed one stopped.
 
     Args:
         model: model folder, from train.
@@ -37,31 +38,18 @@ def register(
         version: name of the model in service from now on.
     """
     arguments = dict(locals())
-    from tf_image_classification import command_line, flags, model_folder
-    from tf_image_classification.promotion import gate
-    from tf_image_classification.promotion.champion import check, is_registry, promote
+    from tf_image_classification import command_line, flags
+    from tf_image_classification.promotion.champion import InService, check, is_registry
+    from tf_image_classification.vertex.promote import promote as promote_model
 
     with command_line.reporting_errors():
         values = flags.for_step("register", arguments)
         check(None, values.champion, values.endpoint)
-        if is_registry(values.champion):
-            from tf_image_classification.vertex import registry
-
-            metrics, _ = gate.read_metrics(evaluation.path)
-            promoted = registry.register(
-                values.champion,
-                model.uri,
-                facts=model_folder.read_facts(model.path),
-                metrics=metrics,
-                compared_with=in_service,
-                reason=reason,
-                run=run,
-                serving_image=values.serving_image,
-                endpoint=values.endpoint or "",
-                machine_type=values.serving_machine_type,
-            )
+        folder = model.uri if is_registry(values.champion) else model.path
+        if values.promote:
+            promoted = promote_model(values, folder, evaluation.path, compared_with=in_service, reason=reason, run=run)
         else:
-            promoted = promote(values.champion, model.path, compared_with=in_service, reason=reason, run=run)
+            promoted = InService(in_service, "")
     with open(registered.path, "w") as file:
         file.write(promoted.name)
     registered.metadata.update({"resourceName": promoted.name, "reason": reason})

@@ -25,6 +25,8 @@ def resolve(
     split_column: str = "",
     image_feature: str = "",
     label_feature: str = "",
+    max_image_pixels: int = 120000000,
+    max_image_mib: int = 256,
     augmentation: str = "original",
     crop_area: str = "",
     crop_aspect: str = "",
@@ -81,6 +83,7 @@ def resolve(
     fingerprint=str,
     checkpoint=str,
     checkpoint_version=str,
+    estimator_version=str,
     champion_folder=str,
     champion_version=str,
     in_service=str,
@@ -96,6 +99,7 @@ def resolve(
         fingerprint: fingerprint of the data; changes whenever the data does.
         checkpoint: checkpoint that training starts from, with symbolic links resolved; '' for none.
         checkpoint_version: version of the content of checkpoint; '' for none.
+        estimator_version: version of the contents of packages and of the source of estimator; '' for none.
         champion_folder: model folder of the model in service; '' for none.
         champion_version: version of the content of champion_folder; '' for none.
         in_service: name of the model in service; '' for none.

@@ -12,6 +12,7 @@ def train(
     augmentation_samples: dsl.Output[dsl.HTML],
     pipeline_root: str,
     checkpoint_version: str,
+    estimator_version: str,
     # flags: begin (written by `make generate`)
     model_dir: str = "",
     recipe: str = "",
@@ -84,6 +85,7 @@ def train(
         augmentation_samples: page with some training images beside what the augmentation makes of them.
         pipeline_root: checkpoints are saved in checkpoints/ under it, unless model_dir is set.
         checkpoint_version: version of the content of checkpoint_path, from resolve; part of the cache key.
+        estimator_version: version of the code of estimator, from resolve; part of the cache key; '' without one.
     """
     arguments = dict(locals())
     import math
@@ -97,6 +99,7 @@ def train(
             training_run.TrainOutputs(model.path, logs.path, curves.path, augmentation_samples.path),
             pipeline_root=pipeline_root,
             checkpoint_version=checkpoint_version,
+            estimator_version=estimator_version,
         )
     # KFP cannot serialise NaN and infinity, the loss of a model that has diverged.
     metrics = {name: value for name, value in result.metrics.items() if math.isfinite(value)}

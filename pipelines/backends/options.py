@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 
 from pipelines.backends.base import Backend
 from tf_image_classification.errors import FlagError
+
+_HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"  # as kfp.Client names it
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -14,7 +17,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--backend", choices=("vertex", "kubeflow"), default="vertex", help="default: %(default)s")
     group.add_argument("--project", help="Vertex AI: Google Cloud project")
     group.add_argument("--location", help="Vertex AI: region, as europe-west4")
-    group.add_argument("--host", metavar="URL", help="Kubeflow: address of its API, as http://127.0.0.1:8080")
+    group.add_argument(
+        "--host",
+        metavar="URL",
+        help=f"Kubeflow: address of its API, as http://127.0.0.1:8080 (default: ${_HOST_VARIABLE})",
+    )
     group.add_argument("--namespace", default="", help="Kubeflow: namespace of a multi-user cluster")
     group.add_argument(
         "--experiment", default="Default", help="Kubeflow: experiment that runs belong to (default: %(default)s)"
@@ -35,13 +42,14 @@ def connect(arguments: argparse.Namespace) -> Backend:
         ServiceError: the service cannot be reached, or there are no usable credentials.
     """
     if arguments.backend == "kubeflow":
-        if not arguments.host:
+        host = arguments.host or os.environ.get(_HOST_VARIABLE)
+        if not host:
             raise FlagError(
                 "--host is required", expected="the address of Kubeflow's API", hint="--help lists the options."
             )
         from pipelines.backends.kubeflow import Kubeflow
 
-        return Kubeflow(arguments.host, arguments.namespace, arguments.experiment)
+        return Kubeflow(host, arguments.namespace, arguments.experiment)
     for name in ("project", "location"):
         if not getattr(arguments, name):
             raise FlagError(f"--{name} is required", hint="There is no default: a run costs money where it runs.")

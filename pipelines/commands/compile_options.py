@@ -13,7 +13,7 @@ from tf_image_classification.errors import FlagError
 if TYPE_CHECKING:
     from pipelines.definition import Options
 
-_FIXED = ("image_tag", "cpu", "memory", "accelerator", "retries", "notify")
+_FIXED = ("image_tag", "image_base", "cpu", "memory", "accelerator", "retries", "notify", "notify_insecure")
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -28,6 +28,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         default="",
         help="never one that moves, such as latest (default: a hash of each image's content)",
     )
+    add_image_base(parser)
     for name, value, what in (
         ("cpu", "N", "cores"),
         ("memory", "NG", "memory"),
@@ -44,6 +45,19 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         metavar="URL|TOPIC",
         help="notifies on failure: a URL that accepts JSON, or a Pub/Sub topic projects/P/topics/T; the compiled "
         "pipeline shows it",
+    )
+    parser.add_argument(
+        "--notify_insecure", action="store_true", help="allows --notify an http:// URL, and one of this machine"
+    )
+
+
+def add_image_base(parser: argparse._ActionsContainer) -> None:
+    """Adds --image_base, which says for which images the default tags are."""
+    parser.add_argument(
+        "--image_base",
+        default="",
+        metavar="IMAGE",
+        help="what `python -m images build` was given as --base (default: nothing)",
     )
 
 
@@ -68,16 +82,17 @@ def read(arguments: argparse.Namespace) -> Options:
 
     if arguments.retries < 0:
         raise FlagError("Invalid value for --retries", received=arguments.retries, expected="a whole number >= 0")
-    if arguments.notify:
-        notify.check(arguments.notify)
+    if arguments.notify or arguments.notify_insecure:
+        notify.check(arguments.notify, insecure=arguments.notify_insecure)
     accelerator = parse_by_step("accelerator", arguments.accelerator)
     return Options(
-        images=image_references(arguments.image_registry, arguments.image_tag, accelerator),
+        images=image_references(arguments.image_registry, arguments.image_tag, accelerator, arguments.image_base),
         cpu=parse_by_step("cpu", arguments.cpu),
         memory=parse_by_step("memory", arguments.memory),
         accelerator=accelerator,
         retries=arguments.retries,
         notify=arguments.notify,
+        notify_insecure=arguments.notify_insecure,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from pipelines.commands import parameters
+from pipelines.commands import compile_options, parameters
 from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
@@ -35,6 +35,7 @@ def add_parser(commands: SubParsers) -> None:
         default="subprocess",
         help="run each step as a process, or in its image, which `make images` builds (default: %(default)s)",
     )
+    compile_options.add_image_base(parser)
     parser.add_argument("--verbose", action="store_true", help="show everything that the steps print")
     parser.add_flags(flag_table.of_pipeline())
     parser.add_show()
@@ -47,6 +48,8 @@ def _run(arguments: argparse.Namespace) -> int:
     expanded = parameters.combine(None, {}, given)
     checked = flag_table.validate(expanded, names)
     _check(checked, arguments.runs_dir)
+    if arguments.image_base and arguments.runner != "docker":
+        raise FlagError("--image_base needs --runner docker", hint="Without it no step runs in an image.")
 
     from pipelines.local import run, sample, summary
 
@@ -55,7 +58,9 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = sample.write(f"{arguments.runs_dir}/sample/digits")
         values = sample.FLAGS | values | {"train_metadata": folder}
     values = {name: value for name, value in values.items() if value is not None}
-    finished = run.run(values, arguments.runs_dir, arguments.runner, verbose=arguments.verbose)
+    finished = run.run(
+        values, arguments.runs_dir, arguments.runner, image_base=arguments.image_base, verbose=arguments.verbose
+    )
     print(summary.table(finished))
     return 0
 

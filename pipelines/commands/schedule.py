@@ -12,6 +12,7 @@ from pipelines.backends.base import Schedule
 from pipelines.commands import compile_options, parameters, recurrence_options, run_options, tables
 from pipelines.commands.subparsers import Handler, SubParsers, add_command, add_group
 from tf_image_classification.command_line import Parser, table
+from tf_image_classification.errors import printable
 
 
 def add_parser(commands: SubParsers) -> None:
@@ -85,7 +86,7 @@ def _show(arguments: argparse.Namespace) -> int:
     print(schedule.link)
     print(f"{recurrence.cron} ({recurrence.time_zone}), next run {_next_run(schedule) or '-'}")
     print(f"from {start} to {end}; at most {recurrence.max_concurrent_runs} at once, the others {beyond}")
-    print(f"pipeline_root {schedule.submission.pipeline_root}")
+    print(printable(f"pipeline_root {schedule.submission.pipeline_root}"))
     print(f"\n{table(('parameter', 'value'), rows)}\n")
     print(tables.runs(service.list_runs(10, schedule.id)))
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from pipelines.backends.base import Run, TaskStatus
 from tf_image_classification.command_line import table
+from tf_image_classification.errors import printable_lines
 
 
 def runs(listed: Iterable[Run]) -> str:
@@ -40,7 +41,7 @@ def run(shown: Run) -> str:
         lines += ["", "outputs", listed.rstrip()]
     if shown.error:
         lines += ["", f"error: {shown.error}"]
-    return "\n".join(lines)
+    return printable_lines("\n".join(lines))
 
 
 def outputs(tasks: Iterable[TaskStatus]) -> str:
@@ -49,7 +50,7 @@ def outputs(tasks: Iterable[TaskStatus]) -> str:
     for task in tasks:
         for name, value in sorted(task.outputs.items()):
             lines.append(f"  {f'{task.name}.{name}':<30} {value}\n")
-    return "".join(lines)
+    return printable_lines("".join(lines))
 
 
 def duration(start: dt.datetime | None, end: dt.datetime | None) -> str:

@@ -50,7 +50,13 @@ class LocalRun:
     in_service: str
 
 
-def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subprocess", verbose: bool = False) -> LocalRun:
+def run(
+    parameters: Mapping[str, object],
+    runs_dir: str,
+    runner: str = "subprocess",
+    image_base: str = "",
+    verbose: bool = False,
+) -> LocalRun:
     """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
 
     What an earlier run has finished with equal inputs comes from the cache, and a training that was interrupted
@@ -60,6 +66,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
     Args:
         parameters: pipeline parameters that differ from their defaults.
         runner: `subprocess`, or `docker` to run each step in its image.
+        image_base: what the images were built on; '' for the pinned base image.
         verbose: print all of it.
 
     Raises:
@@ -67,7 +74,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
         RunFailedError: a step failed.
     """
     root = Path(runs_dir).resolve()
-    images = image_references()
+    images = image_references(base=image_base)
     screen = Screen(sys.stdout)
     steps = Steps(root, screen, verbose=verbose)
     if runner == "docker":
@@ -75,7 +82,7 @@ def run(parameters: Mapping[str, object], runs_dir: str, runner: str = "subproce
 
         docker_runner.check(images.values())
         parameters = docker_runner.absolute(parameters)
-        kfp_runner = docker_runner.runner(parameters, root, steps)
+        kfp_runner = docker_runner.runner(docker_runner.access_of_steps(parameters, root), root, steps)
     else:
         kfp_runner = subprocess_runner.runner(steps)
     kfp_output = execution.kfp_output(root, steps, screen, verbose=verbose)

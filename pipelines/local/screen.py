@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from tf_image_classification.errors import printable_lines
+
 _ERASE_LINE = "\r\x1b[K"
 
 
 class Screen:
     """Lines and one progress bar on a stream. Not for several threads.
+
+    What the terminal would act on in them is escaped: they name classes and files, and hold output of libraries.
 
     Attributes:
         stream: where everything goes; what else is written to it appears between the lines.
@@ -24,7 +28,7 @@ class Screen:
         """Prints a line, above the progress bar if there is one."""
         bar = self._bar
         self.hide_bar()
-        self.stream.write(f"{text}\n")
+        self.stream.write(f"{printable_lines(text)}\n")
         if bar:
             self.show_bar(bar)
         self.stream.flush()
@@ -32,7 +36,7 @@ class Screen:
     def show_bar(self, text: str) -> None:
         """Draws the progress bar over the one before; does nothing where there is no terminal."""
         if self.is_terminal:
-            self.stream.write(f"{_ERASE_LINE}{text}")
+            self.stream.write(f"{_ERASE_LINE}{printable_lines(text)}")
             self.stream.flush()
             self._bar = text
 

@@ -19,6 +19,7 @@ _KFP_RECORD = "[KFP Executor "
 # Records that repeat what others say: each checkpoint, and the totals of a progress that was too short to be shown.
 _ROUTINE = re.compile(r"Saved checkpoint |\w+: [\d,]+ \w+ in [\d.]+ s$")
 _TAIL_LINES = 15
+_WIDTH = 110  # of a paragraph, in characters
 _FRAME = '  File "'  # begins a frame of a traceback
 
 
@@ -69,9 +70,15 @@ class StepOutput:
         if self._error:
             return
         last_lines = self.explanation()
-        for line in textwrap.wrap(f"error: {reason}", width=110, break_long_words=False, break_on_hyphens=False):
+        for line in textwrap.wrap(f"error: {reason}", width=_WIDTH, break_long_words=False, break_on_hyphens=False):
             self._take(line, is_bar=False)
         self._error = [*last_lines, *self._error]
+
+    def hint(self, text: str) -> None:
+        """Adds a sentence to the step's error paragraph; does nothing if it has written none."""
+        if self._error:
+            lines = textwrap.wrap(text, width=_WIDTH, break_long_words=False, break_on_hyphens=False)
+            self._error = [*self._error, *lines]
 
     def explanation(self) -> list[str]:
         """Why the step failed: its error paragraph; else the last lines that only the log has.

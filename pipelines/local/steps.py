@@ -55,11 +55,20 @@ class Steps:
             What takes the step's output.
         """
         assert self.folder is not None
-        self._print("started")
+        self.note("started")
         self._started_at, self._end = time.monotonic(), ""
         self._output = StepOutput(self.folder / LOGS / f"{self._name}.log", self._screen, verbose=self._verbose)
         with contextlib.closing(self._output):
             yield self._output
+
+    @property
+    def step(self) -> str:
+        """The current step, by the name that the table of flags has for it."""
+        return self._name.replace("-", "_")
+
+    def note(self, text: str) -> None:
+        """Shows a line about the current step."""
+        self._screen.line(f"{self._name:<{_WIDTH}}{text}")
 
     def ended(self, exit_code: int) -> Status:
         """What kfp.local is to make of the exit code; an unusual one goes into the step's last line."""
@@ -74,20 +83,17 @@ class Steps:
 
     def _report_end(self, status: Status) -> None:
         if self._output is None:
-            self._print("cached")
+            self.note("cached")
             return
         took = _duration(time.monotonic() - self._started_at)
         if status == Status.SUCCESS:
-            self._print(f"done in {took}")
+            self.note(f"done in {took}")
             return
         self.failed = self._name
-        self._print(f"FAILED after {took}{self._end}")
+        self.note(f"FAILED after {took}{self._end}")
         for line in self._output.explanation():
             self._screen.line(INDENT + line)
         self._screen.line(f"{INDENT}log: {relative_paths(str(self._output.log))}")
-
-    def _print(self, text: str) -> None:
-        self._screen.line(f"{self._name:<{_WIDTH}}{text}")
 
 
 def _name_of_exit_code(code: int) -> str:

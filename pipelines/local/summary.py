@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipelines.local.run import EVALUATION, MODEL, LocalRun
 from tf_image_classification import evaluation_folder
+from tf_image_classification.errors import printable_lines
 
 _METRICS = ("num_examples", "accuracy", "top_5_accuracy", "loss", "macro_precision", "macro_recall", "macro_f1")
 
@@ -25,7 +26,8 @@ def table(run: LocalRun) -> str:
     if run.in_service:
         places["in service"] = Path(run.in_service)
     width = max(map(len, places))
-    return "\n".join([*lines, *(f"  {label:<{width}}  {_relative(path)}" for label, path in places.items())])
+    lines += [f"  {label:<{width}}  {_relative(path)}" for label, path in places.items()]
+    return printable_lines("\n".join(lines))
 
 
 def _relative(path: Path) -> str:

@@ -263,7 +263,7 @@ KINDS = (
         "seven.jpg",
         label="seven",
     ),
-    Kind("a CSV line outside --image_root", "rejected: outside image_root", jpeg, "../outside.jpg"),
+    Kind("a CSV line outside --image_root", "rejected: outside --image_root", jpeg, "../outside.jpg"),
     Kind(
         "a CSV line that repeats an earlier one",
         "rejected: duplicate of an earlier entry",

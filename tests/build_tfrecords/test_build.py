@@ -8,9 +8,10 @@ import shutil
 import pytest
 
 from tests.build_tfrecords.support import command, digests, filenames, pictures
-from tf_image_classification import build_tfrecords
+from tf_image_classification import build_tfrecords, command_line
 from tf_image_classification.data import manifest, tfrecord
 from tf_image_classification.data.manifest import Task
+from tf_image_classification.data.sources import ReadOptions
 
 
 def test_shards_are_byte_identical_whatever_the_number_of_workers(many, tmp_path):
@@ -173,7 +174,8 @@ def test_pipes_folders_and_dangling_links_are_rejected_not_waited_for(tmp_path):
     os.mkfifo(root / "cat" / "pipe.jpg")
     (root / "dog" / "gone.jpg").symlink_to("nowhere")
     (root / "more.csv").write_text(f"{root}/cat,cat\n/dev/zero,cat\n")
-    data = build_tfrecords.build(f"{root},{root}/more.csv", str(tmp_path / "data"))
+    options = ReadOptions(image_root=f"{root},/dev")
+    data = build_tfrecords.build(f"{root},{root}/more.csv", str(tmp_path / "data"), options=options)
     assert data.rejected_reasons == {"not a file": 3, "file not found": 1, "not in a class folder": 1}
 
 
@@ -211,3 +213,13 @@ def test_the_command_prints_its_folder_and_exits_with_0(tmp_path):
     with open(tmp_path / "data" / "rejected.csv", newline="") as file:
         assert list(csv.reader(file)) == [["split", "path", "reason"]]
     assert json.loads((tmp_path / "data" / "manifest.json").read_text())["sources"] == {"train": str(root)}
+
+
+def test_hostile_names_are_text_for_a_terminal(tmp_path, capsys):
+    root = pictures(tmp_path / "photos", {"cat\x1b[2J": 20, "f\u202eew": 2})
+    (root / "cat\x1b[2J" / "no\x9b2J.png").write_bytes(b"none")
+    with command_line.reporting_errors():
+        build_tfrecords.build(str(root), str(tmp_path / "data"))
+    printed = capsys.readouterr().err
+    assert "no\\x9b2J.png" in printed and "f\\u202eew" in printed
+    assert {c for c in printed if not c.isprintable()} == {"\n"}

@@ -12,9 +12,11 @@ from PIL import Image
 from tests.standin import bucket as standin
 from tests.standin.faults import Fault
 from tf_image_classification import build_tfrecords, storage
+from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
+from tf_image_classification.image_limits import ImageLimits
 
 BUCKET = "gs://photos"
 
@@ -51,6 +53,15 @@ def test_a_folder_in_a_bucket_becomes_a_data_set_in_a_bucket(bucket, tmp_path):
     assert all(storage.exists(f"{bucket}/images/{name}") for name in names)
 
 
+def test_an_image_above_the_limit_is_not_downloaded_whole(bucket):
+    storage.write_bytes(f"{bucket}/large.png", bytes(3 * 2**20))
+    assert len(storage.read_bytes(f"{bucket}/large.png")) == 3 * 2**20
+    with pytest.raises(OSError, match="File too large"):
+        storage.read_bytes(f"{bucket}/large.png", 3 * 2**20 - 1)
+    with pytest.raises(images.RejectedImage, match="file larger than 1 MiB"):
+        images.read(f"{bucket}/large.png", ImageLimits(max_mib=1))
+
+
 def test_one_worker_reads_several_images_at_a_time(tmp_path, monkeypatch):
     """Waiting for the network takes longer than checking an image."""
     together = threading.Event()
@@ -83,7 +94,7 @@ def test_a_csv_in_a_bucket_names_images_below_a_root_in_it(bucket, tmp_path):
         f"{bucket}/images.csv", str(tmp_path / "data"), options=ReadOptions(image_root=f"{bucket}/images")
     )
     assert sum(split.examples for split in data.splits.values()) == 30
-    assert data.rejected_reasons == {"file not found": 1, "outside image_root": 1}
+    assert data.rejected_reasons == {"file not found": 1, f"outside --image_root {bucket}/images": 1}
 
 
 def test_shards_in_a_bucket_are_checked_and_listed(bucket, tmp_path):
@@ -125,12 +136,13 @@ def test_each_name_of_an_object_has_its_own_pixels_under_its_own_label(bucket, t
         storage.write_bytes(f"{bucket}/{name}", file.getvalue())
     table = str(tmp_path / "exact.csv")
     storage.write_text(table, f"{bucket}/exact//x.png,red\n{bucket}/exact/x.png,green\n")
-    listed = build_tfrecords.build(table, str(tmp_path / "listed"), eval_metadata=table)
+    options = ReadOptions(image_root=bucket)
+    listed = build_tfrecords.build(table, str(tmp_path / "listed"), eval_metadata=table, options=options)
     for label, folder in (("red", "exact//"), ("green", "exact/")):
         records = [record for record in tfrecord.read(listed.shard_paths("train")[0]) if label.encode() in record]
         storage.write_bytes(f"{bucket}/{folder}one.tfrecord", b"".join(map(tfrecord.frame, records)))
     both = f"{bucket}/exact//one.tfrecord,{bucket}/exact/one.tfrecord"
-    data = build_tfrecords.build(both, str(tmp_path / "data"), eval_metadata=table)
+    data = build_tfrecords.build(both, str(tmp_path / "data"), eval_metadata=table, options=options)
     assert data.shard_paths("train") == both.split(",")
     for path in (*listed.shard_paths("train"), *data.shard_paths("train")):
         for record in map(tfrecord.parse_example, tfrecord.read(storage.fetch(path, str(tmp_path / "copies")))):

@@ -54,7 +54,7 @@ def built(tmp_path_factory) -> Built:
     reasons: dict[str, list[str]] = {}
     with open(folder / "data" / "rejected.csv", newline="") as file:
         for row in csv.DictReader(file):
-            reasons.setdefault(row["path"].removeprefix(f"{root}/"), []).append(row["reason"])
+            reasons.setdefault(row["path"].removeprefix(f"{root}/"), []).append(row["reason"].removesuffix(f" {root}"))
     return Built(data, {record["image/filename"][0].decode(): record for record in records}, reasons, originals)
 
 

@@ -16,6 +16,7 @@ from tests.standin import bucket as standin
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.build_tfrecords.report import REJECTED_FILE
 from tf_image_classification.data import class_names, tfrecord
+from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import UserError
 
 # Parts of names: what paths, URLs, globs, CSVs, shells and Unicode give a meaning to.
@@ -130,7 +131,8 @@ def _build_list(root: str, random: np.random.Generator, output: str, table: str)
     storage.write_text(table, "path,label\n" + text.getvalue())
     storage.write_text(f"{table}.eval.csv", f"path,label\n{root}/cat1,cat\n{root}/dog1,dog\n")
     try:
-        data = build_tfrecords.build(table, output, eval_metadata=f"{table}.eval.csv", workers=1)
+        options = ReadOptions(image_root=root)
+        data = build_tfrecords.build(table, output, eval_metadata=f"{table}.eval.csv", options=options, workers=1)
     except UserError as error:
         assert any(words in str(error) for words in ("line break", "line ends", "no training image")), error
         return
@@ -144,7 +146,7 @@ def _build_list(root: str, random: np.random.Generator, output: str, table: str)
         red, green, _ = Image.open(io.BytesIO(record["image/encoded"][0])).getpixel((0, 0))
         path = numbers[red + 256 * green]
         assert labels[path] == record["image/class/text"][0].decode()
-        assert path.removeprefix("gs://").lstrip("/") == record["image/filename"][0].decode()
+        assert path.removeprefix(f"{root}/") == record["image/filename"][0].decode()
     assert len(pictures) + data.splits["train"].rejected >= len(labels)
     assert not [path for path in labels if path not in rejected and path not in numbers.values()]
 

@@ -35,7 +35,7 @@ def test_a_component_takes_exactly_its_steps_flags_and_its_artifacts(step):
     inputs = component.component_spec.inputs or {}
     flags = {flag.name: flag for flag in flag_table.of_step(step)}
     assert set(flags) <= set(inputs)
-    others = {"data", "model", "evaluation", "fingerprint", "pipeline_root", "checkpoint_version"}
+    others = {"data", "model", "evaluation", "fingerprint", "pipeline_root", "checkpoint_version", "estimator_version"}
     others |= {"champion_folder", "champion_version", "in_service", "reason", "run"}
     assert set(inputs) - set(flags) <= others
     for name, flag in flags.items():

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tf_image_classification.data import fingerprint as module
 from tf_image_classification.data.fingerprint import fingerprint
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
@@ -18,7 +19,7 @@ def write(path: Path, content: str | bytes = "x") -> str:
 
 
 def write_pinned(path: Path, content: bytes) -> str:
-    """A file whose version, its modification time, is always the same."""
+    """A file whose modification time is always the same."""
     write(path, content)
     os.utime(path, ns=(10**18, 10**18))
     return str(path)
@@ -67,16 +68,31 @@ def pinned_split(name: str) -> dict:
     }
 
 
-def test_equal_data_has_the_fingerprint_that_version_2_0_0_gave_it(pinned):
+def fingerprints(pinned: Path) -> list[str]:
     photos, table, held_out = str(pinned / "photos"), str(pinned / "images.csv"), str(pinned / "held-out")
     labels, records = str(pinned / "labels.txt"), str(pinned / "records")
-    assert [
+    return [
         fingerprint(photos, eval_fraction=0.2),
         fingerprint(table, options=ReadOptions(image_root=str(pinned)), labels_file=labels, eval_fraction=0.2),
         fingerprint(records, f"{records}/train-0.tfrecord"),
         fingerprint(str(pinned / "data")),
         fingerprint(f"{photos},{table}", held_out),
-    ] == [
+    ]
+
+
+def test_equal_data_keeps_its_fingerprint_from_version_to_version(pinned):
+    assert fingerprints(pinned) == [
+        "67f610a8fedce1e98f99e17ebf13fc5e66ddb11986eec48bcda13a5a64695199",
+        "b85e950962b1d96af4f6ef4b9671a5f744c8a16f7880f314617c6145ec42bbc2",
+        "ca36cc86a513eccf8b2644497859243237f7c408bb1ef70471c164aea47ed018",
+        "a571ef115dc7edf86c1fd97890d738cf7daf2da31206f83ccc47f9f47f79d0da",
+        "758e53770d7799291298b1d67e962521113df754b3c0e8298d8d48d33032c6c9",
+    ]
+
+
+def test_data_too_large_to_be_read_has_the_fingerprint_that_version_2_0_0_gave_it(pinned, monkeypatch):
+    monkeypatch.setattr(module, "CONTENT_BYTES", 0)
+    assert fingerprints(pinned) == [
         "894f569b6d98d27d81421300458bd6e19b04490027e41b9818cd140be2c26705",
         "c116adfeb35f978574e41e733d1d74db1bc68120cfdce678f2969334638054b2",
         "b9b8c67c8e1c6a4dfc301d92fd9cbdbb1f1d614e82611d2a122d90c7667bef28",
@@ -85,14 +101,45 @@ def test_equal_data_has_the_fingerprint_that_version_2_0_0_gave_it(pinned):
     ]
 
 
-def test_the_fingerprint_stays_the_same_elsewhere_and_in_another_order(tmp_path):
-    for root, order in (("one", "ab"), ("two", "ba")):
+def test_the_fingerprint_of_a_copy_is_the_same_whatever_its_times_and_order(tmp_path):
+    for time, (root, order) in enumerate((("one", "ab"), ("two", "ba"))):
         for name in order:
-            os.utime(write(tmp_path / root / "cat" / f"{name}.jpg", name), (1, 1))
+            os.utime(write(tmp_path / root / "cat" / f"{name}.jpg", name), (time, time))
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     assert fingerprint(one) == fingerprint(two)
     assert fingerprint(f"{one},{two}") == fingerprint(f"{two},{one}")
     assert len(fingerprint(one)) == 64
+
+
+@pytest.mark.parametrize("path", ["photos/cat/a.jpg", "records/train-0.tfrecord", "data/eval-00000-of-00001.tfrecord"])
+def test_another_content_of_the_same_size_and_time_is_other_data(pinned, path):
+    before = fingerprints(pinned)
+    write_pinned(pinned / path, bytes(len((pinned / path).read_bytes())))
+    assert fingerprints(pinned) != before
+
+
+@pytest.mark.parametrize("limit", ["CONTENT_BYTES", "CONTENT_FILES"])
+def test_more_than_can_be_read_in_seconds_goes_by_modification_times_and_the_log_says_which(
+    pinned, limit, monkeypatch, caplog
+):
+    caplog.set_level("INFO")
+    photos = pinned / "photos"
+    fingerprint(str(photos))
+    assert "3 files by content" in caplog.text
+    monkeypatch.setattr(module, limit, 2)
+    before = fingerprint(str(photos))
+    assert "3 files by size and modification time" in caplog.text
+    write_pinned(photos / "cat" / "a.jpg", b"zz")
+    assert fingerprint(str(photos)) == before
+    os.utime(photos / "cat" / "a.jpg", (1, 1))
+    assert fingerprint(str(photos)) != before
+
+
+def test_a_pipe_and_a_dangling_link_among_the_images_are_not_waited_for(tmp_path):
+    write(tmp_path / "photos" / "cat" / "a.jpg")
+    os.mkfifo(tmp_path / "photos" / "cat" / "pipe.jpg")
+    (tmp_path / "photos" / "cat" / "link.jpg").symlink_to("nowhere")
+    assert len(fingerprint(str(tmp_path / "photos"))) == 64
 
 
 def test_a_labels_file_that_is_missing_is_a_wrong_call(tmp_path):
@@ -128,16 +175,22 @@ def test_the_fingerprint_changes_with_anything_that_could_change_the_data(tmp_pa
     assert changed() == [False, False, False, False]
     write(tmp_path / "a.jpg")  # an image that the CSV names
     assert changed() == [True, True, False, False]
-    os.utime(tmp_path / "a.jpg", (1, 1))
+    write(tmp_path / "a.jpg", "y")
     assert changed() == [True, True, False, False]
     write(Path(labels), "cat\ndog\nowl\n")
     assert changed() == [False, True, False, False]
     write(tmp_path / "photos" / "cat" / "b.jpg")
     assert changed() == [False, False, True, False]
-    os.utime(record, (1, 1))
+    write(Path(record), "y")
     assert changed() == [False, False, False, True]
     write(Path(table), "a.jpg,cat\nb.jpg,cat\n")
     assert changed() == [True, True, False, False]
+
+
+def test_limits_of_images_are_part_of_the_fingerprint_unless_they_are_the_defaults(tmp_path):
+    table = write(tmp_path / "images.csv", "a.jpg,cat\n")
+    given = [ReadOptions(), ReadOptions(max_image_pixels=10**6), ReadOptions(max_image_mib=10)]
+    assert len({fingerprint(table), *(fingerprint(table, options=options) for options in given)}) == 3
 
 
 def test_the_fraction_held_out_is_part_of_the_fingerprint_only_where_it_decides(tmp_path):

@@ -11,6 +11,7 @@ from tests.standin import bucket as standin
 from tf_image_classification import storage
 from tf_image_classification.data import sources
 from tf_image_classification.data.sources import Entry, Rejected, image_paths
+from tf_image_classification.data.sources.listed_image import ListedImages
 from tf_image_classification.errors import FlagError
 from tf_image_classification.promotion.resolve import absolute_paths
 
@@ -22,10 +23,14 @@ def bucket(monkeypatch) -> Iterator[str]:
         yield "gs://b"
 
 
+OUTSIDE = "outside --image_root"
+
+
 def located(text: str, folder: str, image_root: str | None = None) -> str:
-    """The path of an image that a list in a folder names, or the reason why it has none."""
-    found = image_paths.locate(text, ("cat",), folder, image_root)
-    return found.path if isinstance(found, Entry) else found.reason
+    """The path of an image that a list in a folder names, or the first words of the reason why it has none."""
+    images = ListedImages(storage.join(folder, "list.csv"), sources.ReadOptions(image_root))
+    found = images.entry(text, ("cat",), None)
+    return found.path if isinstance(found, Entry) else found.reason[: len(OUTSIDE)]
 
 
 @pytest.mark.parametrize(
@@ -38,18 +43,17 @@ def located(text: str, folder: str, image_root: str | None = None) -> str:
         ("gs://b/x.png/", "gs://b/x.png/"),
         ("gs://b/a[1]#?*%2F \\x.png", "gs://b/a[1]#?*%2F \\x.png"),
         ("dd//x.png", "gs://b/sets/dd//x.png"),
-        ("/x.png", "/x.png"),
         ("./cat/../dog/./x.png", "gs://b/sets/dog/x.png"),
         ("a//../x.png", "gs://b/sets/a/x.png"),
         ("..x/...", "gs://b/sets/..x/..."),
-        ("../x.png", "outside image_root"),
-        ("a/../../x.png", "outside image_root"),
-        ("a/..", "outside image_root"),
-        (".", "outside image_root"),
+        ("../x.png", OUTSIDE),
+        ("a/../../x.png", OUTSIDE),
+        ("a/..", OUTSIDE),
+        (".", OUTSIDE),
     ],
 )
 def test_a_list_in_a_bucket_names_objects_exactly_and_relative_paths_as_a_person_means_them(text, path):
-    assert located(text, "gs://b/sets/") == path
+    assert located(text, "gs://b/sets/", "gs://b" if text.startswith("gs://") else None) == path
 
 
 @pytest.mark.parametrize(
@@ -57,8 +61,8 @@ def test_a_list_in_a_bucket_names_objects_exactly_and_relative_paths_as_a_person
     [
         ("gs://b/root//x", "gs://b/root//x"),
         ("gs://b/root/../x", "gs://b/root/../x"),  # the object's name begins so
-        ("gs://b/rooted/x", "outside image_root"),
-        ("gs://b//root/x", "outside image_root"),
+        ("gs://b/rooted/x", OUTSIDE),
+        ("gs://b//root/x", OUTSIDE),
         ("x", "gs://b/root/x"),
     ],
 )
@@ -74,11 +78,12 @@ def test_the_folder_of_a_list_keeps_every_slash(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert image_paths.folder_of("images.csv") == str(tmp_path)
     assert image_paths.folder_of("/images.csv") == "/"
-    assert located("x", "/") == located("//x", "/elsewhere") == "/x"
+    assert located("x", "/") == located("//x", "/elsewhere", "/") == "/x"
 
 
-def test_a_path_that_is_no_unicode_is_rejected():
-    assert image_paths.locate("a\ud800", ("cat",), "/data", None) == Rejected(r"'a\ud800'", "path is not UTF-8")
+def test_a_path_that_is_no_unicode_or_has_a_nul_is_rejected():
+    assert image_paths.locate("a\ud800", "/data") == Rejected(r"'a\ud800'", "path is not UTF-8")
+    assert image_paths.locate("a\0/b", "/data") == Rejected(r"'a\x00/b'", "path has a NUL byte")
 
 
 def test_metadata_that_is_no_unicode_is_refused_and_names_below_it_are_not(tmp_path):

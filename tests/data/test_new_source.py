@@ -14,7 +14,7 @@ from PIL import Image
 from tf_image_classification import build_tfrecords
 from tf_image_classification.data import sources
 from tf_image_classification.data.sources import Candidate, Entry, ImageSource, ReadOptions, Rejected
-from tf_image_classification.data.sources.image_paths import locate
+from tf_image_classification.data.sources.listed_image import ListedImages
 from tf_image_classification.errors import FlagError
 
 
@@ -35,8 +35,9 @@ class JsonFile(ImageSource):
         return ("label",)
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
+        images = ListedImages(self.path, options)
         for item in json.loads(Path(self.path).read_text()):
-            yield locate(item["image"], (item["class"],), str(Path(self.path).parent), options.image_root)
+            yield images.entry(item["image"], (item["class"],), split=None)
 
 
 @pytest.fixture
@@ -71,7 +72,9 @@ def test_it_mixes_with_other_images_and_its_images_are_what_it_reads(listed, tmp
     (tmp_path / "images.csv").write_text("0.png,cat\n")
     found = sources.expand(f"{listed},{tmp_path}/images.csv")
     assert len(list(sources.read_entries(found))) == 61
-    assert list(found[0].paths_read(sources.AS_GIVEN)) == [str(tmp_path / f"{number}.png") for number in range(60)]
+    assert [entry.path for entry in found[0].entries(sources.AS_GIVEN)] == [
+        str(tmp_path / f"{number}.png") for number in range(60)
+    ]
 
 
 def test_messages_name_it(listed, tmp_path):

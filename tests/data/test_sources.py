@@ -143,25 +143,23 @@ def test_relative_paths_start_from_the_csvs_folder_and_stay_there(tmp_path):
     table = write(tmp_path / "sets" / "images.csv", "cat/./a.jpg,cat\n../b.jpg,cat\ncat/../../sets-b/c.jpg,cat\n")
     assert entries(table) == [
         Entry(str(tmp_path / "sets/cat/a.jpg"), "cat/a.jpg", ("cat",)),
-        Rejected("../b.jpg", "outside image_root"),
-        Rejected("cat/../../sets-b/c.jpg", "outside image_root"),
+        Rejected("../b.jpg", f"outside --image_root {tmp_path}/sets"),
+        Rejected("cat/../../sets-b/c.jpg", f"outside --image_root {tmp_path}/sets"),
     ]
 
 
-def test_without_image_root_absolute_paths_and_uris_are_taken_as_they_are(tmp_path):
-    table = write(tmp_path / "images.csv", "/data/a.jpg,cat\ngs://bucket/dir/b.jpg,dog\n")
-    assert entries(table) == [
-        Entry("/data/a.jpg", "data/a.jpg", ("cat",)),
-        Entry("gs://bucket/dir/b.jpg", "bucket/dir/b.jpg", ("dog",)),
-    ]
+def test_without_image_root_an_absolute_path_keeps_the_name_that_decides_its_split(tmp_path):
+    table = write(tmp_path / "images.csv", f"{tmp_path}/cat/a.jpg,cat\n")
+    assert entries(table) == [Entry(f"{tmp_path}/cat/a.jpg", f"{tmp_path}/cat/a.jpg"[1:], ("cat",))]
+    assert entries(table, str(tmp_path)) == [Entry(f"{tmp_path}/cat/a.jpg", "cat/a.jpg", ("cat",))]
 
 
 def test_a_path_on_gs_that_names_no_bucket_is_rejected_alone(tmp_path):
     table = write(tmp_path / "images.csv", "gs:///a.jpg,cat\ngs://My Photos/b.jpg,cat\ngs://photos/c.jpg,dog\n")
-    assert entries(table) == [
+    assert entries(table, "gs://photos") == [
         Rejected("gs:///a.jpg", "names no bucket"),
         Rejected("gs://My Photos/b.jpg", "names no bucket"),
-        Entry("gs://photos/c.jpg", "photos/c.jpg", ("dog",)),
+        Entry("gs://photos/c.jpg", "c.jpg", ("dog",)),
     ]
 
 
@@ -173,7 +171,7 @@ def test_with_image_root_every_image_must_be_under_it(tmp_path):
     )
     found = entries(table, str(root))
     assert [entry.filename for entry in found if isinstance(entry, Entry)] == ["cat/a.jpg", "b.jpg"]
-    assert [entry.reason for entry in found if isinstance(entry, Rejected)] == ["outside image_root"] * 3
+    assert [entry.reason for entry in found if isinstance(entry, Rejected)] == [f"outside --image_root {root}"] * 3
 
 
 def test_image_root_may_be_a_bucket(tmp_path):

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import gzip
 import subprocess
 import sys
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,18 @@ RECORDS = [b"", b"one", bytes(range(256)) * 500]
 def write(path: Path, records: list[bytes]) -> str:
     path.write_bytes(b"".join(tfrecord.frame(record) for record in records))
     return str(path)
+
+
+@contextlib.contextmanager
+def traced() -> Iterator[Callable[[], int]]:
+    """Gives a function that returns the most bytes that Python has allocated in the block."""
+    tracemalloc.start()
+    peaks: list[int] = []
+    try:
+        yield lambda: peaks[0]
+    finally:
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
@@ -57,6 +72,41 @@ def test_a_truncated_gzip_file_is_noticed(tmp_path):
     path.write_bytes(gzip.compress(b"".join(map(tfrecord.frame, RECORDS)))[:-20])
     with pytest.raises(DataError, match="not a whole TFRecord file"):
         list(tfrecord.read(str(path)))
+
+
+def test_a_record_that_a_gzip_file_unpacks_to_many_times_its_size_is_refused_before_it_takes_memory(tmp_path):
+    path = tmp_path / "zeros.gz"
+    path.write_bytes(gzip.compress(tfrecord.frame(bytes(2**26))))
+    assert path.stat().st_size < 2**17
+    with (
+        traced() as peak,
+        pytest.raises(DataError, match="a record is too large: it has 67,108,864 bytes, and at most 16,777,216"),
+    ):
+        list(tfrecord.read(str(path)))
+    assert peak() < 2**22
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_record_above_the_readers_limit_is_refused(tmp_path, pack):
+    path = tmp_path / "x"
+    path.write_bytes(pack(tfrecord.frame(bytes(1000))))
+    assert list(tfrecord.read(str(path), 1000)) == [bytes(1000)]
+    with pytest.raises(DataError, match="a record is too large: it has 1,000 bytes, and at most 999 are read"):
+        list(tfrecord.read(str(path), 999))
+
+
+def test_a_record_of_many_floats_may_compress_well(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(gzip.compress(tfrecord.frame(bytes(2**23))))
+    assert [len(record) for record in tfrecord.read(str(path))] == [2**23]
+
+
+def test_a_length_that_is_not_there_takes_no_memory(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(gzip.compress(tfrecord.frame(bytes(2**24))[:100]))
+    with traced() as peak, pytest.raises(DataError, match="it ends within a record"):
+        list(tfrecord.read(str(path)))
+    assert peak() < 2**22
 
 
 def test_another_file_is_not_taken_for_tfrecords(tmp_path):

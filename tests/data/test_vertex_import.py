@@ -25,7 +25,7 @@ def line(uri: str | None = "gs://b/a.jpg", label: str | None = "daisy", ml_use: 
 
 
 def splits(path: str) -> list[tuple[str, str, str | None]]:
-    return [(entry.path, *entry.labels, entry.split) for entry in entries(path) if isinstance(entry, Entry)]
+    return [(entry.path, *entry.labels, entry.split) for entry in entries(path, "gs://b") if isinstance(entry, Entry)]
 
 
 EXPECTED = [
@@ -54,7 +54,7 @@ def test_a_csv_names_the_split_first_in_any_case_or_not_at_all(tmp_path, first):
 
 def test_a_line_of_a_csv_without_a_label_is_rejected(tmp_path):
     table = write(tmp_path / "import.csv", "gs://b/1.jpg\ntraining,gs://b/2.jpg\ntest,gs://b/3.jpg,\ntest,,daisy\n")
-    assert entries(table) == [
+    assert entries(table, "gs://b") == [
         Rejected("gs://b/1.jpg", "no label"),
         Rejected("gs://b/2.jpg", "no label"),
         Rejected("gs://b/3.jpg", "no label"),
@@ -93,7 +93,7 @@ def test_json_lines_name_image_class_and_split(tmp_path):
 def test_a_json_line_that_cannot_be_used_is_rejected_by_its_line(tmp_path):
     rows = [line(), "{", "[]", line(uri=None), line(label=None), line(label=" "), line(uri="https://x.org/a.jpg")]
     path = write(tmp_path / "import.jsonl", "\n".join(rows))
-    assert entries(path)[1:] == [
+    assert entries(path, "gs://b")[1:] == [
         Rejected(f"{path}:2", "not a JSON object"),
         Rejected(f"{path}:3", "not a JSON object"),
         Rejected(f"{path}:4", "no imageGcsUri"),

@@ -102,14 +102,14 @@ def test_a_folder_that_is_not_a_model_exits_with_1_and_one_paragraph(images, tmp
 def test_a_full_disk_exits_with_1_and_leaves_nothing(model_dir, tmp_path):
     save_shard(
         tmp_path / "data",
-        [(f"{'long' * 40}{i}.png", grey_png(0), 0) for i in range(100)],
+        [(f"{'long' * 40}{i}.png", grey_png(0), 0) for i in range(500)],
         {DEFAULT_TASK: ("dark", "light")},
     )
     code = (
         "import resource, sys\n"
         "from tf_image_classification import command_line\n"
         "from tf_image_classification.evaluate.__main__ import _command\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))\n"
         "command_line.main(_command, sys.argv[1:])\n"
     )
     data, out = str(tmp_path / "data"), str(tmp_path / "results" / "out")
@@ -119,3 +119,8 @@ def test_a_full_disk_exits_with_1_and_leaves_nothing(model_dir, tmp_path):
     assert "The evaluation cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((tmp_path / "results").iterdir()) == []
+    answer = subprocess.run(
+        [sys.executable, "-c", code.replace("60_000", "1_000"), *arguments], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1
+    assert "cannot be copied to a temporary folder" in answer.stderr and "TMPDIR" in answer.stderr

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluate.brightness import grey_examples, grey_png, save_model, save_shard
+from tf_image_classification import command_line
 from tf_image_classification.data.manifest import DEFAULT_TASK, EVAL, TRAIN, Task
 from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.estimator_specs import EstimatorSpec
@@ -26,6 +27,22 @@ GREYS = [("a.png", grey_png(0), 0), ("b.png", grey_png(0.5), 1), ("c.png", grey_
 def predictions(folder: Path) -> list[dict[str, str]]:
     with open(folder / "predictions.csv", newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_hostile_class_names_are_text_for_a_terminal_and_a_spreadsheet(tmp_path, capsys):
+    labels = ("=1+1", "-1", "dog\x1b[2J")
+    model = save_model(tmp_path / "model", {DEFAULT_TASK: labels})
+    save_shard(
+        tmp_path / "data", [*GREYS[:2], ("=e.png", grey_png(1), 3)], {DEFAULT_TASK: (*labels, "new\x9b2J\u202eed")}
+    )
+    with command_line.reporting_errors():
+        evaluate(model, str(tmp_path / "data"), str(tmp_path / "out"), batch_size=3)
+    rows = predictions(tmp_path / "out")
+    assert [row["filename"] for row in rows] == ["a.png", "b.png", "'=e.png"]
+    assert [row["label"] for row in rows] == ["'=1+1", "-1", "new\x9b2J\u202eed"]
+    printed = capsys.readouterr().err
+    assert "new\\x9b2J\\u202eed" in printed
+    assert {c for c in printed if not c.isprintable()} == {"\n"}
 
 
 def test_metrics_a_report_and_a_row_per_image_are_written(model_dir, tmp_path):
@@ -189,6 +206,9 @@ def test_a_folder_that_is_not_a_model_is_refused_for_what_it_lacks(model_dir, tm
     (tmp_path / "model.json").write_text((Path(model_dir) / "model.json").read_text())
     refused(tmp_path, DataError, "labels file does not exist")
     (tmp_path / "labels.txt").write_text("dark\nmiddle\nlight\n")
+    refused(tmp_path, DataError, "has no SavedModel")
+    (tmp_path / "saved_model").mkdir()
+    (tmp_path / "saved_model" / "saved_model.pb").write_bytes(b"no graph")
     refused(tmp_path, DataError, "SavedModel cannot be loaded")
 
 

@@ -29,7 +29,7 @@ def test_a_model_is_downloaded_through_faults_unchanged(service, model_dir):
         Fault(faults.RESET_IN_BODY, path="variables.*alt=media", times=2),
         Fault(faults.CORRUPTED, path="saved_model.pb.*alt=media"),
         Fault(code=429, path="model.json"),
-        Fault(path="prefix=model%2Fsaved_model", times=2),
+        Fault(path="prefix=model%2F", times=2),
     ]
     with served_model.load("gs://bucket/model") as fetched, served_model.load(model_dir) as local:
         assert fetched.tasks == local.tasks

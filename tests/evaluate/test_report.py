@@ -191,6 +191,23 @@ def test_class_names_are_shown_as_text_whatever_they_contain(browser, reports):
     assert set(names) == set(HOSTILE)
 
 
+INJECTED = (
+    "<script>document.title = 'broken'</script><img src=x onerror=\"document.title = 'broken'\">"
+    '<img src="http://127.0.0.1:9/seen.png"><iframe src="http://127.0.0.1:9/frame"></iframe>'
+)
+
+
+def test_the_browser_runs_and_fetches_nothing_even_where_a_name_was_not_escaped(browser, reports, tmp_path):
+    page = reports["two classes"].read_text().replace("<main>", f"<main>{INJECTED}")
+    (tmp_path / "report.html").write_text(page)
+    opened = Page(browser, tmp_path / "report.html", 1280)
+    assert opened.page.title() == "Evaluation report: brightness"
+    # The script, the handler, both images and the frame.
+    assert [" has been blocked" in message for message in opened.messages] == [True] * 5
+    (tmp_path / "open.html").write_text(page.replace("Content-Security-Policy", "ignored"))
+    assert Page(browser, tmp_path / "open.html", 1280).page.title() == "broken"
+
+
 def test_facts_of_the_training_are_shown(browser, reports):
     text = Page(browser, reports["two classes"], 1280).page.locator("main").inner_text()
     assert "models/inception_v3.ckpt (376 variables loaded, 2 not: Logits/biases, Logits/weights)" in text

@@ -7,8 +7,10 @@ import sys
 
 import pytest
 
+from images import base as base_image
 from images import catalog
 from tests.conftest import REPOSITORY
+from tf_image_classification.errors import UserError
 
 
 @pytest.fixture(scope="session")
@@ -26,16 +28,32 @@ def docker_answers() -> None:
 
 
 @pytest.fixture(scope="session")
-def built(docker_answers) -> dict[str, str]:
+def base(docker_answers) -> str:
+    """'' for the pinned base image; a local one where no registry serves it."""
+    try:
+        base_image.obtain("")
+    except UserError:
+        base_image.choose("python:3.11-slim")
+        return "python:3.11-slim"
+    return ""
+
+
+@pytest.fixture(scope="session")
+def in_docker(base) -> list[str]:
+    """The options of `pipelines run` that run the steps in the images that were built."""
+    return ["--runner", "docker", *(["--image_base", base] if base else [])]
+
+
+@pytest.fixture(scope="session")
+def built(base) -> dict[str, str]:
     """The images for machines without a GPU, built from this checkout: name -> reference."""
     answer = subprocess.run(
-        [sys.executable, "-m", "images", "build"],
+        [sys.executable, "-m", "images", "build", *(["--base", base] if base else [])],
         cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
+        capture_output=True,
         text=True,
         check=False,
     )
-    assert answer.returncode == 0, answer.stdout
+    assert answer.returncode == 0, answer.stderr
     names = [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]
-    return dict(zip(names, answer.stdout.splitlines()[-len(names) :], strict=True))
+    return dict(zip(names, answer.stdout.splitlines(), strict=True))

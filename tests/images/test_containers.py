@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from images import base as base_image
 from images import catalog
 from tests.conftest import REPOSITORY
 
@@ -109,9 +110,9 @@ def test_the_steps_work_in_containers_that_may_write_to_their_outputs_only(built
     assert (tmp_path / "out" / "evaluation" / "report.html").stat().st_uid == 12345
 
 
-def test_the_first_image_is_small(built):
+def test_the_first_image_is_small(built, base):
     # NumPy, which simplejpeg needs, and the codecs of HEIC are 110 MB of it.
-    assert size(built["build_tfrecords"]) - size(catalog.BASE_IMAGE) < 220e6
+    assert size(built["build_tfrecords"]) - size(base or base_image.pinned()) < 220e6
     code = (
         "import importlib.util as u; print([name for name in ('tensorflow', 'keras', 'matplotlib', 'pip') "
         "if u.find_spec(name)])"
@@ -141,11 +142,14 @@ def test_every_module_has_byte_code_that_is_never_compared_with_its_source(built
     assert without == []
 
 
-def test_two_builds_contain_the_same_files(built):
+def test_two_builds_contain_the_same_files(built, base):
     image = catalog.IMAGES["build_tfrecords"]
     again = "tf-image-classification/build_tfrecords:built-again"
     answer = subprocess.run(
-        ["docker", "build", "--no-cache", "--tag", again, "-"], input=image.context(), capture_output=True, check=False
+        ["docker", "build", "--no-cache", "--tag", again, "-"],
+        input=image.context(base_image.choose(base)),
+        capture_output=True,
+        check=False,
     )
     assert answer.returncode == 0, answer.stderr.decode()
     try:
@@ -173,9 +177,9 @@ def files_of(image: str) -> dict[str, tuple]:
 
 
 @pytest.fixture(scope="module")
-def in_containers(built, image_folder, tmp_path_factory) -> tuple[Path, str]:
+def in_containers(built, in_docker, image_folder, tmp_path_factory) -> tuple[Path, str]:
     runs = tmp_path_factory.mktemp("runs")
-    answer = pipeline("--runner", "docker", "--runs_dir", str(runs), "--train_metadata", str(image_folder), *TINY)
+    answer = pipeline(*in_docker, "--runs_dir", str(runs), "--train_metadata", str(image_folder), *TINY)
     assert answer.returncode == 0, answer.stdout
     return runs, answer.stdout
 
@@ -218,11 +222,11 @@ def test_everything_that_containers_leave_is_the_callers(in_containers):
 
 
 def test_a_second_run_in_containers_does_only_the_cheap_steps_and_promotes_the_model(
-    in_containers, image_folder, tmp_path
+    in_containers, in_docker, image_folder, tmp_path
 ):
     runs, _ = in_containers
     words = ["--train_metadata", str(image_folder), *TINY, "--champion", str(tmp_path / "service")]
-    answer = pipeline("--runner", "docker", "--runs_dir", str(runs), *words)
+    answer = pipeline(*in_docker, "--runs_dir", str(runs), *words)
     assert answer.returncode == 0, answer.stdout
     assert images_of(runs) == dict.fromkeys(("resolve", "gate", "register"), "vertex")
     pointer = json.loads((tmp_path / "service" / "champion.json").read_text())
@@ -230,7 +234,7 @@ def test_a_second_run_in_containers_does_only_the_cheap_steps_and_promotes_the_m
     assert {path.lstat().st_uid for path in tmp_path.rglob("*")} == {os.getuid()}
 
 
-def test_paths_mean_in_a_container_what_they_mean_outside(built, image_folder, tmp_path):
+def test_paths_mean_in_a_container_what_they_mean_outside(built, in_docker, image_folder, tmp_path):
     """A relative CSV that names its images by absolute paths, links among them, and class names from a file
     elsewhere."""
     (tmp_path / "links").mkdir()
@@ -243,8 +247,10 @@ def test_paths_mean_in_a_container_what_they_mean_outside(built, image_folder, t
     with (tmp_path / "here" / "photos.csv").open("w", newline="") as file:
         csv.writer(file).writerows(rows)
     (tmp_path / "labels.txt").write_text("dark\nbright\n")
+    root = os.path.commonpath([tmp_path, image_folder])
     words = ["--runs_dir", "runs", "--train_metadata", "here/photos.csv", "--labels_file", "labels.txt", *TINY]
-    answer = pipeline("--runner", "docker", *words, cwd=tmp_path)
+    words += ["--image_root", os.path.relpath(root, tmp_path)]
+    answer = pipeline(*in_docker, *words, cwd=tmp_path)
     assert answer.returncode == 0, answer.stdout
     manifest = json.loads((tmp_path / "runs" / "latest" / "data" / "manifest.json").read_text())
     assert sum(split["examples"] for split in manifest["splits"].values()) == len(rows)
@@ -274,8 +280,8 @@ def containers_of(runs: Path) -> list[str]:
     return docker("ps", "--quiet", "--filter", f"label=tf-image-classification.runs={runs}").split()
 
 
-def test_a_container_that_vanishes_has_not_done_its_step(built, image_folder, tmp_path):
-    words = ["--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY]
+def test_a_container_that_vanishes_has_not_done_its_step(built, in_docker, image_folder, tmp_path):
+    words = [*in_docker, "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY]
     process, lines = start_until_training(words)
     docker("rm", "--force", *containers_of(tmp_path / "runs"))
     rest, _ = process.communicate()
@@ -285,8 +291,8 @@ def test_a_container_that_vanishes_has_not_done_its_step(built, image_folder, tm
     assert images_of(tmp_path / "runs")["train"] == "train"
 
 
-def test_what_a_killed_run_left_in_docker_does_not_write_beside_the_next_run(built, image_folder, tmp_path):
-    words = ["--runner", "docker", "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY]
+def test_what_a_killed_run_left_in_docker_does_not_write_beside_the_next_run(built, in_docker, image_folder, tmp_path):
+    words = [*in_docker, "--runs_dir", str(tmp_path / "runs"), "--train_metadata", str(image_folder), *TINY]
     process, _ = start_until_training([*words, "--train_steps", "100000"])
     process.kill()
     process.communicate()
@@ -322,10 +328,9 @@ def test_without_docker_there_is_a_clear_error_and_nothing_starts(image_folder, 
     assert not (tmp_path / "runs").exists()
 
 
-def test_an_estimator_is_installed_in_a_container_from_packages(built, image_folder, tmp_path):
+def test_an_estimator_is_installed_in_a_container_from_packages(built, in_docker, image_folder, tmp_path):
     words = [
-        "--runner",
-        "docker",
+        *in_docker,
         "--runs_dir",
         str(tmp_path / "runs"),
         "--train_metadata",

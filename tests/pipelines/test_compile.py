@@ -85,6 +85,12 @@ def test_every_flag_of_a_step_reaches_it(spec):
                 assert source["taskOutputParameter"]["producerTask"] == "resolve"
 
 
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_the_cache_key_of_a_step_that_runs_an_estimator_holds_the_version_of_its_code(spec, step):
+    passed = spec["root"]["dag"]["tasks"][step]["inputs"]["parameters"]["estimator_version"]
+    assert passed["taskOutputParameter"] == {"outputParameterKey": "estimator_version", "producerTask": "resolve"}
+
+
 def images_of(document: dict) -> dict[str, str]:
     return {
         name.removeprefix("exec-"): executor["container"]["image"]

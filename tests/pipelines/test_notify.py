@@ -39,13 +39,20 @@ def submit(pipelines):
 def test_a_failed_run_is_reported_once(submit, vertex, hook):
     address, received = hook
     vertex.runner.fail_once = ["resolve"]
-    done = submit("--run_id", "first", "--notify", address, "--wait")
+    done = submit("--run_id", "first", "--notify", address, "--notify_insecure", "--wait")
     assert done.returncode == 1
     (message,) = received
     assert message["state"] == "FAILED"
     assert message["run"] == "first"
     assert "first" in message["text"]
     assert vertex.jobs["first"].state.name == "PIPELINE_STATE_FAILED"
+
+
+def test_an_address_of_this_machine_or_over_http_never_gets_into_a_pipeline_unless_that_is_asked_for(submit, vertex):
+    for address in ("http://example.com/hook", "https://127.0.0.1/hook", "https://169.254.169.254/hook"):
+        assert submit("--notify", address).returncode == 2
+    assert submit("--notify_insecure").returncode == 2
+    assert not vertex.requests
 
 
 def test_a_destination_with_a_password_never_gets_into_a_pipeline(submit, vertex):

@@ -43,14 +43,30 @@ NOT_RUN = {
         "make images REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY PUSH=1": "needs Docker and a registry",
         "gcloud builds submit --config images/cloudbuild.yaml --substitutions "
         "_REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY": "gcloud",
+        'docker buildx imagetools inspect IMAGE@sha256:DIGEST --format "{{ json .SBOM }}"': "needs a registry",
+        ".venv/bin/python -m images build --push --registry europe-docker.pkg.dev/PROJECT/REPOSITORY "
+        "| xargs cosign sign --yes --recursive": "needs a registry and cosign: tests/images tests what it is given",
+        "cosign verify --certificate-identity you@example.com --certificate-oidc-issuer "
+        "https://accounts.google.com IMAGE@sha256:DIGEST": "needs a registry and cosign",
+        "make images BASE=python:3.11-slim": "needs Docker: tests/images does it where no registry answers",
     },
-    "docs/kubeflow.md": {"kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80": "needs a cluster"},
+    "docs/kubeflow.md": {
+        "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80": "needs a cluster",
+        ".venv/bin/python -m tf_image_classification.vertex.promote --champion gs://my-service-bucket/pets "
+        "--model $MODEL --evaluation $EVALUATION": "tests/vertex/test_promote.py runs it",
+    },
     "docs/migrating.md": {"# before": "gcloud, and a service that is gone"},
     "docs/vertex.md": {
         "gcloud config set project $PROJECT": "gcloud",
         "gcloud storage buckets create gs://$BUCKET --location $REGION --uniform-bucket-level-access": "gcloud",
         "gcloud artifacts repositories create training --repository-format docker --location $REGION": "gcloud, Docker",
         "gcloud iam service-accounts create trainer": "gcloud",
+        "docker pull us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest": (
+            "needs Docker: tests/vertex/test_infra_validation.py runs the command"
+        ),
+        "DEPLOYER=deployer@$PROJECT.iam.gserviceaccount.com": "gcloud",
+        ".venv/bin/python -m tf_image_classification.vertex.promote --champion "
+        "projects/$PROJECT/locations/$REGION/models/pets \\": "tests/vertex/test_promote.py runs it",
         "gcloud iam service-accounts add-iam-policy-binding $TRAINER --member user:you@example.com "
         "--role roles/iam.serviceAccountUser": "gcloud",
         "gcloud ai endpoints create --region $REGION --display-name pets    # prints the endpoint's id": "gcloud",
@@ -193,7 +209,7 @@ def test_the_commands_for_vertex_run_as_written(workspace):
             "--image_size 96 --batch_size 32 --train_steps 500": SMALL,
         },
     )
-    assert list(workspace.vertex.jobs) == ["first", "second", "third"]
+    assert list(workspace.vertex.jobs) == ["first", "second", "third", "fourth"]
     assert {job.state.name for job in workspace.vertex.jobs.values()} == {"PIPELINE_STATE_SUCCEEDED"}
     versions = workspace.vertex.models.versions["pets"].values()
     assert [list(version.version_aliases) for version in versions] == [["default"]]
@@ -209,7 +225,7 @@ def test_the_commands_for_vertex_run_as_written(workspace):
 @pytest.mark.slow
 def test_the_commands_for_kubeflow_run_as_written(workspace):
     workspace.follow("docs/kubeflow.md", {"http://127.0.0.1:8080": workspace.kubeflow.url})
-    assert [run["state"] for run in workspace.kubeflow.runs.values()] == ["SUCCEEDED", "SUCCEEDED"]
+    assert [run["state"] for run in workspace.kubeflow.runs.values()] == ["SUCCEEDED"] * 3
     assert [recurring["display_name"] for recurring in workspace.kubeflow.recurring.values()] == ["nightly"]
 
 

@@ -106,6 +106,54 @@ def test_a_pointer_to_a_missing_model_is_an_error_that_names_the_folder(champion
         champion.in_service(champion_dir)
 
 
+WRONG_POINTERS = [
+    "[]",
+    "1",
+    "null",
+    "{}",
+    '{"model": null}',
+    '{"model": ["models/a"]}',
+    '{"model": ""}',
+    '{"model": "models"}',
+    '{"model": "models/"}',
+    '{"model": "models/."}',
+    '{"model": "models/.."}',
+    '{"model": "models/../../secret"}',
+    '{"model": "../secret"}',
+    '{"model": "/etc"}',
+    '{"model": "gs://other/model"}',
+    r'{"model": "models\\..\\secret"}',
+    r'{"model": "models/a\u0000"}',
+    "\xff",
+]
+
+
+@pytest.mark.parametrize("content", WRONG_POINTERS)
+def test_a_pointer_that_names_no_model_of_the_folder_is_an_error_that_names_it(content, tmp_path):
+    (tmp_path / "secret").mkdir()
+    (tmp_path / "secret" / "model.json").write_text("{}")
+    (tmp_path / "service" / "models").mkdir(parents=True)
+    (tmp_path / "service" / "champion.json").write_text(content, encoding="latin-1")
+    with pytest.raises(DataError, match=r"champion\.json (cannot be read|names no model of its folder)"):
+        champion.in_service(str(tmp_path / "service"))
+
+
+def test_a_pointer_that_is_a_folder_is_an_error_that_names_it(tmp_path):
+    (tmp_path / "champion.json").mkdir()
+    with pytest.raises(DataError, match=r"champion\.json cannot be read. Received: a folder"):
+        champion.in_service(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "facts", [{}, {"digest": ""}, {"digest": "../../gone"}, {"digest": "a/b"}, {"digest": None}, []]
+)
+def test_a_model_without_a_digest_is_not_promoted(facts, champion_dir, tmp_path):
+    (tmp_path / "model.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=r"model\.json (has no valid digest|cannot be read)"):
+        promote(champion_dir, str(tmp_path))
+    assert not storage.exists(champion_dir)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from tf_image_classification import flags
+from tf_image_classification.flag_types import GATE_STEP
 from tf_image_classification.promotion.gate import decide
 
 GOOD = {
@@ -21,7 +22,7 @@ GOOD = {
 
 
 def thresholds(**values: object) -> flags.Flags:
-    return flags.validate(values, [flag.name for flag in flags.of_step(flags.GATE_STEP)])
+    return flags.validate(values, [flag.name for flag in flags.of_step(GATE_STEP)])
 
 
 def test_without_thresholds_every_model_passes():
@@ -123,3 +124,15 @@ def test_the_gate_needs_neither_numpy_nor_tensorflow():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
         == "set()"
     )
+
+
+def test_a_reason_holds_nothing_that_a_terminal_acts_on():
+    metrics = {**GOOD, "per_class": [{"name": "cat\x1b[2J", "recall": 0.5, "support": 9}]}
+    (reason,) = decide(metrics, thresholds(min_class_recall=0.9)).reasons
+    assert reason.startswith("lowest class recall (cat\\x1b[2J) is 0.5")
+
+
+def test_two_models_without_a_digest_are_not_taken_for_one():
+    one, other = of_model("", accuracy=0.9), of_model("", accuracy=0.95)
+    assert not decide(one, thresholds(), other).passed
+    assert not decide({**one, "model": {}}, thresholds(), {**other, "model": {}}).passed

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import json
 import logging
+import socket
+import urllib.parse
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +16,8 @@ from werkzeug.wrappers import Request
 
 from tests.standin.service import Fault, Service
 from tf_image_classification.errors import FlagError, ServiceError, UserError
-from tf_image_classification.promotion.notify import notify
+from tf_image_classification.promotion import webhooks
+from tf_image_classification.promotion.notify import check, notify
 
 HOOK = "/hooks/T0-secret?key=s3cret"
 TOPIC = "projects/my-project/topics/failed-runs"
@@ -60,7 +64,7 @@ def topic(listener, monkeypatch) -> str:
 
 
 def test_a_webhook_is_notified_of_a_failed_run(listener):
-    assert notify(listener.url + HOOK, FAILED, "weekly-1")
+    assert notify(listener.url + HOOK, FAILED, "weekly-1", insecure=True)
     (received,) = listener.received
     assert received == {
         "text": f"The run weekly-1 ended as FAILED.\n{FAILED['error_message']}\n{LINK}",
@@ -82,25 +86,25 @@ def test_an_emulated_topic_is_notified_of_a_failed_run_without_credentials(liste
 
 
 def test_a_run_of_another_service_has_no_link(listener):
-    notify(listener.url + HOOK, {"state": "FAILED", "pipeline_job_resource_name": "a1b2"}, "nightly")
+    notify(listener.url + HOOK, {"state": "FAILED", "pipeline_job_resource_name": "a1b2"}, "nightly", insecure=True)
     assert listener.received[0]["text"] == "The run nightly ended as FAILED."
 
 
 @pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE", "CACHED", "RUNNING"])
 def test_a_run_that_succeeded_in_the_terms_of_any_service_sends_no_notification(listener, state):
-    assert not notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1")
+    assert not notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1", insecure=True)
     assert not listener.requests
 
 
 @pytest.mark.parametrize("state", ["CANCELLED", "CANCELED"])
 def test_a_cancelled_run_sends_a_notification(listener, state):
-    assert notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1")
+    assert notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1", insecure=True)
 
 
 @pytest.mark.parametrize("code", [503, 500, 429])
 def test_a_listener_that_is_unavailable_is_notified_again(listener, code):
     listener.faults.append(Fault(code))
-    assert notify(listener.url + HOOK, FAILED, "weekly-1")
+    assert notify(listener.url + HOOK, FAILED, "weekly-1", insecure=True)
     assert len(listener.received) == 1
 
 
@@ -108,7 +112,7 @@ def test_a_listener_that_is_unavailable_is_notified_again(listener, code):
 def test_a_refused_notification_is_an_error_that_names_only_the_host(listener, code, caplog):
     listener.faults.append(Fault(code))
     with caplog.at_level(logging.DEBUG, "tf_image_classification"), pytest.raises(ServiceError) as failed:
-        notify(listener.url + HOOK, FAILED, "weekly-1")
+        notify(listener.url + HOOK, FAILED, "weekly-1", insecure=True)
     message = str(failed.value)
     assert "Cannot notify http://127.0.0.1 of the run weekly-1" in message and str(code) in message
     assert "secret" not in message + caplog.text and "s3cret" not in message + caplog.text
@@ -116,13 +120,13 @@ def test_a_refused_notification_is_an_error_that_names_only_the_host(listener, c
 
 def test_a_host_that_cannot_be_reached_is_an_error_that_names_only_the_host():
     with pytest.raises(ServiceError, match=r"Cannot notify http://127\.0\.0\.1 of") as failed:
-        notify(f"http://127.0.0.1:1{HOOK}", FAILED, "weekly-1")
+        notify(f"http://127.0.0.1:1{HOOK}", FAILED, "weekly-1", insecure=True)
     assert "secret" not in str(failed.value) and failed.value.__suppress_context__
 
 
 def test_a_notification_is_logged_without_the_secret(listener, caplog):
     with caplog.at_level(logging.INFO, "tf_image_classification"):
-        notify(listener.url + HOOK, FAILED, "weekly-1")
+        notify(listener.url + HOOK, FAILED, "weekly-1", insecure=True)
     assert "http://127.0.0.1" in caplog.text and "secret" not in caplog.text
 
 
@@ -155,3 +159,89 @@ def test_an_invalid_destination_is_refused_even_when_there_is_nothing_to_notify_
     with pytest.raises(FlagError, match="projects/PROJECT/topics/TOPIC") as refused:
         notify(destination, FAILED | {"state": "SUCCEEDED"}, "weekly-1")
     assert "password@" not in str(refused.value)
+
+
+METADATA = [
+    "metadata.google.internal",
+    "METADATA.google.internal.",
+    "metadata",
+    "169.254.169.254",
+    "169.254.169.254.",
+    "2852039166",
+    "0xa9fea9fe",
+    "0251.0376.0251.0376",
+    "169.254.43518",
+    "[::ffff:169.254.169.254]",
+    "[::ffff:a9fe:a9fe]",
+    "[64:ff9b::a9fe:a9fe]",
+    "[2002:a9fe:a9fe::]",
+    "[fd00:ec2::254]",
+    "[fd20:ce::254]",
+    "[fe80::1]",
+    "100.100.100.200",
+    "0.0.0.0",  # noqa: S104
+    "0",
+    "[::]",
+    "224.0.0.1",
+]
+OWN = [
+    "localhost",
+    "LOCALHOST.",
+    "a.localhost",
+    "127.0.0.1",
+    "127.1",
+    "2130706433",
+    "0x7f.1",
+    "[::1]",
+    "[::ffff:127.0.0.1]",
+]
+
+
+@pytest.mark.parametrize("scheme", ["https", "http"])
+@pytest.mark.parametrize("host", METADATA)
+def test_an_address_where_a_cloud_gives_out_credentials_is_refused_in_any_spelling(host, scheme):
+    with pytest.raises(FlagError, match="metadata service"):
+        check(f"{scheme}://{host}/computeMetadata/v1/", insecure=True)
+
+
+@pytest.mark.parametrize("host", OWN)
+def test_this_machine_is_no_webhook_unless_that_is_asked_for(host):
+    with pytest.raises(FlagError, match="--notify_insecure allows"):
+        check(f"https://{host}/hook")
+    check(f"https://{host}:8443/hook", insecure=True)
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["example.com", "hooks.svc.cluster.local", "10.0.0.7", "192.168.1.2", "8.8.8.8", "[fd12::1]", "12345.example"],
+)
+def test_public_and_private_addresses_are_notified_over_https_and_over_http_if_that_is_asked_for(host):
+    check(f"https://{host}/hook")
+    with pytest.raises(FlagError, match=r"over http, .*--notify_insecure"):
+        check(f"http://{host}/hook")
+    check(f"http://{host}/hook", insecure=True)
+
+
+@pytest.mark.parametrize("destination", [TOPIC, ""])
+def test_insecure_without_a_url_is_refused(destination):
+    with pytest.raises(FlagError, match="--notify_insecure has no effect"):
+        check(destination, insecure=True)
+
+
+def test_nothing_is_sent_to_a_name_that_resolves_to_this_machine_or_to_a_metadata_service(listener, monkeypatch):
+    """Whatever it resolved to before: the address that was connected to is what counts."""
+    port = urllib.parse.urlsplit(listener.url).port
+    hook = listener.url.replace("http://127.0.0.1", "http://hooks.example") + HOOK
+
+    def resolve(*_: object, **__: object) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with webhooks.session(insecure=False) as session, pytest.raises(FlagError, match=r"hooks\.example, which is 127"):
+        session.post(hook, json={})
+    monkeypatch.setattr(webhooks, "_METADATA", {ipaddress.ip_address("127.0.0.1")})
+    monkeypatch.setattr(ipaddress.IPv4Address, "is_loopback", False)
+    with pytest.raises(FlagError, match="metadata service") as refused:
+        notify(hook, FAILED, "weekly-1", insecure=True)
+    assert "s3cret" not in str(refused.value)
+    assert not listener.requests

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
+from tests.packaged import wheel
+from tf_image_classification import estimator_code, recipes
 from tf_image_classification import flags as flag_table
-from tf_image_classification import recipes
-from tf_image_classification.errors import CheckpointError, FlagError
+from tf_image_classification.errors import CheckpointError, DataError, FlagError
 from tf_image_classification.promotion.champion import InService
 from tf_image_classification.promotion.resolve import Resolved, resolve
 
@@ -56,6 +57,16 @@ def test_a_link_to_a_checkpoint_is_resolved_and_its_content_has_a_version(image_
     second = resolved(train_metadata=str(image_folder), checkpoint_path=str(link))
     assert second.checkpoint == str(tmp_path / "second")
     assert second.checkpoint_version != first.checkpoint_version
+
+
+def test_the_version_of_a_local_checkpoint_is_its_content_and_not_its_times(image_folder, tmp_path):
+    def version(content: str) -> str:
+        checkpoint.write_text(content)
+        os.utime(checkpoint, ns=(0, next(times)))
+        return resolved(train_metadata=str(image_folder), checkpoint_path=str(checkpoint)).checkpoint_version
+
+    checkpoint, times = tmp_path / "model.keras", iter((1, 2, 2))
+    assert version("weights") == version("weights") != version("WEIGHTS")
 
 
 @pytest.mark.parametrize("name", ["model.ckpt", "model.ckpt.index"])
@@ -115,6 +126,34 @@ def test_a_champion_trained_on_this_data_with_these_flags_is_replaced_by_its_own
     assert resolved(in_service, **warm, eval_fraction=0.3).checkpoint == in_service.folder
     scratch = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=None)
     assert resolved(scratch, **warm).checkpoint == ""
+
+
+def test_the_version_of_an_estimator_follows_its_packages(image_folder, tmp_path):
+    def version() -> str:
+        return resolved(train_metadata=str(image_folder), estimator="own:Spec", packages=str(package)).estimator_version
+
+    package = wheel(tmp_path / "own-1-py3-none-any.whl", "own", "A = 1\n")
+    before = version()
+    assert before == version() != ""
+    wheel(package, "own", "A = 2\n")
+    assert version() != before
+    assert resolved(train_metadata=str(image_folder)).estimator_version == ""
+
+
+def test_a_champion_trained_with_other_packages_is_what_training_starts_from(image_folder, champion, tmp_path):
+    package = wheel(tmp_path / "own-1-py3-none-any.whl", "own", "A = 1\n")
+    own = {"estimator": "own:Spec", "packages": str(package)}
+    warm = {"train_metadata": str(image_folder), "champion": "/home", "checkpoint_path": "champion", **own}
+    in_service = champion(
+        data_fingerprint=resolved(train_metadata=str(image_folder)).fingerprint,
+        flags=_train_flags(**own),
+        warm_start=None,
+        **estimator_code.find(own["estimator"], own["packages"]).facts(),
+    )
+    moved = package.rename(tmp_path / "own-1-py2.py3-none-any.whl")
+    assert resolved(in_service, **warm | {"packages": str(moved)}).checkpoint == ""  # from scratch, as the champion
+    wheel(package, "own", "A = 2\n")
+    assert resolved(in_service, **warm).checkpoint == in_service.folder
 
 
 @pytest.mark.parametrize("change", ["folder", "labels file", "csv"])
@@ -222,10 +261,30 @@ def test_images_that_are_too_small_for_the_network_are_refused_before_anything_i
 def test_it_needs_no_tensorflow(image_folder):
     program = (
         "import sys\nfrom tf_image_classification import flags\nfrom tf_image_classification.promotion import resolve\n"
-        f"resolve.resolve(flags.for_step('resolve', {{'train_metadata': {str(image_folder)!r}}}))\n"
+        f"values = {{'train_metadata': {str(image_folder)!r}, 'estimator': 'tests.packaged:Spec'}}\n"
+        "assert resolve.resolve(flags.for_step('resolve', values)).estimator_version\n"
         "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
     )
     answer = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, env={**os.environ}
     )
     assert answer.returncode == 0, answer.stderr
+
+
+@pytest.mark.parametrize(
+    "start", [{"checkpoint": 1}, {"checkpoint": ["a"], "version": ""}, {"checkpoint": "a", "version": 1}]
+)
+def test_a_champion_whose_warm_start_cannot_be_read_is_an_error(start, image_folder, champion):
+    before = resolved(train_metadata=str(image_folder))
+    in_service = champion(data_fingerprint=before.fingerprint, flags=_train_flags(), warm_start=start)
+    with pytest.raises(DataError, match=r"warm start in \S+model\.json cannot be read"):
+        resolved(in_service, train_metadata=str(image_folder), champion="/home", checkpoint_path="champion")
+
+
+@pytest.mark.parametrize("wrong", [[], {}, None, "x", {"a": [1]}])
+def test_any_flags_in_the_champions_model_json_are_those_of_another_training(wrong, image_folder, champion):
+    before = resolved(train_metadata=str(image_folder))
+    flags = _train_flags() | {"learning_rate": wrong, "learning_rate_decay_type": wrong, "warmup_fraction": wrong}
+    in_service = champion(data_fingerprint=before.fingerprint, flags=flags, warm_start={})
+    found = resolved(in_service, train_metadata=str(image_folder), champion="/home", checkpoint_path="champion")
+    assert found.checkpoint == in_service.folder

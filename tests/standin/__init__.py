@@ -5,6 +5,9 @@ serves the methods that this project uses, rejects what the service rejects, and
 `bucket`, `vertex` and `kubeflow` document what is served and what is not. Pipelines that are submitted are executed, by
 kfp.local in a process of their own (`runs`, `execute`), and schedules follow a clock that can be advanced (`clock`).
 
+A stand-in executes what is posted to it, so each takes requests only from those who know its address, of which a secret
+is a part, and none from web pages (`access`).
+
 `python -m tests.standin` starts all three for use from the command line; `python -m tests.standin.demo_schedule`
 simulates four weeks of a weekly schedule.
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 from tests.standin import bucket
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.vertex import Vertex
+from tf_image_classification.vertex.client import ENDPOINT_VARIABLE
 
 
 def main() -> None:
@@ -43,17 +44,22 @@ def main() -> None:
         print(
             f"""Files and logs of runs: {folder}
 
+Whoever has these addresses runs pipelines as you: keep them in the environment, out of commands, which `ps` shows.
+
 In another terminal:
   export STORAGE_EMULATOR_HOST={storage_url}
-  VERTEX="--project my-project --location europe-west4 --api_endpoint {vertex.url}"
-  KUBEFLOW="--backend kubeflow --host {kubeflow.url}"
+  export {ENDPOINT_VARIABLE}={vertex.url}
+  export KF_PIPELINES_ENDPOINT={kubeflow.url}
+  VERTEX="--project my-project --location europe-west4"
+  KUBEFLOW="--backend kubeflow"
   python -m pipelines submit $VERTEX --pipeline_root gs://{arguments.bucket}/runs \\
       --train_metadata gs://{arguments.bucket}/photos --wait
 
 Advance the clock, fail a task of the next run, lose the response to the next submission:
-  curl -d '{{"weeks": 1}}' {vertex.url}/standin/clock
-  curl -d '["train"]' {vertex.url}/standin/fail_once
-  curl -d '{{"code": 503, "path": "pipelineJobs", "carried_out": true}}' {vertex.url}/standin/faults
+  control() {{ curl --json "$2" --config - <<< "url = ${ENDPOINT_VARIABLE}/standin/$1"; }}
+  control clock '{{"weeks": 1}}'
+  control fail_once '["train"]'
+  control faults '{{"code": 503, "path": "pipelineJobs", "carried_out": true}}'
 
 Ctrl-C ends.""",
             flush=True,

@@ -31,6 +31,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
 from tests.standin import faults
+from tests.standin.access import HOST, Access, AccessError
 from tests.standin.faults import Fault, RandomFaults
 
 _OBJECT = re.compile(r"/b/(?P<bucket>[^/]+)/o/(?P<name>.+)")
@@ -79,12 +80,13 @@ class Change(NamedTuple):
 class Buckets:
     """A storage service with these buckets, which runs while a `with` block does.
 
-    Requests are handled in threads; `lock` protects all attributes.
+    As of any stand-in, its `url` is secret; see `access`. Requests are handled in threads; `lock` protects all
+    attributes.
 
     Attributes:
         faults: to inject; of several that match a request, the first.
         random_faults: for requests that match none of `faults`.
-        requests: `METHOD path?query` of each request.
+        requests: `METHOD path?query` of each request, without the secret.
         injected: kind of fault -> number of requests.
         changes: of all objects, in order.
     """
@@ -98,15 +100,16 @@ class Buckets:
         self.injected: Counter[str] = Counter()
         self.lock = threading.Lock()
         self._names, self._page_size = names, page_size
-        self._objects = _Objects(use_memory_fs=True)
+        self._objects = _Objects(self, use_memory_fs=True)
         self._finished: dict[str, bytes] = {}  # id of a resumable upload -> its final response, which is repeated
-        self._server = _Server(("127.0.0.1", port), partial(_Handler, self, self._objects))
+        self._server = _Server((HOST, port), partial(_Handler, self, self._objects))
+        self.access = Access(self._server.server_port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:
-        """http://127.0.0.1:PORT"""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        """http://127.0.0.1:PORT/SECRET"""
+        return self.access.url
 
     @property
     def changes(self) -> list[Change]:
@@ -155,6 +158,8 @@ class Buckets:
                 traceback.print_exc()
                 return error_response(501, f"the stand-in failed: {failure!r}")
             head, _, content = response.partition(b"\r\n\r\n")
+            if b"\r\nLocation: " in head:  # where to continue a resumable upload
+                response = response.replace(f"http://{HOST}:{self._server.server_port}".encode(), self.url.encode(), 1)
             if session and head.startswith(b"HTTP/1.1 200"):
                 self._finished[session] = response
             if method == "GET" and _LISTING.fullmatch(url.path) and content:
@@ -181,8 +186,9 @@ class _Objects(Storage):
     `conditions` are those of the request that is being carried out; the lock of Buckets admits one at a time.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, buckets: Buckets, **options: Any) -> None:
         super().__init__(**options)
+        self._buckets = buckets
         self.conditions: dict[str, int] = {}
         self.changes: list[Change] = []
 
@@ -211,7 +217,8 @@ class _Objects(Storage):
         self._check_conditions(bucket, name)
         initial = resource["generation"]  # of a resumable upload, from when it was started
         resource["generation"] = str(time.time_ns())
-        resource["mediaLink"] = resource["mediaLink"].replace(initial, resource["generation"])
+        download = resource["mediaLink"].replace(initial, resource["generation"])
+        resource["mediaLink"] = self._buckets.url + download[download.index("/download/") :]
         super().create_file(bucket, name, content, resource, file_id)
         self.changes.append(Change(f"gs://{bucket}/{name}", len(content), resource["crc32c"]))
 
@@ -249,6 +256,12 @@ class _Handler(emulator.RequestHandler):
         super().__init__(objects, *args)
 
     def do_GET(self) -> None:
+        try:
+            self.path = self._buckets.access.check(self.command, self.path, self.headers)
+        except AccessError as refused:
+            self.close_connection = True  # the body has not been read
+            self.wfile.write(error_response(403, f"The stand-in refuses this request: {refused}"))
+            return
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fault = self._buckets.next_fault(self.command, self.path)
         response = b""

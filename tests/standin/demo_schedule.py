@@ -21,6 +21,7 @@ from pipelines.local import sample
 from tests.standin import bucket
 from tests.standin.runs import REPOSITORY
 from tests.standin.vertex import Vertex
+from tf_image_classification.vertex.client import ENDPOINT_VARIABLE
 
 BUCKET, MODEL = "my-bucket", "digits"
 _FLAGS = {
@@ -128,7 +129,6 @@ def _create_schedule(url: str, storage_url: str) -> None:
         **_FLAGS,
         "project": "my-project",
         "location": "europe-west4",
-        "api_endpoint": url,
     }
     words = []
     for name, value in flags.items():
@@ -137,7 +137,7 @@ def _create_schedule(url: str, storage_url: str) -> None:
         [sys.executable, "-m", "pipelines", "schedule", "create", "weekly", *words],
         check=True,
         cwd=REPOSITORY,
-        env=os.environ | {"STORAGE_EMULATOR_HOST": storage_url},
+        env=os.environ | {"STORAGE_EMULATOR_HOST": storage_url, ENDPOINT_VARIABLE: url},
         stdout=subprocess.DEVNULL,
     )
 

@@ -16,6 +16,8 @@ from werkzeug.routing import Map, Rule
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from tests.standin.access import HOST, Access, AccessError
+
 _STATUS = {
     400: "INVALID_ARGUMENT",
     403: "PERMISSION_DENIED",
@@ -68,12 +70,13 @@ class Fault:
 class Service(abc.ABC):
     """An HTTP service on 127.0.0.1, by default on a free port; subclasses define its routes.
 
-    Requests are handled in threads, one at a time under `lock`. POST /standin/faults adds a fault: a JSON object with
-    the attributes of Fault.
+    Only requests to its `url`, of which a secret is a part, are carried out, and none of web pages; see `access`. They
+    are handled in threads, one at a time under `lock`. POST /standin/faults adds a fault: a JSON object with the
+    attributes of Fault.
 
     Attributes:
         faults: to inject; of several that match a request, the first.
-        requests: `METHOD path` of each request.
+        requests: `METHOD path` of each request, without the secret.
         saw_credentials: whether any request had an Authorization header.
         lock: held while a request is handled; threads of a service take it before they change its state.
     """
@@ -88,8 +91,9 @@ class Service(abc.ABC):
             ("POST", "/standin/faults", self._add_fault),
         ]
         self._map = Map([Rule(rule, methods=[method], endpoint=handler) for method, rule, handler in routes])
-        self._server = make_server("127.0.0.1", port, self._respond, threaded=True, request_handler=_Quiet)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._server = make_server(HOST, port, self._respond, threaded=True, request_handler=_Quiet)
+        self._access = Access(self._server.server_port)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @abc.abstractmethod
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -97,8 +101,8 @@ class Service(abc.ABC):
 
     @property
     def url(self) -> str:
-        """http://127.0.0.1:PORT"""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        """http://127.0.0.1:PORT/SECRET"""
+        return self._access.url
 
     def start(self) -> None:
         """Starts serving, in a thread."""
@@ -112,6 +116,9 @@ class Service(abc.ABC):
     @Request.application
     def _respond(self, request: Request) -> Response:
         try:
+            request.environ["PATH_INFO"] = request.path = self._access.check(
+                request.method, request.path, request.headers
+            )
             with self.lock:
                 self.requests.append(f"{request.method} {request.path}")
                 self.saw_credentials |= "Authorization" in request.headers
@@ -124,6 +131,8 @@ class Service(abc.ABC):
                 content = handler(request, **arguments)
                 if fault:
                     raise ApiError(fault.code, fault.message)
+        except AccessError as refused:
+            return self.error(403, f"The stand-in refuses this request: {refused}")
         except ApiError as error:
             return self.error(error.code, error.message)
         except HTTPException as error:

@@ -39,7 +39,8 @@ def test_a_version_has_the_metrics_of_its_evaluation(vertex, arguments):
 def test_each_task_is_an_evaluation_of_its_own(vertex, arguments):
     breed = arguments("one")["metrics"]
     age = {"num_examples": 10, "loss": 4.0, "root_mean_squared_error": 2.0, "mean_absolute_error": 1.5}
-    register(**arguments("one", metrics={"loss": 4.25, "tasks": {"breed": breed, "age": age}}))
+    metrics = {"model": breed["model"], "loss": 4.25, "tasks": {"breed": breed, "age": age}}
+    register(**arguments("one", metrics=metrics))
     evaluations = {one.display_name: one for one in vertex.models.evaluations["pets", "1"]}
     assert evaluations["breed"].metrics_schema_uri.endswith("/classification_metrics_1.0.0.yaml")
     assert evaluations["age"].metrics_schema_uri.endswith("/regression_metrics_1.0.0.yaml")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from tests.standin import bucket
 from tests.standin.service import Fault
-from tests.vertex.conftest import MODEL
-from tf_image_classification.errors import FlagError, ServiceError
+from tests.vertex.conftest import MODEL, digest
+from tf_image_classification import storage
+from tf_image_classification.errors import DataError, FlagError, ServiceError
 from tf_image_classification.promotion.champion import InService
+from tf_image_classification.vertex import infra_validation
 from tf_image_classification.vertex.registry import ReplacedError, in_service, register
 
 
@@ -40,13 +43,22 @@ def test_a_version_has_labels_for_its_model_its_data_and_its_run(vertex, argumen
     register(**given)
     version = vertex.models.versions["pets"]["1"]
     assert dict(version.labels) == {
-        "digest": given["facts"]["digest"][:63],
-        "data": given["facts"]["data_fingerprint"][:63],
+        "digest": digest("one")[:63],
+        "sha256": given["metrics"]["model"]["sha256"][:63],
+        "data": digest("one")[::-1][:63],
         "run": "weekly-20261125",
+        "tensorflow": "",
+        "infra-validation": "not-asked",
     }
     assert version.version_description == given["reason"]
     assert version.artifact_uri == "gs://bucket/models/one/saved_model"
     assert version.pipeline_job == job
+
+
+def test_a_model_without_a_digest_is_refused_before_anything_is_uploaded(vertex, arguments):
+    with pytest.raises(DataError, match=r"models/one/model\.json has no valid digest"):
+        register(**arguments("one", facts={"data_fingerprint": "f"}))
+    assert not _posts(vertex, "models:upload")
 
 
 def test_a_folder_under_the_mount_is_registered_by_its_address(vertex, arguments):
@@ -133,8 +145,40 @@ def test_an_account_without_valid_credentials_gets_the_command_to_sign_in(vertex
 
 
 def test_a_folder_without_a_model_is_refused(vertex, arguments):
-    with pytest.raises(FlagError, match=r"gs://bucket/models/none/saved_model holds no saved_model\.pb"):
+    with pytest.raises(
+        DataError, match=r"Not a model folder: model\.json not found. Received: gs://bucket/models/none"
+    ):
         register(**arguments("none"))
+    assert not vertex.models.versions
+
+
+def test_a_model_that_is_not_as_it_was_exported_is_not_registered(vertex, arguments, models, storage_url):
+    bucket.fill(storage_url, "bucket", "changed", models / "one")
+    storage.write_bytes("gs://bucket/changed/saved_model/assets/words.txt", b"added")
+    with pytest.raises(DataError, match=r"words\.txt, which model\.json does not list"):
+        register(**arguments("one", folder="gs://bucket/changed"))
+    assert not vertex.models.versions
+
+
+def test_a_model_that_was_not_the_one_evaluated_is_not_registered(vertex, arguments):
+    with pytest.raises(DataError, match="not the one that was evaluated"):
+        register(**arguments("one", folder="gs://bucket/models/two"))
+    assert not vertex.models.versions
+
+
+def test_a_folder_that_is_changed_while_it_is_registered_is_not_promoted(
+    vertex, arguments, first, models, storage_url, monkeypatch
+):
+    bucket.fill(storage_url, "bucket", "busy", models / "two")
+
+    def change(*_: object) -> str:
+        storage.write_bytes("gs://bucket/busy/saved_model/saved_model.pb", b"other graph")
+        return infra_validation.PASSED
+
+    monkeypatch.setattr(infra_validation, "check", change)
+    with pytest.raises(DataError, match=r"was changed while it was registered.*Delete .*pets@2"):
+        register(**arguments("two", folder="gs://bucket/busy", compared_with=first.name))
+    assert in_service(MODEL) == first
 
 
 def test_a_version_that_another_project_registered_is_no_champion(vertex, arguments, first):

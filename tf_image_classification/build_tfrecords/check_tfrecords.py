@@ -20,10 +20,12 @@ from tf_image_classification.data import class_names, tfrecord
 from tf_image_classification.data.manifest import FILENAME_FEATURES, IMAGE_FEATURES, ORIGINAL, SLIM
 from tf_image_classification.data.tasks import is_slim_label, text_beside
 from tf_image_classification.errors import DataError, UserError, abridged
+from tf_image_classification.image_limits import ImageLimits
 
 _LABEL_KINDS: dict[str, type] = {SLIM: int, ORIGINAL: float}
 _KIND_NAMES: dict[type, str] = {bytes: "bytes", int: "int64", float: "float"}
 _MAX_FEATURES = 20  # listed in a message
+_OTHER_FEATURES = 2**20  # bytes of a record beside its image: labels, names, boxes
 _SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG")
 
 
@@ -46,7 +48,7 @@ def check_file(job: RecordsJob) -> Contents:
 
 def _contents_of(job: RecordsJob, local: str) -> Contents:
     records = _Records(job)
-    for record in tfrecord.read(local):
+    for record in tfrecord.read(local, job.limits.max_bytes + _OTHER_FEATURES):
         try:
             records.add(tfrecord.parse_example(record))
         except (ValueError, images.RejectedImage) as error:
@@ -117,7 +119,7 @@ class _Records:
                 if names != self.layout.labels
                 else f"its image is in {layout.image} and its labels are {layout.schema}'s, unlike the first record's"
             )
-        image, as_shown = _image_of(features, layout.image)
+        image, as_shown = _image_of(features, layout.image, self.job.limits)
         self.not_as_shown += not as_shown
         if (filename := FILENAME_FEATURES[layout.schema]) in features:
             _one(features, filename, bytes)
@@ -184,13 +186,13 @@ def _described(features: tfrecord.Features) -> str:
     return abridged([f"{name} ({_kind(features[name])})" for name in sorted(features)], _MAX_FEATURES) or "none"
 
 
-def _image_of(features: tfrecord.Features, name: str) -> tuple[bytes, bool]:
+def _image_of(features: tfrecord.Features, name: str, limits: ImageLimits) -> tuple[bytes, bool]:
     """The encoded image of a record, and whether a build would store it as it is."""
     image = _one(features, name, bytes)
     assert isinstance(image, bytes)
     if not image.startswith(_SIGNATURES):
         raise ValueError(f"{name} is {_content_of(image)}, neither JPEG nor PNG: TFRecords are not rewritten")
-    return image, not images.prepare(image).reencoded
+    return image, not images.prepare(image, limits).reencoded
 
 
 def _content_of(image: bytes) -> str:

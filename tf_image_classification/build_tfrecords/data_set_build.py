@@ -28,7 +28,7 @@ from tf_image_classification.build_tfrecords.image_splits import ImageSplits
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
 from tf_image_classification.data import class_names, manifest, sources
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest, Split, Task
-from tf_image_classification.data.sources import ImageSource, ReadOptions, Source
+from tf_image_classification.data.sources import ImageRoots, ImageSource, ReadOptions, Source
 from tf_image_classification.data.tasks import label_feature
 from tf_image_classification.errors import DataError, FlagError, UserError, abridged
 
@@ -55,11 +55,13 @@ class DataSetBuild:
     expanded: dict[str, list[Source]] = field(init=False)
     index: ImageIndex = field(init=False)
     duplicates: DuplicateIndex = field(init=False)
+    roots: ImageRoots = field(init=False)
 
     def __post_init__(self) -> None:
         self.expanded = {split: sources.expand(metadata) for split, metadata in self.given.items()}
         for found in self.expanded.values():
             sources.check_split_column(found, self.options)
+        self.roots = sources.roots_of(itertools.chain(*self.expanded.values()), self.options)
         if self.max_duplicates_across_splits is not None:
             quality.check_images_only(itertools.chain(*self.expanded.values()))
 
@@ -83,7 +85,7 @@ class DataSetBuild:
         with self._collecting(output_dir), storage.replacing_dir(output_dir, manifest.FILE_NAME) as folder:
             data = self._described(self._write_splits(folder, labels, tasks), fingerprint)
             self._check_duplicates(data)
-            report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples)
+            report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples, self.roots)
             data.write(folder)
             self._announce_rejected()
         _log.info("%s, in %.1f s: %s", report.summary(data), time.monotonic() - started, output_dir)
@@ -97,7 +99,7 @@ class DataSetBuild:
             data = self._described(self._write_splits(None, labels, None), fingerprint)
             if output_dir is not None:
                 with storage.replacing_dir(output_dir, CHECK_FILE) as folder:
-                    report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples)
+                    report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples, self.roots)
                     storage.write_text(os.path.join(folder, CHECK_FILE), data.to_json(shards=False))
             self._announce_rejected()
             for line in quality.remarks(data.quality) if data.quality else ():
@@ -238,6 +240,8 @@ class DataSetBuild:
             self.pixels,
             self.samples,
             self.duplicates,
+            self.roots,
+            self.options.limits,
         )
         return writer.write(self.workers, self.shard_bytes)
 

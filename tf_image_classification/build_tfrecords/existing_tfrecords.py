@@ -171,6 +171,7 @@ def _jobs(sources: Sequence[RecordSource], split: str, options: ReadOptions) -> 
             _NUM_THUMBNAILS,
             file.image_feature or options.image_feature,
             file.label_features or labels,
+            options.limits,
         )
         for source in sources
         for file in source.files(split)

@@ -16,8 +16,9 @@ from tf_image_classification.build_tfrecords.shards import ShardCounter, ShardWr
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
 from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, PartResult
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
-from tf_image_classification.data.sources import Rejected
+from tf_image_classification.data.sources import ImageRoots, Rejected
 from tf_image_classification.errors import DataError
+from tf_image_classification.image_limits import ImageLimits
 
 ClassCounts = Mapping[str, Mapping[str, int]]  # task -> class name -> number of images
 
@@ -40,6 +41,8 @@ class ImageSplits:
         allow_missing_classes: warn only of classes without a training image.
         pixels, samples: for the statistics page; every written image is added to them.
         duplicates: every written image is added to it.
+        roots: that images are read from.
+        limits: of each image.
     """
 
     folder: str | None
@@ -51,6 +54,8 @@ class ImageSplits:
     pixels: Pixels
     samples: Samples
     duplicates: DuplicateIndex
+    roots: ImageRoots
+    limits: ImageLimits
 
     def write(self, workers: int, shard_bytes: int) -> dict[str, Split]:
         """Writes the shards of every split.
@@ -104,7 +109,8 @@ class ImageSplits:
                     images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
                 if not images:
                     break
-                yield ImageChunk(split, self._part(f"{split}-{number}"), names, tuple(images))
+                part = self._part(f"{split}-{number}")
+                yield ImageChunk(split, part, names, tuple(images), self.roots, self.limits)
 
     def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> list[int]:
         """Adds the results of a chunk to `counts`, the index and the statistics.

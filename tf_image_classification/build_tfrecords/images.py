@@ -29,10 +29,11 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from tf_image_classification import storage
+from tf_image_classification import image_limits, storage
 from tf_image_classification.build_tfrecords import (
     contents,
     jpeg_file,
+    memory,
     pixels,
     png_file,
     rejection,
@@ -40,6 +41,9 @@ from tf_image_classification.build_tfrecords import (
     tiff_file,
 )
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
+from tf_image_classification.data.sources import ImageRoots
+from tf_image_classification.errors import DataError
+from tf_image_classification.image_limits import ImageLimits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,7 +53,6 @@ __all__ = ["JPEG", "PNG", "Encoded", "RejectedImage", "prepare", "read", "thumbn
 
 JPEG, PNG = "jpeg", "png"
 
-_LARGEST_FILE = 2**30
 # Importing a plugin registers it (JPEG's knows MPO too). Not all of Pillow's are wanted: some start other programs.
 _FORMATS = tuple(
     plugin.format
@@ -71,6 +74,7 @@ _AVIF_SIGNATURE, _WEBP_SIGNATURE = b"ftypavi", b"WEBP"
 _UNTURNED, _ORIENTATION = 1, 0x0112
 _QUALITY, _FULL_CHROMA = 95, 0
 _THUMBNAIL = 96
+_OUT_OF_MEMORY = ("memory", "error -9")  # in messages; the second is Pillow's IMAGING_CODEC_MEMORY
 
 
 class Encoded(NamedTuple):
@@ -92,22 +96,31 @@ class Encoded(NamedTuple):
     scaled: npt.NDArray[np.uint8]
 
 
-def read(path: str) -> bytes:
+def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoots | None = None) -> bytes:
     """The content of an image file.
 
+    Args:
+        path: local or gs://.
+        limits: of which the bytes of a file matter here: one that has more is not read.
+        roots: that the file has to be in when it is open, whatever links lead there; None: anywhere.
+
     Raises:
-        RejectedImage: the file is missing, may not be read, is empty, far too large, or no regular file.
+        RejectedImage: the file is missing, may not be read, is empty, far too large, no regular file, or outside
+            the roots.
         OSError: the disk or the network fails, which is not the image's fault.
     """
     try:
         local = storage.mounted(path)
-        data = storage.read_bytes(path) if storage.is_gcs(local) else _read_local(local)
+        is_remote = storage.is_gcs(local)
+        data = storage.read_bytes(path, limits.max_bytes) if is_remote else _read_local(local, limits, roots)
     except PermissionError:
         raise RejectedImage(rejection.PERMISSION_DENIED) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         if other := storage.other_form(path):
-            return read(other)
+            return read(other, limits, roots)
         raise RejectedImage(rejection.FILE_NOT_FOUND) from None
+    except DataError:  # the download of an object ended at the limit
+        raise RejectedImage(rejection.too_large(limits.max_mib)) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             raise RejectedImage(rejection.FILE_NOT_FOUND) from None
@@ -117,55 +130,75 @@ def read(path: str) -> bytes:
     return data
 
 
-def _read_local(path: str) -> bytes:
+def _read_local(path: str, limits: ImageLimits, roots: ImageRoots | None) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device could block, or never end
             raise RejectedImage(rejection.NOT_A_FILE)
-        if status.st_size > _LARGEST_FILE:
-            raise RejectedImage(rejection.TOO_LARGE)
+        if status.st_size > limits.max_bytes:
+            raise RejectedImage(rejection.too_large(limits.max_mib))
+        if roots is not None and not roots.contain_open(path, descriptor):
+            raise RejectedImage(roots.outside)
         with open(descriptor, "rb", buffering=0, closefd=False) as file:
             return file.readall()
     finally:
         os.close(descriptor)
 
 
-def prepare(data: bytes) -> Encoded:
+def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
     """The image as it goes into a shard, proved decodable to its last row.
 
     Args:
         data: content of an image file. Its first bytes decide the format.
+        limits: of the image; decoding takes at most `limits.memory`.
 
     Raises:
-        RejectedImage: it cannot be decoded, or its pixels have no 8-bit form.
+        RejectedImage: it cannot be decoded, its pixels have no 8-bit form, or it is beyond the limits.
     """
+    if len(data) > limits.max_bytes:
+        raise RejectedImage(rejection.too_large(limits.max_mib))
+    import simplejpeg  # noqa: F401 -- before the limit: on many cores, NumPy's libraries take much memory
+
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is dropped here or does no harm
         try:
-            return _prepare(data)
+            with memory.limited(limits.memory):
+                return _prepare(data, limits)
         except RejectedImage:
             raise
-        except (Image.DecompressionBombError, MemoryError):
-            raise RejectedImage(rejection.TOO_MANY_PIXELS) from None
+        except Image.DecompressionBombError:
+            raise RejectedImage(rejection.too_many_pixels(image_limits.MAX_PIXELS)) from None
         except Exception as error:
-            raise RejectedImage(_reason(data, error)) from None
+            is_memory = isinstance(error, MemoryError) or any(text in str(error).lower() for text in _OUT_OF_MEMORY)
+            reason = rejection.too_much_memory(limits.memory) if is_memory else _reason(data, error)
+            raise RejectedImage(reason) from None
 
 
-def _prepare(data: bytes) -> Encoded:
+def _prepare(data: bytes, limits: ImageLimits) -> Encoded:
     if data.startswith(_JPEG_SIGNATURE):
-        return _prepare_jpeg(data)
+        return _prepare_jpeg(data, limits)
     if data.startswith(_PNG_SIGNATURE):
-        return _prepare_png(data)
+        return _prepare_png(data, limits)
     if data.startswith(tiff_file.SIGNATURES):
         tiff_file.check(data)
     image = _open_heic(data) if contents.is_heic(data) else _open(data)
+    _check_sides(image, limits)
     image.load()
     return _reencode(data, image)
 
 
-def _prepare_jpeg(data: bytes) -> Encoded:
+def _check_sides(image: Image.Image, limits: ImageLimits) -> None:
+    """Checks what the header says, before a pixel is decoded."""
+    if image.width * image.height > limits.max_pixels:
+        raise RejectedImage(rejection.too_many_pixels(limits.max_pixels))
+    if max(image.size) > image_limits.MAX_SIDE:
+        raise RejectedImage(rejection.TOO_LONG)
+
+
+def _prepare_jpeg(data: bytes, limits: ImageLimits) -> Encoded:
     image = _open(data)  # an MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read
+    _check_sides(image, limits)
     coding = jpeg_file.check(data)
     if coding.is_common and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
         width, height = image.size
@@ -183,9 +216,10 @@ def _prepare_jpeg(data: bytes) -> Encoded:
     return _reencode(data, image, lossy=not coding.lossless)
 
 
-def _prepare_png(data: bytes) -> Encoded:
+def _prepare_png(data: bytes, limits: ImageLimits) -> Encoded:
     chunks = png_file.read(data)
     image = _open(chunks.pixels)
+    _check_sides(image, limits)
     image.load()
     is_opaque = chunks.colour_type in (0, 2) and "transparency" not in image.info
     if chunks.is_orderly and chunks.depth == 8 and is_opaque and _orientation(image) == _UNTURNED:
@@ -197,9 +231,9 @@ def _reencode(data: bytes, image: ImageFile.ImageFile, lossy: bool | None = None
     """Args: `lossy`: whether the file was; None: `pixels.is_lossy` tells."""
     if lossy is None:
         lossy = pixels.is_lossy(data, image)
-    upright = ImageOps.exif_transpose(image) if _orientation(image) != _UNTURNED else image
-    picture = pixels.to_8_bits(upright, image)
-    picture.info.clear()  # metadata describes the file that the picture came from
+    if _orientation(image) != _UNTURNED:
+        ImageOps.exif_transpose(image, in_place=True)
+    picture = pixels.to_8_bits(image)
     buffer = io.BytesIO()
     if lossy:
         picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=_FULL_CHROMA)

@@ -10,6 +10,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, NamedTuple
 
+from tf_image_classification import image_limits
 from tf_image_classification.build_tfrecords import rejection, signature
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
 
@@ -69,6 +70,7 @@ def check(data: bytes) -> Coding:
         RejectedImage: blocks are missing or damaged, or the coding is one that nothing here reads.
     """
     segments = _segments(data)
+    _check_scans(data, segments)
     frame = next((segment for segment in segments if segment.code in _FRAMES), None)
     if frame is None or frame.end - frame.begin < 10:
         raise RejectedImage(rejection.CORRUPT)
@@ -92,6 +94,15 @@ def check(data: bytes) -> Coding:
     if warning.startswith(_DAMAGE) and not _is_padding(warning, data, segments[-1].end):
         raise RejectedImage(_NUMBERS.sub("", warning[0].lower() + warning[1:]))
     return Coding(lossless, arithmetic, None if channels == 4 else pixels)
+
+
+def _check_scans(data: bytes, segments: list[_Segment]) -> None:
+    """Checks that decoding takes the time of a picture: each scan goes over all of it, whatever its bytes."""
+    scans = sum(segment.code == _SCAN for segment in segments)
+    sides = [struct.unpack_from(">HH", data, segment.begin + 5) for segment in segments if segment.code in _FRAMES]
+    pixels = max((height * width for height, width in sides), default=0)
+    if scans > image_limits.MAX_JPEG_SCANS or scans * pixels > image_limits.MAX_SCANNED_PIXELS:
+        raise RejectedImage(rejection.TOO_MANY_SCANS)
 
 
 def _holds_zero(tables: bytes) -> bool:

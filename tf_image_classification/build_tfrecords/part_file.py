@@ -19,9 +19,10 @@ from tf_image_classification.build_tfrecords.worker_messages import (
     WrittenImage,
 )
 from tf_image_classification.data import tfrecord
-from tf_image_classification.data.sources import Rejected
+from tf_image_classification.data.sources import ImageRoots, Rejected
 from tf_image_classification.data.tasks import label_feature, text_feature
 from tf_image_classification.errors import UserError
+from tf_image_classification.image_limits import ImageLimits
 
 _PARALLEL_READS = 8  # of images that are fetched over a network, where waiting takes longer than checking
 
@@ -39,10 +40,10 @@ def write_part(chunk: ImageChunk) -> PartResult:
     seen = []
     try:
         with open(chunk.part, "wb") as part:
-            contents = _contents([image.path for image in chunk.images])
+            contents = _contents([image.path for image in chunk.images], chunk.limits, chunk.roots)
             for image, read in zip(chunk.images, contents, strict=True):
                 try:
-                    encoded = images.prepare(read())
+                    encoded = images.prepare(read(), chunk.limits)
                 except images.RejectedImage as rejection:
                     results.append(Rejected(image.path, str(rejection)))
                     continue
@@ -92,26 +93,26 @@ def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> W
     )
 
 
-def _contents(paths: list[str]) -> Iterator[Callable[[], bytes]]:
+def _contents(paths: list[str], limits: ImageLimits, roots: ImageRoots) -> Iterator[Callable[[], bytes]]:
     """Per path, in their order, a function that returns its content. Of images on gs:// the next are prefetched."""
     if not any(map(storage.is_gcs, paths)):
-        yield from (functools.partial(_read, path) for path in paths)
+        yield from (functools.partial(_read, path, limits, roots) for path in paths)
         return
     from concurrent.futures import Future, ThreadPoolExecutor
 
     pending: collections.deque[Future[bytes]] = collections.deque()
     with ThreadPoolExecutor(_PARALLEL_READS) as pool:
         for path in paths:
-            pending.append(pool.submit(_read, path))
+            pending.append(pool.submit(_read, path, limits, roots))
             if len(pending) == _PARALLEL_READS:
                 yield pending.popleft().result
         while pending:
             yield pending.popleft().result
 
 
-def _read(path: str) -> bytes:
+def _read(path: str, limits: ImageLimits, roots: ImageRoots) -> bytes:
     try:
-        return images.read(path)
+        return images.read(path, limits, roots)
     except (images.RejectedImage, UserError):
         raise
     except Exception as error:  # a failing disk, whatever it raises: leaving the image out would hide it

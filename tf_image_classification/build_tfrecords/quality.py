@@ -15,9 +15,10 @@ from tf_image_classification.build_tfrecords.near_duplicates import (
 )
 from tf_image_classification.build_tfrecords.statistics import Pixels, ShownPair
 from tf_image_classification.data.manifest import TRAIN, Quality, Split, Task
-from tf_image_classification.data.sources import ClassFolder, ImageSource, Source, folder_layout
+from tf_image_classification.data.sources import ClassFolder, ImageRoots, ImageSource, Source, folder_layout
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
 from tf_image_classification.errors import DataError, FlagError, UserError, abridged
+from tf_image_classification.image_limits import HIGHEST
 
 SMALL_CLASS = 20  # training examples; TensorFlow's retrain.py warned below this number
 
@@ -47,12 +48,14 @@ def measure(duplicates: DuplicateIndex, pixels: Pixels, splits: Mapping[str, Spl
     )
 
 
-def shown_pairs(duplicates: DuplicateIndex) -> dict[str, list[ShownPair]]:
+def shown_pairs(duplicates: DuplicateIndex, roots: ImageRoots) -> dict[str, list[ShownPair]]:
     """The closest pairs of each kind that has some, for the statistics page. Reads their images again."""
     shown = {}
     for kind in (ACROSS_SPLITS, OTHER_LABELS, WITHIN_SPLIT):
         if pairs := duplicates.pairs(kind, _PAIRS_SHOWN):
-            shown[kind] = [ShownPair(pair, (_thumbnail(pair.first), _thumbnail(pair.second))) for pair in pairs]
+            shown[kind] = [
+                ShownPair(pair, (_thumbnail(pair.first, roots), _thumbnail(pair.second, roots))) for pair in pairs
+            ]
     return shown
 
 
@@ -145,9 +148,9 @@ def check_several_classes(tasks: Sequence[Task], sources: Iterable[Source]) -> N
             )
 
 
-def _thumbnail(picture: Picture) -> str:
+def _thumbnail(picture: Picture, roots: ImageRoots) -> str:
     try:
-        data = images.prepare(images.read(picture.path)).data
+        data = images.prepare(images.read(picture.path, HIGHEST, roots), HIGHEST).data
     except (images.RejectedImage, UserError, OSError):  # it has vanished since it was built
         return ""
     return base64.b64encode(images.thumbnail(data)).decode()

@@ -12,7 +12,9 @@ from tf_image_classification import versions as package_versions
 from tf_image_classification.build_tfrecords import quality, statistics
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
+from tf_image_classification.data.csv_cells import cell
 from tf_image_classification.data.manifest import Manifest
+from tf_image_classification.data.sources import ImageRoots
 from tf_image_classification.errors import printable
 
 REJECTED_FILE = "rejected.csv"
@@ -27,6 +29,7 @@ def write(
     duplicates: DuplicateIndex,
     pixels: statistics.Pixels,
     samples: statistics.Samples,
+    roots: ImageRoots,
 ) -> None:
     """Writes statistics.html and rejected.csv.
 
@@ -36,13 +39,14 @@ def write(
         index: with the rejected images.
         duplicates: of the images, after the search for them.
         pixels, samples: of the images.
+        roots: that images are read from.
     """
     with open(os.path.join(folder, REJECTED_FILE), "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["split", "path", "reason"])
-        writer.writerows(index.rejected())
+        writer.writerows(map(cell, row) for row in index.rejected())
     first_rejected = itertools.islice(index.rejected(), statistics.REJECTED_SHOWN)
-    pairs = quality.shown_pairs(duplicates) if data.quality is not None else {}
+    pairs = quality.shown_pairs(duplicates, roots) if data.quality is not None else {}
     page = statistics.render(data, pixels, samples, first_rejected, pairs)
     storage.write_text(os.path.join(folder, statistics.FILE_NAME), page)
 

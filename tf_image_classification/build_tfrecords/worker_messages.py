@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tf_image_classification.build_tfrecords.signature import Look
-from tf_image_classification.data.sources import Rejected
+from tf_image_classification.data.sources import ImageRoots, Rejected
+from tf_image_classification.image_limits import DEFAULT, ImageLimits
 
 
 class ClassLabel(NamedTuple):
@@ -41,12 +42,16 @@ class ImageChunk:
         part: path of the file to write.
         tasks: names of the tasks.
         images: in the order of their records.
+        roots: that they are read from.
+        limits: of each image.
     """
 
     split: str
     part: str
     tasks: tuple[str, ...]
     images: tuple[ChunkImage, ...]
+    roots: ImageRoots
+    limits: ImageLimits = DEFAULT
 
     def __str__(self) -> str:
         return f"{self.images[0].path} and the {len(self.images) - 1} images after it"
@@ -96,6 +101,7 @@ class RecordsJob:
         crc32c: of the file, as its manifest records it; None when it has no manifest.
         num_thumbnails: how many of the first records to make thumbnails of.
         image_feature, label_features: names of the features; None and () for those of slim's or the original's schema.
+        limits: of each image.
     """
 
     split: str
@@ -104,6 +110,7 @@ class RecordsJob:
     num_thumbnails: int
     image_feature: str | None = None
     label_features: tuple[str, ...] = ()
+    limits: ImageLimits = DEFAULT
 
     def __str__(self) -> str:
         return self.path

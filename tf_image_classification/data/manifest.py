@@ -206,6 +206,9 @@ def read(folder: str) -> Manifest:
             values.pop("examples")
             counts = {task: _canonical_counts(of_task) for task, of_task in values["class_counts"].items()}
             shards = tuple(Shard(**shard) for shard in values["shards"])
+            for shard in shards:  # an absolute one was given as a TFRecord, and is where it was
+                if not shard.path.startswith(("/", storage.GCS_SCHEME)) and ".." in shard.path.split("/"):
+                    raise ValueError(f"a shard outside the folder: {shard.path}")
             splits[name] = Split(**{**values, "shards": shards, "class_counts": counts})
         tasks = tuple(
             Task(task["name"], tuple(map(class_names.canonical, task["labels"])), task["feature"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from tf_image_classification import storage
+from tf_image_classification import model_folder
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError
@@ -19,7 +19,8 @@ def tasks_of(path: str, facts: dict[str, Any]) -> tuple[Task, ...]:
         facts: the content of model.json.
 
     Raises:
-        DataError: model.json lists no tasks, or a labels file is missing or cannot be read.
+        DataError: model.json lists no tasks, or a labels file is missing, cannot be read, or is outside
+            of the folder.
     """
     try:
         entries = [(str(task["name"]), task["labels_file"]) for task in facts["tasks"]]
@@ -34,6 +35,6 @@ def tasks_of(path: str, facts: dict[str, Any]) -> tuple[Task, ...]:
         raise DataError(f"{path} lists no tasks", expected="at least one", hint="Export the model again.")
     tasks = []
     for name, labels_file in entries:
-        labels = manifest.read_labels(storage.join(os.path.dirname(path), labels_file)) if labels_file else ()
+        labels = manifest.read_labels(model_folder.inside(os.path.dirname(path), labels_file)) if labels_file else ()
         tasks.append(Task(name, labels))
     return tuple(tasks)

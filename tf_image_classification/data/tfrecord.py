@@ -23,6 +23,8 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _HEADER, _CRC = struct.Struct("<QI"), struct.Struct("<I")
 _MASK_DELTA = 0xA282EAD8  # kMaskDelta in tensorflow/core/lib/hash/crc32c.h
 _MAX_RECORD_BYTES = 2**31  # the limit of a protobuf message
+# Of a record in a gzip file: images hardly compress. One of up to 16 MiB may, such as one with thousands of floats.
+_MAX_RATIO, _MAY_COMPRESS = 16, 2**24
 _BLOCK = 2**20
 
 FeatureValue = bytes | int | float
@@ -42,19 +44,25 @@ def compression(path: str) -> str:
         return GZIP if file.read(2) == _GZIP_MAGIC else ""
 
 
-def read(path: str) -> Iterator[bytes]:
+def read(path: str, max_bytes: int = _MAX_RECORD_BYTES) -> Iterator[bytes]:
     """The records of a local TFRecord file, plain or gzip, one at a time; every CRC is checked.
 
+    Args:
+        path: of the file.
+        max_bytes: of a record. Of a gzip file, none is above 16 MiB and 16 times the size of the file either.
+
     Raises:
-        DataError: the file is truncated or damaged; names the record, counted from 0.
+        DataError: the file is truncated or damaged, or a record is too large; names the record, counted from 0.
     """
     zipped = compression(path) == GZIP
+    size = os.path.getsize(path)
+    if zipped:
+        max_bytes = min(max_bytes, max(_MAX_RATIO * size, _MAY_COMPRESS))
     with gzip.open(path, "rb") if zipped else open(path, "rb") as file:
-        max_bytes = _MAX_RECORD_BYTES if zipped else os.path.getsize(path)
         index = 0
         while True:
             try:
-                record = _read_record(file, max_bytes)
+                record = _read_record(file, max_bytes, None if zipped else size)
             except (EOFError, gzip.BadGzipFile, zlib.error, ValueError) as error:
                 raise DataError(
                     f"{path} is not a whole TFRecord file: {error}",
@@ -67,7 +75,7 @@ def read(path: str) -> Iterator[bytes]:
             index += 1
 
 
-def _read_record(file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes | None:
+def _read_record(file: IO[bytes] | gzip.GzipFile, max_bytes: int, file_bytes: int | None) -> bytes | None:
     header = file.read(_HEADER.size)
     if not header:
         return None
@@ -76,15 +84,28 @@ def _read_record(file: IO[bytes] | gzip.GzipFile, max_bytes: int) -> bytes | Non
     length, crc = _HEADER.unpack(header)
     if _masked_crc(header[:8]) != crc:
         raise ValueError("the CRC of a record's length is wrong")
+    if file_bytes is not None and length > file_bytes:
+        raise ValueError("it ends within a record")
     if length > max_bytes:
-        raise ValueError("it ends within a record")
-    body = file.read(length + _CRC.size)
-    if len(body) < length + _CRC.size:
-        raise ValueError("it ends within a record")
-    record = body[:length]
-    if _masked_crc(record) != _CRC.unpack_from(body, length)[0]:
+        raise ValueError(
+            f"a record is too large: it has {length:,} bytes, and at most {max_bytes:,} are read (--max_image_mib; of "
+            f"a gzip file at most {_MAX_RATIO} times its size)"
+        )
+    record, expected = _read_whole(file, length), _read_whole(file, _CRC.size)
+    if _masked_crc(record) != _CRC.unpack(expected)[0]:
         raise ValueError("the CRC of a record is wrong")
     return record
+
+
+def _read_whole(file: IO[bytes] | gzip.GzipFile, length: int) -> bytes:
+    """So many bytes, in blocks: a length that is not there takes no memory."""
+    blocks = []
+    while length:
+        if not (block := file.read(min(length, _BLOCK))):
+            raise ValueError("it ends within a record")
+        blocks.append(block)
+        length -= len(block)
+    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
 
 def file_crc32c(path: str) -> str:

@@ -9,6 +9,7 @@ names these files and reads metrics.json.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from tf_image_classification.evaluate.served_model import ServedModel
 
 __all__ = ["evaluate"]
+
+_log = logging.getLogger(__name__)
 
 _PACKAGES = ("tf-image-classification", "tensorflow", "tensorflow-cpu", "numpy")
 _MODEL_FACTS = ("model_name", "estimator", "image_size", "data_fingerprint", "digest")
@@ -87,7 +90,12 @@ def to_json(metrics: dict[str, Any]) -> str:
 
 
 def _configure(spec: EstimatorSpec, served: ServedModel) -> None:
-    """Sets the spec's flags to those of the model's training, and its tasks unless it defines them."""
+    """Sets the spec's flags to those of the model's training, and its tasks unless it defines them.
+
+    Warns if the model was trained with other code.
+    """
+    for difference in spec.code.differences(served.facts):
+        _log.warning("--estimator is not the code that %s was trained with: %s", served.folder, difference)
     recorded = served.facts.get("flags")
     spec.flags = flags.Flags(**(recorded if isinstance(recorded, dict) else {}))
     spec.set_default_class_dict(served.tasks)
@@ -100,7 +108,11 @@ def _assemble(result: EvaluationResult, data: manifest.Manifest, served: ServedM
     return {
         **(only_task or {"num_examples": split.examples, "tasks": result.tasks}),
         "user_metrics": result.user_metrics,
-        "model": {"folder": served.folder, **{name: served.facts.get(name) for name in _MODEL_FACTS}},
+        "model": {
+            "folder": served.folder,
+            "sha256": served.sha256,
+            **{name: served.facts.get(name) for name in _MODEL_FACTS},
+        },
         "data": {
             "source": data.sources.get(manifest.EVAL, data.sources.get(manifest.TRAIN)),
             "images": split.images,

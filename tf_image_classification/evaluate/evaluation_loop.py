@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tf_image_classification import progress
 from tf_image_classification.data import manifest
+from tf_image_classification.data.csv_cells import cell
 from tf_image_classification.errors import MAX_NAMES, DataError, UserError
 from tf_image_classification.evaluate.mistakes import Mistake
 from tf_image_classification.evaluate.scorers import Batch, Scorer, create_scorers
@@ -64,10 +65,10 @@ def run(
         progress.track("Evaluating", split.examples, "images") as advance,
     ):
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["filename", *chain.from_iterable(scorer.columns for scorer in scorers)])
+        writer.writerow(map(cell, ["filename", *chain.from_iterable(scorer.columns for scorer in scorers)]))
         for batch, outputs in _predict(served, _batches(data, batch_size)):
             columns = chain.from_iterable(scorer.update(batch, outputs) for scorer in scorers)
-            writer.writerows(zip(batch.filenames, *columns, strict=True))
+            writer.writerows(map(cell, row) for row in zip(batch.filenames, *columns, strict=True))
             if user_metrics:
                 _update(user_metrics, scorers, batch, outputs)
             num_scored += len(batch.filenames)

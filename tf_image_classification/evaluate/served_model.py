@@ -33,6 +33,7 @@ class ServedModel:
 
     Attributes:
         folder: the model folder, as given.
+        sha256: see `model_folder.ModelFolder`.
         facts: the content of model.json.
         tasks: in the order of model.json, with the class names by the model's class ids.
         signature: what a server calls: image_bytes string [B] -> dict of outputs, for each task `<prefix>scores`
@@ -41,6 +42,7 @@ class ServedModel:
     """
 
     folder: str
+    sha256: str
     facts: dict[str, Any]
     tasks: tuple[Task, ...]
     signature: Callable[..., dict[str, tf.Tensor]]
@@ -53,22 +55,29 @@ def read_tasks(folder: str) -> tuple[Task, ...]:
         FlagError: the folder does not exist.
         DataError: it is not a model folder of this project.
     """
-    return model_tasks.tasks_of(storage.join(folder, FACTS), _read_facts(folder))
+    _check_exists(folder)
+    return model_tasks.tasks_of(storage.join(folder, FACTS), model_folder.read_facts(folder))
 
 
 @contextlib.contextmanager
 def load(folder: str) -> Iterator[ServedModel]:
-    """Loads the SavedModel of a model folder; a gs:// one that is not mounted is downloaded for the time of the block.
+    """Loads the SavedModel of a model folder, after its files were verified, from a copy for the time of the block.
 
     Raises:
         FlagError: the folder does not exist.
-        DataError: it is not a model folder, or its SavedModel cannot be loaded or lacks the serving signature.
+        DataError: it is not a model folder or not as it was exported, or its SavedModel cannot be loaded or lacks the
+            serving signature.
     """
-    facts = _read_facts(folder)
-    tasks = model_tasks.tasks_of(storage.join(folder, FACTS), facts)
-    import tensorflow as tf
+    _check_exists(folder)
+    with storage.temporary_dir() as temporary:
+        # What is loaded is the private copy that was verified, so that nobody can exchange a file in between.
+        model = model_folder.verify(folder, os.path.join(temporary, "model"), accept_unlisted=True)
+        tasks = model_tasks.tasks_of(os.path.join(model.local, FACTS), model.facts)
+        path = os.path.join(model.local, SAVED_MODEL)
+        if not os.path.isdir(path):
+            raise DataError("The model folder has no SavedModel", received=folder, expected=EXPECTED)
+        import tensorflow as tf
 
-    with _local_copy(storage.mounted(storage.join(folder, SAVED_MODEL))) as path:
         try:
             loaded = tf.saved_model.load(path)
         except (OSError, ValueError, tf.errors.OpError) as error:
@@ -77,13 +86,12 @@ def load(folder: str) -> Iterator[ServedModel]:
             ) from error
         signature = _checked_signature(loaded.signatures, tasks)
         # `loaded` stays referenced by this frame, and keeps the signature's variables alive.
-        yield ServedModel(folder, facts, tasks, signature)
+        yield ServedModel(folder, model.sha256, model.facts, tasks, signature)
 
 
-def _read_facts(folder: str) -> dict[str, Any]:
+def _check_exists(folder: str) -> None:
     if not storage.is_dir(folder):
         raise FlagError("The model folder does not exist", received=folder, expected=EXPECTED)
-    return model_folder.read_facts(folder)
 
 
 def _checked_signature(signatures: Mapping[str, Any], tasks: Sequence[Task]) -> Callable[..., dict[str, tf.Tensor]]:
@@ -108,17 +116,3 @@ def _checked_signature(signatures: Mapping[str, Any], tasks: Sequence[Task]) -> 
         expected=f"{SIGNATURE}: {INPUT} -> {', '.join(sorted(outputs))}",
         hint="Export the model again.",
     )
-
-
-@contextlib.contextmanager
-def _local_copy(folder: str) -> Iterator[str]:
-    """The folder itself, or a temporary copy of one on gs://."""
-    if not storage.is_gcs(folder):
-        yield folder
-        return
-    with storage.temporary_dir() as temporary:
-        try:
-            copy = storage.fetch_dir(folder, os.path.join(temporary, SAVED_MODEL))
-        except FileNotFoundError:
-            raise DataError("The model folder has no SavedModel", received=folder, expected=EXPECTED) from None
-        yield copy

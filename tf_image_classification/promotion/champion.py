@@ -14,7 +14,8 @@ import datetime as dt
 import json
 import logging
 import re
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from tf_image_classification import model_folder, storage
 from tf_image_classification.errors import ConflictError, DataError, FlagError, UserError
@@ -28,6 +29,9 @@ ENDPOINT_FORM = "projects/P/locations/L/endpoints/ID"
 _REGISTRY = re.compile(r"(projects/[^/]+/locations/[^/]+)/models/([a-z_][a-z0-9_-]{0,62}|[0-9]+)")
 _ENDPOINT = re.compile(r"(projects/[^/]+/locations/[^/]+)/endpoints/[a-z0-9][a-z0-9-]*")
 _DIGEST_LENGTH = 16  # of a model folder's name
+_DIGEST = re.compile("[0-9A-Za-z-]+")
+# A folder that is not `.` or `..`, and has no separator of any system: the pointer leads to no other place.
+_NAME = re.compile(rf"{MODELS}/(?!\.{{1,2}}$)[^/\\\0]+")
 
 _log = logging.getLogger(__name__)
 
@@ -132,10 +136,10 @@ def promote(champion_dir: str, model_dir: str, *, compared_with: str, reason: st
         The model in service from now on.
 
     Raises:
+        DataError: the model folder has no digest.
         UserError: another model has been promoted since.
     """
-    digest = model_folder.read_facts(model_dir)["digest"]
-    name = digest[:_DIGEST_LENGTH]
+    name = read_digest(model_folder.read_facts(model_dir), model_dir)[:_DIGEST_LENGTH]
     new = InService(f"{MODELS}/{name}", storage.join(champion_dir, MODELS, name))
     current, version = _read_pointer(champion_dir)
     if current == new:
@@ -162,17 +166,44 @@ def promote(champion_dir: str, model_dir: str, *, compared_with: str, reason: st
     return new
 
 
+def read_digest(facts: Mapping[str, Any], folder: str) -> str:
+    """The digest in the content of a model.json.
+
+    Args:
+        folder: the model folder, for the message.
+
+    Raises:
+        DataError: there is none, or it is none that could name a folder.
+    """
+    digest = facts.get("digest")
+    if not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+        raise DataError(
+            f"{storage.join(folder, model_folder.FACTS)} has no valid digest",
+            received=repr(digest),
+            expected="`digest`, a hexadecimal hash, as training exports it",
+            hint="Export the model again.",
+        )
+    return digest
+
+
 def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
     """The model in service, and the pointer's version for compare-and-swap."""
     path = storage.join(champion_dir, POINTER)
-    content, version = storage.read_version(path)
+    try:
+        content, version = storage.read_version(path)
+    except IsADirectoryError:
+        raise DataError(f"{path} cannot be read", received="a folder", expected="a JSON file") from None
     if content is None:
         _check_empty(champion_dir)
         return None, version
     expected = f'{{"model": "{MODELS}/..."}}'
     name = storage.parse_json(content, path, expected=expected).get("model")
-    if not isinstance(name, str):
-        raise DataError(f"{path} cannot be read", received=f"`model` is {name!r:.200}", expected=expected)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise DataError(
+            f"{path} names no model of its folder",
+            received=f"{name!r:.200}",
+            expected=f"{expected}, a folder in {storage.join(champion_dir, MODELS)}",
+        )
     model = InService(name, storage.join(champion_dir, name))
     if not storage.exists(storage.join(model.folder, model_folder.FACTS)):
         raise DataError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tf_image_classification import storage
-from tf_image_classification.errors import DataError
+from tf_image_classification.errors import DataError, printable
 from tf_image_classification.evaluation_folder import CHAMPION, METRICS, Metrics, by_task
 from tf_image_classification.flags import Flags
 
@@ -51,7 +51,7 @@ def decide(metrics: Metrics, flags: Flags, champion: Metrics | None = None) -> G
     checks: list[tuple[bool, str]] = []
     tasks = by_task(metrics)
     for name, task in tasks.items():
-        checks += _check_thresholds(task, flags, prefix=f"{name}: " if len(tasks) > 1 else "")
+        checks += _check_thresholds(task, flags, prefix=f"{printable(name)}: " if len(tasks) > 1 else "")
     if champion is not None:
         checks.append(_compare(metrics, champion, flags))
     return GateDecision(
@@ -68,7 +68,7 @@ def _check_thresholds(task: Metrics, flags: Flags, prefix: str) -> list[tuple[bo
         for what, value, minimum in (
             ("accuracy", task["accuracy"], flags.min_accuracy),
             ("macro F1", task["macro_f1"], flags.min_macro_f1),
-            (f"lowest class recall ({lowest['name']})", lowest["recall"], flags.min_class_recall),
+            (f"lowest class recall ({printable(lowest['name'])})", lowest["recall"], flags.min_class_recall),
         ):
             if minimum > 0:
                 checks.append(_check(value >= minimum, f"{prefix}{what} is {value:.6g}", f"at least {minimum:g}"))
@@ -80,7 +80,8 @@ def _check_thresholds(task: Metrics, flags: Flags, prefix: str) -> list[tuple[bo
 
 def _compare(metrics: Metrics, champion: Metrics, flags: Flags) -> tuple[bool, str]:
     """Compares by --champion_metric; by the loss where one of the models has no such metric, as regressions."""
-    if metrics["model"]["digest"] == champion["model"]["digest"]:
+    digest = metrics["model"].get("digest")
+    if digest and digest == champion["model"].get("digest"):
         return True, "already in service: the new model is the model in service"
     name = flags.champion_metric
     if _mean(name, metrics) is None or _mean(name, champion) is None:

@@ -15,6 +15,7 @@ import requests
 from google.api_core import exceptions
 
 from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.promotion import webhooks
 from tf_image_classification.promotion.google_errors import api_retry, translate_api_errors
 from tf_image_classification.storage.service_errors import last_error
 
@@ -29,14 +30,26 @@ _FORMS = "https://HOST/PATH or projects/PROJECT/topics/TOPIC"
 _TIMEOUT_SECS = 30
 
 
-def check(destination: str) -> None:
-    """Checks that a destination is a URL or a Pub/Sub topic.
+def check(destination: str, *, insecure: bool = False) -> None:
+    """Checks that a destination is the URL of a webhook or a Pub/Sub topic.
+
+    Args:
+        destination: of --notify.
+        insecure: allows http:// and addresses of this machine; never metadata services.
 
     Raises:
-        FlagError: it is neither, or contains a user or password, which the compiled pipeline would show.
+        FlagError: it is neither, is not allowed, or contains a user or password, which the compiled pipeline would
+            show; or `insecure` has no effect.
     """
-    if _TOPIC.fullmatch(destination):
-        return
+    if _TOPIC.fullmatch(destination) or not destination:
+        if insecure:
+            raise FlagError(
+                "--notify_insecure has no effect without a URL",
+                received=f"--notify {destination}" if destination else "no --notify",
+                expected="--notify http://HOST/PATH",
+            )
+        if destination:
+            return
     url = _parse_url(destination)
     if url.scheme not in ("http", "https") or not url.hostname:
         raise FlagError("Invalid value for --notify", received=_redact(destination), expected=_FORMS)
@@ -47,28 +60,39 @@ def check(destination: str) -> None:
             expected=_FORMS,
             hint="Use a Pub/Sub topic that the run's service account may publish to.",
         )
+    if url.scheme == "http" and not insecure:
+        raise FlagError(
+            "--notify would send the run's errors over http, which anyone on the way can read",
+            received=_redact(destination),
+            expected=_FORMS,
+            hint="--notify_insecure allows it.",
+        )
+    webhooks.check_host(url.hostname, insecure=insecure)
 
 
-def notify(destination: str, status: Mapping[str, Any], run: str) -> bool:
+def notify(destination: str, status: Mapping[str, Any], run: str, *, insecure: bool = False) -> bool:
     """Sends a notification if the run failed or was cancelled.
 
     The JSON has `text`, which chat webhooks show, and `state`, `run`, `error`, `error_code`, `task` and `link` for
     programs. A Pub/Sub message has it as data, and `state` and `run` as attributes.
 
     Args:
-        destination: https://... (or http://...), or projects/P/topics/T. PUBSUB_EMULATOR_HOST is respected.
+        destination: https://... (with `insecure` http://... too), or projects/P/topics/T. PUBSUB_EMULATOR_HOST is
+            respected.
         status: the attributes of dsl.PipelineTaskFinalStatus: `state`, `pipeline_job_resource_name`,
             `pipeline_task_name`, `error_code`, `error_message`.
         run: name of the run.
+        insecure: see `check`.
 
     Returns:
         Whether a notification was sent.
 
     Raises:
-        FlagError: the destination is invalid; also of a run that succeeded.
+        FlagError: the destination is invalid; also of a run that succeeded. Or its name resolves to an address that is
+            not allowed.
         ServiceError: the destination refused the notification, or could not be reached.
     """
-    check(destination)
+    check(destination, insecure=insecure)
     if status["state"] not in _FAILED_STATES:
         _log.info("The run %s ended as %s: no notification", run, status["state"])
         return False
@@ -76,7 +100,7 @@ def notify(destination: str, status: Mapping[str, Any], run: str) -> bool:
     if _TOPIC.fullmatch(destination):
         _publish(destination, message)
     else:
-        _post(destination, message)
+        _post(destination, message, insecure)
     _log.info("Notified %s: the run %s ended as %s", _redact(destination), run, message["state"])
     return True
 
@@ -101,12 +125,13 @@ def _message(status: Mapping[str, Any], run: str) -> dict[str, Any]:
     }
 
 
-def _post(destination: str, message: dict[str, Any]) -> None:
+def _post(destination: str, message: dict[str, Any], insecure: bool) -> None:
     """Posts to a webhook. Its errors name the host only: path and query are secret."""
 
     def post() -> None:
         # Redirects are not followed: requests would turn the POST into a GET without the message.
-        response = requests.post(destination, json=message, timeout=_TIMEOUT_SECS, allow_redirects=False)
+        with webhooks.session(insecure=insecure) as session:
+            response = session.post(destination, json=message, timeout=_TIMEOUT_SECS, allow_redirects=False)
         if response.status_code >= 300:
             raise exceptions.from_http_status(response.status_code, response.reason or "refused")
 

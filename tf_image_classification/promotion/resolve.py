@@ -13,11 +13,20 @@ import os
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from tf_image_classification import imagenet_weights, model_folder, network_sizes, storage, training_key
+from tf_image_classification import (
+    estimator_code,
+    imagenet_weights,
+    model_folder,
+    network_sizes,
+    storage,
+    training_key,
+)
 from tf_image_classification.data import dates, sources
+from tf_image_classification.data.fingerprint import content_digests
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.data.sources import ReadOptions
-from tf_image_classification.errors import FlagError, MissingCheckpointError
+from tf_image_classification.errors import DataError, FlagError, MissingCheckpointError
+from tf_image_classification.estimator_code import EstimatorCode
 from tf_image_classification.flags import Flags
 from tf_image_classification.imagenet_weights import IMAGENET
 from tf_image_classification.promotion import champion
@@ -34,6 +43,8 @@ class Resolved(NamedTuple):
         fingerprint: changes whenever the data does.
         checkpoint: what training starts from, with symbolic links resolved, or the word imagenet; '' for none.
         checkpoint_version: changes whenever the content at `checkpoint` does; '' for none.
+        estimator_version: changes whenever the content of --packages or the source of --estimator does, as far as it is
+            found here; '' for none.
         champion_folder: folder of the model in service; '' for none.
         champion_version: changes whenever the content at `champion_folder` does; '' for none.
         in_service: name of the model in service; '' for none.
@@ -44,6 +55,7 @@ class Resolved(NamedTuple):
     fingerprint: str
     checkpoint: str
     checkpoint_version: str
+    estimator_version: str
     champion_folder: str
     champion_version: str
     in_service: str
@@ -57,8 +69,8 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         in_service: the model in service; None for none.
 
     Raises:
-        FlagError: a path was not found, images are too small for the network, or --checkpoint_path imagenet has no
-            weights for it.
+        FlagError: a path or package was not found, images are too small for the network, or --checkpoint_path imagenet
+            has no weights for it.
         MissingCheckpointError: no checkpoint was found at --checkpoint_path.
     """
     if flags.train_metadata is None:
@@ -78,26 +90,29 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         eval_fraction=flags.eval_fraction,
         options=ReadOptions.of(flags),
     )
+    code = estimator_code.find(flags.estimator, flags.packages)
     champion_folder = _resolve_links(in_service.folder) if in_service else ""
     if flags.checkpoint_path == champion.WARM_START:
-        checkpoint, checkpoint_version = _warm_start(champion_folder, fingerprint, flags)
+        checkpoint, checkpoint_version = _warm_start(champion_folder, fingerprint, flags, code)
     elif flags.checkpoint_path:
         checkpoint = _resolve_links(flags.checkpoint_path)
         checkpoint_version = _checkpoint_version(checkpoint, flags)
     else:
         checkpoint = checkpoint_version = ""
     _log.info(
-        "Data fingerprint: %s; warm start: %s; in service: %s",
-        fingerprint[:12],
+        "Warm start: %s; in service: %s",
         checkpoint or "none",
         champion_folder or "none",
     )
+    if flags.estimator:
+        _log.info("Code of %s: %s", flags.estimator, code.described())
     return Resolved(
         train_sources=absolute_paths(train_metadata),
         eval_sources=absolute_paths(eval_metadata),
         fingerprint=fingerprint,
         checkpoint=checkpoint,
         checkpoint_version=checkpoint_version,
+        estimator_version=code.version,
         champion_folder=champion_folder,
         champion_version=_content_version(champion_folder) if champion_folder else "",
         in_service=in_service.name if in_service else "",
@@ -110,24 +125,33 @@ def absolute_paths(metadata: str) -> str:
     return ",".join(path if storage.is_gcs(path) else os.path.abspath(path) for path in paths)
 
 
-def _warm_start(champion_folder: str, fingerprint: str, flags: Flags) -> tuple[str, str]:
+def _warm_start(champion_folder: str, fingerprint: str, flags: Flags, code: EstimatorCode) -> tuple[str, str]:
     """The checkpoint that `--checkpoint_path champion` means, and the version of its content.
 
-    It is the champion itself, unless the champion was trained on this data with these flags: then it is the checkpoint
-    that the champion was trained from, if that is unchanged. The train step then has the inputs of the run that trained
-    the champion and is taken from the cache: as long as the data does not change, nothing is trained.
+    It is the champion itself, unless the champion was trained on this data with these flags and this code: then it is
+    the checkpoint that the champion was trained from, if that is unchanged. The train step then has the inputs of the
+    run that trained the champion and is taken from the cache: as long as the data does not change, nothing is trained.
 
     Args:
         champion_folder: '' for none; training then starts from scratch.
         fingerprint: of the data.
         flags: of the resolve step, which include those of the train step.
+        code: of the estimator.
     """
     if not champion_folder:
         return "", ""
     facts = model_folder.read_facts(champion_folder)
-    if facts.get("data_fingerprint") == fingerprint and _deciding(facts.get("flags", {})) == _deciding(vars(flags)):
-        start = facts.get("warm_start") or {"checkpoint": "", "version": ""}
-        checkpoint, version = start["checkpoint"], start.get("version", "")
+    is_same = facts.get("data_fingerprint") == fingerprint and not code.differences({"packages": {}, **facts})
+    if is_same and _deciding(facts.get("flags", {})) == _deciding(vars(flags)):
+        start = facts.get("warm_start") or {}
+        checkpoint, version = start.get("checkpoint", ""), start.get("version", "")
+        if not isinstance(checkpoint, str) or not isinstance(version, str):
+            raise DataError(
+                f"The warm start in {storage.join(champion_folder, model_folder.FACTS)} cannot be read",
+                received=start,
+                expected="`checkpoint` and `version` as text, as training exports them",
+                hint="Put another model in service, or give another --checkpoint_path.",
+            )
         is_there = checkpoint == IMAGENET or _checkpoint_files(checkpoint)
         if not checkpoint or (is_there and _checkpoint_version(checkpoint, flags) == version):
             return checkpoint, version
@@ -169,7 +193,7 @@ def _checkpoint_version(checkpoint: str, flags: Flags) -> str:
 
 
 def _content_version(path: str) -> str:
-    """A SHA-256 hash of the names, sizes and versions of a checkpoint's files.
+    """A SHA-256 hash of the names, sizes and versions of a checkpoint's files: of local ones the content.
 
     Raises:
         MissingCheckpointError: there are no such files.
@@ -181,9 +205,9 @@ def _content_version(path: str) -> str:
             received=path,
             expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .h5, or imagenet",
         )
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        digest.update(f"{os.path.basename(file.path)}\0{file.size}\0{file.version}\n".encode())
+    digest, contents = hashlib.sha256(), content_digests(file.path for file in sorted(files))
+    for file, content in zip(sorted(files), contents, strict=True):
+        digest.update(f"{os.path.basename(file.path)}\0{file.size}\0{content or file.version}\n".encode())
     return digest.hexdigest()
 
 

@@ -10,13 +10,14 @@ import contextlib
 import errno
 import fnmatch
 import functools
+import io
 import os
 import re
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.storage import gcs_requests
+from tf_image_classification.storage import access_tokens, gcs_requests
 from tf_image_classification.storage.gcs_requests import retry_on_corruption, storage_retry, translate_storage_errors
 from tf_image_classification.storage.local_files import Stat, not_found_error
 from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, split_gcs
@@ -43,12 +44,17 @@ def _client(emulator: str) -> Client:
     from google.cloud import storage
     from requests.adapters import HTTPAdapter
 
+    credentials = access_tokens.credentials()
     if emulator:
         from google.auth.credentials import AnonymousCredentials
 
         new = storage.Client(
-            project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": emulator}
+            project="local",
+            credentials=credentials or AnonymousCredentials(),
+            client_options={"api_endpoint": emulator},
         )
+    elif credentials:
+        new = storage.Client(project=None, credentials=credentials)
     else:
         new = storage.Client()
     for scheme in ("https://", "http://"):
@@ -145,20 +151,27 @@ def names_in(folder: str, folders_only: bool = False) -> list[str]:
     return []
 
 
-def read(path: str) -> bytes:
+def read(path: str, max_bytes: int | None = None) -> bytes:
     """The content of an object.
+
+    Args:
+        max_bytes: see `read_version`.
 
     Raises:
         FileNotFoundError: object not found.
         AccessError: no permission to read it.
     """
-    return read_version(path)[0]
+    return read_version(path, max_bytes)[0]
 
 
-def read_version(path: str) -> tuple[bytes, int]:
+def read_version(path: str, max_bytes: int | None = None) -> tuple[bytes, int]:
     """The content of an object, and its generation.
 
+    Args:
+        max_bytes: the download of a larger object ends there; None for no limit.
+
     Raises:
+        OSError: EFBIG, the object is larger.
         FileNotFoundError: object not found.
         AccessError: no permission to read it.
     """
@@ -168,11 +181,25 @@ def read_version(path: str) -> tuple[bytes, int]:
     def attempt() -> tuple[bytes, int]:
         blob = blob_of(path)
         # Without retries of the library: it resumes where a connection broke, and then does not check the CRC.
-        content = blob.download_as_bytes(retry=None, timeout=gcs_requests.TIMEOUT, checksum="crc32c")
-        return content, blob.generation or 0
+        content = _Content(max_bytes)
+        blob.download_to_file(content, retry=None, timeout=gcs_requests.TIMEOUT, checksum="crc32c")
+        return content.getvalue(), blob.generation or 0
 
     with translate_storage_errors(path):
         return retry_on_corruption(attempt)
+
+
+class _Content(io.BytesIO):
+    """What is downloaded: its size is checked on the way, without a request of its own."""
+
+    def __init__(self, max_bytes: int | None) -> None:
+        super().__init__()
+        self._max_bytes = max_bytes
+
+    def write(self, part: Any) -> int:
+        if self._max_bytes is not None and self.tell() + len(part) > self._max_bytes:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return super().write(part)
 
 
 def write(path: str, content: bytes, if_version: int) -> int:

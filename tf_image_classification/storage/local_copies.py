@@ -37,15 +37,16 @@ def fetch(path: str, folder: str) -> str:
 
 
 def fetch_dir(folder: str, target: str) -> str:
-    """The local path of a folder: itself, or its mount, or a copy at `target`, which appears whole or not at all.
+    """The local path of a folder: itself, or a copy at `target`, which appears whole or not at all.
+
+    One on gs:// comes from the service also where it is mounted: a mount may show older content.
 
     Raises:
         FileNotFoundError: folder not found, or empty.
         ConflictError: it was replaced while it was copied.
     """
-    local = mounted(folder.removesuffix("/"))
-    if not is_gcs(local):
-        return local
+    if not is_gcs(folder):
+        return folder
     found = list(gcs.list_objects(folder))
     if not found:
         raise local_files.not_found_error(folder)

@@ -8,6 +8,7 @@ a while what was there before.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 from collections.abc import Iterator
@@ -113,7 +114,7 @@ def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
     """The content of a file.
 
     Args:
-        max_bytes: of a local or mounted file.
+        max_bytes: a larger file is not read; None for no limit.
 
     Raises:
         FileNotFoundError: file not found.
@@ -121,15 +122,17 @@ def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
         DataError: it is larger, or a pipe or a device.
     """
     local = mounted(path)
-    if is_gcs(local):
-        return gcs.read(local)
-    with local_files.open_file(local) as file:
-        size = os.fstat(file.fileno()).st_size
-        if max_bytes is not None and size > max_bytes:
-            raise DataError(
-                "A file is too large", received=f"{path}: {size:,} bytes", expected=f"at most {max_bytes:,} bytes"
-            )
-        return file.read()
+    try:
+        if is_gcs(local):
+            return gcs.read(local, max_bytes)
+        with local_files.open_file(local) as file:
+            if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+            return file.read()
+    except OSError as error:
+        if error.errno != errno.EFBIG or max_bytes is None:
+            raise
+        raise DataError("A file is too large", received=path, expected=f"at most {max_bytes:,} bytes") from None
 
 
 def read_text(path: str) -> str:

@@ -29,9 +29,9 @@ _log = logging.getLogger(__name__)
 
 CHECKPOINT_NAME = "model.ckpt"  # as tf.estimator's: model.ckpt-<global step>
 CHECKPOINTS_KEPT = 5  # tf.estimator's keep_checkpoint_max
-WARM_START_FILE = "warm_start.json"  # written by hooks.load_checkpoint
+WARM_START_FILE, ESTIMATOR_FILE = "warm_start.json", "estimator.json"  # of hooks.load_checkpoint, estimator_record
 AUGMENTATION_FILE = "augmentation.html"  # written by augmentation_page.write
-_SMALL_FILES = (HISTORY_FILE, WARM_START_FILE)
+_SMALL_FILES = (HISTORY_FILE, WARM_START_FILE, ESTIMATOR_FILE)
 _CHECKPOINT_FILE = re.compile(re.escape(CHECKPOINT_NAME) + r"-\d+(?=\.(index|data-\d{5}-of-\d{5})$)")
 
 

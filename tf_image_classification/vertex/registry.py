@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 
-from tf_image_classification import model_folder, storage
-from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification import evaluation_folder, model_folder, storage
+from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.promotion.champion import InService
 from tf_image_classification.promotion.google_errors import RETRY, api_retry, translate_api_errors
-from tf_image_classification.vertex import evaluations
+from tf_image_classification.vertex import evaluations, infra_validation
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, wait_for
 from tf_image_classification.vertex.endpoint import Endpoint
 
@@ -57,7 +58,6 @@ def register(
     name: str,
     folder: str,
     *,
-    facts: dict[str, Any],
     metrics: dict[str, Any],
     reason: str,
     run: str,
@@ -71,12 +71,11 @@ def register(
     Mutates the Model Registry and the endpoint. Idempotent: called again, it continues where it stopped, and changes
     nothing if the version is in service. Uploading and deploying, which take minutes and may fail, are first; until
     then the previous version serves. The first version of a model is its default from its upload on: Vertex AI has no
-    model without a default.
+    model without a default. Before all of this the folder is verified, and the model asked, see `infra_validation`.
 
     Args:
         name: projects/P/locations/L/models/ID; created if it does not exist.
         folder: the model folder, on gs:// or below /gcs/.
-        facts: content of its model.json.
         metrics: content of its evaluation's metrics.json.
         reason: of the gate's decision; becomes the version's description.
         run: the pipeline run that trained it: a name, or projects/P/locations/L/pipelineJobs/ID; or ''.
@@ -87,16 +86,19 @@ def register(
 
     Raises:
         ReplacedError: another version than `compared_with` is in service; what this call deployed is undeployed.
+        UserError: the folder is not as exported, not the one evaluated, or changes; the serving container fails.
         FlagError: the endpoint was not found, or the service rejects an argument.
         ServiceError: the service refuses, or fails.
     """
     model, folder = _RegisteredModel(name), _on_gcs(folder)
     serving = Endpoint(endpoint) if endpoint else None
-    candidate = _candidate(name, folder, facts, reason, run, serving_image)
+    objects = list(storage.walk(folder))
+    candidate = _verified_candidate(name, folder, metrics, reason, run, serving_image)
     check_unchanged = functools.partial(model.check_default, compared_with, candidate)
 
     with translate_api_errors(SERVICE, f"upload a version of {name}", ROLE):
         version = model.find_or_upload(candidate, check_unchanged)
+    _check_unchanged(folder, objects, version)
     with translate_api_errors(SERVICE, f"import the evaluation of {version.name}", ROLE):
         evaluations.attach(model.client, version.name, metrics, run)
     try:
@@ -114,19 +116,36 @@ def register(
     return version
 
 
-def _candidate(
-    name: str, folder: str, facts: dict[str, Any], reason: str, run: str, serving_image: str
+def _check_unchanged(folder: str, objects: Sequence[storage.Stat], version: InService) -> None:
+    """Checks that the objects that the service has copied are those that were verified."""
+    if list(storage.walk(folder)) != objects:
+        raise DataError(
+            "The model folder was changed while it was registered",
+            received=folder,
+            hint=f"Delete {version.name}, which may hold other files than those that were verified.",
+        )
+
+
+def _verified_candidate(
+    name: str, folder: str, metrics: dict[str, Any], reason: str, run: str, serving_image: str
 ) -> vertex.Model:
-    """The message of the version to upload; for the arguments see `register`."""
+    """The message of the version to upload, of a folder that was verified; for arguments and errors see `register`."""
+    with storage.temporary_dir() as temporary:
+        model = model_folder.verify(folder, os.path.join(temporary, "model"))
+        evaluation_folder.check_is_of(metrics, model.sha256)
+        validation = infra_validation.check(model, serving_image)
     return vertex.Model(
         display_name=name.rpartition("/")[2],
         artifact_uri=folder + _SAVED_MODEL,
         container_spec=vertex.ModelContainerSpec(image_uri=serving_image),
         version_description=reason,
         labels={
-            "digest": _label(facts["digest"]),
-            "data": _label(facts["data_fingerprint"]),
+            "digest": _label(model.digest),
+            "sha256": _label(model.sha256),
+            "data": _label(model.facts.get("data_fingerprint", "")),
             "run": _label(run.rpartition("/")[2]),
+            "tensorflow": _label(infra_validation.exporting_version(model.facts)),
+            "infra-validation": validation,
         },
         pipeline_job=run if _JOB.fullmatch(run) else "",
     )

@@ -167,3 +167,12 @@ def test_a_lost_answer_makes_one_schedule(create, kubeflow):
     done = create()
     assert done.returncode == 0, done.stderr
     assert len(kubeflow.recurring) == 1
+
+
+def test_without_a_host_it_is_that_of_kfps_own_variable(command, kubeflow, monkeypatch):
+    monkeypatch.setenv("KF_PIPELINES_ENDPOINT", kubeflow.url)
+    assert command("runs", "list", "--backend", "kubeflow").returncode == 0
+    assert kubeflow.requests
+    monkeypatch.delenv("KF_PIPELINES_ENDPOINT")
+    missing = command("runs", "list", "--backend", "kubeflow")
+    assert missing.returncode == 2 and "--host is required" in missing.stderr

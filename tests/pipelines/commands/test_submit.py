@@ -231,14 +231,15 @@ def test_an_unreachable_address_is_reported_at_once(capsys):
 
 
 def test_faults_and_failures_can_be_ordered_with_curl(submit_tiny, vertex):
-    """curl -d sends the content type of a form."""
+    """curl --json, as `python -m tests.standin` prints it."""
     import urllib.request
 
     for path, body in (
         ("faults", b'{"code": 403, "path": "pipelineJobs", "message": "denied"}'),
         ("fail_once", b'["train"]'),
     ):
-        urllib.request.urlopen(f"{vertex.url}/standin/{path}", body).close()  # noqa: S310
+        headers = {"Content-Type": "application/json"}
+        urllib.request.urlopen(urllib.request.Request(f"{vertex.url}/standin/{path}", body, headers)).close()  # noqa: S310
     denied = submit_tiny("--run_id", "first")
     assert denied.returncode == 1 and "denied" in denied.stderr
     failed = submit_tiny("--run_id", "first", "--wait")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.packaged import ESTIMATOR, wheel
 from tests.pipelines.local.conftest import TINY, command, run
 
 
@@ -95,6 +96,40 @@ def test_the_model_in_service_stays_until_it_is_beaten(first, image_folder, tmp_
     assert executed(answer.stdout) == ["resolve", "train", "evaluate", "gate"]
     assert "that of the model in service" in answer.stdout and "FAILED" in answer.stdout
     assert (tmp_path / "service" / "champion.json").read_text() == pointer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["wheel", "source"])
+def test_a_replaced_wheel_or_an_edited_estimator_is_trained_and_evaluated_anew(
+    kind, image_folder, tmp_path, monkeypatch
+):
+    runs, package = tmp_path / "runs", tmp_path / "mean_colour-1-py3-none-any.whl"
+    module = tmp_path / "source" / "mean_colour.py"
+    module.parent.mkdir()
+    words = ["--train_metadata", str(image_folder), *TINY, "--estimator", "mean_colour:MeanColour"]
+    if kind == "wheel":
+        words += ["--packages", str(package)]
+    else:
+        monkeypatch.setenv("PYTHONPATH", str(module.parent) + os.pathsep + os.environ.get("PYTHONPATH", ""))
+
+    def run_with(text: str) -> tuple[list[str], dict]:
+        if kind == "wheel":
+            wheel(package, "mean_colour", text)
+        else:
+            module.write_text(text)
+        answer = run(runs, *words)
+        assert answer.returncode == 0, answer.stdout
+        assert "Nothing to train" not in answer.stdout
+        return executed(answer.stdout), json.loads((runs / "latest" / "model" / "model.json").read_text())
+
+    _, before = run_with(ESTIMATOR)
+    assert run_with(ESTIMATOR) == (["resolve", "gate"], before)
+    steps, after = run_with(ESTIMATOR.replace("/ 255.0", "/ 128.0"))
+    assert steps == ["resolve", "train", "evaluate", "gate"]
+    assert after["digest"] != before["digest"]
+    entry = "packages" if kind == "wheel" else "estimator_source"
+    assert after[entry] and after[entry] != before[entry]
+    assert len(list((runs / "checkpoints").iterdir())) == 2
 
 
 def test_a_failed_step_shows_its_error_in_one_paragraph_and_the_run_exits_with_1(tmp_path, image_folder):

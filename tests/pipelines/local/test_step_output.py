@@ -55,6 +55,15 @@ def test_the_screen_shows_the_frameworks_records_and_the_log_all(printed):
     assert done.log == "".join(pieces)
 
 
+@pytest.mark.parametrize("verbose", [False, True])
+def test_the_screen_acts_on_nothing_that_a_step_prints(printed, verbose):
+    hostile = "\x1b[2J\x1b]8;;http://x\x07\x9b2J\u202e"
+    pieces = [RECORD.format(f"Class {hostile}"), f"chatter {hostile}\n", f"\rbar {hostile}", f"\nerror: {hostile}\n"]
+    screen = printed(*pieces, stream=Terminal(), verbose=verbose).screen.replace("\r\x1b[K", "")
+    assert {c for c in screen if not c.isprintable()} == {"\n"}
+    assert "Class \\x1b[2J\\x1b]8;;http://x\\x07\\x9b2J\\u202e\n" in screen
+
+
 def test_indented_lines_belong_to_the_record_before_them_and_to_nothing_else(printed):
     done = printed(RECORD.format("Starting from x.ckpt\n  scope  loaded\n  Small  2"), "chatter\n  of a library\n")
     assert done.screen == "  13:18:21 I Starting from x.ckpt\n    scope  loaded\n    Small  2\n"
@@ -138,3 +147,17 @@ def test_a_process_writes_to_a_terminal_where_its_output_is_shown_on_one(tmp_pat
     assert run_process([sys.executable, "-c", code], dict(os.environ), output) == 3
     output.close()
     assert stream.getvalue() == f"  {expected}\n"
+
+
+def test_a_hint_ends_the_error_paragraph_and_is_nothing_without_one(tmp_path):
+    explanations = []
+    for text in ("error: A shard is missing. Received: /data/x.\n", "no paragraph\n"):
+        output = StepOutput(tmp_path / "train.log", Screen(io.StringIO()), verbose=False)
+        output.write(text.encode())
+        output.hint("In the container there is no /data/x.")
+        explanations.append(output.explanation())
+        output.close()
+    assert explanations == [
+        ["error: A shard is missing. Received: /data/x.", "In the container there is no /data/x."],
+        ["no paragraph"],
+    ]

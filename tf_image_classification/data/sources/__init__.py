@@ -28,7 +28,9 @@ from tf_image_classification.data.sources.base import (
 from tf_image_classification.data.sources.built_data_set import BuiltDataSet
 from tf_image_classification.data.sources.class_folder import NOT_IN_CLASS_FOLDER, ClassFolder
 from tf_image_classification.data.sources.csv_file import CsvFile
-from tf_image_classification.data.sources.image_paths import NO_BUCKET, OUTSIDE_ROOT
+from tf_image_classification.data.sources.image_paths import NO_BUCKET, folder_of, normalize
+from tf_image_classification.data.sources.image_roots import ImageRoots
+from tf_image_classification.data.sources.path_list import split_metadata
 from tf_image_classification.data.sources.tfrecord_files import TFRecordFiles
 from tf_image_classification.data.sources.vertex_json_lines import VertexJsonLines
 from tf_image_classification.errors import DataError, FlagError
@@ -38,13 +40,13 @@ __all__ = [
     "KINDS",
     "NOT_IN_CLASS_FOLDER",
     "NO_BUCKET",
-    "OUTSIDE_ROOT",
     "BuiltDataSet",
     "Candidate",
     "ClassFolder",
     "CsvFile",
     "Entry",
     "FingerprintItem",
+    "ImageRoots",
     "ImageSource",
     "ReadOptions",
     "RecordFile",
@@ -57,6 +59,7 @@ __all__ = [
     "expand",
     "order_labels",
     "read_entries",
+    "roots_of",
     "split_metadata",
     "split_of",
     "task_names",
@@ -123,29 +126,6 @@ def check_split_column(sources: Iterable[Source], options: ReadOptions) -> None:
         )
 
 
-def split_metadata(metadata: str) -> list[str]:
-    """The paths and globs of a metadata text, which commas separate. One that exists may have commas and spaces itself.
-
-    Of `photos, 2024/cat.csv,dog.csv` the first two words are one path if there is a folder `photos, 2024`.
-    """
-    if "," in metadata and storage.exists(metadata):
-        return [metadata]
-    words, parts = metadata.split(","), []
-    while words:
-        # Where an absolute path follows, a comma separates: this saves look-ups in buckets.
-        end = next((i for i, word in enumerate(words) if i and _is_absolute(word.strip())), len(words))
-        candidates = [",".join(words[:count]) for count in range(end, 1, -1)]
-        part = next((whole for whole in candidates for whole in (whole, whole.strip()) if storage.exists(whole)), None)
-        if part is None:
-            part = words[0] if words[0] != words[0].strip() and storage.exists(words[0]) else words[0].strip()
-            parts += [part] if part else []
-            words = words[1:]
-        else:
-            parts.append(part)
-            words = words[part.count(",") + 1 :]
-    return parts
-
-
 def task_names(sources: Sequence[ImageSource], options: ReadOptions = AS_GIVEN) -> tuple[str, ...]:
     """What the images of these sources are labelled with: a name per label column.
 
@@ -172,6 +152,13 @@ def read_entries(sources: Sequence[ImageSource], options: ReadOptions = AS_GIVEN
         yield from source.entries(options)
 
 
+def roots_of(sources: Iterable[Source], options: ReadOptions) -> ImageRoots:
+    """The folders that the images of all these sources are read from."""
+    images = [source for source in sources if isinstance(source, ImageSource)]
+    folders = [normalize(item.path) if isinstance(item, ClassFolder) else folder_of(item.path) for item in images]
+    return ImageRoots(options.image_root, *folders)
+
+
 def order_labels(names: Iterable[str]) -> tuple[str, ...]:
     """Class names in the order of their ids: sorted, as numbers if all of them are."""
     distinct = sorted(set(names))
@@ -182,10 +169,6 @@ def split_of(filename: str, eval_fraction: float) -> str:
     """The split of an image: the SHA-256 of its relative path decides, so that adding images moves none."""
     digest = hashlib.sha256(os.fsencode(filename)).digest()
     return manifest.EVAL if int.from_bytes(digest[:8]) / 2**64 < eval_fraction else manifest.TRAIN
-
-
-def _is_absolute(path: str) -> bool:
-    return path.startswith(("/", storage.GCS_SCHEME))
 
 
 def _expand_part(part: str) -> Iterator[Source]:

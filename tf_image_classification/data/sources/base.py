@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
-from tf_image_classification import storage
+from tf_image_classification import image_limits, storage
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import listing
 from tf_image_classification.flag_types import Flags
+from tf_image_classification.image_limits import ImageLimits
 
-FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them
+FingerprintItem = tuple[object, ...]  # plain values, as JSON holds them, or a listing.File
 
 
 class Entry(NamedTuple):
@@ -94,22 +95,30 @@ class ReadOptions:
     """How sources are read, as flags say it.
 
     Attributes:
-        image_root: folder that relative paths in a list are relative to and that every image must be under; None for
-            the list's own folder, under which relative paths must stay, while absolute and gs:// ones are taken as they
-            are.
+        image_root: folders that images may be read from, separated by commas; relative paths in a list are relative to
+            the first. None for the list's own folder, or the folder of the classes. See `ImageRoots`.
         split_column: column of a list that says to which split a line belongs; None if there is none.
         image_feature, label_feature: of TFRecords in another schema than slim's or the original's; None for these.
+        max_image_pixels, max_image_mib: see image_limits.
     """
 
     image_root: str | None = None
     split_column: str | None = None
     image_feature: str | None = None
     label_feature: str | None = None
+    max_image_pixels: int = image_limits.DEFAULT_PIXELS
+    max_image_mib: int = image_limits.DEFAULT_MIB
 
     @classmethod
     def of(cls, flags: Flags) -> ReadOptions:
         """The options that flags name. A flag that a command or a step does not take is not set."""
-        return cls(**{field.name: getattr(flags, field.name, None) for field in dataclasses.fields(cls)})
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in vars(flags).items() if name in names})
+
+    @property
+    def limits(self) -> ImageLimits:
+        """What an image may take."""
+        return ImageLimits(self.max_image_pixels, self.max_image_mib)
 
 
 AS_GIVEN = ReadOptions()
@@ -147,10 +156,6 @@ class Source(abc.ABC):
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """What identifies the source's content, in any order, without reading images or records."""
 
-    @abc.abstractmethod
-    def paths_read(self, options: ReadOptions) -> Iterator[str]:
-        """Every image or TFRecord file that a build reads because of this source; a path may come several times."""
-
 
 @dataclass(frozen=True, slots=True)
 class ImageSource(Source):
@@ -184,10 +189,6 @@ class ImageSource(Source):
         yield self.fingerprint_name, listing.digest_of_list(self.path)
         images = (entry for entry in self.entries(options) if isinstance(entry, Entry))
         yield from listing.stat_items((image.path, image.filename) for image in images)
-
-    def paths_read(self, options: ReadOptions) -> Iterator[str]:
-        """The paths of the images."""
-        return (entry.path for entry in self.entries(options) if isinstance(entry, Entry))
 
 
 @dataclass(frozen=True, slots=True)

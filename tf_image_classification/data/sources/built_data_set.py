@@ -57,9 +57,6 @@ class BuiltDataSet(RecordSource):
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """The manifest's content, and names, sizes and versions of the shards."""
         yield "manifest", listing.digest(storage.read_bytes(storage.join(self.path, manifest.FILE_NAME)))
-        yield from listing.stat_items((path, posixpath.basename(path)) for path in self.paths_read(options))
-
-    def paths_read(self, options: ReadOptions) -> Iterator[str]:
         data = self.read()
-        for split in data.splits:
-            yield from data.shard_paths(split)
+        shards = (path for split in data.splits for path in data.shard_paths(split))
+        yield from listing.stat_items((path, posixpath.basename(path)) for path in shards)

@@ -19,8 +19,10 @@ from tf_image_classification.data.sources.base import (
     ReadOptions,
     Rejected,
 )
-from tf_image_classification.data.sources.image_paths import OUTSIDE_ROOT, check_labels, is_below, normalize
-from tf_image_classification.errors import abridged
+from tf_image_classification.data.sources.image_paths import check_labels, normalize
+from tf_image_classification.data.sources.image_roots import ImageRoots
+from tf_image_classification.data.sources.outside_images import OutsideImages
+from tf_image_classification.errors import abridged, printable
 
 NOT_IN_CLASS_FOLDER = "not in a class folder"
 HIDDEN = "hidden file or folder"
@@ -52,7 +54,8 @@ class ClassFolder(ImageSource):
 
     def entries(self, options: ReadOptions) -> Iterator[Entry | Rejected]:
         folder = normalize(self.path)
-        inside = options.image_root is None or is_below(folder + "/", normalize(options.image_root))
+        roots = ImageRoots(options.image_root, folder)
+        outside = OutsideImages(roots)
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
         inner: dict[str, set[str]] = {}  # top folder -> its sub-folders, as far as they are few
@@ -62,8 +65,9 @@ class ClassFolder(ImageSource):
             if reason := _left_out(path, filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
-            elif not inside:
-                yield Rejected(path, OUTSIDE_ROOT)
+            elif not roots.contain(path):
+                outside.add(path, path)
+                yield Rejected(path, roots.outside)
             elif not slash:
                 yield Rejected(path, NOT_IN_CLASS_FOLDER)
             else:
@@ -71,13 +75,24 @@ class ClassFolder(ImageSource):
                 if isinstance(entry, Entry):
                     folders.setdefault(entry.labels[0], set()).add(label)
                 yield entry
+        if outside.count:
+            _log.warning(
+                "%s: %s images are outside of the folders that may be read, such as %s. Give %s if they may be read",
+                self.path,
+                f"{outside.count:,}",
+                printable(outside.example),
+                outside.flag(with_roots=True),
+            )
         self._announce(folders, left_out)
         self._announce_layout(inner)
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
-        """Names, sizes and versions of all files, as one listing gives them."""
-        for _, filename, size, version in listing.walk(self.path):
-            yield "image", filename, size, version
+        """All files, as one listing gives them; one outside the roots counts as missing."""
+        folder = normalize(self.path)
+        roots = ImageRoots(options.image_root, folder)
+        for file in listing.walk(self.path):
+            is_inside = roots.contain(storage.join(folder, file.filename))
+            yield file if is_inside else file._replace(size=-1, version=0)
 
     def _announce(self, folders: Mapping[str, set[str]], left_out: Mapping[str, int]) -> None:
         for reason, count in left_out.items():

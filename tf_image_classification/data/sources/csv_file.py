@@ -56,6 +56,7 @@ class CsvFile(ImageSource):
                     yield self._imported(row, images)
                 else:
                     yield self._entry(row, row.fields, None, images, 2)
+        images.check()
 
     def _layout(self, text: ListText, options: ReadOptions) -> Layout:
         delimiters = _DELIMITERS[posixpath.splitext(self.path)[1].lower()]

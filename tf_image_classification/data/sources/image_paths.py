@@ -7,37 +7,33 @@ import os
 from tf_image_classification import storage
 from tf_image_classification.data import class_names
 from tf_image_classification.data.sources.base import Entry, Rejected
+from tf_image_classification.data.sources.path_list import is_absolute
 from tf_image_classification.errors import FlagError
 
-OUTSIDE_ROOT = "outside image_root"
 NO_BUCKET = "names no bucket"
 NOT_UNICODE = "path is not UTF-8"
+HAS_NUL = "path has a NUL byte"
 
 
-def locate(text: str, labels: tuple[str, ...], folder: str, image_root: str | None) -> Entry | Rejected:
-    """The entry of an image that a list names.
+def locate(text: str, base: str) -> str | Rejected:
+    """The path of an image as a list names it: normalized, or why it cannot be one.
 
     Args:
-        text: path as listed: relative, absolute or gs://. A gs:// one is the exact name of an object.
-        labels: a class name per task.
-        folder: absolute folder of the list, see `folder_of`.
-        image_root: see `ReadOptions`; absolute.
+        text: relative, absolute or gs://. A gs:// one is the exact name of an object.
+        base: absolute folder that a relative one is relative to.
     """
     if not storage.is_unicode(text):
         return Rejected(ascii(text), NOT_UNICODE)
-    absolute = text.startswith(("/", storage.GCS_SCHEME))
+    if "\0" in text:  # JSON can hold one
+        return Rejected(ascii(text), HAS_NUL)
+    if not is_absolute(text):
+        return _joined(base, text)
     if storage.is_gcs(text):
         try:
             storage.split_gcs(text)
         except FlagError:
             return Rejected(text, NO_BUCKET)
-    if absolute and image_root is None:
-        return check_labels(Entry(normalize(text), text.removeprefix(storage.GCS_SCHEME).lstrip("/"), labels))
-    base = folder if image_root is None else image_root
-    path = normalize(text) if absolute else _resolve(base, text)
-    if path is None or not is_below(path, base):
-        return Rejected(text, OUTSIDE_ROOT)
-    return check_labels(Entry(path, path[len(storage.as_prefix(base)) :], labels))
+    return normalize(text)
 
 
 def check_labels(entry: Entry) -> Entry | Rejected:
@@ -57,28 +53,26 @@ def folder_of(path: str) -> str:
 
 
 def normalize(path: str) -> str:
-    """An absolute path; a local one without `.` and `..`. It follows no links: an image may be a link to anywhere."""
+    """An absolute path; a local one without `.` and `..`. It follows no links: `ImageRoots` does."""
     return storage.canonical(path)
 
 
 def is_below(path: str, root: str) -> bool:
     """Whether a normalized path is in a normalized folder."""
-    return path.startswith(storage.as_prefix(root))
+    prefix = storage.as_prefix(root)
+    return path.startswith(prefix) and path != prefix
 
 
-def _resolve(base: str, text: str) -> str | None:
-    """The absolute path of a relative one; None for one that leads to `base` or above it.
-
-    `.` and `..` mean here what they do to a person, also on gs://, where an object could be called so.
-    """
+def _joined(base: str, text: str) -> str:
+    """The absolute path of a relative one. `.` and `..` mean here what they do to a person, also on gs://, where an
+    object could be called so."""
     if not storage.is_gcs(base):
         return normalize(os.path.join(base, text))
-    parts: list[str] = []
+    bucket, name = storage.split_gcs(storage.as_prefix(base))
+    parts = name.split("/")[:-1]
     for part in text.split("/"):
-        if part == ".." and not parts:
-            return None
         if part == "..":
-            parts.pop()
+            del parts[-1:]  # above the bucket is the bucket, as above / is /
         elif part != ".":
             parts.append(part)
-    return storage.join(base, *parts) if any(parts) else None
+    return f"{storage.GCS_SCHEME}{bucket}/{'/'.join(parts)}"

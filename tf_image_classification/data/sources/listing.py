@@ -36,14 +36,14 @@ class File(NamedTuple):
     Attributes:
         path: as storage opens it.
         filename: relative to the folder, with POSIX separators.
-        size: bytes.
-        version: changes whenever the content does, see storage.stat.
+        size: bytes; -1 for a file that does not exist.
+        version: changes whenever the content does: that of storage.stat, or in a fingerprint a hash of the content.
     """
 
     path: str
     filename: str
     size: int
-    version: int
+    version: int | str
 
 
 def is_hidden(name: str) -> bool:
@@ -73,9 +73,8 @@ def walk(folder: str, hidden: bool = False) -> Iterator[File]:
         ) from error
 
 
-def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[tuple[object, ...]]:
-    """The items of a fingerprint that stand for files: ("image", filename, size, version). A missing file, also in
-    another Unicode form, has size -1.
+def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[File]:
+    """The items of a fingerprint that stand for files. A missing file, also in another Unicode form, has size -1.
 
     Args:
         files: pairs of a path and the file's name in the fingerprint.
@@ -84,13 +83,9 @@ def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[tuple[object, ...]]
     with ThreadPoolExecutor(_PARALLEL_STATS) as executor:
         while chunk := list(itertools.islice(remaining, 8 * _PARALLEL_STATS)):
             paths = [path for path, _ in chunk]
-            stats = (
-                executor.map(_size_and_version, paths)
-                if any(map(storage.is_gcs, paths))
-                else map(_size_and_version, paths)
-            )
-            for (_, filename), (size, version) in zip(chunk, stats, strict=True):
-                yield "image", filename, size, version
+            stats = executor.map(_stat, paths) if any(map(storage.is_gcs, paths)) else map(_stat, paths)
+            for (_, filename), (path, size, version) in zip(chunk, stats, strict=True):
+                yield File(path, filename, size, version)
 
 
 def digest(content: bytes) -> str:
@@ -106,7 +101,7 @@ def digest_of_list(path: str) -> str:
     """
     local = storage.mounted(path)
     if storage.is_gcs(local):
-        return digest(storage.read_bytes(path))
+        return digest(storage.read_bytes(path, MAX_LIST_BYTES))
     with storage.open_file(local) as file:
         if os.fstat(file.fileno()).st_size > MAX_LIST_BYTES:
             raise DataError(
@@ -115,9 +110,8 @@ def digest_of_list(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _size_and_version(path: str) -> tuple[int, int]:
+def _stat(path: str) -> storage.Stat:
     try:
-        _, size, version = storage.stat(path)
+        return storage.stat(path)
     except (OSError, ValueError):  # a missing image is part of what the data is now
-        return _size_and_version(other) if (other := storage.other_form(path)) else (-1, 0)
-    return size, version
+        return _stat(other) if (other := storage.other_form(path)) else storage.Stat(path, -1, 0)

@@ -49,6 +49,3 @@ class TFRecordFiles(RecordSource):
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """Names, sizes and versions of the files."""
         return listing.stat_items((path, posixpath.basename(path)) for path in self.paths)
-
-    def paths_read(self, options: ReadOptions) -> Iterator[str]:
-        return iter(self.paths)

@@ -61,6 +61,7 @@ class VertexJsonLines(ImageSource):
                     is_first = False
         if is_first:
             raise DataError(f"The {self.kind} is empty", received=self.path, expected=_EXPECTED)
+        images.check()
 
     def _read(self, line: str, where: str, images: ListedImages, is_first: bool) -> Entry | Rejected:
         try:

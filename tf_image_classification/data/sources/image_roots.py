@@ -1,0 +1,68 @@
+"""The folders that images may be read from: a path or a link that leads out of them is not followed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from tf_image_classification import storage
+from tf_image_classification.data.sources.image_paths import is_below, normalize
+from tf_image_classification.data.sources.path_list import split_metadata
+from tf_image_classification.errors import FlagError, printable
+
+_MAX_FOLDERS = 4096  # whose real paths are kept
+
+
+class ImageRoots:
+    """The folders that --image_root names, or the one that is meant without it.
+
+    Links are resolved on both sides: a folder may be a link itself, and a link in it may lead to another place in it.
+    On gs:// a folder is the beginning of names; `/gcs/BUCKET/x` is `gs://BUCKET/x` where the bucket is mounted.
+
+    Attributes:
+        folders: absolute. Relative paths in a list are relative to the first.
+        are_named: whether --image_root names them.
+        outside: the reason why an image elsewhere is rejected.
+    """
+
+    def __init__(self, image_root: str | None, *default: str) -> None:
+        named = tuple(map(normalize, split_metadata(image_root or "")))
+        if image_root and not named:
+            raise FlagError("--image_root names no folder", received=repr(image_root), expected="a folder, or several")
+        self.folders = named or default
+        self.are_named = bool(named)
+        self.outside = f"outside --image_root {printable(','.join(self.folders))}"
+        self._real_folders: dict[str, str] = {}  # folder -> where it is without links
+        self._real = tuple(self.real(folder) for folder in self.folders)
+
+    def contain(self, path: str) -> bool:
+        """Whether the file that opening a normalized path reads is in one of the folders."""
+        return self._contain_real(self.real(path))
+
+    def contain_open(self, path: str, descriptor: int) -> bool:
+        """Whether a file that was opened by a path is in one of the folders, even if a link has changed since `contain`
+        said so. On gs://, the path is that of the mount, where an object may be a link as well."""
+        with contextlib.suppress(OSError):  # where there is /proc, which is faster
+            if self._contain_real(storage.canonical(os.readlink(f"/proc/self/fd/{descriptor}"))):
+                return True
+        real = os.path.realpath(path)
+        is_same = os.path.samestat(os.stat(real), os.fstat(descriptor))
+        return is_same and self._contain_real(storage.canonical(real))
+
+    def real(self, path: str) -> str:
+        """The path of what opening a normalized path reads: without links, and in the Unicode form that exists."""
+        if storage.is_gcs(path):
+            return path
+        folder, _, name = path.rpartition("/")
+        if folder not in self._real_folders:  # of a million images in a few folders
+            if len(self._real_folders) == _MAX_FOLDERS:
+                self._real_folders.clear()
+            self._real_folders[folder] = storage.canonical(os.path.realpath(folder or "/"))
+        if not path.isascii() and not os.path.exists(path) and (other := storage.other_form(path)):
+            return self.real(other)
+        if os.path.islink(path):
+            return storage.canonical(os.path.realpath(path))
+        return storage.join(self._real_folders[folder], name)
+
+    def _contain_real(self, path: str) -> bool:
+        return any(is_below(path, root) for root in self._real)
