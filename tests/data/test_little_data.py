@@ -14,14 +14,14 @@ import pytest
 
 from tests.build_tfrecords import records
 from tests.build_tfrecords.support import pictures
-from tf_image_classification import build_tfrecords
+from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.build_tfrecords import class_spellings, record_tasks
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.worker_messages import Contents, LabelValues
 from tf_image_classification.data import class_names, manifest, sources
 from tf_image_classification.data.class_names import MAX_CHARACTERS
 from tf_image_classification.data.manifest import Task
-from tf_image_classification.data.sources import Entry, Rejected, folder_layout
+from tf_image_classification.data.sources import Entry, Rejected, folder_layout, path_list
 from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.promotion import champion, gate
 
@@ -204,6 +204,25 @@ def test_pipes_and_devices_are_refused_wherever_a_file_is_named(tmp_path):
         manifest.read(str(tmp_path))
     with pytest.raises(DataError, match="pipe or a device"):
         manifest.read_labels("/dev/zero")
+
+
+def test_a_flag_that_lists_thousands_of_paths_takes_few_look_ups_for_each(tmp_path, monkeypatch):
+    looked_up = []
+    monkeypatch.setattr(storage, "exists", lambda path: looked_up.append(path) or os.path.exists(path))
+    monkeypatch.setattr(storage, "is_dir", lambda path: looked_up.append(path) or os.path.isdir(path))
+    (tmp_path / "a, b").mkdir()
+    (tmp_path / "a, b" / "1, 2.tfrecord").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for name in ("shards/{:05}.tfrecord", "{:05}.tfrecord", "../{:05}/x.tfrecord"):
+        paths = [name.format(number) for number in range(2000)]
+        looked_up.clear()
+        assert path_list.split_metadata(",".join(paths)) == paths
+        assert len(looked_up) < 200 * len(paths)
+        assert path_list.split_metadata(f"{paths[0]}, a, b/1, 2.tfrecord,{paths[1]}") == [
+            paths[0],
+            "a, b/1, 2.tfrecord",
+            paths[1],
+        ]
 
 
 def test_a_nul_in_the_name_of_a_file_is_a_file_that_does_not_exist(tmp_path):

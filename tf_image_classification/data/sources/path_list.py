@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 from tf_image_classification import storage
+
+_MAX_NAME = 1024  # bytes of an object's name; of a file's, 255
 
 
 def split_metadata(metadata: str) -> list[str]:
@@ -14,11 +19,7 @@ def split_metadata(metadata: str) -> list[str]:
         return [metadata]
     words, parts = metadata.split(","), []
     while words:
-        # Where an absolute path follows, a comma separates: this saves look-ups in buckets.
-        end = next((i for i, word in enumerate(words) if i and is_absolute(word.strip())), len(words))
-        candidates = [",".join(words[:count]) for count in range(end, 1, -1)]
-        part = next((whole for whole in candidates for whole in (whole, whole.strip()) if storage.exists(whole)), None)
-        if part is None:
+        if (part := _longest_path(words)) is None:
             part = words[0] if words[0] != words[0].strip() and storage.exists(words[0]) else words[0].strip()
             parts += [part] if part else []
             words = words[1:]
@@ -26,6 +27,22 @@ def split_metadata(metadata: str) -> list[str]:
             parts.append(part)
             words = words[part.count(",") + 1 :]
     return parts
+
+
+def _longest_path(words: Sequence[str]) -> str | None:
+    """The longest path that exists and consists of the first words, two or more, with commas between them; None if none
+    does. It takes few look-ups: a flag may list thousands of paths, and in a bucket each look-up is a request."""
+    found, text = None, words[0]
+    for word in itertools.islice(words, 1, None):
+        if is_absolute(word.strip()):
+            break
+        text = f"{text},{word}"
+        folder, _, name = text.rpartition("/")
+        is_beyond = "," in folder and not any(map(storage.is_dir, dict.fromkeys((folder, folder.lstrip()))))
+        if is_beyond or len(name) > _MAX_NAME:  # and so are all longer ones
+            break
+        found = next(filter(storage.exists, dict.fromkeys((text, text.strip()))), found)
+    return found
 
 
 def is_absolute(path: str) -> bool:
