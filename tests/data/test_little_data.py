@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from tests.build_tfrecords import records
 from tests.build_tfrecords.support import pictures
+from tests.time_limit import ends_within
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.build_tfrecords import class_spellings, record_tasks
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
@@ -29,17 +29,9 @@ DEEP = "[" * 100_000
 
 
 @pytest.fixture(autouse=True)
-def _alarm() -> Iterator[None]:
-    """Ends a test that would never end."""
-
-    def end(*_: object) -> None:
-        raise TimeoutError
-
-    previous = signal.signal(signal.SIGALRM, end)
-    signal.alarm(60)
-    yield
-    signal.alarm(0)
-    signal.signal(signal.SIGALRM, previous)
+def _time_limit() -> Iterator[None]:
+    with ends_within(120):
+        yield
 
 
 def growth(work: Callable[[int], object], size: int) -> float:

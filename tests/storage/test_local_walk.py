@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import glob
 import os
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.time_limit import ends_within
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 from tf_image_classification.storage import local_glob
 
 
 @pytest.fixture(autouse=True)
-def _alarm(tmp_path) -> Iterator[None]:
-    """Ends a test that would never end, by SIGALRM, and removes what pytest could not: paths that are too long."""
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
+def _time_limit(tmp_path) -> Iterator[None]:
+    """Also removes what pytest could not: paths that are too long."""
+    with ends_within(120):
+        yield
     subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
