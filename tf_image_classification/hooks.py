@@ -80,8 +80,7 @@ def load_checkpoint(
         _log.info("Continuing from %s", shown)
         if flags.checkpoint_path:
             _log.info("Ignoring --checkpoint_path because %s has a checkpoint already", folder.path)
-        expected = "JSON as training writes it"
-        return storage.read_json(record, expected=expected) if os.path.exists(record) else None
+        return storage.read_json(record, expected="JSON as training writes it") if os.path.exists(record) else None
     if damaged:
         raise CheckpointError(
             f"No checkpoint in {folder.path} can be read",
