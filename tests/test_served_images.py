@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import resource
 import struct
-import zlib
 
 import keras
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from tests.build_tfrecords.image_files import png_chunk
+from tests.build_tfrecords.image_files import header_of_png
 from tests.build_tfrecords.image_kinds import AS_IT_IS, KINDS, Kind
 from tf_image_classification import export, image_limits, preprocessing, slim_preprocessing
 from tf_image_classification.build_tfrecords import images
@@ -114,16 +113,6 @@ def test_a_wholly_transparent_image_is_refused(signature) -> None:
     Image.new("RGBA", (9, 7)).save(file, "PNG")
     with pytest.raises(tf.errors.InvalidArgumentError, match="fully transparent"):
         signature(image_bytes=tf.constant([file.getvalue()]))
-
-
-def header_of_png(width: int, height: int) -> bytes:
-    body = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", body)
-        + png_chunk(b"IDAT", zlib.compress(b""))
-        + png_chunk(b"IEND", b"")
-    )
 
 
 @pytest.mark.parametrize("sides", [(20_000, 20_000), (2**31 - 1, 2**31 - 1), (1, image_limits.MAX_PIXELS + 1)])

@@ -30,8 +30,6 @@ from tf_image_classification.training.training_folder import WARM_START_FILE, Tr
 if TYPE_CHECKING:
     import keras
 
-_RECORD = "JSON as training writes it"
-
 _log = logging.getLogger(__name__)
 
 
@@ -82,7 +80,7 @@ def load_checkpoint(
         _log.info("Continuing from %s", shown)
         if flags.checkpoint_path:
             _log.info("Ignoring --checkpoint_path because %s has a checkpoint already", folder.path)
-        return storage.read_json(record, expected=_RECORD) if os.path.exists(record) else None
+        return storage.read_json(record, expected="JSON as training writes it") if os.path.exists(record) else None
     if damaged:
         raise CheckpointError(
             f"No checkpoint in {folder.path} can be read",

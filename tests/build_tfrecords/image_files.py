@@ -71,6 +71,12 @@ def png_chunk(name: bytes, body: bytes, crc: int | None = None) -> bytes:
     return struct.pack(">I", len(body)) + name + body + struct.pack(">I", crc)
 
 
+def header_of_png(width: int, height: int) -> bytes:
+    """A grey PNG without pixels."""
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
+
+
 def png_with(png: bytes, *chunks: bytes) -> bytes:
     """A PNG with chunks behind its header."""
     return png[:33] + b"".join(chunks) + png[33:]
@@ -217,6 +223,12 @@ def turned_jpeg(turn: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = turn
     return encode(colour().transpose(Image.Transpose.ROTATE_90), "JPEG", exif=exif, quality=95, subsampling=0)
+
+
+def jpeg_of_many_scans() -> bytes:
+    """A progressive JPEG with its last scan 500 times."""
+    whole = jpeg(progressive=True)
+    return whole[:-2] + 499 * whole[whole.rindex(b"\xff\xda") : -2] + whole[-2:]
 
 
 def animation(image_format: str, **options: object) -> bytes:

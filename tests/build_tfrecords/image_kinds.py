@@ -234,6 +234,19 @@ KINDS = (
         lambda: encode(colour(), "PNG").replace(b"IDAT", b"IDAT\0", 1),
         "damaged.png",
     ),
+    Kind(
+        "above `--max_image_pixels`",
+        "rejected: too many pixels: more than 120,000,000",
+        lambda: image_files.header_of_png(12_000, 10_001),
+        "pixels.png",
+    ),
+    Kind(
+        "longer than 65,500 pixels",
+        "rejected: a side of more than 65,500 pixels",
+        lambda: image_files.header_of_png(65_501, 1),
+        "long.png",
+    ),
+    Kind("JPEG of hundreds of scans", "rejected: JPEG of too many scans", image_files.jpeg_of_many_scans, "scans.jpg"),
     Kind("empty", "rejected: empty file", lambda: b"", "empty.jpg"),
     Kind("damaged HEIC", "rejected: corrupt HEIC image", lambda: heic()[:300], "damaged.heic"),
     Kind(

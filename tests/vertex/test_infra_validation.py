@@ -214,6 +214,27 @@ def test_a_real_model_is_asked_in_a_real_container(tmp_path, caplog):
         check(model, image)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("path", ["/models/model/1/owned", "/etc/owned"])
+def test_a_model_that_writes_files_cannot_in_its_container(model, path):
+    """A SavedModel is code: this one would write into its own folder, or into the system, wherever it is asked."""
+    image = _image("tf-image-classification/evaluate")
+    import tensorflow as tf
+
+    class Writing(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        def serve(self, image_bytes):
+            with tf.control_dependencies([tf.io.write_file(path, "owned")]):
+                return {"scores": tf.constant([[0.5, 0.5]]), "classes": tf.constant([["cat", "dog"]])}
+
+    module = Writing()
+    shutil.rmtree(Path(model.local, "saved_model"))
+    tf.saved_model.save(module, f"{model.local}/saved_model", signatures={"serving_default": module.serve})
+    with pytest.raises(UserError, match=rf"cannot be served by .*{path}"):
+        check(model, image)
+    assert not list(Path(model.local).rglob("owned"))
+
+
 # It waits as TensorFlow Serving does until the model is loaded, and answers in its form.
 _SERVER = """#!/usr/local/bin/python3
 import http.server, json, pathlib, sys, time

@@ -129,6 +129,7 @@ class ClassificationMetrics:
         pairs = pairs._replace(true=new_ids[pairs.true], predicted=new_ids[pairs.predicted])
         support, predicted, correct = pairs.sums(len(labels))
         total, known = int(support.sum()), int(support[: self._num_known].sum())
+        unknown = dict(zip(labels[self._num_known :], support[self._num_known :].tolist(), strict=True))
         precision, recall = _ratio(correct, predicted), _ratio(correct, support)
         f1 = _ratio(2 * correct, support + predicted)
         seen = (support + predicted) > 0
@@ -142,10 +143,8 @@ class ClassificationMetrics:
             "macro_recall": _mean(recall[seen]),
             "macro_f1": _mean(f1[seen]),
             "labels": labels,
-            "unknown_labels": labels[self._num_known :],
-            "unknown_class_examples": {
-                label: int(support[index]) for index, label in enumerate(labels) if index >= self._num_known
-            },
+            "unknown_labels": list(unknown),
+            "unknown_class_examples": unknown,
             "per_class": [
                 {
                     "name": name,
