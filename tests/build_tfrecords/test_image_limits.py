@@ -16,8 +16,9 @@ from PIL import Image
 from tests.build_tfrecords.image_files import png_chunk, tiff
 from tests.conftest import REPOSITORY
 from tf_image_classification import build_tfrecords, flags, image_limits
-from tf_image_classification.build_tfrecords import images, memory
+from tf_image_classification.build_tfrecords import existing_tfrecords, images, memory
 from tf_image_classification.data.sources import ReadOptions
+from tf_image_classification.errors import DataError
 from tf_image_classification.image_limits import ImageLimits
 
 SIDE = 3000  # of a picture whose memory is measured
@@ -52,6 +53,7 @@ TOO_LITTLE = """
 import sys
 from pathlib import Path
 from tf_image_classification.build_tfrecords import images
+from tf_image_classification.errors import DataError
 from tf_image_classification.image_limits import ImageLimits
 class Little(ImageLimits):
     memory = 2**24
@@ -191,6 +193,24 @@ def test_flags_bound_the_images_of_a_build(tmp_path: Path) -> None:
     assert {(Path(row["path"]).name, row["reason"]) for row in rows} == {
         ("large.png", "too many pixels: more than 100")
     }
+
+
+def test_records_have_the_limits_of_images_and_those_of_a_data_set_the_limits_of_its_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "a.png").write_bytes(encoded("RGB", (8, 8), "PNG"))
+    folder, built = str(tmp_path / "photos"), str(tmp_path / "data")
+    options = ReadOptions(max_image_pixels=10)
+    shards = ",".join(build_tfrecords.build(folder, built, eval_metadata=folder).shard_paths("train"))
+    for metadata in (shards, built):
+        with pytest.raises(DataError, match="too many pixels: more than 10"):
+            build_tfrecords.check(metadata, eval_metadata=metadata, options=options)
+    monkeypatch.setattr(existing_tfrecords, "DEFAULT", options.limits)
+    assert build_tfrecords.check(built, eval_metadata=built, options=options).splits["train"].examples == 2
+    with pytest.raises(DataError, match="too many pixels: more than 10"):
+        build_tfrecords.check(shards, eval_metadata=shards, options=options)
 
 
 def test_a_png_of_many_empty_chunks_takes_the_time_of_its_bytes() -> None:
