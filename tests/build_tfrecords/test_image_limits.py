@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,25 @@ def with_scans(jpeg: bytes, times: int) -> bytes:
     return jpeg[:-2] + times * scan + jpeg[-2:]
 
 
+def small_files_that_ask_for_much() -> dict[str, bytes]:
+    """Each of less than 100 kB, with 120 million pixels in its header or more."""
+    width, height = 12_000, 10_000
+    gif, bmp = encoded("P", (8, 8), "GIF"), encoded("RGB", (8, 8), "BMP")
+    jp2 = encoded("RGB", (64, 64), "JPEG2000", no_jp2=True)
+    size = jp2.index(b"\xff\x51") + 6
+    return {
+        "PNG": encoded("1", (width, height), "PNG"),
+        "GIF": gif[:6] + struct.pack("<HH", width, height) + gif[10:],
+        "GIF of a larger canvas": gif[:6] + b"\xff\xff\xff\xff" + gif[10:],
+        "BMP": bmp[:18] + struct.pack("<ii", width, height) + bmp[26:],
+        "PPM": b"P6 %d %d 255\n" % (width, height) + bytes(100),
+        "progressive JPEG": with_sides(encoded("RGB", (64, 64), "JPEG", progressive=True), width, height),
+        "JPEG 2000": jp2[:size] + struct.pack(">8I", width, height, 0, 0, width, height, 0, 0) + jp2[size + 32 :],
+        "WebP": encoded("RGBA", (12_000, 9_000), "WEBP", lossless=True, method=0),
+        "AVIF": encoded("RGBA", (width, height), "AVIF", speed=10),
+    }
+
+
 def run(program: str, *arguments: Path) -> str:
     command = [sys.executable, "-c", program, *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True, cwd=REPOSITORY).stdout
@@ -158,6 +178,16 @@ def test_the_memory_for_a_picture_is_bounded(kind: str, tmp_path: Path) -> None:
     image_format, mode, options, bound = BYTES_PER_PIXEL[kind]
     data = encoded(mode, (SIDE, SIDE), image_format, **options)
     assert memory_taken(tmp_path, data) < bound * SIDE**2 <= 26 * SIDE**2
+
+
+@needs_proc
+@pytest.mark.slow  # decodes 120 million pixels of each
+def test_small_files_that_ask_for_much_take_what_a_large_picture_does(tmp_path: Path) -> None:
+    for kind, data in small_files_that_ask_for_much().items():
+        assert len(data) < 100_000, kind
+        started = time.monotonic()
+        assert memory_taken(tmp_path, data) < 24 * image_limits.DEFAULT_PIXELS, kind
+        assert time.monotonic() - started < 30, kind
 
 
 @needs_proc
