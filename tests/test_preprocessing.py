@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import io
+import resource
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from tf_image_classification import preprocessing
 
@@ -92,3 +96,18 @@ def test_normalisation_alone_is_what_evaluation_does_to_an_image_of_one_colour(n
     image = tf.fill([24, 24, 3], tf.constant(77, tf.uint8))
     expected = kind.eval_fn(image, 24, 24)
     np.testing.assert_allclose(kind.normalize_fn(tf.cast(image, tf.float32)), expected, atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", preprocessing.PREPROCESSINGS)
+def test_training_and_evaluation_take_12_bytes_per_pixel_at_most(name: str) -> None:
+    side = 6000
+    file = io.BytesIO()
+    Image.new("CMYK", (side, side), (1, 99, 3, 4)).save(file, "JPEG", progressive=True)  # what takes libjpeg most
+    encoded = tf.constant(file.getvalue())
+    kind = preprocessing.PREPROCESSINGS[name]
+    draws = () if name == "unit" else (seed(),)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    kind.eval_fn(preprocessing.decode(encoded), 224, 224)
+    kind.train_fn(kind.decode_fn(encoded, 224, 224, seed()), 224, 224, *draws)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - before < 12 * side**2

@@ -23,7 +23,7 @@ DEFAULT_MIB = 256  # --max_image_mib
 MAX_MIB = 1024
 _MIB = 2**20
 # Measured for each format: RGBA in JPEG 2000 takes most, 24; JPEG and PNG take up to 12. Decoders' threads have stacks.
-_BYTES_PER_PIXEL, _BASE_BYTES = 24, 2**29
+_BYTES_PER_PIXEL, _BASE_BYTES = 24, 2**28
 
 
 class ImageLimits(NamedTuple):
@@ -44,8 +44,8 @@ class ImageLimits(NamedTuple):
 
     @property
     def memory(self) -> int:
-        """Bytes that decoding and encoding an image may take, beside the content of its file."""
-        return _BASE_BYTES + _BYTES_PER_PIXEL * self.max_pixels
+        """Bytes that decoding and encoding an image may take, with two copies of its file."""
+        return _BASE_BYTES + _BYTES_PER_PIXEL * self.max_pixels + 2 * self.max_bytes
 
 
 DEFAULT = ImageLimits()

@@ -8,6 +8,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,9 @@ from PIL import Image
 from tests.build_tfrecords.image_files import png_chunk, tiff
 from tests.conftest import REPOSITORY
 from tf_image_classification import build_tfrecords, flags, image_limits
-from tf_image_classification.build_tfrecords import images, memory
+from tf_image_classification.build_tfrecords import existing_tfrecords, images, memory
 from tf_image_classification.data.sources import ReadOptions
+from tf_image_classification.errors import DataError
 from tf_image_classification.image_limits import ImageLimits
 
 SIDE = 3000  # of a picture whose memory is measured
@@ -52,6 +54,7 @@ TOO_LITTLE = """
 import sys
 from pathlib import Path
 from tf_image_classification.build_tfrecords import images
+from tf_image_classification.errors import DataError
 from tf_image_classification.image_limits import ImageLimits
 class Little(ImageLimits):
     memory = 2**24
@@ -84,6 +87,25 @@ def with_scans(jpeg: bytes, times: int) -> bytes:
     """A JPEG whose last scan is there so many times more."""
     scan = jpeg[jpeg.rindex(b"\xff\xda") : -2]
     return jpeg[:-2] + times * scan + jpeg[-2:]
+
+
+def small_files_that_ask_for_much() -> dict[str, bytes]:
+    """Each of less than 100 kB, with 120 million pixels in its header or more."""
+    width, height = 12_000, 10_000
+    gif, bmp = encoded("P", (8, 8), "GIF"), encoded("RGB", (8, 8), "BMP")
+    jp2 = encoded("RGB", (64, 64), "JPEG2000", no_jp2=True)
+    size = jp2.index(b"\xff\x51") + 6
+    return {
+        "PNG": encoded("1", (width, height), "PNG"),
+        "GIF": gif[:6] + struct.pack("<HH", width, height) + gif[10:],
+        "GIF of a larger canvas": gif[:6] + b"\xff\xff\xff\xff" + gif[10:],
+        "BMP": bmp[:18] + struct.pack("<ii", width, height) + bmp[26:],
+        "PPM": b"P6 %d %d 255\n" % (width, height) + bytes(100),
+        "progressive JPEG": with_sides(encoded("RGB", (64, 64), "JPEG", progressive=True), width, height),
+        "JPEG 2000": jp2[:size] + struct.pack(">8I", width, height, 0, 0, width, height, 0, 0) + jp2[size + 32 :],
+        "WebP": encoded("RGBA", (12_000, 9_000), "WEBP", lossless=True, method=0),
+        "AVIF": encoded("RGBA", (width, height), "AVIF", speed=10),
+    }
 
 
 def run(program: str, *arguments: Path) -> str:
@@ -159,10 +181,20 @@ def test_the_memory_for_a_picture_is_bounded(kind: str, tmp_path: Path) -> None:
 
 
 @needs_proc
+@pytest.mark.slow  # decodes 120 million pixels of each
+def test_small_files_that_ask_for_much_take_what_a_large_picture_does(tmp_path: Path) -> None:
+    for kind, data in small_files_that_ask_for_much().items():
+        assert len(data) < 100_000, kind
+        started = time.monotonic()
+        assert memory_taken(tmp_path, data) < 24 * image_limits.DEFAULT_PIXELS, kind
+        assert time.monotonic() - started < 30, kind
+
+
+@needs_proc
 def test_the_memory_for_a_tiff_of_ten_pixels_in_a_huge_tile_is_bounded(tmp_path: Path) -> None:
     more = [(259, 3, [8]), (322, 4, [70_000]), (323, 4, [70_000]), (324, 4, [8]), (325, 4, [99])]
     data = tiff(10, 10, bytes(100), more=more)
-    with pytest.raises(images.RejectedImage, match=r"needs more than 3\.2 GiB of memory"):
+    with pytest.raises(images.RejectedImage, match=r"needs more than 3\.4 GiB of memory"):
         images.prepare(data)
     assert memory_taken(tmp_path, data) < 2**30
 
@@ -191,6 +223,24 @@ def test_flags_bound_the_images_of_a_build(tmp_path: Path) -> None:
     assert {(Path(row["path"]).name, row["reason"]) for row in rows} == {
         ("large.png", "too many pixels: more than 100")
     }
+
+
+def test_records_have_the_limits_of_images_and_those_of_a_data_set_the_limits_of_its_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        (tmp_path / "photos" / name / "a.png").write_bytes(encoded("RGB", (8, 8), "PNG"))
+    folder, built = str(tmp_path / "photos"), str(tmp_path / "data")
+    options = ReadOptions(max_image_pixels=10)
+    shards = ",".join(build_tfrecords.build(folder, built, eval_metadata=folder).shard_paths("train"))
+    for metadata in (shards, built):
+        with pytest.raises(DataError, match="too many pixels: more than 10"):
+            build_tfrecords.check(metadata, eval_metadata=metadata, options=options)
+    monkeypatch.setattr(existing_tfrecords, "DEFAULT", options.limits)
+    assert build_tfrecords.check(built, eval_metadata=built, options=options).splits["train"].examples == 2
+    with pytest.raises(DataError, match="too many pixels: more than 10"):
+        build_tfrecords.check(shards, eval_metadata=shards, options=options)
 
 
 def test_a_png_of_many_empty_chunks_takes_the_time_of_its_bytes() -> None:

@@ -13,6 +13,7 @@ from tf_image_classification.build_tfrecords.worker_messages import Contents, Re
 from tf_image_classification.data.manifest import EVAL, IMAGE_FEATURES, TRAIN, Shard, Split, Task
 from tf_image_classification.data.sources import ReadOptions, RecordSource, Source
 from tf_image_classification.errors import DataError, FlagError, abridged
+from tf_image_classification.image_limits import DEFAULT, HIGHEST
 
 _FEW_BYTES = 10 * 2**20  # below, starting processes takes longer than the work
 _NUM_THUMBNAILS = 8  # per file
@@ -171,7 +172,8 @@ def _jobs(sources: Sequence[RecordSource], split: str, options: ReadOptions) -> 
             _NUM_THUMBNAILS,
             file.image_feature or options.image_feature,
             file.label_features or labels,
-            options.limits,
+            # A data set's own build may have had higher limits, which its training should not have to repeat.
+            HIGHEST if file.crc32c and options.limits == DEFAULT else options.limits,
         )
         for source in sources
         for file in source.files(split)
