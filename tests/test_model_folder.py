@@ -90,7 +90,21 @@ def test_a_folder_in_a_bucket_is_verified_as_downloaded(folder, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    "name", ["../labels.txt", "/etc/passwd", "a/../../b", "", ".", "saved_model//x", "a\\b", "a\0b", "a\ud800", 7, None]
+    "name",
+    [
+        "../labels.txt",
+        "/etc/passwd",
+        "a/../../b",
+        "",
+        ".",
+        "saved_model//x",
+        "a\\b",
+        "a\0b",
+        "a\ud800",
+        "a" * 256,
+        7,
+        None,
+    ],
 )
 def test_names_in_model_json_stay_inside_the_folder(folder, name):
     with pytest.raises(DataError, match="names a file outside of the model folder"):

@@ -46,6 +46,7 @@ _TYPES = {
 EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training exports it"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 2**20
+_MAX_NAME_LENGTH = 255  # of a file or folder, on most systems
 _HINT = "A SavedModel is code: do not load this one. Find out what changed it, and export the model again."
 
 _log = logging.getLogger(__name__)
@@ -138,10 +139,11 @@ def inside(folder: str, name: object, listed_in: str = FACTS) -> str:
         DataError: it is no relative name of a file, or leads out of the folder, by `..` or a link.
     """
     is_name = isinstance(name, str) and storage.is_unicode(name) and not set("\\\0") & set(name)
-    if not is_name or not {"", ".", ".."}.isdisjoint(str(name).split("/")):
+    parts = str(name).split("/")
+    if not is_name or not {"", ".", ".."}.isdisjoint(parts) or max(map(len, parts)) > _MAX_NAME_LENGTH:
         raise DataError(
-            f"{listed_in} of {folder} names a file outside of the model folder",
-            received=repr(name),
+            f"{listed_in} of {folder} names a file outside of the model folder, or none",
+            received=f"{name!r:.200}",
             expected="a relative name without .. and links",
         )
     path = storage.join(folder, str(name))
