@@ -35,9 +35,11 @@ SCORES, CLASSES = "scores", "classes"  # outputs, each after `output_prefix`
 _TYPES = {
     "digest": str,
     "data_fingerprint": str,
+    "estimator": str | None,
     "estimator_source": str,
     "files": dict,
     "flags": dict,
+    "model_name": str | None,
     "packages": dict,
     "tasks": list,
     "versions": dict,

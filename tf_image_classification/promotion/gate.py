@@ -5,12 +5,11 @@ Needs only the content of metrics.json.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 from tf_image_classification import storage
 from tf_image_classification.errors import DataError, FlagError, printable
-from tf_image_classification.evaluation_folder import CHAMPION, METRICS, Metrics, by_task
+from tf_image_classification.evaluation_folder import CHAMPION, METRICS, Metrics, by_task, is_number
 from tf_image_classification.flags import Flags
 
 _EXPECTED = "JSON as evaluate writes it"
@@ -59,26 +58,22 @@ def _read(path: str) -> Metrics:
 
 def _is_task(task: object) -> bool:
     """Whether these are the metrics of a task: of a classification with accuracy and classes, of a regression not."""
-    if not isinstance(task, dict) or not _is_number(task.get("loss")):
+    if not isinstance(task, dict) or not is_number(task.get("loss")):
         return False
     if "accuracy" not in task:
         return True
     rows = task.get("per_class")
     return (
-        all(_is_number(task.get(name)) for name in ("accuracy", "macro_f1"))
+        all(is_number(task.get(name)) for name in ("accuracy", "macro_f1"))
         and isinstance(rows, list)
         and all(
             isinstance(row, dict)
             and isinstance(row.get("name"), str)
-            and all(_is_number(row.get(name)) for name in ("recall", "support"))
+            and all(is_number(row.get(name)) for name in ("recall", "support"))
             for row in rows
         )
         and any(row["support"] for row in rows)
     )
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max  # which not-a-number is not
 
 
 def decide(metrics: Metrics, flags: Flags, champion: Metrics | None = None) -> GateDecision:
