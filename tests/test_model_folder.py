@@ -31,9 +31,17 @@ def _change(name: str, content: bytes) -> Callable[[Path], None]:
     return change
 
 
-def _link(folder: Path) -> None:
-    (folder / "labels.txt").rename(folder.parent / "labels.txt")
-    (folder / "labels.txt").symlink_to(folder.parent / "labels.txt")
+def _link(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).rename(folder.parent / name)
+        (folder / name).symlink_to(folder.parent / name)
+
+    return change
+
+
+def _folder_of_facts(folder: Path) -> None:
+    (folder / "model.json").unlink()
+    (folder / "model.json").mkdir()
 
 
 def _pipe(folder: Path) -> None:
@@ -51,7 +59,9 @@ CHANGES = {
     "notes of a user": (_change("README.md", b"Mine"), r"README\.md, which .* If you put it there, move it elsewhere"),
     "a text graph": (_change("saved_model/saved_model.pbtxt", b""), "pbtxt, which model.json does not list"),
     "a missing file": (lambda folder: (folder / "model.keras").unlink(), r"no model\.keras, which model\.json lists"),
-    "a link": (_link, r"labels\.txt, a link to"),
+    "a link": (_link("labels.txt"), r"labels\.txt, a link to"),
+    "a link to the list of files": (_link("model.json"), r"model\.json, which is a link"),
+    "a folder for the list of files": (_folder_of_facts, r"Not a model folder: model\.json not found"),
     "a link to a folder": (lambda folder: (folder / "saved_model" / "assets").symlink_to("/etc"), "assets, which is a"),
     "a pipe": (_pipe, "which is no regular file"),
 }

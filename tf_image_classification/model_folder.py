@@ -89,11 +89,7 @@ def read_facts(folder: str) -> dict[str, Any]:
         DataError: model.json is not found, is not a JSON object, or an entry has another type than training writes.
     """
     storage.restore_dir(folder)
-    path = storage.join(folder, FACTS)
-    try:
-        return _parse(path, storage.read_bytes(path, storage.MAX_TEXT_BYTES))
-    except FileNotFoundError:
-        raise _not_a_model_folder(folder) from None
+    return _parse(folder, _content(folder, folder))
 
 
 def verify(folder: str, copy_to: str = "", *, accept_unlisted: bool = False) -> ModelFolder:
@@ -162,11 +158,8 @@ def inside(folder: str, name: object, listed_in: str = FACTS) -> str:
 
 def _verify(folder: str, local: str, copy_to: str, accept_unlisted: bool) -> ModelFolder:
     """`verify`, for the local path of the folder or of its download."""
-    try:
-        content = storage.read_bytes(os.path.join(local, FACTS), storage.MAX_TEXT_BYTES)
-    except FileNotFoundError:
-        raise _not_a_model_folder(folder) from None
-    facts = _parse(storage.join(folder, FACTS), content)
+    content = _content(folder, local)
+    facts = _parse(folder, content)
     listed = _listed(folder, facts, accept_unlisted)
     if listed is None:
         _log.warning(
@@ -278,8 +271,20 @@ def _sha256(folder: str, name: str, copy_to: str = "") -> str:
     return sha256.hexdigest()
 
 
-def _parse(path: str, content: bytes) -> dict[str, Any]:
-    """The content of model.json, whose path is for messages."""
+def _content(folder: str, local: str) -> bytes:
+    """The bytes of model.json of a folder, whose name is for messages, at its path or that of its download."""
+    path = storage.join(local, FACTS)
+    if not storage.is_gcs(path) and os.path.islink(path):
+        raise _changed(folder, f"{FACTS}, which is a link")
+    try:
+        return storage.read_bytes(path, storage.MAX_TEXT_BYTES)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise _not_a_model_folder(folder) from None
+
+
+def _parse(folder: str, content: bytes) -> dict[str, Any]:
+    """The content of a folder's model.json, checked."""
+    path = storage.join(folder, FACTS)
     facts = storage.parse_json(content, path, expected="JSON as training writes it", hint="Export the model again.")
     for name, kind in _TYPES.items():
         if name in facts and not isinstance(facts[name], kind):
