@@ -68,10 +68,12 @@ CHANGES = {
 
 
 def test_a_folder_as_it_was_exported_is_verified_and_copied(folder, tmp_path):
+    (folder / "saved_model" / ".DS_Store").write_bytes(b"of a file browser")
     verified = model_folder.verify(str(folder), str(tmp_path / "copy"))
     assert (verified.digest, verified.local) == (DIGEST, str(tmp_path / "copy"))
     copied = {name: (tmp_path / "copy" / name).read_bytes() for name in [*FILES, "model.json"]}
     assert copied == {**FILES, "model.json": (folder / "model.json").read_bytes()}
+    assert not list((tmp_path / "copy").rglob(".*"))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -132,6 +134,15 @@ def test_labels_outside_of_the_folder_are_not_read(folder):
         facts = {"tasks": [{"name": "label", "labels_file": name}]}
         with pytest.raises(DataError, match="names a file outside of the model folder"):
             model_tasks.tasks_of(str(folder / "model.json"), facts)
+
+
+@pytest.mark.parametrize("value", [7, True, [[]], ["x"], "x" * 10_000, 1e400])
+@pytest.mark.parametrize("name", ["digest", "files", "tasks", "flags", "versions", "warm_start", "packages"])
+def test_a_model_json_of_wrong_types_is_one_paragraph(folder, name, value):
+    write(folder, **{name: value})
+    with pytest.raises(DataError) as refused:
+        model_tasks.tasks_of(str(folder / "model.json"), model_folder.verify(str(folder)).facts)
+    assert name in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("digest", ["../../../../../etc", "0" * 63, DIGEST.upper()])
