@@ -9,24 +9,25 @@ the container runs: it gets no network, no credentials, no user's rights, and no
 
 from __future__ import annotations
 
-import concurrent.futures
 import contextlib
 import json
 import logging
-import math
 import os
 import re
+import selectors
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from tf_image_classification import command_line, flags, model_folder, storage
 from tf_image_classification.data import model_tasks
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import UserError, printable
+from tf_image_classification.evaluation_folder import is_number
 from tf_image_classification.model_folder import CLASSES, FACTS, INPUT, SAVED_MODEL, SCORES, SIGNATURE, ModelFolder
 
 _log = logging.getLogger(__name__)
@@ -216,11 +217,7 @@ def _check_answer(answer: str, tasks: Sequence[Task], image: str) -> None:
         single = not isinstance(prediction, dict)  # TensorFlow Serving names an output only if there are several
         scores = prediction if single else prediction.get(prefix + SCORES)
         classes = [] if single else prediction.get(prefix + CLASSES, [])
-        is_valid = (
-            isinstance(scores, list)
-            and len(scores) == max(len(task.labels), 1)
-            and all(isinstance(score, (int, float)) and math.isfinite(score) for score in scores)
-        )
+        is_valid = isinstance(scores, list) and len(scores) == max(len(task.labels), 1) and all(map(is_number, scores))
         if not is_valid or classes != list(task.labels):
             raise _cannot_serve(image, f"for one image {json.dumps(prediction)[:300]}")
 
@@ -232,26 +229,31 @@ def _docker(*words: str, seconds: float, text: str = "") -> subprocess.Completed
         subprocess.TimeoutExpired: it was killed.
         _EndlessOutputError: likewise, because it wrote too much.
     """
-    pipe = subprocess.PIPE
-    with tempfile.TemporaryFile() as given, concurrent.futures.ThreadPoolExecutor(2) as readers:
+    pipe, end = subprocess.PIPE, time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        given = stack.enter_context(tempfile.TemporaryFile())
         given.write(text.encode())
         given.seek(0)
-        with subprocess.Popen(["docker", *words], stdin=given, stdout=pipe, stderr=pipe) as process:
-
-            def read(output: IO[bytes]) -> str:
-                content = output.read(_MAX_OUTPUT_BYTES + 1)
-                if len(content) > _MAX_OUTPUT_BYTES:
-                    process.kill()
+        process = stack.enter_context(subprocess.Popen(["docker", *words], stdin=given, stdout=pipe, stderr=pipe))
+        stack.callback(process.kill)  # also when interrupted
+        waiting = stack.enter_context(selectors.DefaultSelector())
+        outputs = {output.fileno(): bytearray() for output in (process.stdout, process.stderr) if output}
+        for number in outputs:
+            waiting.register(number, selectors.EVENT_READ)
+        while waiting.get_map():
+            ready = waiting.select(max(0, end - time.monotonic()))
+            if not ready:
+                raise subprocess.TimeoutExpired(process.args, seconds)
+            for key, _ in ready:
+                block = os.read(key.fd, 2**16)
+                outputs[key.fd] += block
+                if not block:
+                    waiting.unregister(key.fd)
+                elif len(outputs[key.fd]) > _MAX_OUTPUT_BYTES:
                     raise _EndlessOutputError
-                return content.decode(errors="replace")
-
-            assert process.stdout and process.stderr
-            outputs = [readers.submit(read, output) for output in (process.stdout, process.stderr)]
-            try:
-                code = process.wait(seconds)
-                return subprocess.CompletedProcess(process.args, code, *(output.result() for output in outputs))
-            finally:  # also when interrupted
-                process.kill()
+        code = process.wait(max(0, end - time.monotonic()))
+        texts = (output.decode(errors="replace").replace("\r\n", "\n") for output in outputs.values())
+        return subprocess.CompletedProcess(process.args, code, *texts)
 
 
 def _last_lines(text: str, count: int) -> str:
