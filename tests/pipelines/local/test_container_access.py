@@ -79,12 +79,13 @@ def test_what_a_manifest_names_is_not_mounted(root, data):
         assert mounted(step, root, train_metadata=data / "shards") == {str(data / "shards"): "read"}
 
 
-def test_of_a_checkpoints_prefix_its_files_are_mounted_and_not_the_folder(root, data):
+@pytest.mark.parametrize("named", ["", ".index", ".data-00000-of-00001"])
+def test_of_a_checkpoints_prefix_or_file_its_files_are_mounted_and_not_the_folder(root, data, named):
     for name in ("model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001", "model.ckpt-71.index", "secret.txt"):
         (data / name).touch()
     files = [data / "model.ckpt-7.index", data / "model.ckpt-7.data-00000-of-00001"]
     for step in ("resolve", "train"):
-        assert mounted(step, root, checkpoint_path=data / "model.ckpt-7") == {str(file): "read" for file in files}
+        assert mounted(step, root, checkpoint_path=data / f"model.ckpt-7{named}") == {str(file): "read" for file in files}
 
 
 def test_the_model_in_service_is_read_by_a_training_that_starts_from_it(root, tmp_path):
