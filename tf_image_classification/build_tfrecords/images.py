@@ -115,12 +115,12 @@ def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoot
         data = storage.read_bytes(path, limits.max_bytes) if is_remote else _read_local(local, limits, roots)
     except PermissionError:
         raise RejectedImage(rejection.PERMISSION_DENIED) from None
+    except DataError:  # a ValueError too; the download of an object ended at the limit
+        raise RejectedImage(rejection.too_large(limits.max_mib)) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         if other := storage.other_form(path):
             return read(other, limits, roots)
         raise RejectedImage(rejection.FILE_NOT_FOUND) from None
-    except DataError:  # the download of an object ended at the limit
-        raise RejectedImage(rejection.too_large(limits.max_mib)) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             raise RejectedImage(rejection.FILE_NOT_FOUND) from None
