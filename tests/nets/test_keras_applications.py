@@ -115,7 +115,7 @@ def test_a_network_has_the_stated_size_and_number_of_values(name: str) -> None:
         assert application(weights=None).input_shape[1] == network.default_size
 
 
-@pytest.mark.parametrize("name", ["InceptionV3", "ConvNeXtTiny"])
+@pytest.mark.parametrize("name", ["InceptionV3", pytest.param("ConvNeXtTiny", marks=slow)])
 def test_names_do_not_depend_on_what_the_process_has_built(name: str) -> None:
     first, second = (nets.build(name, image_size=75, outputs={"label": 2}) for _ in range(2))
     assert list(nets.scoped_names(first)) == list(nets.scoped_names(second))

@@ -40,7 +40,13 @@ def test_without_it_the_last_model_is_exported_and_no_other_is_kept(built_data, 
 
 
 @pytest.mark.parametrize(
-    ("num_evals", "expected"), [(1, [10]), (3, [3, 7, 10]), (5, [2, 4, 6, 8, 10]), (50, [*range(1, 11)])]
+    ("num_evals", "expected"),
+    [
+        (3, [3, 7, 10]),
+        pytest.param(1, [10], marks=pytest.mark.slow),
+        pytest.param(5, [2, 4, 6, 8, 10], marks=pytest.mark.slow),
+        pytest.param(50, [*range(1, 11)], marks=pytest.mark.slow),
+    ],
 )
 def test_evaluations_are_evenly_spaced_with_the_last_at_the_end(num_evals, expected, built_data, training_flags):
     assert evaluations(train(built_data, training_flags(train_steps=10, num_evals=num_evals)).model_dir) == expected

@@ -69,7 +69,7 @@ def kill_after_step(monkeypatch: pytest.MonkeyPatch, step: int, checkpoint: int)
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(options, id=name, marks=[] if name in ("recipe", "mixup and cutmix") else pytest.mark.slow)
+        pytest.param(options, id=name, marks=[] if name == "recipe" else pytest.mark.slow)
         for name, options in OPTIONS.items()
     ],
 )
