@@ -48,6 +48,7 @@ CHANGES = {
     ),
     "an exchanged shard": (_change("saved_model/variables/variables.data-00000-of-00001", b"other!"), "instead of"),
     "an additional file": (_change("saved_model/assets/words.txt", b""), "words.txt, which model.json does not list"),
+    "notes of a user": (_change("README.md", b"Mine"), r"README\.md, which .* If you put it there, move it elsewhere"),
     "a text graph": (_change("saved_model/saved_model.pbtxt", b""), "pbtxt, which model.json does not list"),
     "a missing file": (lambda folder: (folder / "model.keras").unlink(), r"no model\.keras, which model\.json lists"),
     "a link": (_link, r"labels\.txt, a link to"),

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import re
@@ -47,6 +46,7 @@ _TYPES = {
 EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training exports it"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 2**20
+_HINT = "A SavedModel is code: do not load this one. Find out what changed it, and export the model again."
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def read_facts(folder: str) -> dict[str, Any]:
     storage.restore_dir(folder)
     path = storage.join(folder, FACTS)
     try:
-        return _parse(path, storage.read_bytes(path))
+        return _parse(path, storage.read_bytes(path, storage.MAX_TEXT_BYTES))
     except FileNotFoundError:
         raise _not_a_model_folder(folder) from None
 
@@ -159,7 +159,7 @@ def inside(folder: str, name: object, listed_in: str = FACTS) -> str:
 def _verify(folder: str, local: str, copy_to: str, accept_unlisted: bool) -> ModelFolder:
     """`verify`, for the local path of the folder or of its download."""
     try:
-        content = storage.read_bytes(os.path.join(local, FACTS))
+        content = storage.read_bytes(os.path.join(local, FACTS), storage.MAX_TEXT_BYTES)
     except FileNotFoundError:
         raise _not_a_model_folder(folder) from None
     facts = _parse(storage.join(folder, FACTS), content)
@@ -193,7 +193,12 @@ def _check_names(folder: str, names: Iterable[str], listed: dict[str, str] | Non
     found = set()
     for name in names:
         if listed is not None and name not in listed:  # at once: there may be any number of them, of any size
-            raise _changed(folder, f"{printable(name)}, which {FACTS} does not list")
+            raise _changed(
+                folder,
+                f"{printable(name)}, which {FACTS} does not list",
+                "If you put it there, move it elsewhere: a SavedModel is code, and only a folder as it was exported is "
+                "loaded. Else find out who added it, and export the model again.",
+            )
         found.add(name)
     if listed is not None and found != set(listed):
         raise _changed(folder, f"no {abridged(sorted(set(listed) - found))}, which {FACTS} lists")
@@ -271,19 +276,7 @@ def _sha256(folder: str, name: str, copy_to: str = "") -> str:
 
 def _parse(path: str, content: bytes) -> dict[str, Any]:
     """The content of model.json, whose path is for messages."""
-    try:
-        facts = json.loads(content, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} cannot be read",
-            received=repr(error),
-            expected="JSON as training writes it",
-            hint="Export the model again.",
-        ) from error
-    if not isinstance(facts, dict):
-        raise DataError(
-            f"{path} cannot be read", received=type(facts).__name__, expected="a JSON object as training writes it"
-        )
+    facts = storage.parse_json(content, path, expected="JSON as training writes it", hint="Export the model again.")
     for name, kind in _TYPES.items():
         if name in facts and not isinstance(facts[name], kind):
             raise DataError(
@@ -295,22 +288,14 @@ def _parse(path: str, content: bytes) -> dict[str, Any]:
     return facts
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two equal names, another reader could take the other value."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("an object has a name twice")
-    return content
-
-
 def _not_a_model_folder(folder: str) -> DataError:
     return DataError(f"Not a model folder: {FACTS} not found", received=folder, expected=EXPECTED)
 
 
-def _changed(folder: str, received: str) -> DataError:
+def _changed(folder: str, received: str, hint: str = _HINT) -> DataError:
     return DataError(
         f"The model folder {folder} is not as it was exported",
         received=received,
         expected=f"the files that {FACTS} lists, byte for byte, and no others",
-        hint="A SavedModel is code: do not load this one. Find out what changed it, and export the model again.",
+        hint=hint,
     )

@@ -131,6 +131,15 @@ def test_a_model_that_never_answers_is_refused_and_its_container_killed(model, d
     assert given[given.index("kill") + 1] == given[given.index("--name") + 1]
 
 
+@pytest.mark.parametrize("output", ["1", "2"])
+def test_a_container_that_writes_without_end_is_refused_and_killed(model, docker, output):
+    """What it writes is kept in memory, so that its last lines can be shown."""
+    words = docker(before_run=f"exec yes >&{output}")
+    with pytest.raises(UserError, match="more than 67,108,864 bytes of output"):
+        check(model, IMAGE)
+    assert "kill" in words.read_text().splitlines()
+
+
 NEWER = (
     "TensorFlow 2.21.0, and the image serves with 2.15: TensorFlow promises that a newer version loads the models of"
 )

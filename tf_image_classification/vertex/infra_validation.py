@@ -9,6 +9,7 @@ the container runs: it gets no network, no credentials, no user's rights, and no
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import json
 import logging
@@ -17,9 +18,10 @@ import os
 import re
 import shutil
 import subprocess
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 from tf_image_classification import command_line, flags, model_folder, storage
 from tf_image_classification.data import model_tasks
@@ -37,6 +39,7 @@ _ISOLATION = (  # 65534 is nobody
     f"--log-driver none --memory {_MEMORY} --memory-swap {_MEMORY} --pids-limit 1024 --env HOME=/tmp"
 ).split()
 _LAST_LINES = 8
+_MAX_OUTPUT_BYTES = 2**26  # the answer of a model of 100,000 classes has a tenth of it
 # How versions are in the names of images: Vertex AI's prebuilt tf2-cpu.2-15, and TensorFlow Serving's own.
 _VERSION = re.compile(r"tf(?:2|_opt)-[a-z]+\.(\d+)-(\d+)|tensorflow/(?:serving|tensorflow):(\d+)\.(\d+)")
 # Exit codes that say nothing about the model: docker's own failures, no such program, an instruction that an emulated
@@ -82,6 +85,10 @@ print("\\n" + json.dumps({{"predictions": [{{name: plain(value[0].numpy()) for n
 
 class _NotAtHandError(Exception):
     """The image cannot be asked here; says why."""
+
+
+class _EndlessOutputError(Exception):
+    """The container writes more than any answer or log needs."""
 
 
 def check(model: ModelFolder, image: str) -> str:
@@ -181,6 +188,8 @@ def _ask(image_id: str, saved_model: str, image: str) -> str:
             _docker("kill", name, seconds=60)
         if isinstance(error, subprocess.TimeoutExpired):
             raise _cannot_serve(image, f"no answer within {_SECONDS} s") from None
+        if isinstance(error, _EndlessOutputError):
+            raise _cannot_serve(image, f"more than {_MAX_OUTPUT_BYTES:,} bytes of output") from None
         raise
     if done.returncode in _NOT_THE_MODELS:
         missing = "neither tensorflow_model_server nor Python with TensorFlow is in it"
@@ -219,13 +228,37 @@ def _check_answer(answer: str, tasks: Sequence[Task], image: str) -> None:
 
 
 def _docker(*words: str, seconds: float, text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["docker", *words], input=text, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
-    )
+    """Runs docker with `text` as its input; killed, at the latest, after so many seconds.
+
+    Raises:
+        subprocess.TimeoutExpired: it was killed.
+        _EndlessOutputError: likewise, because it wrote too much.
+    """
+    pipe = subprocess.PIPE
+    with tempfile.TemporaryFile() as given, concurrent.futures.ThreadPoolExecutor(2) as readers:
+        given.write(text.encode())
+        given.seek(0)
+        with subprocess.Popen(["docker", *words], stdin=given, stdout=pipe, stderr=pipe) as process:
+
+            def read(output: IO[bytes]) -> str:
+                content = output.read(_MAX_OUTPUT_BYTES + 1)
+                if len(content) > _MAX_OUTPUT_BYTES:
+                    process.kill()
+                    raise _EndlessOutputError
+                return content.decode(errors="replace")
+
+            assert process.stdout and process.stderr
+            outputs = [readers.submit(read, output) for output in (process.stdout, process.stderr)]
+            try:
+                code = process.wait(seconds)
+                return subprocess.CompletedProcess(process.args, code, *(output.result() for output in outputs))
+            finally:  # also when interrupted
+                process.kill()
 
 
 def _last_lines(text: str, count: int) -> str:
-    lines = [printable(line.strip()) for line in text.splitlines() if line.strip()]
+    # Python underlines the place of an error with carets.
+    lines = [printable(line.strip()) for line in text[-100_000:].splitlines() if line.strip(" ^~\t\r")]
     return " | ".join(line[-300:] for line in lines[-count:]) or "no output"
 
 
