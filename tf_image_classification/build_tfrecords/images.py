@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -131,19 +130,16 @@ def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoot
 
 
 def _read_local(path: str, limits: ImageLimits, roots: ImageRoots | None) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device could block, or never end
-            raise RejectedImage(rejection.NOT_A_FILE)
-        if status.st_size > limits.max_bytes:
+        file = storage.open_file(path)
+    except (DataError, IsADirectoryError):  # DataError: a pipe or a device
+        raise RejectedImage(rejection.NOT_A_FILE) from None
+    with file:
+        if os.fstat(file.fileno()).st_size > limits.max_bytes:
             raise RejectedImage(rejection.too_large(limits.max_mib))
-        if roots is not None and not roots.contain_open(path, descriptor):
+        if roots is not None and not roots.contain_open(path, file.fileno()):
             raise RejectedImage(roots.outside)
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.readall()
-    finally:
-        os.close(descriptor)
+        return file.read()
 
 
 def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
