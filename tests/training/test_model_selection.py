@@ -70,6 +70,7 @@ def test_a_metric_that_the_evaluation_does_not_have_is_refused_before_training(b
         train(built_data, training_flags(export="best", export_metric="acuracy"))
 
 
+@pytest.mark.slow
 def test_a_best_model_that_was_removed_is_said_and_the_last_one_exported(built_data, training_flags, caplog):
     options = {**WORSENING, "export": "best", "export_metric": "number"}
     outcome = train(built_data, training_flags(**options), NumberSpec())
@@ -79,6 +80,7 @@ def test_a_best_model_that_was_removed_is_said_and_the_last_one_exported(built_d
     assert "are not in" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_error_is_better_when_it_is_lower(built_data, training_flags):
     class WithError(built_in_estimator.BuiltInEstimator):
         def metric_ops(self, labels, predictions):
