@@ -1,5 +1,4 @@
-"""Each step in a container of its image: what its flags name read-only, nothing owned by root, no step done without
-its outputs."""
+"""Each step in a container of its image, which sees what its flags name; no step is done without its outputs."""
 
 from __future__ import annotations
 
