@@ -109,8 +109,7 @@ def most_confused(metrics: Metrics, limit: int) -> list[tuple[str, str, int, flo
 
 
 def confusions(metrics: Metrics) -> Iterator[tuple[int, int, int]]:
-    """Id of the true class, of the predicted one, and number of examples, of each such pair that occurs; of a
-    classification.
+    """Id of the true class, id of the predicted one and number of examples, for each such pair of a classification.
 
     Of very many classes, metrics.json lists these instead of a matrix.
     """

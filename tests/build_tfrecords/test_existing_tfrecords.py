@@ -37,6 +37,14 @@ def test_the_originals_own_tfrecords_are_listed_where_they_are(mini_mnist, tmp_p
     assert manifest.read(str(tmp_path / "data")) == data
 
 
+def test_gzip_files_that_together_unpack_to_many_times_their_size_are_refused(tmp_path, monkeypatch):
+    example = slim(0, padding=bytes(2**15))
+    files = [write(tmp_path / name, [example] * 2, zipped=True) for name in "abc"]
+    monkeypatch.setattr(tfrecord, "_MAY_UNPACK", 5 * 2**15)  # one file is below it
+    with pytest.raises(DataError, match="unpack to more than 32 times their size"):
+        build_tfrecords.check(",".join(files), eval_metadata=files[0])
+
+
 def test_class_names_are_the_texts_beside_the_ids_else_the_ids(tmp_path):
     assert build(tmp_path, [slim(0, "cat"), slim(1, "dog")]).tasks[0].labels == CAT_DOG
     assert build(tmp_path, [slim(0), slim(1), slim(2)], [slim(2)]).tasks[0].labels == ("0", "1", "2")

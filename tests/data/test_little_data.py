@@ -154,7 +154,7 @@ def test_the_time_to_name_classes_that_records_name_twice_is_linear():
     def refuse(count: int) -> None:
         texts = {number: f"class {number // 2}" for number in range(count)}
         values = LabelValues(dict.fromkeys(map(float, range(count)), 1), texts)
-        file = Contents("/a", count, 1, "", "", "slim", "image/encoded", 0, False, {"image/class/label": values}, ())
+        file = Contents("/a", count, 1, 1, "", "", "slim", "image/encoded", 0, False, {"image/class/label": values}, ())
         with pytest.raises(DataError, match="two classes the same name"):
             record_tasks.tasks_of([file], None, (), allow_missing=False)
 

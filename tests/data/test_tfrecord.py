@@ -101,6 +101,16 @@ def test_a_record_of_many_floats_may_compress_well(tmp_path):
     assert [len(record) for record in tfrecord.read(str(path))] == [2**23]
 
 
+def test_gzip_records_that_together_unpack_to_many_times_their_file_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfrecord, "_MAY_UNPACK", 2**16)
+    path = tmp_path / "x"
+    path.write_bytes(gzip.compress(100 * tfrecord.frame(bytes(2**12))))
+    records = tfrecord.read(str(path))
+    assert sum(len(next(records)) for _ in range(16)) == 2**16
+    with pytest.raises(DataError, match="unpack to more than 32 times their size"):
+        next(records)
+
+
 def test_a_length_that_is_not_there_takes_no_memory(tmp_path):
     path = tmp_path / "x"
     path.write_bytes(gzip.compress(tfrecord.frame(bytes(2**24))[:100]))

@@ -47,8 +47,9 @@ def check_file(job: RecordsJob) -> Contents:
 
 
 def _contents_of(job: RecordsJob, local: str) -> Contents:
-    records = _Records(job)
+    records, record_bytes = _Records(job), 0
     for record in tfrecord.read(local, job.limits.max_bytes + _OTHER_FEATURES):
+        record_bytes += len(record)
         try:
             records.add(tfrecord.parse_example(record))
         except (ValueError, images.RejectedImage) as error:
@@ -61,6 +62,7 @@ def _contents_of(job: RecordsJob, local: str) -> Contents:
         path=job.path if storage.is_gcs(job.path) else os.path.abspath(job.path),
         examples=records.count,
         bytes=os.path.getsize(local),
+        record_bytes=record_bytes,
         crc32c=tfrecord.file_crc32c(local),
         compression=tfrecord.compression(local),
         schema=records.layout.schema if records.layout else SLIM,

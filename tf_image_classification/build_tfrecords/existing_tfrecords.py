@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from tf_image_classification import progress, storage
 from tf_image_classification.build_tfrecords import check_tfrecords, local
 from tf_image_classification.build_tfrecords.worker_messages import Contents, RecordsJob
+from tf_image_classification.data import tfrecord
 from tf_image_classification.data.manifest import EVAL, IMAGE_FEATURES, TRAIN, Shard, Split, Task
 from tf_image_classification.data.sources import ReadOptions, RecordSource, Source
 from tf_image_classification.errors import DataError, FlagError, abridged
@@ -110,7 +111,7 @@ def as_split(contents: Sequence[Contents], tasks: Sequence[Task]) -> Split:
     """The split that consists of TFRecord files.
 
     Raises:
-        DataError: the files differ in compression or in where the image is, or there are no examples.
+        DataError: the files differ in compression or in where the image is, unpack to too much, or hold no examples.
     """
     compressions = {file.compression: file.path for file in contents}
     if len(compressions) > 1:
@@ -119,6 +120,8 @@ def as_split(contents: Sequence[Contents], tasks: Sequence[Task]) -> Split:
             received=", ".join(compressions.values()),
             expected="all or none",
         )
+    total = sum(file.bytes for file in contents)
+    tfrecord.check_unpacked(sum(file.record_bytes for file in contents), total, abridged([*compressions.values()]))
     counts: dict[str, Counter[str]] = {task.name: Counter() for task in tasks}
     for file in contents:
         for task in tasks:

@@ -150,6 +150,7 @@ class Contents:
         path: absolute or gs://.
         examples: number of records.
         bytes: size of the file.
+        record_bytes: of its records, unpacked.
         crc32c: of the file, 8 hexadecimal digits.
         compression: '' or 'GZIP'.
         schema: `slim` or `original`; of an empty file `slim`.
@@ -163,6 +164,7 @@ class Contents:
     path: str
     examples: int
     bytes: int
+    record_bytes: int
     crc32c: str
     compression: str
     schema: str

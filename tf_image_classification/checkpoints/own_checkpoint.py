@@ -143,12 +143,12 @@ def restore(checkpoint: tf.train.Checkpoint, path: str, shown: str = "") -> None
 @contextlib.contextmanager
 def _damage_as_data_loss() -> Iterator[None]:
     """Raises whatever a damaged checkpoint makes its readers raise as tf.errors.DataLossError."""
-    expected: tuple[type[Exception], ...] = (CheckpointError, *refusal.read_errors())
+    errors: tuple[type[Exception], ...] = (CheckpointError, *refusal.read_errors())
     try:
         yield
     except tf.errors.OpError:
         raise
-    except expected as error:
+    except errors as error:
         raise tf.errors.DataLossError(None, None, refusal.first_line(error)) from error
 
 

@@ -11,7 +11,7 @@ import gzip
 import os
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import google_crc32c
@@ -25,10 +25,12 @@ _MASK_DELTA = 0xA282EAD8  # kMaskDelta in tensorflow/core/lib/hash/crc32c.h
 _MAX_RECORD_BYTES = 2**31  # the limit of a protobuf message
 # Of a record in a gzip file: images hardly compress. One of up to 16 MiB may, such as one with thousands of floats.
 _MAX_RATIO, _MAY_COMPRESS = 16, 2**24
+# Of all records in gzip files: training holds as many of them as have 64 MiB when compressed, to shuffle among.
+_MAX_TOTAL_RATIO, _MAY_UNPACK = 32, 2**28
 _BLOCK = 2**20
 
 FeatureValue = bytes | int | float
-Features = dict[str, list[FeatureValue]]
+Features = dict[str, Sequence[FeatureValue]]
 
 
 def frame(record: bytes) -> bytes:
@@ -49,7 +51,8 @@ def read(path: str, max_bytes: int = _MAX_RECORD_BYTES) -> Iterator[bytes]:
 
     Args:
         path: of the file.
-        max_bytes: of a record. Of a gzip file, none is above 16 MiB and 16 times the size of the file either.
+        max_bytes: of a record. Of a gzip file, none is above 16 MiB and 16 times the size of the file either, and all
+            together are as `check_unpacked` has it.
 
     Raises:
         DataError: the file is truncated or damaged, or a record is too large; names the record, counted from 0.
@@ -59,7 +62,7 @@ def read(path: str, max_bytes: int = _MAX_RECORD_BYTES) -> Iterator[bytes]:
     if zipped:
         max_bytes = min(max_bytes, max(_MAX_RATIO * size, _MAY_COMPRESS))
     with gzip.open(path, "rb") if zipped else open(path, "rb") as file:
-        index = 0
+        index = total = 0
         while True:
             try:
                 record = _read_record(file, max_bytes, None if zipped else size)
@@ -71,8 +74,30 @@ def read(path: str, max_bytes: int = _MAX_RECORD_BYTES) -> Iterator[bytes]:
                 ) from error
             if record is None:
                 return
+            total += len(record)
+            check_unpacked(total, size, path)
             yield record
             index += 1
+
+
+def check_unpacked(record_bytes: int, file_bytes: int, path: str) -> None:
+    """Refuses gzip files of far more records than data have.
+
+    Args:
+        record_bytes: of the records so far.
+        file_bytes: of the files.
+        path: of the files, for the message.
+
+    Raises:
+        DataError: the records are above 256 MiB and 32 times the size of the files.
+    """
+    if record_bytes > max(_MAX_TOTAL_RATIO * file_bytes, _MAY_UNPACK):
+        raise DataError(
+            f"Gzip TFRecords unpack to more than {_MAX_TOTAL_RATIO} times their size",
+            received=f"{path}: {record_bytes:,} bytes or more out of {file_bytes:,}",
+            expected="images, which hardly compress",
+            hint="Write the TFRecords without compression if their content is what it should be.",
+        )
 
 
 def _read_record(file: IO[bytes] | gzip.GzipFile, max_bytes: int, file_bytes: int | None) -> bytes | None:
@@ -154,7 +179,7 @@ def parse_example(record: bytes) -> Features:
     parsed: Features = {}
     for name, feature in example.features.feature.items():
         kind = feature.WhichOneof("kind")
-        parsed[name] = list(getattr(feature, kind).value) if kind else []
+        parsed[name] = getattr(feature, kind).value if kind else []  # as a list it would take several times the memory
     return parsed
 
 

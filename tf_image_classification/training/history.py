@@ -38,8 +38,7 @@ class History:
 
 
 def read_history(model_dir: str) -> list[dict[str, Any]]:
-    """The entries of a local or gs:// folder, in order, up to a line that a kill has truncated or that is none;
-    empty without any."""
+    """The entries of a local or gs:// folder, in order, up to a line that is none, as one that a kill has truncated."""
     entries: list[dict[str, Any]] = []
     # Not storage.read_bytes: a mount may show an older version.
     content, _ = storage.read_version(storage.join(model_dir, HISTORY_FILE))

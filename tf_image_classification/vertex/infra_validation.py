@@ -35,6 +35,10 @@ _log = logging.getLogger(__name__)
 PASSED, NOT_ASKED = "passed", "not-asked"
 
 _MEMORY, _SECONDS = "4g", 300
+_ISOLATION = (  # 65534 is nobody
+    "--network none --user 65534:65534 --cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp "
+    f"--log-driver none --memory {_MEMORY} --memory-swap {_MEMORY} --pids-limit 1024 --env HOME=/tmp"
+).split()
 _LAST_LINES = 8
 _MAX_OUTPUT_BYTES = 2**26  # the answer of a model of 100,000 classes has a tenth of it
 # How versions are in the names of images: Vertex AI's prebuilt tf2-cpu.2-15, and TensorFlow Serving's own.
@@ -175,10 +179,8 @@ def _ask(image_id: str, saved_model: str, image: str) -> str:
             os.chmod(path, 0o755 if path == folder else 0o644)
     request = json.dumps({"instances": [{INPUT: {"b64": _EXAMPLE}}]})
     name = f"tfic-{uuid.uuid4().hex[:12]}"
-    options = ["--rm", "--interactive", "--name", name, "--network", "none", "--user", "65534:65534"]
-    options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108
-    options += ["--log-driver", "none", "--memory", _MEMORY, "--memory-swap", _MEMORY, "--pids-limit", "1024"]
-    options += ["--mount", f"type=bind,source={saved_model},target={_MODEL},readonly", "--env", "HOME=/tmp"]
+    options = ["--rm", "--interactive", "--name", name, *_ISOLATION]
+    options += ["--mount", f"type=bind,source={saved_model},target={_MODEL},readonly"]
     options += ["--env", f"ASK={_ASK}", "--env", f"LENGTH={len(request)}", "--entrypoint", "sh"]
     try:
         done = _docker("run", *options, image_id, "-c", _SCRIPT, text=request, seconds=_SECONDS)
