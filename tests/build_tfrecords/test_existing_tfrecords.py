@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.build_tfrecords.records import build, original, picture, slim, write
 from tf_image_classification import build_tfrecords
+from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data import manifest, tfrecord
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import DataError
@@ -43,6 +46,15 @@ def test_gzip_files_that_together_unpack_to_many_times_their_size_are_refused(tm
     monkeypatch.setattr(tfrecord, "_MAY_UNPACK", 5 * 2**15)  # one file is below it
     with pytest.raises(DataError, match="unpack to more than 32 times their size"):
         build_tfrecords.check(",".join(files), eval_metadata=files[0])
+
+
+def test_records_of_16_bit_grey_have_thumbnails(tmp_path):
+    file = io.BytesIO()
+    Image.new("I;16", (400, 400), 30_000).save(file, "PNG")
+    examples = [{"image/encoded": file.getvalue(), "image/class/label": number} for number in (0, 1)]
+    assert build(tmp_path, examples).splits["train"].examples == 2
+    grey = Image.open(io.BytesIO(images.thumbnail(file.getvalue())))
+    assert grey.getpixel((50, 50)) == pytest.approx((117, 117, 117), abs=2)
 
 
 def test_class_names_are_the_texts_beside_the_ids_else_the_ids(tmp_path):

@@ -48,8 +48,18 @@ def _below(root: str, parts: list[str], only_folders: bool) -> set[str]:
                 found.add(os.path.join(entry.path, "") if only_folders else entry.path)
         folder.folders[:] = entered
         if not only_folders:
-            found.update(entry.path for entry in folder.files if done in _after(parts, at, entry.name))
+            found.update(entry.path for entry in folder.files if _matches_file(parts, at, entry.name))
     return found if root else {path.removeprefix("./") for path in found}
+
+
+def _matches_file(parts: list[str], positions: Iterable[int], name: str) -> bool:
+    """Whether a file's name ends a match. As in Python's globs, `data*/**` matches no file `data.csv`."""
+    for position in positions:
+        if len(parts) in _after(parts, [position], name):
+            is_any = parts[position] == _ANY_FOLDERS
+            if is_any or position + 1 == len(parts) or GLOB_CHARACTERS.isdisjoint(parts[position]):
+                return True
+    return False
 
 
 def _after(parts: list[str], positions: Iterable[int], name: str) -> set[int]:
