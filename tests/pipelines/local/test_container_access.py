@@ -157,11 +157,13 @@ def test_a_link_that_a_container_makes_during_the_run_changes_no_mount(root, dat
         ("~/.ssh/keys", "it is in ~/.ssh"),
         ("~/link", "it is /etc"),
         ("~/with_key", "it holds ~/with_key/key.json"),
+        ("~/../other", "it holds ~/../other/.ssh"),
+        ("~/../other/.ssh/keys", "it is in ~/../other/.ssh"),
     ],
 )
 def test_a_folder_with_credentials_or_of_the_system_is_refused(root, tmp_path, monkeypatch, path, reason):
     home = tmp_path / "home"
-    for folder in (".config/gcloud", ".ssh/keys", "with_key"):
+    for folder in (".config/gcloud", ".ssh/keys", "with_key", "../other/.ssh/keys"):
         (home / folder).mkdir(parents=True)
     (home / "with_key" / "key.json").touch()
     (home / "link").symlink_to("/etc")
@@ -173,7 +175,8 @@ def test_a_folder_with_credentials_or_of_the_system_is_refused(root, tmp_path, m
         with pytest.raises(FlagError) as refused:
             access_of_steps(given, runs)
         message = str(refused.value)
-        assert f"--{flag} would mount" in message and reason.replace("~", str(home)) in message
+        expected = reason.replace("~/..", str(tmp_path)).replace("~", str(home))
+        assert f"--{flag} would mount" in message and expected in message
 
 
 def test_a_list_in_the_home_folder_needs_an_image_root(root, tmp_path, monkeypatch):
