@@ -69,7 +69,9 @@ def test_a_glob_of_any_folders_through_links_that_fork_ends(tmp_path):
     assert len(found) == 2
 
 
-_PATTERNS = "x*/** **/x*/** x.t/** **/*.t **/**/*.t a/**/*.t **/train/* **/train */**/b **/.hid/* **/ a*/**/b/*.t **/[bc]/*"
+_PATTERNS = (
+    "x*/** **/x*/** x.t/** **/*.t **/**/*.t a/**/*.t **/train/* **/train */**/b **/.hid/* **/ a*/**/b/*.t **/[bc]/*"
+)
 _NAMES = "a/x.t a/b/y.t a/b/train/z.t .hid/x.t a/.hid/y.t a/b/.z.t c/b/b/x.t train/w x.t"
 
 
