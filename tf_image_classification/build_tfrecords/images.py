@@ -286,9 +286,9 @@ def thumbnail(data: bytes) -> bytes:
         # Pillow refuses a PNG because of large metadata, which is read as pixels alone for that reason.
         image = _open(png_file.read(data).pixels if data.startswith(_PNG_SIGNATURE) else data)
         image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
-        if image.mode.startswith("I"):  # 16-bit grey, which Pillow does not scale down
-            image = pixels.to_8_bits(image)
-        image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+        # Pillow does not scale 16-bit grey down.
+        picture = pixels.to_8_bits(image) if image.mode.startswith("I") else image
+        picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
         buffer = io.BytesIO()
-        image.convert("RGB").save(buffer, "JPEG", quality=80)
+        picture.convert("RGB").save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
