@@ -31,9 +31,17 @@ def _change(name: str, content: bytes) -> Callable[[Path], None]:
     return change
 
 
-def _link(folder: Path) -> None:
-    (folder / "labels.txt").rename(folder.parent / "labels.txt")
-    (folder / "labels.txt").symlink_to(folder.parent / "labels.txt")
+def _link(name: str) -> Callable[[Path], None]:
+    def change(folder: Path) -> None:
+        (folder / name).rename(folder.parent / name)
+        (folder / name).symlink_to(folder.parent / name)
+
+    return change
+
+
+def _folder_of_facts(folder: Path) -> None:
+    (folder / "model.json").unlink()
+    (folder / "model.json").mkdir()
 
 
 def _pipe(folder: Path) -> None:
@@ -48,19 +56,24 @@ CHANGES = {
     ),
     "an exchanged shard": (_change("saved_model/variables/variables.data-00000-of-00001", b"other!"), "instead of"),
     "an additional file": (_change("saved_model/assets/words.txt", b""), "words.txt, which model.json does not list"),
+    "notes of a user": (_change("README.md", b"Mine"), r"README\.md, which .* If you put it there, move it elsewhere"),
     "a text graph": (_change("saved_model/saved_model.pbtxt", b""), "pbtxt, which model.json does not list"),
     "a missing file": (lambda folder: (folder / "model.keras").unlink(), r"no model\.keras, which model\.json lists"),
-    "a link": (_link, r"labels\.txt, a link to"),
+    "a link": (_link("labels.txt"), r"labels\.txt, a link to"),
+    "a link to the list of files": (_link("model.json"), r"model\.json, which is a link"),
+    "a folder for the list of files": (_folder_of_facts, r"Not a model folder: model\.json not found"),
     "a link to a folder": (lambda folder: (folder / "saved_model" / "assets").symlink_to("/etc"), "assets, which is a"),
     "a pipe": (_pipe, "which is no regular file"),
 }
 
 
 def test_a_folder_as_it_was_exported_is_verified_and_copied(folder, tmp_path):
+    (folder / "saved_model" / ".DS_Store").write_bytes(b"of a file browser")
     verified = model_folder.verify(str(folder), str(tmp_path / "copy"))
     assert (verified.digest, verified.local) == (DIGEST, str(tmp_path / "copy"))
     copied = {name: (tmp_path / "copy" / name).read_bytes() for name in [*FILES, "model.json"]}
     assert copied == {**FILES, "model.json": (folder / "model.json").read_bytes()}
+    assert not list((tmp_path / "copy").rglob(".*"))
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -89,7 +102,21 @@ def test_a_folder_in_a_bucket_is_verified_as_downloaded(folder, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    "name", ["../labels.txt", "/etc/passwd", "a/../../b", "", ".", "saved_model//x", "a\\b", "a\0b", "a\ud800", 7, None]
+    "name",
+    [
+        "../labels.txt",
+        "/etc/passwd",
+        "a/../../b",
+        "",
+        ".",
+        "saved_model//x",
+        "a\\b",
+        "a\0b",
+        "a\ud800",
+        "a" * 256,
+        7,
+        None,
+    ],
 )
 def test_names_in_model_json_stay_inside_the_folder(folder, name):
     with pytest.raises(DataError, match="names a file outside of the model folder"):
@@ -107,6 +134,15 @@ def test_labels_outside_of_the_folder_are_not_read(folder):
         facts = {"tasks": [{"name": "label", "labels_file": name}]}
         with pytest.raises(DataError, match="names a file outside of the model folder"):
             model_tasks.tasks_of(str(folder / "model.json"), facts)
+
+
+@pytest.mark.parametrize("value", [7, True, [[]], ["x"], "x" * 10_000, 1e400])
+@pytest.mark.parametrize("name", ["digest", "files", "tasks", "flags", "versions", "warm_start", "packages"])
+def test_a_model_json_of_wrong_types_is_one_paragraph(folder, name, value):
+    write(folder, **{name: value})
+    with pytest.raises(DataError) as refused:
+        model_tasks.tasks_of(str(folder / "model.json"), model_folder.verify(str(folder)).facts)
+    assert name in str(refused.value) and "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize("digest", ["../../../../../etc", "0" * 63, DIGEST.upper()])

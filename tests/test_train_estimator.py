@@ -90,6 +90,7 @@ def test_with_a_seed_two_trainings_are_bit_identical_and_without_one_they_differ
     assert digest_c != digest_d
 
 
+@pytest.mark.slow
 def test_a_training_in_two_parts_equals_one_in_one_go(built_data, training_flags, tmp_path):
     whole = training_flags(model_dir=str(tmp_path / "whole"), train_steps=8)
     train(built_data, whole)
@@ -130,6 +131,7 @@ def test_fine_tuning_the_head_starts_far_above_chance_and_logs_what_was_loaded(
     )
 
 
+@pytest.mark.slow
 def test_a_resumed_training_still_records_what_it_was_warm_started_from(built_data, training_flags, trained):
     for steps in (2, 4):
         outcome = train(

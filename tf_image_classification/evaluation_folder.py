@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,11 @@ Metrics = dict[str, Any]
 def by_task(metrics: Metrics) -> dict[str, Metrics]:
     """Task name -> its metrics; a single task has the name ''."""
     return metrics.get("tasks", {"": metrics})
+
+
+def is_number(value: object) -> bool:
+    """Whether a JSON value is a number that computations with floats can take."""
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max  # which not-a-number is not
 
 
 def check_is_of(metrics: Metrics, sha256: str) -> None:
@@ -103,8 +109,7 @@ def most_confused(metrics: Metrics, limit: int) -> list[tuple[str, str, int, flo
 
 
 def confusions(metrics: Metrics) -> Iterator[tuple[int, int, int]]:
-    """Id of the true class, of the predicted one, and number of examples, of each such pair that occurs; of a
-    classification.
+    """Id of the true class, id of the predicted one and number of examples, for each such pair of a classification.
 
     Of very many classes, metrics.json lists these instead of a matrix.
     """

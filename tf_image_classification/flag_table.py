@@ -145,7 +145,7 @@ FLAGS: tuple[Flag, ...] = (
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), path="read", is_list=True,
          in_checkpoint_key=False, ours=True),  # its content is, see training_run
     Flag("model", str, None, MODEL,
-         "Model folder to evaluate, as exported by a training.",
+         "Model folder, as exported by a training.",
          commands=(EVALUATE,), steps=(), path="read", no_glob=True, ours=True),
     Flag("eval_batch_size", int, 32, MODEL,
          "Images per batch in the evaluation of a finished model.",

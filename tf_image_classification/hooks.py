@@ -73,7 +73,7 @@ def load_checkpoint(
         try:
             folder.fetch(path)
             checkpoints.restore(manager.checkpoint, path, shown)
-        except (tf.errors.OpError, OSError, IndexError) as error:  # TensorFlow raises IndexError for a truncated file
+        except (tf.errors.OpError, OSError) as error:
             damaged.append(shown)
             _log.warning("Skipping the damaged checkpoint %s: %s", shown, str(error).splitlines()[0])
             continue

@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import NamedTuple
 
 DEFAULT_PIXELS = 120_000_000  # --max_image_pixels: a photograph of 108 megapixels passes
+# Largest width * height of an image, whatever the flag: Pillow's limit, and that of the served model.
 MAX_PIXELS = 178_956_970
-"""Largest width * height of an image, whatever the flag: Pillow's limit, and that of the served model."""
+# Longest side in pixels: libjpeg's JPEG_MAX_DIMENSION. Of PNGs, TensorFlow reads up to 1,000,000, Pillow any.
 MAX_SIDE = 65_500
-"""Longest side in pixels: libjpeg's JPEG_MAX_DIMENSION. Of PNGs, TensorFlow reads up to 1,000,000, Pillow any."""
+# Most scans of a JPEG: encoders write about 10. Each goes over the whole picture, whatever its bytes ("Two Issues with
+# the JPEG Standard", libjpeg-turbo.org).
 MAX_JPEG_SCANS = 100
-"""Most scans of a JPEG: encoders write about 10. Each goes over the whole picture, whatever its bytes ("Two Issues with
-the JPEG Standard", libjpeg-turbo.org)."""
+# Most scans * pixels of a JPEG: 20 scans of the largest picture, as encoders write of CMYK, in some 3 s.
 MAX_SCANNED_PIXELS = 20 * MAX_PIXELS
-"""Most scans * pixels of a JPEG: 20 scans of the largest picture, as encoders write of CMYK, in some 3 s."""
 
 DEFAULT_MIB = 256  # --max_image_mib
 MAX_MIB = 1024

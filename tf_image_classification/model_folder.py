@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import logging
 import os
 import re
@@ -36,9 +35,11 @@ SCORES, CLASSES = "scores", "classes"  # outputs, each after `output_prefix`
 _TYPES = {
     "digest": str,
     "data_fingerprint": str,
+    "estimator": str | None,
     "estimator_source": str,
     "files": dict,
     "flags": dict,
+    "model_name": str | None,
     "packages": dict,
     "tasks": list,
     "versions": dict,
@@ -47,6 +48,8 @@ _TYPES = {
 EXPECTED = f"a folder with {SAVED_MODEL}/, {FACTS} and labels, as training exports it"
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _BLOCK_BYTES = 2**20
+_MAX_NAME_LENGTH = 255  # of a file or folder, on most systems
+_HINT = "A SavedModel is code: do not load this one. Find out what changed it, and export the model again."
 
 _log = logging.getLogger(__name__)
 
@@ -86,11 +89,7 @@ def read_facts(folder: str) -> dict[str, Any]:
         DataError: model.json is not found, is not a JSON object, or an entry has another type than training writes.
     """
     storage.restore_dir(folder)
-    path = storage.join(folder, FACTS)
-    try:
-        return _parse(path, storage.read_bytes(path))
-    except FileNotFoundError:
-        raise _not_a_model_folder(folder) from None
+    return _parse(folder, _content(folder, folder))
 
 
 def verify(folder: str, copy_to: str = "", *, accept_unlisted: bool = False) -> ModelFolder:
@@ -138,10 +137,11 @@ def inside(folder: str, name: object, listed_in: str = FACTS) -> str:
         DataError: it is no relative name of a file, or leads out of the folder, by `..` or a link.
     """
     is_name = isinstance(name, str) and storage.is_unicode(name) and not set("\\\0") & set(name)
-    if not is_name or not {"", ".", ".."}.isdisjoint(str(name).split("/")):
+    parts = str(name).split("/")
+    if not is_name or not {"", ".", ".."}.isdisjoint(parts) or max(map(len, parts)) > _MAX_NAME_LENGTH:
         raise DataError(
-            f"{listed_in} of {folder} names a file outside of the model folder",
-            received=repr(name),
+            f"{listed_in} of {folder} names a file outside of the model folder, or none",
+            received=f"{name!r:.200}",
             expected="a relative name without .. and links",
         )
     path = storage.join(folder, str(name))
@@ -158,11 +158,8 @@ def inside(folder: str, name: object, listed_in: str = FACTS) -> str:
 
 def _verify(folder: str, local: str, copy_to: str, accept_unlisted: bool) -> ModelFolder:
     """`verify`, for the local path of the folder or of its download."""
-    try:
-        content = storage.read_bytes(os.path.join(local, FACTS))
-    except FileNotFoundError:
-        raise _not_a_model_folder(folder) from None
-    facts = _parse(storage.join(folder, FACTS), content)
+    content = _content(folder, local)
+    facts = _parse(folder, content)
     listed = _listed(folder, facts, accept_unlisted)
     if listed is None:
         _log.warning(
@@ -193,7 +190,12 @@ def _check_names(folder: str, names: Iterable[str], listed: dict[str, str] | Non
     found = set()
     for name in names:
         if listed is not None and name not in listed:  # at once: there may be any number of them, of any size
-            raise _changed(folder, f"{printable(name)}, which {FACTS} does not list")
+            raise _changed(
+                folder,
+                f"{printable(name)}, which {FACTS} does not list",
+                "If you put it there, move it elsewhere: a SavedModel is code, and only a folder as it was exported is "
+                "loaded. Else find out who added it, and export the model again.",
+            )
         found.add(name)
     if listed is not None and found != set(listed):
         raise _changed(folder, f"no {abridged(sorted(set(listed) - found))}, which {FACTS} lists")
@@ -269,21 +271,21 @@ def _sha256(folder: str, name: str, copy_to: str = "") -> str:
     return sha256.hexdigest()
 
 
-def _parse(path: str, content: bytes) -> dict[str, Any]:
-    """The content of model.json, whose path is for messages."""
+def _content(folder: str, local: str) -> bytes:
+    """The bytes of model.json of a folder, whose name is for messages, at its path or that of its download."""
+    path = storage.join(local, FACTS)
+    if not storage.is_gcs(path) and os.path.islink(path):
+        raise _changed(folder, f"{FACTS}, which is a link")
     try:
-        facts = json.loads(content, object_pairs_hook=_without_duplicates)
-    except (ValueError, RecursionError) as error:
-        raise DataError(
-            f"{path} cannot be read",
-            received=repr(error),
-            expected="JSON as training writes it",
-            hint="Export the model again.",
-        ) from error
-    if not isinstance(facts, dict):
-        raise DataError(
-            f"{path} cannot be read", received=type(facts).__name__, expected="a JSON object as training writes it"
-        )
+        return storage.read_bytes(path, storage.MAX_TEXT_BYTES)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise _not_a_model_folder(folder) from None
+
+
+def _parse(folder: str, content: bytes) -> dict[str, Any]:
+    """The content of a folder's model.json, checked."""
+    path = storage.join(folder, FACTS)
+    facts = storage.parse_json(content, path, expected="JSON as training writes it", hint="Export the model again.")
     for name, kind in _TYPES.items():
         if name in facts and not isinstance(facts[name], kind):
             raise DataError(
@@ -295,22 +297,14 @@ def _parse(path: str, content: bytes) -> dict[str, Any]:
     return facts
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; of two equal names, another reader could take the other value."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        raise ValueError("an object has a name twice")
-    return content
-
-
 def _not_a_model_folder(folder: str) -> DataError:
     return DataError(f"Not a model folder: {FACTS} not found", received=folder, expected=EXPECTED)
 
 
-def _changed(folder: str, received: str) -> DataError:
+def _changed(folder: str, received: str, hint: str = _HINT) -> DataError:
     return DataError(
         f"The model folder {folder} is not as it was exported",
         received=received,
         expected=f"the files that {FACTS} lists, byte for byte, and no others",
-        hint="A SavedModel is code: do not load this one. Find out what changed it, and export the model again.",
+        hint=hint,
     )

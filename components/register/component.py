@@ -50,6 +50,9 @@ def register(
             promoted = promote_model(values, folder, evaluation.path, compared_with=in_service, reason=reason, run=run)
         else:
             promoted = InService(in_service, "")
+            print(
+                "register: not promoted, as --promote is false: tf_image_classification.vertex.promote can promote it"
+            )
     with open(registered.path, "w") as file:
         file.write(promoted.name)
     registered.metadata.update({"resourceName": promoted.name, "reason": reason})

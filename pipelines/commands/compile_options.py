@@ -57,7 +57,7 @@ def add_image_base(parser: argparse._ActionsContainer) -> None:
         "--image_base",
         default="",
         metavar="IMAGE",
-        help="what `python -m images build` was given as --base (default: nothing)",
+        help="what `python -m images build` was given as --base (default: the pinned one)",
     )
 
 

@@ -66,7 +66,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(flags: Flags, runs_dir: str) -> None:
-    champion.check(flags.checkpoint_path, flags.champion, flags.endpoint)
+    champion.check(flags.checkpoint_path, flags.champion, flags.endpoint, promote=flags.promote)
     if flags.champion and champion.is_registry(flags.champion):
         raise FlagError(
             "A run on this machine keeps the model in service in a folder",

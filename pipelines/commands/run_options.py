@@ -81,7 +81,12 @@ def read_parameters(
         values["recipe"] = ""
     if flag_table.BY_NAME["champion"] in template.signature(spec):
         values |= _resource_names(values, arguments.project, arguments.location)
-        champion.check(values.get("checkpoint_path"), values.get("champion"), values.get("endpoint"))
+        champion.check(
+            values.get("checkpoint_path"),
+            values.get("champion"),
+            values.get("endpoint"),
+            promote=values.get("promote", True) is not False,
+        )
     template.check_paths(values)
     return values
 

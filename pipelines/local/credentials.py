@@ -1,7 +1,7 @@
-"""What a step's container gets of the caller's Google credentials: access tokens of an hour, for the buckets that flags
-name for the step. Keys and refresh tokens stay outside.
+"""What a step's container gets of the caller's Google credentials: access tokens for the buckets of its step.
 
-A token is limited by a Credential Access Boundary, which works on buckets with uniform bucket-level access, see
+They are valid for an hour; keys and refresh tokens stay outside. A token is limited by a Credential Access Boundary,
+which works on buckets with uniform bucket-level access, see
 https://cloud.google.com/iam/docs/downscoping-short-lived-credentials.
 """
 
@@ -79,8 +79,7 @@ def owner(source: Any) -> str:
 
 
 def narrowed(source: Any, buckets: dict[str, bool]) -> downscoped.Credentials:
-    """Credentials for these buckets alone, to read objects or also to write them; the source's own rights limit them
-    further."""
+    """Credentials for these buckets alone, to read objects or also to write them, as far as the source's rights go."""
     rules = [
         downscoped.AccessBoundaryRule(
             available_resource=f"//storage.googleapis.com/projects/_/buckets/{bucket}",

@@ -1,5 +1,4 @@
-"""Each step in a container of its image: what its flags name read-only, nothing owned by root, no step done without
-its outputs."""
+"""Each step in a container of its image, which sees what its flags name; no step is done without its outputs."""
 
 from __future__ import annotations
 
@@ -24,7 +23,7 @@ from pipelines.local.execution import FollowedTask, replaced
 from pipelines.local.step_output import INDENT, StepOutput
 from pipelines.local.step_paths import StepPath
 from pipelines.local.steps import Steps
-from tf_image_classification import storage
+from tf_image_classification import flags, storage
 from tf_image_classification.errors import FlagError, ServiceError
 from tf_image_classification.flag_types import STEPS
 from tf_image_classification.promotion import resolve
@@ -64,7 +63,15 @@ def absolute(parameters: Mapping[str, object]) -> dict[str, Any]:
             hint="The modules of this folder are not in the images.",
         )
     names = [*step_paths.of_flags("read", parameters), *step_paths.of_flags("write", parameters)]
-    return {**parameters, **{name: resolve.absolute_paths(str(parameters[name])) for name in names}}
+    return {**parameters, **{name: _absolute(name, str(parameters[name])) for name in names}}
+
+
+def _absolute(name: str, value: str) -> str:
+    """The path, or of a flag for several the paths, made absolute. Of a single one that does not exist yet, a comma is
+    part of its name too."""
+    if flags.BY_NAME[name].is_list:
+        return resolve.absolute_paths(value)
+    return value if storage.is_gcs(value) else os.path.abspath(value)
 
 
 def access_of_steps(parameters: Mapping[str, Any], root: Path) -> dict[str, ContainerAccess]:

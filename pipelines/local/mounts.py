@@ -15,7 +15,8 @@ from pipelines.local.step_paths import METADATA, StepPath
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
-# Neither they nor what is in them or above them is mounted: credentials, and the state of the machine.
+# Neither they nor what is in them or above them is mounted: credentials, and the state of the machine. With sudo, data
+# may be in the home folder of another user: any folder may be one.
 _PRIVATE_OF_HOME = (".aws", ".azure", ".config/gcloud", ".docker", ".gnupg", ".kube", ".netrc", ".ssh")
 _PRIVATE = ("/boot", "/dev", "/etc", "/proc", "/sys")
 # Neither they nor what is above them is mounted: they hold the folders of all users, or hide what a container needs.
@@ -71,7 +72,7 @@ def _outermost(paths: set[str], outside: set[str]) -> list[str]:
 
 def _why_not(path: PurePath) -> str:
     """Why a path without symbolic links is not mounted; '' if it is."""
-    for private in _real(_private()):
+    for private in _real(_private(path)):
         if path.is_relative_to(private):
             return f"it is {private}" if private == path else f"it is in {private}"
         if private.is_relative_to(path) and os.path.exists(private):
@@ -83,8 +84,9 @@ def _why_not(path: PurePath) -> str:
     return ""
 
 
-def _private() -> Iterator[str]:
-    yield from (f"~/{name}" for name in _PRIVATE_OF_HOME)
+def _private(path: PurePath) -> Iterator[str]:
+    homes = (PurePath("~"), path, *path.parents)
+    yield from (str(home / name) for home in homes for name in _PRIVATE_OF_HOME)
     yield from filter(None, map(os.environ.get, _VARIABLES))
     yield from _PRIVATE
 

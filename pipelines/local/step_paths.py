@@ -74,7 +74,10 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
             yield from _source_paths(part, has_root=bool(parameters.get("image_root")))
         return
     for path in sources.split_metadata(value) if flags.BY_NAME[name].is_list else [value]:
-        if storage.is_gcs(path) or os.path.exists(path):
+        stem = os.path.splitext(path)[0]
+        if not storage.is_gcs(path) and os.path.exists(f"{stem}.index"):  # one of a checkpoint's files
+            yield from glob.glob(f"{glob.escape(stem)}.*")
+        elif storage.is_gcs(path) or os.path.exists(path):
             yield path
         else:  # the prefix of a checkpoint's files, or nothing
             yield from glob.glob(f"{glob.escape(path)}.*")

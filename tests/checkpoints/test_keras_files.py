@@ -116,9 +116,9 @@ def test_layers_in_another_order_are_matched_by_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("saved", "without_top", "target"),
     [
-        ("ResNet50", False, "ResNet101"),
+        pytest.param("ResNet50", False, "ResNet101", marks=pytest.mark.slow),
         ("ResNet50", True, "ResNet101"),
-        ("ResNet50", False, "MobileNetV3Small"),
+        pytest.param("ResNet50", False, "MobileNetV3Small", marks=pytest.mark.slow),
         ("MobileNetV3Small", True, "small"),
         ("MobileNetV2", False, "mobilenet_v2"),
     ],

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.checkpoints import index_files
 from tf_image_classification import checkpoints, nets
 from tf_image_classification.errors import CheckpointError
 from tf_image_classification.optimizers import Momentum, RMSProp
@@ -91,6 +92,17 @@ def test_a_checkpoint_of_another_training_is_refused_before_anything_changes(oth
     with pytest.raises(CheckpointError, match=f"{what}.*another --model_dir"):
         checkpoints.restore(training.state, saved)
     assert all(np.array_equal(one, value) for one, value in zip(training.everything(), before, strict=True))
+
+
+def test_an_own_checkpoint_that_asks_for_more_memory_than_its_file_has_is_damaged(saved: str, tmp_path: Path) -> None:
+    copied = tmp_path / "model.ckpt-1"
+    for suffix in (".index", ".data-00000-of-00001"):
+        (tmp_path / f"{copied.name}{suffix}").write_bytes(Path(f"{saved}{suffix}").read_bytes())
+    shape, key = [1 << 40], "global_step/.ATTRIBUTES/VARIABLE_VALUE"
+    (tmp_path / f"{copied.name}.index").write_bytes(index_files.of_entries({key: index_files.entry(shape, 1 << 42)}))
+    training = Training(OPTIMIZERS["momentum"](), scopes="Small/Logits")
+    with pytest.raises(tf.errors.DataLossError, match="is refused"):
+        checkpoints.restore(training.state, str(copied))
 
 
 def test_the_weights_of_a_training_start_another_one(saved: str) -> None:

@@ -17,7 +17,7 @@ def step(tmp_path):
     """Runs the step on a model folder of two files and its evaluation; keyword arguments replace some."""
     folder = model_folders.write(tmp_path / "model")
     (tmp_path / "evaluation").mkdir()
-    evaluated = {"model": {"sha256": model_folder.verify(str(folder)).sha256}}
+    evaluated = {"model": {"sha256": model_folder.verify(str(folder)).sha256}, "loss": 0.5}
     (tmp_path / "evaluation" / "metrics.json").write_text(json.dumps(evaluated))
 
     def run(**changes):
@@ -53,7 +53,8 @@ def test_a_model_that_was_changed_after_its_evaluation_is_not_promoted(step, tmp
     assert not (tmp_path / "service").exists()
 
 
-def test_an_account_that_may_not_deploy_leaves_the_promotion_to_another(step, tmp_path):
+def test_an_account_that_may_not_deploy_leaves_the_promotion_to_another(step, tmp_path, capsys):
     assert step(promote=False, in_service="models/before") == ("models/before",)
     assert (tmp_path / "registered").read_text() == "models/before"
+    assert "not promoted, as --promote is false" in capsys.readouterr().out
     assert not (tmp_path / "service").exists()

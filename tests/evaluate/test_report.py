@@ -235,6 +235,18 @@ def test_the_gap_between_training_and_evaluation_is_shown(browser, tmp_path):
     ]
 
 
+def test_facts_that_are_not_as_training_writes_them_are_left_out(tmp_path):
+    page = report_of(
+        tmp_path,
+        metrics={"loss": "x", "accuracy": 0.5, "precision": 0.5, "recall": 10**400},
+        train_metrics={"loss": 1.0, "accuracy": [1], "precision": 0.75, "recall": 0.5},
+        scored_examples={"train": float("inf"), "eval": {}},
+        warm_start={"checkpoint": "a.ckpt", "loaded": "many"},
+    ).read_text()
+    assert page.count('<th scope="row">precision') == 1 and '<th scope="row">loss' not in page
+    assert "of them" not in page and "Warm start" not in page
+
+
 @pytest.mark.parametrize(
     ("recorded", "shown"),
     [

@@ -47,7 +47,11 @@ def test_images_that_are_too_small_are_refused(name: str, min_size: int) -> None
 
 @pytest.mark.parametrize(
     "name",
-    ["small", "mobilenet_v2", "inception_v1", "inception_v3", "inception_v4", "inception_resnet_v2", "resnet_v2_50"],
+    [
+        *("small", "mobilenet_v2", "inception_v1", "inception_v3", "resnet_v2_50"),
+        pytest.param("inception_v4", marks=pytest.mark.slow),
+        pytest.param("inception_resnet_v2", marks=pytest.mark.slow),
+    ],
 )
 def test_the_minimum_image_size_reaches_the_logits(name: str) -> None:
     size = nets.NETS[name].min_size

@@ -25,7 +25,10 @@ GOLDEN = json.loads((Path(__file__).parent / "slim_logits.json").read_text())
 MANIFESTS = Path(__file__).parent / "manifests"
 WEIGHT_DECAY = 0.00004
 # Deeper siblings of what is tested anyway.
-SLOW = {"resnet_v1_101", "resnet_v1_152", "resnet_v2_101", "resnet_v2_152", "vgg_19"}
+SLOW = {
+    *("inception_v4", "inception_resnet_v2", "vgg_19"),
+    *("resnet_v1_101", "resnet_v1_152", "resnet_v2_101", "resnet_v2_152"),
+}
 
 
 def weight(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -73,7 +76,7 @@ def assert_close(ours: np.ndarray, theirs: np.ndarray) -> None:
         pytest.param(
             golden,
             id=f"{golden['net']}-{golden['image_size']}",
-            marks=[pytest.mark.slow] if golden["net"] in {*SLOW, "vgg_16"} else [],
+            marks=[pytest.mark.slow] if golden["net"] in {*SLOW, "vgg_16"} or golden["image_size"] > 224 else [],
         )
         for golden in GOLDEN
     ],

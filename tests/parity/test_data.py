@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 
+from tests.packaged import ESTIMATOR
 from tests.parity.support import NumberSpec, make_flags, numbered_data
 from tf_image_classification import build_tfrecords, built_in_estimator, dataset, train_estimator
 from tf_image_classification.data import sources
@@ -113,24 +114,10 @@ def test_24_data_that_is_mixed_or_matches_nothing_is_an_error(tmp_path: Path) ->
         sources.expand(str(tmp_path / "nothing-*"))
 
 
-SCRIPT = """
-import keras, tensorflow as tf
-from tf_image_classification import train_estimator
-from tf_image_classification.estimator_specs import EstimatorSpec
-
-class MyEstimator(EstimatorSpec):
-    def get_preproc_fn(self, is_training):
-        return lambda image, width, height: tf.image.resize(tf.cast(image, tf.float32) / 255.0, (height, width))
-    def get_model_fn(self, checkpoint_path):
-        def model_fn(params):
-            images = keras.Input((params.image_size, params.image_size, 3))
-            return keras.Model(images, keras.layers.Dense(params.num_classes)(keras.layers.Flatten()(images)))
-        return model_fn
-    def metric_ops(self, labels, predictions):
-        return {"accuracy": tf.cast(tf.argmax(labels["label"], -1) == predictions["label"]["class_id"], tf.float32)}
-
+SCRIPT = f"""{ESTIMATOR}
 if __name__ == "__main__":
-    train_estimator.run(MyEstimator)
+    from tf_image_classification import train_estimator
+    train_estimator.run(MeanColour)
 """
 
 

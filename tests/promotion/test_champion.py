@@ -162,6 +162,7 @@ def test_a_model_without_a_digest_is_not_promoted(facts, champion_dir, tmp_path)
             {"checkpoint_path": None, "champion": None, "endpoint": "projects/p/locations/l/endpoints/1"},
             "--endpoint needs a --champion",
         ),
+        ({"checkpoint_path": None, "champion": "", "promote": False}, "--promote needs a --champion"),
         (
             {"checkpoint_path": None, "champion": "gs://b/c", "endpoint": "projects/p/locations/l/endpoints/1"},
             "Vertex AI's Model Registry",

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
 import pytest
 
 from tf_image_classification import flags
+from tf_image_classification.errors import DataError
 from tf_image_classification.flag_types import GATE_STEP
-from tf_image_classification.promotion.gate import decide
+from tf_image_classification.promotion.gate import decide, read_metrics
 
 GOOD = {
     "accuracy": 0.95,
@@ -136,3 +138,34 @@ def test_two_models_without_a_digest_are_not_taken_for_one():
     one, other = of_model("", accuracy=0.9), of_model("", accuracy=0.95)
     assert not decide(one, thresholds(), other).passed
     assert not decide({**one, "model": {}}, thresholds(), {**other, "model": {}}).passed
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": None},
+        {"model": {"digest": 7}},
+        {"tasks": []},
+        {"tasks": {}},
+        {"tasks": {"color": None}},
+        {"loss": None},
+        {"loss": float("nan")},
+        {"loss": 10**400},
+        {"accuracy": "high"},
+        {"macro_f1": [1]},
+        {"per_class": {}},
+        {"per_class": [None]},
+        {"per_class": [{"name": 7, "recall": 1.0, "support": 1}]},
+        {"per_class": [{"name": "cat", "recall": 1.0}]},
+        {"per_class": [{"name": "cat", "recall": 0.0, "support": 0}]},
+    ],
+)
+def test_metrics_of_wrong_types_are_one_paragraph(tmp_path, change):
+    for folder in (tmp_path, tmp_path / "champion"):
+        folder.mkdir(exist_ok=True)
+        (folder / "metrics.json").write_text(json.dumps({"model": {"digest": "1"}, **GOOD}))
+        read_metrics(str(tmp_path))
+        (folder / "metrics.json").write_text(json.dumps({"model": {"digest": "1"}, **GOOD, **change}))
+        with pytest.raises(DataError, match=r"metrics\.json cannot be read.*Expected: JSON as evaluate writes it"):
+            read_metrics(str(tmp_path))
+        (folder / "metrics.json").write_text(json.dumps({"model": {"digest": "1"}, **GOOD}))

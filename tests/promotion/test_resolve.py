@@ -69,6 +69,21 @@ def test_the_version_of_a_local_checkpoint_is_its_content_and_not_its_times(imag
     assert version("weights") == version("weights") != version("WEIGHTS")
 
 
+def test_a_training_folder_too_large_to_be_read_in_seconds_has_the_version_of_its_times(
+    image_folder, tmp_path, monkeypatch
+):
+    def version(time: int) -> str:
+        os.utime(shard, ns=(0, time))
+        return resolved(train_metadata=str(image_folder), checkpoint_path=str(tmp_path)).checkpoint_version
+
+    shard = tmp_path / "data" / "train-00000-of-00001.tfrecord"
+    shard.parent.mkdir()
+    shard.write_bytes(bytes(9))
+    assert version(1) == version(2)
+    monkeypatch.setattr("tf_image_classification.promotion.resolve.CONTENT_BYTES", 8)
+    assert version(1) == version(1) != version(2)
+
+
 @pytest.mark.parametrize("name", ["model.ckpt", "model.ckpt.index"])
 def test_a_checkpoint_prefix_is_found_by_its_files(image_folder, tmp_path, name):
     (tmp_path / "model.ckpt.index").write_text("index")

@@ -192,6 +192,7 @@ def test_a_training_is_not_continued_with_other_classes(change, received, steps,
     assert json.loads(Path(trained.export_dir, "model.json").read_text())["tasks"][0]["num_classes"] == 3
 
 
+@pytest.mark.slow
 def test_a_training_in_a_bucket_is_not_continued_with_other_classes_but_started_from(service, tmp_path, caplog):
     train(build(tmp_path / "one", ("blue", "red")), make_flags(RUN, train_steps=2))
     other = build(tmp_path / "other", ("red", "blue"))
@@ -221,6 +222,7 @@ def test_a_bucket_has_no_checkpoint_without_class_names_at_any_moment(service, t
     assert seen and all(seen)
 
 
+@pytest.mark.slow
 def test_each_of_several_tasks_keeps_its_classes(tmp_path, caplog):
     images = write_folder(tmp_path / "images", ("blue", "green", "red"))
 

@@ -40,7 +40,13 @@ def test_without_it_the_last_model_is_exported_and_no_other_is_kept(built_data, 
 
 
 @pytest.mark.parametrize(
-    ("num_evals", "expected"), [(1, [10]), (3, [3, 7, 10]), (5, [2, 4, 6, 8, 10]), (50, [*range(1, 11)])]
+    ("num_evals", "expected"),
+    [
+        (3, [3, 7, 10]),
+        pytest.param(1, [10], marks=pytest.mark.slow),
+        pytest.param(5, [2, 4, 6, 8, 10], marks=pytest.mark.slow),
+        pytest.param(50, [*range(1, 11)], marks=pytest.mark.slow),
+    ],
 )
 def test_evaluations_are_evenly_spaced_with_the_last_at_the_end(num_evals, expected, built_data, training_flags):
     assert evaluations(train(built_data, training_flags(train_steps=10, num_evals=num_evals)).model_dir) == expected
@@ -64,6 +70,7 @@ def test_a_metric_that_the_evaluation_does_not_have_is_refused_before_training(b
         train(built_data, training_flags(export="best", export_metric="acuracy"))
 
 
+@pytest.mark.slow
 def test_a_best_model_that_was_removed_is_said_and_the_last_one_exported(built_data, training_flags, caplog):
     options = {**WORSENING, "export": "best", "export_metric": "number"}
     outcome = train(built_data, training_flags(**options), NumberSpec())
@@ -73,6 +80,7 @@ def test_a_best_model_that_was_removed_is_said_and_the_last_one_exported(built_d
     assert "are not in" in caplog.text
 
 
+@pytest.mark.slow
 def test_an_error_is_better_when_it_is_lower(built_data, training_flags):
     class WithError(built_in_estimator.BuiltInEstimator):
         def metric_ops(self, labels, predictions):

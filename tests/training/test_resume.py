@@ -69,7 +69,7 @@ def kill_after_step(monkeypatch: pytest.MonkeyPatch, step: int, checkpoint: int)
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(options, id=name, marks=[] if name in ("recipe", "mixup and cutmix") else pytest.mark.slow)
+        pytest.param(options, id=name, marks=[] if name == "recipe" else pytest.mark.slow)
         for name, options in OPTIONS.items()
     ],
 )
@@ -118,6 +118,7 @@ def test_a_finished_training_exports_the_same_model_again(built_data, training_f
     assert np.isfinite(list(again.metrics.values())).all()
 
 
+@pytest.mark.slow
 def test_killed_between_the_best_model_and_the_history_it_is_still_exported(
     built_data, training_flags, tmp_path, monkeypatch
 ):

@@ -12,6 +12,7 @@ from tests.training.support import RUN, listed, names, working_folders
 from tf_image_classification import storage
 from tf_image_classification.errors import TrainingError
 from tf_image_classification.training import training_folder
+from tf_image_classification.training.history import HISTORY_FILE, read_history
 
 
 class Publisher:
@@ -127,3 +128,22 @@ def test_what_tensorflow_left_of_a_checkpoint_when_it_was_killed_or_the_disk_was
         (tmp_path / name / "part-00000-of-00001.data-00000-of-00001.tempstate1").write_text("half")
     with training_folder.open_folder(str(tmp_path)):
         assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", "my_temp"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"\0\0\0",
+        b'{"kind": "ev',
+        b"7",
+        b'{"kind": "eval", "step": "2"}',
+        b'{"kind": [], "step": 2}',
+        b'{"kind": "eval", "step": 2, "loss": "low"}',
+        b"[" * 100_000,
+    ],
+)
+def test_a_history_counts_up_to_the_first_line_that_is_damaged(tmp_path, line):
+    good = b'{"kind": "eval", "step": 1, "loss": 0.5}\n'
+    (tmp_path / HISTORY_FILE).write_bytes(good + line + b"\n" + good)
+    assert read_history(str(tmp_path)) == [{"kind": "eval", "step": 1, "loss": 0.5}]

@@ -39,7 +39,7 @@ def docker(tmp_path, monkeypatch) -> Callable[..., Path]:
     def install(
         out: str = "", err: str = "", code: int = 0, before_run: str = "", inspect: str = "echo sha256:1"
     ) -> Path:
-        (tmp_path / "out").write_text(out)
+        (tmp_path / "out").write_text(out, newline="")
         (tmp_path / "err").write_text(err)
         program = tmp_path / "bin" / "docker"
         program.parent.mkdir()
@@ -65,7 +65,7 @@ def test_a_model_that_answers_passes(model, docker, tmp_path):
 
 def test_the_answer_of_tensorflow_serving_is_read(model, docker):
     answer = json.dumps(GOOD, indent=4)
-    docker(out=f"HTTP/1.0 200 OK\nContent-Type: application/json\n\n{answer}\n")
+    docker(out=f"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{answer}\n")
     assert check(model, IMAGE) == PASSED
 
 
@@ -91,6 +91,7 @@ def test_the_container_gets_no_network_no_rights_and_only_the_saved_model(model,
     [
         ({"scores": [0.5, float("nan")], "classes": ["cat", "dog"]}, "NaN"),
         ({"scores": [1.0], "classes": ["cat", "dog"]}, "1.0"),
+        ({"scores": [0.5, 10**400], "classes": ["cat", "dog"]}, "1000"),
         ({"scores": [0.5, 0.5], "classes": ["dog", "cat"]}, '"dog", "cat"'),
         ({"logits": [0.5, 0.5]}, "logits"),
         (None, "null"),
@@ -124,11 +125,20 @@ def test_a_model_that_fails_in_the_container_is_refused_with_its_last_lines(mode
 
 def test_a_model_that_never_answers_is_refused_and_its_container_killed(model, docker, monkeypatch):
     monkeypatch.setattr(infra_validation, "_SECONDS", 0.3)
-    words = docker(before_run="exec sleep 20")
+    words = docker(before_run="sleep 20")  # a child that keeps the outputs open, also when docker is killed
     with pytest.raises(UserError, match=r"no answer within 0\.3 s"):
         check(model, IMAGE)
     given = words.read_text().splitlines()
     assert given[given.index("kill") + 1] == given[given.index("--name") + 1]
+
+
+@pytest.mark.parametrize("output", ["1", "2"])
+def test_a_container_that_writes_without_end_is_refused_and_killed(model, docker, output):
+    """What it writes is kept in memory, so that its last lines can be shown."""
+    words = docker(before_run=f"exec yes >&{output}")
+    with pytest.raises(UserError, match="more than 67,108,864 bytes of output"):
+        check(model, IMAGE)
+    assert "kill" in words.read_text().splitlines()
 
 
 NEWER = (

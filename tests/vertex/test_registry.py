@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests import model_folders
 from tests.standin import bucket
 from tests.standin.service import Fault
 from tests.vertex.conftest import MODEL, digest
@@ -55,9 +56,10 @@ def test_a_version_has_labels_for_its_model_its_data_and_its_run(vertex, argumen
     assert version.pipeline_job == job
 
 
-def test_a_model_without_a_digest_is_refused_before_anything_is_uploaded(vertex, arguments):
-    with pytest.raises(DataError, match=r"models/one/model\.json has no valid digest"):
-        register(**arguments("one", facts={"data_fingerprint": "f"}))
+def test_a_model_without_a_digest_is_refused_before_anything_is_uploaded(vertex, arguments, tmp_path, storage_url):
+    bucket.fill(storage_url, "bucket", "no-digest", model_folders.write(tmp_path / "model", digest=""))
+    with pytest.raises(DataError, match=r"gs://bucket/no-digest .*the digest '' in model\.json"):
+        register(**arguments("one", folder="gs://bucket/no-digest"))
     assert not _posts(vertex, "models:upload")
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import stat
 import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -115,12 +114,12 @@ def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoot
         data = storage.read_bytes(path, limits.max_bytes) if is_remote else _read_local(local, limits, roots)
     except PermissionError:
         raise RejectedImage(rejection.PERMISSION_DENIED) from None
+    except DataError:  # a ValueError too; the download of an object ended at the limit
+        raise RejectedImage(rejection.too_large(limits.max_mib)) from None
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL in the name
         if other := storage.other_form(path):
             return read(other, limits, roots)
         raise RejectedImage(rejection.FILE_NOT_FOUND) from None
-    except DataError:  # the download of an object ended at the limit
-        raise RejectedImage(rejection.too_large(limits.max_mib)) from None
     except OSError as error:
         if error.errno in (errno.ELOOP, errno.ENAMETOOLONG):
             raise RejectedImage(rejection.FILE_NOT_FOUND) from None
@@ -131,19 +130,16 @@ def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoot
 
 
 def _read_local(path: str, limits: ImageLimits, roots: ImageRoots | None) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would block
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device could block, or never end
-            raise RejectedImage(rejection.NOT_A_FILE)
-        if status.st_size > limits.max_bytes:
+        file = storage.open_file(path)
+    except (DataError, IsADirectoryError):  # DataError: a pipe or a device
+        raise RejectedImage(rejection.NOT_A_FILE) from None
+    with file:
+        if os.fstat(file.fileno()).st_size > limits.max_bytes:
             raise RejectedImage(rejection.too_large(limits.max_mib))
-        if roots is not None and not roots.contain_open(path, descriptor):
+        if roots is not None and not roots.contain_open(path, file.fileno()):
             raise RejectedImage(roots.outside)
-        with open(descriptor, "rb", buffering=0, closefd=False) as file:
-            return file.readall()
-    finally:
-        os.close(descriptor)
+        return file.read()
 
 
 def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
@@ -290,7 +286,7 @@ def thumbnail(data: bytes) -> bytes:
         # Pillow refuses a PNG because of large metadata, which is read as pixels alone for that reason.
         image = _open(png_file.read(data).pixels if data.startswith(_PNG_SIGNATURE) else data)
         image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
-        # Pillow does not scale down 16-bit grey.
+        # Pillow does not scale 16-bit grey down.
         picture = pixels.to_8_bits(image) if image.mode.startswith("I") else image
         picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
         buffer = io.BytesIO()

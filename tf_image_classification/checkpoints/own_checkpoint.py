@@ -6,13 +6,15 @@ building the model (`reader.read`).
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import keras
 import tensorflow as tf
 
+from tf_image_classification.checkpoints import refusal, table
 from tf_image_classification.checkpoints.class_names import (
     ClassNames,
     StoredClassNames,
@@ -92,13 +94,16 @@ def restore(checkpoint: tf.train.Checkpoint, path: str, shown: str = "") -> None
     Raises:
         CheckpointError: it was saved by a training on other classes, or with another network, optimizer or
             --trainable_scopes. No variable was changed.
-        tf.errors.OpError: it is damaged or not found.
+        tf.errors.OpError: it is damaged, asks for more than its files hold, or is not found.
     """
-    reader = tf.train.load_checkpoint(path)
     names = getattr(checkpoint, CLASS_NAMES, None)
-    has_names = reader.has_tensor(StoredClassNames.KEY)
-    if names is not None and has_names:
-        check_unchanged(names.names, parse(reader.get_tensor(StoredClassNames.KEY)), shown or path)
+    with _damage_as_data_loss():
+        # The folder may be one that others can write to: its checkpoints are data like those of --checkpoint_path.
+        reader = table.open_checked(path, shown or path)
+        has_names = reader.has_tensor(StoredClassNames.KEY)
+        stored = parse(reader.get_tensor(StoredClassNames.KEY)) if has_names else None
+    if names is not None and stored is not None:
+        check_unchanged(names.names, stored, shown or path)
     saved = {
         key: tuple(shape) for key, shape in reader.get_variable_to_shape_map().items() if key.endswith(_VALUE_SUFFIX)
     }
@@ -127,10 +132,24 @@ def restore(checkpoint: tf.train.Checkpoint, path: str, shown: str = "") -> None
             "; ".join(f"{task}: {numbered(labels)}" for task, labels in names.names.items() if labels) or "the same",
         )
     try:
-        checkpoint.restore(path).assert_existing_objects_matched()
+        with _damage_as_data_loss():
+            status = checkpoint.restore(path)
+        status.assert_existing_objects_matched()
     finally:
         if names is not None:
             setattr(checkpoint, CLASS_NAMES, names)
+
+
+@contextlib.contextmanager
+def _damage_as_data_loss() -> Iterator[None]:
+    """Raises whatever a damaged checkpoint makes its readers raise as tf.errors.DataLossError."""
+    errors: tuple[type[Exception], ...] = (CheckpointError, *refusal.read_errors())
+    try:
+        yield
+    except tf.errors.OpError:
+        raise
+    except errors as error:
+        raise tf.errors.DataLossError(None, None, refusal.first_line(error)) from error
 
 
 def _by_path(variables: Iterable[keras.Variable]) -> dict[str, tf.Variable]:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import struct
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -73,8 +70,8 @@ class Weights(Mapping[str, np.ndarray]):
             array = np.asarray(self._read_key(self.storage_keys[name]))
         except CheckpointError:
             raise
-        except _read_errors() as error:
-            raise refusal.damaged(self.path, _first_line(error)) from error
+        except refusal.read_errors() as error:
+            raise refusal.damaged(self.path, refusal.first_line(error)) from error
         if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
             raise refusal.unsafe(self.path, f"values of dtype {array.dtype} of {name}", "numbers")
         return array
@@ -116,25 +113,18 @@ def read(path: str) -> Iterator[Weights]:
                 weights = _open_hdf5(location.kind, file, location.path)
         except CheckpointError:
             raise
-        except _read_errors() as error:
-            raise refusal.damaged(location.path, _first_line(error)) from error
+        except refusal.read_errors() as error:
+            raise refusal.damaged(location.path, refusal.first_line(error)) from error
         if location.kind == locate.KERAS:
             weights.class_names = class_names.of_model_file(location.path)
         yield weights
 
 
 def _open_tensorflow(prefix: str, path: str) -> Weights:
-    import tensorflow as tf
-
-    is_v2 = os.path.exists(prefix + ".index")
-    if is_v2:
-        table.check_v2(prefix, path)
-    reader = tf.train.load_checkpoint(prefix)
-    if not is_v2:
-        table.check_v1(reader, prefix, path)
+    reader = table.open_checked(prefix, path)
     shapes = {name: tuple(shape) for name, shape in reader.get_variable_to_shape_map().items()}
     if _OBJECT_GRAPH not in shapes:
-        kind = "V2 checkpoint" if is_v2 else "V1 checkpoint"
+        kind = "V2 checkpoint" if os.path.exists(prefix + ".index") else "V1 checkpoint"
         return Weights(kind, path, shapes, {name: name for name in shapes}, reader.get_tensor)
     kind, keys = _names_in_object_graph(reader.get_tensor(_OBJECT_GRAPH))
     by_name = {name: shapes[key] for name, key in keys.items() if key in shapes}
@@ -189,16 +179,3 @@ def _unique(keys: dict[str, list[str]]) -> dict[str, str]:
         for key in sharing:
             unique[name if len(sharing) == 1 else key] = key
     return unique
-
-
-def _read_errors() -> tuple[type[Exception], ...]:
-    import tensorflow as tf
-    from google.protobuf.message import DecodeError
-
-    # LookupError: TensorFlow's reader raises IndexError for a truncated data file. EOFError: zipfile.
-    of_formats = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, DecodeError)
-    return OSError, RuntimeError, ValueError, TypeError, LookupError, *of_formats, tf.errors.OpError
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import struct
+import zipfile
+import zlib
+
 from tf_image_classification.errors import CheckpointError
 
 MAX_RATIO = 20  # of a file's values, unpacked, to its size: weights hardly compress, but a new optimizer's zeros do
@@ -31,3 +35,18 @@ def unsafe(path: str, received: str, expected: str) -> CheckpointError:
         hint="Do not use it if you do not know who made it; else save the weights again, for example with "
         "keras.Model.save_weights.",
     )
+
+
+def read_errors() -> tuple[type[Exception], ...]:
+    """What the readers of checkpoints raise for a file that they cannot make sense of."""
+    import tensorflow as tf
+    from google.protobuf.message import DecodeError
+
+    # LookupError: TensorFlow's reader raises IndexError for a truncated data file. EOFError: zipfile.
+    of_formats = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, DecodeError)
+    return OSError, RuntimeError, ValueError, TypeError, LookupError, *of_formats, tf.errors.OpError
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message; TensorFlow's have many."""
+    return next(iter(str(error).splitlines()), type(error).__name__)

@@ -26,8 +26,8 @@ _MAX_RANK, _MAX_VALUES = 254, (1 << 63) - 1  # of TensorShape, without dimension
 _FIRST_REFERENCE = 101  # DT_FLOAT_REF of types.proto
 
 
-def check_v2(prefix: str, path: str) -> None:
-    """Checks the index of a V2 checkpoint: BundleEntryProto by name (tensorflow/core/protobuf/tensor_bundle.proto).
+def open_checked(prefix: str, path: str) -> Any:
+    """TensorFlow's reader of a checkpoint, V1 or V2, whose list of tensors was checked.
 
     Args:
         prefix: of its local files.
@@ -35,7 +35,23 @@ def check_v2(prefix: str, path: str) -> None:
 
     Raises:
         CheckpointError: a tensor is larger than its data file.
-        ValueError, TypeError, LookupError, OSError, struct.error, DecodeError: the index is damaged.
+        Exception: it is damaged: one of `refusal.read_errors`.
+    """
+    import tensorflow as tf
+
+    is_v2 = os.path.exists(prefix + ".index")
+    if is_v2:
+        _check_v2(prefix, path)
+    reader = tf.train.load_checkpoint(prefix)
+    if not is_v2:
+        _check_v1(reader, prefix, path)
+    return reader
+
+
+def _check_v2(prefix: str, path: str) -> None:
+    """Checks the index of a V2 checkpoint: BundleEntryProto by name (tensorflow/core/protobuf/tensor_bundle.proto).
+
+    For arguments and errors see `open_checked`.
     """
     import tensorflow as tf
     from tensorflow.core.protobuf.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProto
@@ -57,17 +73,8 @@ def check_v2(prefix: str, path: str) -> None:
             _check_size(key.decode(errors="replace"), tf.dtypes.as_dtype(entry.dtype), shape, in_file, path)
 
 
-def check_v1(reader: Any, local_path: str, path: str) -> None:
-    """Checks the sizes of the tensors of a V1 checkpoint, whose list TensorFlow has checked.
-
-    Args:
-        reader: of `tf.train.load_checkpoint`.
-        local_path: of the file.
-        path: what errors call it.
-
-    Raises:
-        CheckpointError: a tensor is larger than the file.
-    """
+def _check_v1(reader: Any, local_path: str, path: str) -> None:
+    """Checks the sizes of the tensors of a V1 checkpoint, whose list TensorFlow has checked."""
     in_file = 8 * os.path.getsize(local_path)  # an integer of eight bytes is stored in as little as one
     dtypes = reader.get_variable_to_dtype_map()
     for name, shape in reader.get_variable_to_shape_map().items():

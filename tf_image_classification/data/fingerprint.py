@@ -73,8 +73,10 @@ def fingerprint(
 
 
 def content_digests(paths: Iterable[str]) -> Iterator[str | None]:
-    """The SHA-256 of the contents of local files, 64 hexadecimal digits each, in order; None for objects in a
-    bucket and where one cannot be read."""
+    """The SHA-256 of the contents of local files, in order, as 64 hexadecimal digits each.
+
+    It is None for an object in a bucket, and for a file that cannot be read.
+    """
     with ThreadPool(_THREADS) as pool:
         yield from pool.imap(_content_digest, paths, chunksize=4)
 

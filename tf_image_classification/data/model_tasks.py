@@ -27,8 +27,8 @@ def tasks_of(path: str, facts: dict[str, Any]) -> tuple[Task, ...]:
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{path} cannot be read",
-            received=repr(error),
-            expected="the content that training wrote",
+            received=f"`tasks`: {facts.get('tasks')!r:.200}",
+            expected="a list of objects with `name` and `labels_file`, as training writes it",
             hint="Export the model again.",
         ) from error
     if not entries:

@@ -37,8 +37,9 @@ class Pairs(NamedTuple):
 
 
 class ConfusionCounts:
-    """Counts of pairs of true and predicted class. Of more than MAX_MATRIX_CLASSES, they take memory for each pair that
-    occurs: at most one for each example.
+    """Counts of pairs of true and predicted class.
+
+    Of more than MAX_MATRIX_CLASSES, they take memory for each pair that occurs: at most one for each example.
 
     Args:
         num_classes: ids are below it.
@@ -67,8 +68,12 @@ class ConfusionCounts:
 
 
 def as_json(pairs: Pairs, num_classes: int) -> dict[str, list[list[int]]]:
-    """The entry of metrics.json: `confusion_matrix`, counts [K, K] with rows = true classes; of more than
-    MAX_MATRIX_CLASSES `confusions`, a list of [true id, predicted id, examples]."""
+    """The entry of metrics.json.
+
+    Returns:
+        `confusion_matrix`, counts [K, K] with rows = true classes; of more than MAX_MATRIX_CLASSES `confusions`, a list
+        of [true id, predicted id, examples].
+    """
     if num_classes > MAX_MATRIX_CLASSES:
         return {"confusions": np.stack(pairs, axis=1).tolist()}
     matrix = np.zeros((num_classes, num_classes), np.int64)

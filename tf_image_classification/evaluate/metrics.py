@@ -1,5 +1,7 @@
-"""Metrics of one task, updated batch by batch; their memory does not grow with the number of images, but for the pairs
-of very many classes that are confused, see `ConfusionCounts`."""
+"""Metrics of one task, updated batch by batch.
+
+Their memory does not grow with the number of images, but for the pairs of very many classes, see `ConfusionCounts`.
+"""
 
 from __future__ import annotations
 

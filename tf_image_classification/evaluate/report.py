@@ -12,7 +12,7 @@ from markupsafe import Markup
 from tf_image_classification import pages, plots
 from tf_image_classification.evaluate import figures
 from tf_image_classification.evaluate.mistakes import Mistake, thumbnail
-from tf_image_classification.evaluation_folder import by_task, confusions, most_confused
+from tf_image_classification.evaluation_folder import by_task, confusions, is_number, most_confused
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,17 +59,22 @@ def render(metrics: dict[str, Any], mistakes: Mapping[str, Sequence[Mistake]], f
             tasks.append({"name": name, "metrics": task_metrics, "is_classification": False})
     flags = _mapping(facts, "flags")
     training, evaluation = _mapping(facts, "train_metrics"), _mapping(facts, "metrics")
-    gap = {name: (training[name], evaluation[name]) for name in evaluation if name in training}
+    gap = {
+        name: (training[name], value)
+        for name, value in evaluation.items()
+        if is_number(value) and is_number(training.get(name))
+    }
+    examples = _mapping(facts, "scored_examples")
     return template.render(
         metrics=metrics,
         tasks=tasks,
         has_several_tasks=has_several_tasks,
-        facts=facts,
+        warm_start=_warm_start(facts),
         flags=flags,
         headline_flags={name: flags[name] for name in _HEADLINE_FLAGS if flags.get(name) not in (None, "")},
         model=_model(metrics["model"]),
         gap={name: values for name, values in gap.items() if name != _GLOBAL_STEP},
-        gap_examples=_mapping(facts, "scored_examples"),
+        gap_examples=examples if all(is_number(examples.get(name)) for name in ("train", "eval")) else None,
         other_metrics={name: value for name, value in evaluation.items() if name not in gap or name == _GLOBAL_STEP},
     )
 
@@ -85,6 +90,13 @@ def _model(model: dict[str, Any]) -> tuple[str, str] | None:
 
 def _mapping(facts: dict[str, Any], name: str) -> dict[str, Any]:
     return facts[name] if isinstance(facts.get(name), dict) else {}
+
+
+def _warm_start(facts: dict[str, Any]) -> dict[str, Any] | None:
+    """`warm_start` of model.json; None for none, and for one that is not as training writes it."""
+    warm_start = _mapping(facts, "warm_start")
+    kinds = {"checkpoint": str, "loaded": int, "not_loaded": list}
+    return warm_start if all(isinstance(warm_start.get(name), kind) for name, kind in kinds.items()) else None
 
 
 def _classification(metrics: dict[str, Any], mistakes: Sequence[Mistake], suffix: str) -> dict[str, Any]:

@@ -48,7 +48,9 @@ class InService(NamedTuple):
     folder: str
 
 
-def check(checkpoint_path: str | None, champion: str | None, endpoint: str | None = None) -> None:
+def check(
+    checkpoint_path: str | None, champion: str | None, endpoint: str | None = None, *, promote: bool = True
+) -> None:
     """Checks --champion, and the flags that need it.
 
     Raises:
@@ -56,7 +58,11 @@ def check(checkpoint_path: str | None, champion: str | None, endpoint: str | Non
     """
     if not champion:
         warm_start = checkpoint_path if checkpoint_path == WARM_START else None
-        for name, value in (("checkpoint_path", warm_start), ("endpoint", endpoint)):
+        for name, value in (
+            ("checkpoint_path", warm_start),
+            ("endpoint", endpoint),
+            ("promote", "" if promote else "false"),
+        ):
             if value:
                 raise FlagError(
                     f"--{name} needs a --champion",

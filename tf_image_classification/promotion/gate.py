@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tf_image_classification import storage
-from tf_image_classification.errors import DataError, printable
-from tf_image_classification.evaluation_folder import CHAMPION, METRICS, Metrics, by_task
+from tf_image_classification.errors import DataError, FlagError, printable
+from tf_image_classification.evaluation_folder import CHAMPION, METRICS, Metrics, by_task, is_number
 from tf_image_classification.flags import Flags
 
 _EXPECTED = "JSON as evaluate writes it"
@@ -29,10 +29,51 @@ class GateDecision:
 
 
 def read_metrics(evaluation_dir: str) -> tuple[Metrics, Metrics | None]:
-    """Reads what the evaluate step wrote: the metrics of the new model, and of the model in service if there is one."""
-    new = storage.read_json(storage.join(evaluation_dir, METRICS), expected=_EXPECTED)
-    champion_path = storage.join(evaluation_dir, CHAMPION, METRICS)
-    return new, storage.read_json(champion_path, expected=_EXPECTED) if storage.exists(champion_path) else None
+    """Reads what the evaluate step wrote: the metrics of the new model, and of the model in service if there is one.
+
+    Raises:
+        FlagError: the folder has no metrics.
+        DataError: they are not as the evaluate step writes them.
+    """
+    new, champion = (storage.join(evaluation_dir, *parts, METRICS) for parts in ((), (CHAMPION,)))
+    if not storage.exists(new):
+        raise FlagError("Not an evaluation", received=evaluation_dir, expected=f"a folder with {METRICS}")
+    return _read(new), _read(champion) if storage.exists(champion) else None
+
+
+def _read(path: str) -> Metrics:
+    """The content of a metrics.json, whose entries that the gate and a promotion read were checked."""
+    metrics = storage.read_json(path, expected=_EXPECTED)
+    model, tasks = metrics.get("model"), by_task(metrics)
+    if not isinstance(model, dict) or any(
+        not isinstance(model.get(name), str | None) for name in ("folder", "digest", "sha256")
+    ):
+        raise DataError(f"{path} cannot be read", received=f"`model`: {model!r:.200}", expected=_EXPECTED)
+    for name, task in tasks.items() if isinstance(tasks, dict) and tasks else [("", tasks)]:
+        if not _is_task(task):
+            received = f"incomplete or invalid metrics{f' of {name}' if name else ''}"
+            raise DataError(f"{path} cannot be read", received=received, expected=_EXPECTED)
+    return metrics
+
+
+def _is_task(task: object) -> bool:
+    """Whether these are the metrics of a task: of a classification with accuracy and classes, of a regression not."""
+    if not isinstance(task, dict) or not is_number(task.get("loss")):
+        return False
+    if "accuracy" not in task:
+        return True
+    rows = task.get("per_class")
+    return (
+        all(is_number(task.get(name)) for name in ("accuracy", "macro_f1"))
+        and isinstance(rows, list)
+        and all(
+            isinstance(row, dict)
+            and isinstance(row.get("name"), str)
+            and all(is_number(row.get(name)) for name in ("recall", "support"))
+            for row in rows
+        )
+        and any(row["support"] for row in rows)
+    )
 
 
 def decide(metrics: Metrics, flags: Flags, champion: Metrics | None = None) -> GateDecision:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import glob
 import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from tf_image_classification import (
     training_key,
 )
 from tf_image_classification.data import dates, sources
-from tf_image_classification.data.fingerprint import content_digests
+from tf_image_classification.data.fingerprint import CONTENT_BYTES, content_digests
 from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import DataError, FlagError, MissingCheckpointError
@@ -193,7 +194,9 @@ def _checkpoint_version(checkpoint: str, flags: Flags) -> str:
 
 
 def _content_version(path: str) -> str:
-    """A SHA-256 hash of the names, sizes and versions of a checkpoint's files: of local ones the content.
+    """A SHA-256 hash of the names, sizes and versions of a checkpoint's files.
+
+    Of local files it is the content, unless they are too large together: a training's folder may hold its data set.
 
     Raises:
         MissingCheckpointError: there are no such files.
@@ -205,8 +208,10 @@ def _content_version(path: str) -> str:
             received=path,
             expected="a .ckpt (its prefix or file), a folder of checkpoints, .keras or .h5, or imagenet",
         )
-    digest, contents = hashlib.sha256(), content_digests(file.path for file in sorted(files))
-    for file, content in zip(sorted(files), contents, strict=True):
+    files.sort()
+    is_small = sum(file.size for file in files) <= CONTENT_BYTES
+    digest, contents = hashlib.sha256(), content_digests(file.path for file in files if is_small)
+    for file, content in itertools.zip_longest(files, contents):
         digest.update(f"{os.path.basename(file.path)}\0{file.size}\0{content or file.version}\n".encode())
     return digest.hexdigest()
 

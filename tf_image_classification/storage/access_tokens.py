@@ -1,5 +1,7 @@
-"""A short-lived access token in a file that another process keeps fresh: all that a container has of the credentials of
-whoever started it."""
+"""A short-lived access token in a file that another process keeps fresh.
+
+It is all that a container has of the credentials of whoever started it.
+"""
 
 from __future__ import annotations
 

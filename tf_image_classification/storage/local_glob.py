@@ -7,7 +7,6 @@ import glob as standard
 import os
 from collections.abc import Iterable
 
-from tf_image_classification.errors import FlagError
 from tf_image_classification.flag_types import GLOB_CHARACTERS
 from tf_image_classification.storage import local_walk
 
@@ -29,9 +28,7 @@ def glob(pattern: str) -> list[str]:
     try:
         return sorted(_below(root, parts[:-1] if only_folders else parts, only_folders))
     except PermissionError as error:
-        raise FlagError(
-            "A folder cannot be read", received=error.filename, expected="a folder whose files can be listed"
-        ) from error
+        raise local_walk.cannot_list(error.filename, error) from error
 
 
 def _below(root: str, parts: list[str], only_folders: bool) -> set[str]:

@@ -90,7 +90,7 @@ def folders_below(folder: str) -> Iterator[Folder]:
         except PermissionError:
             raise
         except OSError as error:
-            raise _cannot_list(path, error) from error
+            raise cannot_list(path, error) from error
         above.add(identity)
         if is_linked:
             linked.add(identity)
@@ -135,7 +135,8 @@ def _stat(entry: os.DirEntry[str]) -> Stat:
     return Stat(entry.path, status.st_size, status.st_mtime_ns)
 
 
-def _cannot_list(path: str, error: OSError) -> FlagError:
+def cannot_list(path: str, error: OSError) -> FlagError:
+    """The error that a folder cannot be listed."""
     received = f"{path[:_SHOWN_PATH]}{'...' if len(path) > _SHOWN_PATH else ''}"
     if error.errno == errno.ENAMETOOLONG:
         return FlagError(

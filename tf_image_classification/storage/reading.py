@@ -165,7 +165,7 @@ def read_json(path: str, *, expected: str, hint: str = "") -> dict[str, Any]:
 def parse_json(text: str | bytes, path: str, *, expected: str, hint: str = "") -> dict[str, Any]:
     """The JSON object in the content of a file: what `read_json` is for a content that has been read."""
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError) as error:  # RecursionError: a thousand brackets in each other
         raise DataError(f"{path} cannot be read", received=repr(error), expected=expected, hint=hint) from error
     if not isinstance(found, dict):
@@ -173,6 +173,14 @@ def parse_json(text: str | bytes, path: str, *, expected: str, hint: str = "") -
             f"{path} cannot be read", received=f"JSON of type {type(found).__name__}", expected=expected, hint=hint
         )
     return found
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; of two equal names, another reader could take the other value."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("an object has a name twice")
+    return content
 
 
 def read_version(path: str) -> tuple[bytes | None, int]:

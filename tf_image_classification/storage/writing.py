@@ -189,8 +189,13 @@ def _is_whole(path: str, marker: str) -> bool:
 
 
 def _names(folder: str) -> list[str]:
-    """The files below a local folder, relative to it, with slashes. What is copied or uploaded is as deep as models
-    are; the system's calls for more fail in a different way for each of them."""
+    """The files below a local folder, relative to it, with slashes.
+
+    What is copied or uploaded is as deep as models are: of more, the system's calls fail in a way of their own each.
+
+    Raises:
+        FlagError: they are nested more deeply.
+    """
     names = [os.path.relpath(file.path, folder).replace(os.sep, "/") for file in walk(folder)]
     if deepest := next((name for name in names if name.count("/") > _MAX_DEPTH), None):
         raise FlagError(

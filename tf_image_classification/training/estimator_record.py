@@ -7,6 +7,7 @@ import logging
 import os
 
 from tf_image_classification import storage
+from tf_image_classification.errors import DataError
 from tf_image_classification.estimator_code import EstimatorCode
 from tf_image_classification.training.training_folder import ESTIMATOR_FILE, TrainingFolder
 
@@ -41,7 +42,6 @@ def update(folder: TrainingFolder, code: EstimatorCode, start: int, train_steps:
 
 def _read(record: str) -> dict[str, object]:
     try:
-        facts = json.loads(storage.read_text(record))
-    except (ValueError, RecursionError):
+        return storage.read_json(record, expected="the hashes of the estimator's code")
+    except DataError:
         return {}
-    return facts if isinstance(facts, dict) else {}

@@ -38,17 +38,23 @@ class History:
 
 
 def read_history(model_dir: str) -> list[dict[str, Any]]:
-    """The entries of a local or gs:// folder, in order, up to a line that a kill has truncated or that is none;
-    empty without any."""
+    """The entries of a local or gs:// folder, in order, up to a line that is none, as one that a kill has truncated."""
     entries: list[dict[str, Any]] = []
     # Not storage.read_bytes: a mount may show an older version.
     content, _ = storage.read_version(storage.join(model_dir, HISTORY_FILE))
-    for line in (content or b"").decode().splitlines():
+    for line in (content or b"").decode(errors="replace").splitlines():
         try:
             entry = json.loads(line)
         except (ValueError, RecursionError):
             break
-        if not isinstance(entry, dict) or not isinstance(entry.get("step"), int) or "kind" not in entry:
+        if not _is_entry(entry):
             break
         entries.append(entry)
     return entries
+
+
+def _is_entry(entry: object) -> bool:
+    """Whether a line of a history is one that `History.add` writes."""
+    if not isinstance(entry, dict) or not isinstance(entry.get("step"), int) or not isinstance(entry.get("kind"), str):
+        return False
+    return all(isinstance(value, (int, float)) for name, value in entry.items() if name != "kind")

@@ -12,11 +12,13 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import math
 import os
 import re
+import selectors
 import shutil
 import subprocess
+import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -25,6 +27,7 @@ from tf_image_classification import command_line, flags, model_folder, storage
 from tf_image_classification.data import model_tasks
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.errors import UserError, printable
+from tf_image_classification.evaluation_folder import is_number
 from tf_image_classification.model_folder import CLASSES, FACTS, INPUT, SAVED_MODEL, SCORES, SIGNATURE, ModelFolder
 
 _log = logging.getLogger(__name__)
@@ -32,7 +35,12 @@ _log = logging.getLogger(__name__)
 PASSED, NOT_ASKED = "passed", "not-asked"
 
 _MEMORY, _SECONDS = "4g", 300
+_ISOLATION = (  # 65534 is nobody
+    "--network none --user 65534:65534 --cap-drop ALL --security-opt no-new-privileges --read-only --tmpfs /tmp "
+    f"--log-driver none --memory {_MEMORY} --memory-swap {_MEMORY} --pids-limit 1024 --env HOME=/tmp"
+).split()
 _LAST_LINES = 8
+_MAX_OUTPUT_BYTES = 2**26  # the answer of a model of 100,000 classes has a tenth of it
 # How versions are in the names of images: Vertex AI's prebuilt tf2-cpu.2-15, and TensorFlow Serving's own.
 _VERSION = re.compile(r"tf(?:2|_opt)-[a-z]+\.(\d+)-(\d+)|tensorflow/(?:serving|tensorflow):(\d+)\.(\d+)")
 # Exit codes that say nothing about the model: docker's own failures, no such program, an instruction that an emulated
@@ -78,6 +86,10 @@ print("\\n" + json.dumps({{"predictions": [{{name: plain(value[0].numpy()) for n
 
 class _NotAtHandError(Exception):
     """The image cannot be asked here; says why."""
+
+
+class _EndlessOutputError(Exception):
+    """The container writes more than any answer or log needs."""
 
 
 def check(model: ModelFolder, image: str) -> str:
@@ -167,20 +179,7 @@ def _ask(image_id: str, saved_model: str, image: str) -> str:
             os.chmod(path, 0o755 if path == folder else 0o644)
     request = json.dumps({"instances": [{INPUT: {"b64": _EXAMPLE}}]})
     name = f"tfic-{uuid.uuid4().hex[:12]}"
-    options = ["--rm", "--interactive", "--name", name, "--network", "none", "--user", "65534:65534"]
-    options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--read-only", "--tmpfs", "/tmp"]  # noqa: S108
-    options += [
-        "--log-driver",
-        "none",
-        "--memory",
-        _MEMORY,
-        "--memory-swap",
-        _MEMORY,
-        "--pids-limit",
-        "1024",
-        "--env",
-        "HOME=/tmp",
-    ]
+    options = ["--rm", "--interactive", "--name", name, *_ISOLATION]
     options += ["--mount", f"type=bind,source={saved_model},target={_MODEL},readonly"]
     options += ["--env", f"ASK={_ASK}", "--env", f"LENGTH={len(request)}", "--entrypoint", "sh"]
     try:
@@ -190,6 +189,8 @@ def _ask(image_id: str, saved_model: str, image: str) -> str:
             _docker("kill", name, seconds=60)
         if isinstance(error, subprocess.TimeoutExpired):
             raise _cannot_serve(image, f"no answer within {_SECONDS} s") from None
+        if isinstance(error, _EndlessOutputError):
+            raise _cannot_serve(image, f"more than {_MAX_OUTPUT_BYTES:,} bytes of output") from None
         raise
     if done.returncode in _NOT_THE_MODELS:
         missing = "neither tensorflow_model_server nor Python with TensorFlow is in it"
@@ -218,23 +219,48 @@ def _check_answer(answer: str, tasks: Sequence[Task], image: str) -> None:
         single = not isinstance(prediction, dict)  # TensorFlow Serving names an output only if there are several
         scores = prediction if single else prediction.get(prefix + SCORES)
         classes = [] if single else prediction.get(prefix + CLASSES, [])
-        is_valid = (
-            isinstance(scores, list)
-            and len(scores) == max(len(task.labels), 1)
-            and all(isinstance(score, (int, float)) and math.isfinite(score) for score in scores)
-        )
+        is_valid = isinstance(scores, list) and len(scores) == max(len(task.labels), 1) and all(map(is_number, scores))
         if not is_valid or classes != list(task.labels):
             raise _cannot_serve(image, f"for one image {json.dumps(prediction)[:300]}")
 
 
 def _docker(*words: str, seconds: float, text: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["docker", *words], input=text, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
-    )
+    """Runs docker with `text` as its input; killed, at the latest, after so many seconds.
+
+    Raises:
+        subprocess.TimeoutExpired: it was killed.
+        _EndlessOutputError: likewise, because it wrote too much.
+    """
+    pipe, end = subprocess.PIPE, time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        given = stack.enter_context(tempfile.TemporaryFile())
+        given.write(text.encode())
+        given.seek(0)
+        process = stack.enter_context(subprocess.Popen(["docker", *words], stdin=given, stdout=pipe, stderr=pipe))
+        stack.callback(process.kill)  # also when interrupted
+        waiting = stack.enter_context(selectors.DefaultSelector())
+        outputs = {output.fileno(): bytearray() for output in (process.stdout, process.stderr) if output}
+        for number in outputs:
+            waiting.register(number, selectors.EVENT_READ)
+        while waiting.get_map():
+            ready = waiting.select(max(0, end - time.monotonic()))
+            if not ready:
+                raise subprocess.TimeoutExpired(process.args, seconds)
+            for key, _ in ready:
+                block = os.read(key.fd, 2**16)
+                outputs[key.fd] += block
+                if not block:
+                    waiting.unregister(key.fd)
+                elif len(outputs[key.fd]) > _MAX_OUTPUT_BYTES:
+                    raise _EndlessOutputError
+        code = process.wait(max(0, end - time.monotonic()))
+        texts = (output.decode(errors="replace").replace("\r\n", "\n") for output in outputs.values())
+        return subprocess.CompletedProcess(process.args, code, *texts)
 
 
 def _last_lines(text: str, count: int) -> str:
-    lines = [printable(line.strip()) for line in text.splitlines() if line.strip()]
+    # Python underlines the place of an error with carets.
+    lines = [printable(line.strip()) for line in text[-100_000:].splitlines() if line.strip(" ^~\t\r")]
     return " | ".join(line[-300:] for line in lines[-count:]) or "no output"
 
 

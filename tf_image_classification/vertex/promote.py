@@ -84,7 +84,7 @@ def _command(argv: Sequence[str] | None) -> None:
         raise UserError(
             "The model was not compared with the model in service",
             received=current.name if current else "no model in service",
-            expected=compared["model"]["folder"] if compared else "no model in service",
+            expected=compared["model"].get("folder", "another model") if compared else "no model in service",
             hint="Run the pipeline again: it compares with the model that is in service then.",
         )
     name = current.name if current else ""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from pipelines.local.docker_runner import access_of_steps
+from pipelines.local.docker_runner import absolute, access_of_steps
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flag_types import STEPS
 
@@ -79,12 +79,13 @@ def test_what_a_manifest_names_is_not_mounted(root, data):
         assert mounted(step, root, train_metadata=data / "shards") == {str(data / "shards"): "read"}
 
 
-def test_of_a_checkpoints_prefix_its_files_are_mounted_and_not_the_folder(root, data):
+@pytest.mark.parametrize("named", ["", ".index", ".data-00000-of-00001"])
+def test_of_a_checkpoints_prefix_or_file_its_files_are_mounted_and_not_the_folder(root, data, named):
     for name in ("model.ckpt-7.index", "model.ckpt-7.data-00000-of-00001", "model.ckpt-71.index", "secret.txt"):
         (data / name).touch()
-    files = [data / "model.ckpt-7.index", data / "model.ckpt-7.data-00000-of-00001"]
+    files = {str(data / f"model.ckpt-7{suffix}"): "read" for suffix in (".index", ".data-00000-of-00001")}
     for step in ("resolve", "train"):
-        assert mounted(step, root, checkpoint_path=data / "model.ckpt-7") == {str(file): "read" for file in files}
+        assert mounted(step, root, checkpoint_path=data / f"model.ckpt-7{named}") == files
 
 
 def test_the_model_in_service_is_read_by_a_training_that_starts_from_it(root, tmp_path):
@@ -109,6 +110,13 @@ def test_spaces_commas_and_colons_are_parts_of_names(root, data):
     (data / "photos").rename(strange)
     both = f"{strange},{data / 'shards'}"
     assert mounted("resolve", root, train_metadata=both) == {str(strange): "read", str(data / "shards"): "read"}
+
+
+def test_a_comma_separates_the_paths_of_a_list_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {"champion": "new, better", "checkpoint_path": "a,b/model.ckpt-7", "train_metadata": "x, gs://b/y"}
+    here = {"champion": f"{tmp_path}/new, better", "checkpoint_path": f"{tmp_path}/a,b/model.ckpt-7"}
+    assert absolute(given) == here | {"train_metadata": f"{tmp_path}/x,gs://b/y"}
 
 
 def test_a_link_is_mounted_where_it_is_and_where_it_leads(root, data):
@@ -149,11 +157,13 @@ def test_a_link_that_a_container_makes_during_the_run_changes_no_mount(root, dat
         ("~/.ssh/keys", "it is in ~/.ssh"),
         ("~/link", "it is /etc"),
         ("~/with_key", "it holds ~/with_key/key.json"),
+        ("~/../other", "it holds ~/../other/.ssh"),
+        ("~/../other/.ssh/keys", "it is in ~/../other/.ssh"),
     ],
 )
 def test_a_folder_with_credentials_or_of_the_system_is_refused(root, tmp_path, monkeypatch, path, reason):
     home = tmp_path / "home"
-    for folder in (".config/gcloud", ".ssh/keys", "with_key"):
+    for folder in (".config/gcloud", ".ssh/keys", "with_key", "../other/.ssh/keys"):
         (home / folder).mkdir(parents=True)
     (home / "with_key" / "key.json").touch()
     (home / "link").symlink_to("/etc")
@@ -165,7 +175,8 @@ def test_a_folder_with_credentials_or_of_the_system_is_refused(root, tmp_path, m
         with pytest.raises(FlagError) as refused:
             access_of_steps(given, runs)
         message = str(refused.value)
-        assert f"--{flag} would mount" in message and reason.replace("~", str(home)) in message
+        expected = reason.replace("~/..", str(tmp_path)).replace("~", str(home))
+        assert f"--{flag} would mount" in message and expected in message
 
 
 def test_a_list_in_the_home_folder_needs_an_image_root(root, tmp_path, monkeypatch):

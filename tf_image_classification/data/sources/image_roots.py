@@ -40,8 +40,10 @@ class ImageRoots:
         return self._contain_real(self.real(path))
 
     def contain_open(self, path: str, descriptor: int) -> bool:
-        """Whether a file that was opened by a path is in one of the folders, even if a link has changed since `contain`
-        said so. On gs://, the path is that of the mount, where an object may be a link as well."""
+        """Whether a file that was opened by a path is in one of the folders, even if a link has changed meanwhile.
+
+        On gs://, the path is that of the mount, where an object may be a link as well.
+        """
         with contextlib.suppress(OSError):  # where there is /proc, which is faster
             if self._contain_real(storage.canonical(os.readlink(f"/proc/self/fd/{descriptor}"))):
                 return True

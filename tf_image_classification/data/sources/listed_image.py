@@ -75,8 +75,11 @@ class ListedImages:
         )
 
     def _filename(self, text: str, path: str) -> str:
-        """The path relative to its root. Without --image_root an absolute path is its own name, as it has been before
-        there was a root for it: the name decides the split, and no image may change its split."""
+        """The path relative to its root.
+
+        Without --image_root an absolute path is its own name, as it has been before there was a root for it: the name
+        decides the split, and no image may change its split.
+        """
         if self._roots.are_named or not is_absolute(text):
             for root in self._roots.folders:
                 if is_below(path, root):

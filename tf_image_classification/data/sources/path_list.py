@@ -30,8 +30,10 @@ def split_metadata(metadata: str) -> list[str]:
 
 
 def _longest_path(words: Sequence[str]) -> str | None:
-    """The longest path that exists and consists of the first words, two or more, with commas between them; None if none
-    does. It takes few look-ups: a flag may list thousands of paths, and in a bucket each look-up is a request."""
+    """The longest path that exists and consists of the first words, two or more, with commas between them; or None.
+
+    It takes few look-ups: a flag may list thousands of paths, and in a bucket each look-up is a request.
+    """
     found, text = None, words[0]
     for word in itertools.islice(words, 1, None):
         if is_absolute(word.strip()):
