@@ -111,7 +111,7 @@ def _holds_zero(tables: bytes) -> bool:
     while position < len(tables):
         width = 2 if tables[position] >> 4 else 1
         steps = tables[position + 1 : position + 1 + 64 * width]
-        if any(not any(steps[index : index + width]) for index in range(0, len(steps), width)):
+        if 0 in (steps if width == 1 else map(max, steps[::2], steps[1::2])):
             return True
         position += 1 + 64 * width
     return False
