@@ -10,9 +10,10 @@ from tests.test_command_line import call
 from tf_image_classification import flags as flag_table
 from tf_image_classification import recipes, train_estimator, training_key
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flag_types import RESOLVE_STEP, TRAIN_STEP
 
 RECIPES = sorted(recipes.RECIPES)
-STEPS = (flag_table.RESOLVE_STEP, flag_table.TRAIN_STEP)
+STEPS = (RESOLVE_STEP, TRAIN_STEP)
 
 
 def test_the_table_of_flags_names_the_recipes():
