@@ -11,7 +11,6 @@ import functools
 import math
 import struct
 import zlib
-from collections import Counter
 from collections.abc import Sequence
 from operator import mul, sub
 from typing import TYPE_CHECKING, NamedTuple
@@ -213,15 +212,16 @@ def same_brightness(one: bytes, other: bytes) -> bool:
 def is_simple(signature: bytes) -> bool:
     """Whether a picture has a plain background or hardly any detail: a drawing, a digit, a product on white, a
     gradient. Such pictures are alike without being the same."""
+    import numpy as np
+
     luma = signature[:_PIXELS]
-    levels = Counter(value >> _PLAIN_LEVELS for value in luma)
-    if max(levels.values()) > _PLAIN_SHARE * _PIXELS:
+    levels = np.frombuffer(luma, np.uint8)
+    if np.bincount(levels >> _PLAIN_LEVELS).max() > _PLAIN_SHARE * _PIXELS:
         return True
-    inner = [row * SIDE + column for row in range(1, SIDE - 1) for column in range(1, SIDE - 1)]
-    detail = sum(
-        (4 * luma[at] - luma[at - 1] - luma[at + 1] - luma[at - SIDE] - luma[at + SIDE]) ** 2 for at in inner
-    ) / len(inner)
-    return detail < _LITTLE_DETAIL * _deviation(luma) ** 2
+    rows = levels.reshape(SIDE, SIDE).astype(np.int32)
+    around = rows[:-2, 1:-1] + rows[2:, 1:-1] + rows[1:-1, :-2] + rows[1:-1, 2:]
+    detail = np.square(4 * rows[1:-1, 1:-1] - around).mean()
+    return bool(detail < _LITTLE_DETAIL * _deviation(luma) ** 2)
 
 
 def _decorrelation(a: bytes, b: bytes) -> float:
@@ -233,6 +233,7 @@ def _decorrelation(a: bytes, b: bytes) -> float:
     return max(0.0, 1.0 - (sum(map(mul, a, b)) / count - mean_a * mean_b) / (low * high))
 
 
+@functools.lru_cache(4096)  # each picture is compared with several others
 def _deviation(values: bytes) -> float:
     count = len(values)
     return math.sqrt(max(0.0, sum(map(mul, values, values)) / count - (sum(values) / count) ** 2))
