@@ -66,7 +66,7 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 	$(LOCK) pyproject.toml --extra dev --output-file requirements/dev.txt
 	$(LOCK) --group audit --constraint requirements/dev.txt --output-file requirements/audit.txt
 	for environment in build train train-gpu vertex; do \
-	  $(LOCK) pyproject.toml --extra $$environment $$([ $$environment != build ] || echo --extra heic) --extra kfp --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
+	  $(LOCK) pyproject.toml --extra $$environment $$([ $$environment != build ] || echo --extra heic) --extra kfp --extra s3 --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
 	done
 
 clean:  ## remove everything that was generated, runs included
