@@ -35,8 +35,8 @@ for _component in COMPONENTS.values():
     exec_python(_component)
 # These read or change what no input of theirs identifies: files, the model in service, the run's state.
 NEVER_CACHED = frozenset({"resolve", "gate", "register", NOTIFY})
-# KFP's backoff_max_duration. On Kubeflow, Argo starts no retry later than this after the start of the first attempt, and stops
-# one that runs then; so it must be longer than any training. KFP's default is an hour.
+# KFP's backoff_max_duration, by default an hour. On Kubeflow it counts from the start of the first attempt: Argo starts
+# no retry after it and ends one that then runs, so it must be longer than any training.
 _RETRY_WINDOW = "365d"
 
 _SUMMARY = """Retrains an image classifier.
