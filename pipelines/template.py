@@ -123,13 +123,13 @@ def without_caching(spec: Spec) -> Spec:
 
 def with_longest_backoff(spec: Mapping[str, Any], seconds: int) -> Spec:
     """A copy of the pipeline in which no task's backoffMaxDuration is longer."""
-    spec = copy.deepcopy(dict(spec))
-    for component in [spec.get("root", {}), *spec.get("components", {}).values()]:
+    limited = copy.deepcopy(dict(spec))
+    for component in [limited.get("root", {}), *limited.get("components", {}).values()]:
         for task in component.get("dag", {}).get("tasks", {}).values():
             policy = task.get("retryPolicy", {})
             if float(policy.get("backoffMaxDuration", "0s").removesuffix("s")) > seconds:
                 policy["backoffMaxDuration"] = f"{seconds}s"
-    return spec
+    return limited
 
 
 def step_names(spec: Mapping[str, Any]) -> set[str]:
