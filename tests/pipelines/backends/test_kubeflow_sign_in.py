@@ -11,6 +11,7 @@ from werkzeug.serving import make_server, make_ssl_devcert
 from werkzeug.wrappers import Request, Response
 
 from pipelines.backends import kubeflow_sign_in
+from pipelines.commands import watch
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.kubeflow_access import Gateway
 from tests.standin.service import QuietHandler
@@ -192,6 +193,25 @@ def test_a_password_that_dex_refuses(call, gateway, monkeypatch):
     refused = call("runs", "list")
     assert refused.returncode == 1 and "Dex refuses the user and password" in _printed(refused)
     assert "wrong-password" not in refused.stderr and "state=" not in refused.stderr
+
+
+def test_a_session_that_expires_while_a_run_is_followed_is_renewed(call, gateway, tiny_template, monkeypatch):
+    gateway.login_page = True
+    monkeypatch.setenv(kubeflow_sign_in.USER_VARIABLE, USER)
+    monkeypatch.setenv(kubeflow_sign_in.PASSWORD_VARIABLE, PASSWORD)
+    sleep, paused = watch.time.sleep, []
+
+    def expire(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 1:
+            gateway.expire()
+        sleep(min(seconds, 0.1))
+
+    monkeypatch.setattr(watch.time, "sleep", expire)
+    root = ["--template", str(tiny_template), "--pipeline_root", "gs://bucket/root", "--folder", "gs://bucket/words"]
+    done = call("submit", *root, "--run_id", "first", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert gateway.requests.count("POST /dex/auth/local/login") == 2
 
 
 @pytest.mark.parametrize("content", ["two words", "a\nb", "", "token\x00"])
