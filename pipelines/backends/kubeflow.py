@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from pipelines.backends import base, bucket
+from pipelines.backends import base, bucket, run_differences
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from pipelines.backends.kubeflow_errors import retried as _retried
@@ -76,10 +76,10 @@ class Kubeflow:
 
         with _translate_api_errors("submit a run"):
             existing = self._find_run(submission.run_id)
-            run = existing or _retried(create)
-        if existing and messages.sent_parameters(existing) != parameters:
-            raise base.run_id_taken(submission.run_id)
-        return messages.to_run(run, self._host), existing is None
+            run = messages.to_run(existing or _retried(create), self._host)
+        if existing and (differences := run_differences.find(run.submission, submission)):
+            raise base.run_id_taken(submission.run_id, differences)
+        return run, existing is None
 
     def get_run(self, run_id: str) -> Run:
         """See `Backend`; the newest run with this display name, or the one with this id."""
