@@ -21,7 +21,7 @@ from pipelines.backends.kubeflow_errors import retried as _retried
 from pipelines.backends.kubeflow_errors import translate_api_errors as _translate_api_errors
 from pipelines.backends.kubeflow_sign_in import SignIn, address, connect
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, UserError
 
 _PAGE_SIZE = 50
 # The service cannot filter runs by recurring run, so this many of the newest runs are searched for those of one.
@@ -43,7 +43,9 @@ class Kubeflow:
         with _translate_api_errors("sign in"):
             try:
                 return self._client.get_experiment(experiment_name=name, namespace=self._namespace).experiment_id
-            except ValueError:
+            except UserError:
+                raise
+            except ValueError:  # kfp's for none
                 if name == "Default" and self._namespace:
                     with contextlib.redirect_stdout(io.StringIO()):  # kfp prints its link
                         return self._client.create_experiment(name, namespace=self._namespace).experiment_id
