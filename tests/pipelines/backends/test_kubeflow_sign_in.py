@@ -263,6 +263,16 @@ def test_options_of_the_other_service_are_refused(command, gateway):
     assert not gateway.requests
 
 
+def test_the_proxy_of_the_environment_is_used_and_a_secret_over_http_is_warned_about(command, monkeypatch):
+    monkeypatch.setenv(kubeflow_sign_in.TOKEN_VARIABLE, TOKEN)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    done = command(
+        "runs", "list", "--backend", "kubeflow", "--host", "http://kubeflow.invalid", "--namespace", "vision"
+    )
+    assert done.returncode == 1 and "Unable to connect to proxy" in _printed(done)
+    assert "sends the secret of $KFP_EXISTING_TOKEN unencrypted" in _printed(done) and TOKEN not in done.stderr
+
+
 def test_a_certificate_of_ones_own_authority_needs_its_file(command, tmp_path, monkeypatch):
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
