@@ -40,7 +40,7 @@ class Kubeflow:
 
     def _find_experiment(self, name: str) -> str:
         """The id of the experiment. Default is made where a namespace has none, as elsewhere by the service itself."""
-        with _translate_api_errors("sign in"):
+        with _translate_api_errors(f"find the experiment {name}"):
             try:
                 return self._client.get_experiment(experiment_name=name, namespace=self._namespace).experiment_id
             except UserError:
