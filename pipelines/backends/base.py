@@ -210,7 +210,7 @@ class Backend(Protocol):
             catch_up: also start the runs that the pause skipped.
 
         Raises:
-            FlagError: `catch_up` is set, and the service does not support it.
+            FlagError: the schedule cannot be resumed so: it would start other runs than `catch_up` says.
         """
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
