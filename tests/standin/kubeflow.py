@@ -43,6 +43,7 @@ class Kubeflow(Service):
     Attributes:
         clock: of recurring runs and timestamps; advanced by `advance`.
         runner: executes the pipelines.
+        version: of Kubeflow Pipelines.
         experiments, runs: by id.
         recurring: recurring runs, by id.
         uploaded: versions of pipelines.
@@ -50,6 +51,7 @@ class Kubeflow(Service):
 
     def __init__(self, folder: Path, storage_url: str = "", port: int = 0) -> None:
         self.clock, self.runner = Clock(), Runner(folder, storage_url)
+        self.version = "2.17.0"
         self.experiments: dict[str, Resource] = {}
         self.add_experiment("Default")
         self.runs: dict[str, Resource] = {}
@@ -61,7 +63,7 @@ class Kubeflow(Service):
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
-            ("GET", f"{_API}/healthz", lambda request: {"multi_user": False}),
+            ("GET", f"{_API}/healthz", lambda request: {"multi_user": False, "tag_name": self.version}),
             ("GET", f"{_API}/experiments", lambda request: _page(request, self.experiments, "experiments")),
             ("GET", f"{_API}/experiments/<name>", lambda request, name: _find(self.experiments, name)),
             ("POST", f"{_API}/runs", self._create_run),
