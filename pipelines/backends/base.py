@@ -99,7 +99,7 @@ class Recurrence:
         cron: five fields.
         time_zone: IANA name.
         start, end: None for now, and for never.
-        max_concurrent_runs: a run beyond these is skipped, or waits when `queue` is set.
+        max_concurrent_runs: a run while these have not ended is skipped, or waits when `queue` is set; 0 for no limit.
     """
 
     cron: str
@@ -226,7 +226,7 @@ class Backend(Protocol):
 
 
 def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Schedule]) -> Schedule:
-    """Replaces a schedule by the one that `create` creates, which is paused if the old one is.
+    """Replaces a schedule by the one that `create` creates, which is paused if the old one is paused.
 
     The old schedule is paused first and deleted last, so no run is started twice; when `create` fails, it is resumed.
 
@@ -242,7 +242,7 @@ def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Sched
         if active:
             service.resume_schedule(old, catch_up=False)
         raise
-    if not active:
+    if old.state == "PAUSED":
         service.pause_schedule(created)
     service.delete_schedule(old)
     return service.get_schedule(old.name)

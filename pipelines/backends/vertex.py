@@ -28,6 +28,7 @@ _UPDATABLE_FIELDS = (
     "start_time",
     "end_time",
     "max_concurrent_run_count",
+    "max_concurrent_active_run_count",
     "allow_queueing",
     "create_pipeline_job_request",
 )
@@ -146,7 +147,7 @@ class Vertex:
             self._schedules.resume_schedule(request, retry=RETRY)
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
-        """See `Backend`; the schedule is replaced where Vertex AI refuses to change its request for runs."""
+        """See `Backend`; the schedule is replaced where Vertex AI refuses to change it: its request for runs, or its end."""
         wanted = messages.from_schedule(schedule.name, recurrence, submission, self._parent)
         current = messages.from_schedule(schedule.name, schedule.recurrence, schedule.submission, self._parent)
         wanted.name = schedule.id
@@ -159,7 +160,7 @@ class Vertex:
                 updated = self._schedules.update_schedule(schedule=wanted, update_mask=mask, retry=RETRY, timeout=60)
                 return self._to_schedule(updated)
         except FlagError:
-            if "create_pipeline_job_request" not in changed:
+            if "create_pipeline_job_request" not in changed and schedule.state != "COMPLETED":
                 raise
         return base.replace_schedule(
             self, schedule, lambda: self._create_schedule(schedule.name, recurrence, submission)

@@ -88,12 +88,16 @@ def from_schedule(name: str, recurrence: Recurrence, submission: Submission, par
     Raises:
         FlagError: an option has a form that Vertex AI does not accept.
     """
+    now = dt.datetime.now(dt.UTC)
     return vertex.Schedule(
         display_name=name,
         cron=f"CRON_TZ={recurrence.time_zone} {recurrence.cron}",
-        start_time=recurrence.start,
+        # For a start in the past the service starts every run since then.
+        start_time=recurrence.start if recurrence.start and recurrence.start > now else None,
         end_time=recurrence.end,
-        max_concurrent_run_count=recurrence.max_concurrent_runs,
+        # This one limits the requests that start runs, not the runs; it is required, and must not be the lower limit.
+        max_concurrent_run_count=recurrence.max_concurrent_runs or 1,
+        max_concurrent_active_run_count=recurrence.max_concurrent_runs,
         allow_queueing=recurrence.queue,
         create_pipeline_job_request=vertex.CreatePipelineJobRequest(
             parent=parent, pipeline_job=from_submission(submission)
@@ -130,7 +134,7 @@ def to_schedule(message: vertex.Schedule, project: str) -> Schedule:
         time_zone=zoned[1] if zoned else "UTC",
         start=_time(message.start_time),
         end=_time(message.end_time),
-        max_concurrent_runs=message.max_concurrent_run_count,
+        max_concurrent_runs=message.max_concurrent_active_run_count,
         queue=message.allow_queueing,
     )
     return Schedule(

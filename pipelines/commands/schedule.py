@@ -41,7 +41,7 @@ def _add_named(verbs: SubParsers, verb: str, handler: Handler, description: str,
 
 def _add_writing(verbs: SubParsers, verb: str, handler: Handler, description: str, *details: str) -> None:
     parser = _add_named(verbs, verb, handler, description, *details)
-    recurrence_options.add_options(parser)
+    recurrence_options.add_options(parser, of_new=verb == "create")
     compile_options.add_template_options(parser)
     run_options.add_shared_options(parser.add_argument_group("Run"))
     parameters.add_options(parser)
@@ -85,7 +85,8 @@ def _show(arguments: argparse.Namespace) -> int:
     print(f"{schedule.name}  {schedule.state}")
     print(schedule.link)
     print(f"{recurrence.cron} ({recurrence.time_zone}), next run {_next_run(schedule) or '-'}")
-    print(f"from {start} to {end}; at most {recurrence.max_concurrent_runs} at once, the others {beyond}")
+    limit = f"at most {recurrence.max_concurrent_runs} at once, the others {beyond}"
+    print(f"from {start} to {end}; {limit if recurrence.max_concurrent_runs else 'any number at once'}")
     print(printable(f"pipeline_root {schedule.submission.pipeline_root}"))
     print(f"\n{table(('parameter', 'value'), rows)}\n")
     print(tables.runs(service.list_runs(10, schedule.id)))
