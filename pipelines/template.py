@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pipelines import yaml_files
@@ -15,6 +15,8 @@ from tf_image_classification.promotion import champion
 
 Spec = dict[str, Any]
 
+# KFP's compiler leaves a task that is never cached without this: an explicit "off" is one that can be turned on again.
+_CACHING_OFF = {"enableCache": False}
 _TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool}
 
 
@@ -112,24 +114,45 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
                 )
 
 
-def without_caching(spec: Spec) -> Spec:
-    """A copy of the pipeline in which no task is cached."""
-    spec = copy.deepcopy(spec)
-    for component in [spec["root"], *spec.get("components", {}).values()]:
-        for task in component.get("dag", {}).get("tasks", {}).values():
-            task["cachingOptions"] = {"enableCache": False}
-    return spec
+def without_caching(spec: Mapping[str, Any]) -> Spec:
+    """A copy of the pipeline in which no task is cached; `with_caching` restores it."""
+    changed = copy.deepcopy(dict(spec))
+    for _, task in tasks(changed):
+        if task.get("cachingOptions", {}).get("enableCache"):
+            task["cachingOptions"] = dict(_CACHING_OFF)
+    return changed
+
+
+def with_caching(spec: Mapping[str, Any], never_cached: Collection[str] = ()) -> Spec:
+    """A copy of the pipeline in which the tasks are cached again that `without_caching` has changed.
+
+    Args:
+        never_cached: names of tasks that stay uncached.
+    """
+    changed = copy.deepcopy(dict(spec))
+    for name, task in tasks(changed):
+        if task.get("cachingOptions") == _CACHING_OFF and name not in never_cached:
+            task["cachingOptions"] = {"enableCache": True}
+    return changed
+
+
+def is_without_caching(spec: Mapping[str, Any]) -> bool:
+    """Whether `without_caching` has changed the pipeline."""
+    return any(task.get("cachingOptions") == _CACHING_OFF for _, task in tasks(spec))
 
 
 def step_names(spec: Mapping[str, Any]) -> set[str]:
-    """The names of a pipeline's tasks, also of those in conditions and exit handlers; these groups are no steps."""
+    """The names of a pipeline's tasks; see `tasks`."""
+    return {name for name, _ in tasks(spec)}
+
+
+def tasks(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and definition of each task, also in conditions and exit handlers; these groups themselves are none."""
     components = spec.get("components", {})
-    names = set()
     for component in [spec.get("root", {}), *components.values()]:
         for name, task in component.get("dag", {}).get("tasks", {}).items():
             if "dag" not in components[task["componentRef"]["name"]]:
-                names.add(name)
-    return names
+                yield name, task
 
 
 def pipeline_name(spec: Mapping[str, Any]) -> str:

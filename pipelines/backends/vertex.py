@@ -147,7 +147,7 @@ class Vertex:
             self._schedules.resume_schedule(request, retry=RETRY)
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
-        """See `Backend`; the schedule is replaced where Vertex AI refuses to change it: its request for runs, or its end."""
+        """See `Backend`; replaces a schedule that has ended, or whose request for runs Vertex AI refuses to change."""
         wanted = messages.from_schedule(schedule.name, recurrence, submission, self._parent)
         current = messages.from_schedule(schedule.name, schedule.recurrence, schedule.submission, self._parent)
         wanted.name = schedule.id

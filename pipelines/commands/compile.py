@@ -12,7 +12,7 @@ def add_parser(commands: SubParsers) -> None:
     parser = add_command(
         commands, "compile", _compile, "Writes the pipeline as one YAML document for Kubeflow and Vertex AI."
     )
-    parser.add_argument("--output", required=True, metavar="FILE.yaml", help="file of the compiled pipeline")
+    parser.add_argument("--output", required=True, metavar="FILE.yaml", help="file of the compiled pipeline (required)")
     parser.add_argument(
         "--components_dir",
         metavar="DIR",

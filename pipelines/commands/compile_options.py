@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from images import catalog
 from pipelines import template
@@ -12,8 +13,6 @@ from tf_image_classification.errors import FlagError
 
 if TYPE_CHECKING:
     from pipelines.definition import Options
-
-_FIXED = ("image_tag", "image_base", "cpu", "memory", "accelerator", "retries", "notify", "notify_insecure")
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -26,6 +25,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--image_tag",
         default="",
+        metavar="TAG",
         help="never one that moves, such as latest (default: a hash of each image's content)",
     )
     add_image_base(parser)
@@ -67,7 +67,20 @@ def add_template_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--template", metavar="FILE", help="a compiled pipeline, local or gs:// (default: compiles this checkout's)"
     )
-    add_options(parser.add_argument_group("Compilation, without --template"))
+    compilation = parser.add_argument_group("Compilation, without --template")
+    add_options(compilation)
+    defaults = {}
+    for action in compilation._group_actions:
+        defaults[action.dest] = action.default
+        action.help = (action.help or "").replace("%(default)s", str(action.default))
+        action.default = None  # so that an option which is given is told from one which is not
+    parser.set_defaults(compilation=defaults)
+
+
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those of the options of the compilation that are given, at their defaults or not."""
+    values = {name: getattr(arguments, name) for name in arguments.compilation}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def read(arguments: argparse.Namespace) -> Options:
@@ -104,24 +117,27 @@ def load_template(arguments: argparse.Namespace) -> template.Spec | None:
     """
     if not arguments.template:
         return None
-    for name in _FIXED:
-        if getattr(arguments, name):
-            raise FlagError(
-                f"--{name} cannot be given with --template",
-                hint="It is fixed in the template: give it to `python -m pipelines compile`.",
-            )
+    for name in given(arguments):
+        raise FlagError(
+            f"--{name} cannot be given with --template",
+            hint="It is fixed in the template: give it to `python -m pipelines compile`.",
+        )
     return template.load(arguments.template)
 
 
-def compile_spec(arguments: argparse.Namespace) -> template.Spec:
+def compile_spec(arguments: argparse.Namespace, compilation: Mapping[str, Any] | None = None) -> template.Spec:
     """This checkout's pipeline, compiled with the options.
+
+    Args:
+        compilation: options of the compilation, instead of those given.
 
     Raises:
         FlagError: an option has an invalid value.
     """
     from pipelines.compile import compile_pipeline
 
-    options = read(arguments)
+    chosen = given(arguments) if compilation is None else compilation
+    options = read(argparse.Namespace(**{**vars(arguments), **arguments.compilation, **chosen}))
     with storage.temporary_dir() as folder:
         compiled = storage.join(folder, "pipeline.yaml")
         compile_pipeline(compiled, options)

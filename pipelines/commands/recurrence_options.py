@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser, *, of_new: bool) -> None:
         help='minute, hour, day, month, weekday: "0 3 * * 1" is Mondays at 3' + (" (required)" if of_new else ""),
     )
     group.add_argument("--time_zone", metavar="ZONE", help="time zone of --cron, as Europe/Berlin (default: UTC)")
-    group.add_argument("--start", metavar="TIME", help="no run before, as 2030-01-31T00:00 in the time zone; '' for now")
+    group.add_argument("--start", metavar="TIME", help="no run before, as 2030-01-31T00:00; '' for now")
     group.add_argument("--end", metavar="TIME", help="no run after; '' for no end")
     group.add_argument(
         "--max_concurrent_runs", type=int, metavar="N", help="maximum of runs that have not ended (default: 1)"

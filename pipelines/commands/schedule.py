@@ -7,9 +7,10 @@ import dataclasses
 import datetime as dt
 import zoneinfo
 
+from pipelines import template
 from pipelines.backends import options
 from pipelines.backends.base import Schedule
-from pipelines.commands import compile_options, parameters, recurrence_options, run_options, tables
+from pipelines.commands import compile_options, parameters, recompile, recurrence_options, run_options, tables
 from pipelines.commands.subparsers import Handler, SubParsers, add_command, add_group
 from tf_image_classification.command_line import Parser, table
 from tf_image_classification.errors import printable
@@ -41,10 +42,11 @@ def _add_named(verbs: SubParsers, verb: str, handler: Handler, description: str,
 
 def _add_writing(verbs: SubParsers, verb: str, handler: Handler, description: str, *details: str) -> None:
     parser = _add_named(verbs, verb, handler, description, *details)
-    recurrence_options.add_options(parser, of_new=verb == "create")
+    of_new = verb == "create"
+    recurrence_options.add_options(parser, of_new=of_new)
     compile_options.add_template_options(parser)
-    run_options.add_shared_options(parser.add_argument_group("Run"))
-    parameters.add_options(parser)
+    run_options.add_shared_options(parser.add_argument_group("Run"), of_new=of_new)
+    parameters.add_options(parser, of_new=of_new)
 
 
 def _create(arguments: argparse.Namespace) -> int:
@@ -94,11 +96,12 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _update(arguments: argparse.Namespace) -> int:
-    template = compile_options.load_template(arguments)
+    replacement = compile_options.load_template(arguments)
     service = options.connect(arguments)
     current = service.get_schedule(arguments.name)
-    base = dataclasses.replace(current.submission, spec=template or current.submission.spec)
-    values = run_options.read_parameters(arguments, dict(base.spec), base)
+    spec = _replaced(arguments, dict(current.submission.spec), replacement)
+    base = dataclasses.replace(current.submission, spec=spec)
+    values = run_options.read_parameters(arguments, spec, base)
     submission = run_options.change(base, arguments, values)
     if submission.pipeline_root != current.submission.pipeline_root:
         service.check_pipeline_root(submission.pipeline_root)
@@ -107,6 +110,16 @@ def _update(arguments: argparse.Namespace) -> int:
     print(f"Schedule {updated.name} updated; it is {updated.state}, next run {_next_run(updated) or '-'}")
     print(updated.link)
     return 0
+
+
+def _replaced(arguments: argparse.Namespace, current: template.Spec, by: template.Spec | None) -> template.Spec:
+    """The pipeline of a schedule's runs: `by`, that of --template, or the current one, compiled anew if need be."""
+    if by is None:
+        if not compile_options.given(arguments):
+            return current
+        by = recompile.recompile(arguments, current)
+    was_uncached = template.is_without_caching(current) and arguments.caching is None
+    return template.without_caching(by) if was_uncached else by
 
 
 def _pause(arguments: argparse.Namespace) -> int:

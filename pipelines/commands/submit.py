@@ -21,9 +21,9 @@ def add_parser(commands: SubParsers) -> None:
     )
     options.add_options(parser)
     compile_options.add_template_options(parser)
-    run_options.add_options(parser)
+    run_options.add_options(parser, of_new=True)
     run_options.add_wait_option(parser)
-    parameters.add_options(parser)
+    parameters.add_options(parser, of_new=True)
 
 
 def _submit(arguments: argparse.Namespace) -> int:
