@@ -141,6 +141,17 @@ def is_without_caching(spec: Mapping[str, Any]) -> bool:
     return any(task.get("cachingOptions") == _CACHING_OFF for _, task in tasks(spec))
 
 
+def with_longest_backoff(spec: Mapping[str, Any], seconds: int) -> Spec:
+    """A copy of the pipeline in which no task's backoffMaxDuration is longer."""
+    limited = copy.deepcopy(dict(spec))
+    for component in [limited.get("root", {}), *limited.get("components", {}).values()]:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            policy = task.get("retryPolicy", {})
+            if float(policy.get("backoffMaxDuration", "0s").removesuffix("s")) > seconds:
+                policy["backoffMaxDuration"] = f"{seconds}s"
+    return limited
+
+
 def step_names(spec: Mapping[str, Any]) -> set[str]:
     """The names of a pipeline's tasks; see `tasks`."""
     return {name for name, _ in tasks(spec)}
