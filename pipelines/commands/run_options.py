@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from pipelines import template
 from pipelines.backends.base import Submission
-from pipelines.commands import parameters
+from pipelines.commands import parameter_files, parameters
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
@@ -84,7 +84,8 @@ def read_parameters(
         FlagError: a parameter is unknown, invalid, missing, or a path of this machine.
     """
     on_command_line = parameters.parse(arguments, spec)
-    in_file = parameters.read_file(arguments.params) if arguments.params else {}
+    flags = {flag.name: flag for flag in template.signature(spec)}
+    in_file = parameter_files.read(arguments.params, flags) if arguments.params else {}
     inherited = base.parameters if base else {}
     combined = parameters.combine(spec, inherited, {**in_file, **on_command_line})
     values = template.check_parameters(spec, combined)

@@ -37,6 +37,10 @@ _SERVICE = {
     "host": Case(("--host", "http://127.0.0.1:1")),
     "namespace": Case(("--namespace", "other")),
     "experiment": Case(("--experiment", "other")),
+    "token_file": Case(("--token_file", "missing")),
+    "cookie_file": Case(("--cookie_file", "missing")),
+    "iap_client_id": Case(("--iap_client_id", "id.apps.googleusercontent.com")),
+    "ca_file": Case(("--ca_file", "missing")),
 }
 _COMPILATION = {
     "image_registry": _compiled("--image_registry", "eu.pkg.dev/p/r"),

@@ -118,7 +118,7 @@ def test_every_option_of_a_service_changes_what_is_sent_or_is_refused(name, see,
         code, error, seen = see(name, (*case.beside, *words), compiles=case.compiles)
         if code == 2:
             assert f"--{option}" in error, (name, option, error)
-            assert not is_vertex or option in ("backend", *options._OF_SERVICE["kubeflow"]), (option, error)
+            assert not is_vertex or option in ("backend", *options._KUBEFLOW), (option, error)
         else:
             assert (code, error, seen) != before, f"{name} --{option} changes nothing"
     assert see(name, (), compiles=False) == without((), False), "the comparison is blind to what differs each time"
