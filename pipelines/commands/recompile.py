@@ -18,18 +18,18 @@ _RESOURCES = {"cpu": "resourceCpuLimit", "memory": "resourceMemoryLimit"}
 _log = logging.getLogger(__name__)
 
 
-def recompile(arguments: argparse.Namespace, spec: Mapping[str, Any]) -> template.Spec:
-    """This checkout's pipeline, compiled with the options that are given, and otherwise with those of `spec`.
+def recompile(arguments: argparse.Namespace, pipeline: template.Pipeline) -> template.Pipeline:
+    """This checkout's pipeline, compiled with the options that are given, and otherwise with those of `pipeline`.
 
     Args:
-        spec: a pipeline that a version of this project has compiled.
+        pipeline: one that a version of this project has compiled.
 
     Raises:
         FlagError: it is another pipeline, its images do not tell their registry, or an option has an invalid value.
     """
     from pipelines import definition
 
-    given = compile_options.given(arguments)
+    given, spec = compile_options.given(arguments), pipeline.spec
     if template.pipeline_name(spec) != definition.NAME:
         raise FlagError(
             f"--{next(iter(given))} cannot change the pipeline of this schedule",
@@ -38,15 +38,15 @@ def recompile(arguments: argparse.Namespace, spec: Mapping[str, Any]) -> templat
             hint="Compile it with other options, and give the file as --template.",
         )
     containers = _containers(spec)
-    compiled = compile_options.compile_spec(arguments, _inherited(spec, containers, given))
+    compiled = compile_options.compile_checkout(arguments, _inherited(spec, containers, given))
     changed = []
-    for step, container in _containers(compiled).items():
+    for step, container in _containers(compiled.spec).items():
         before, after = containers.get(step, container)["image"], container["image"]
         if before != after:
             changed.append(f"{step} {before} -> {after}")
     if changed:
         _log.warning("The pipeline is compiled from this checkout; images change: %s", ", ".join(changed))
-    return compiled
+    return compiled if "kubernetes" in given else compiled._replace(platforms=pipeline.platforms)
 
 
 def _inherited(

@@ -6,7 +6,7 @@ import argparse
 import glob
 import os
 
-from pipelines.commands import compile_options, parameters
+from pipelines.commands import compile_options, parameter_files, parameters
 from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
@@ -47,7 +47,8 @@ def add_parser(commands: SubParsers) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     names = [flag.name for flag in flag_table.of_pipeline()]
-    in_file = parameters.read_file(arguments.params) if arguments.params else {}
+    by_name = {flag.name: flag for flag in flag_table.of_pipeline()}
+    in_file = parameter_files.read(arguments.params, by_name) if arguments.params else {}
     given = in_file | command_line.given_flags(arguments, names)
     command_line.show_recipe(arguments, given)
     expanded = parameters.combine(None, {}, given)

@@ -9,9 +9,10 @@ import zoneinfo
 
 from pipelines import template
 from pipelines.backends import options
-from pipelines.backends.base import Schedule
+from pipelines.backends.base import Schedule, Submission
 from pipelines.commands import compile_options, parameters, recompile, recurrence_options, run_options, tables
 from pipelines.commands.subparsers import Handler, SubParsers, add_command, add_group
+from pipelines.template import Pipeline
 from tf_image_classification.command_line import Parser, table
 from tf_image_classification.errors import printable
 
@@ -51,11 +52,11 @@ def _add_writing(verbs: SubParsers, verb: str, handler: Handler, description: st
 
 def _create(arguments: argparse.Namespace) -> int:
     recurrence = recurrence_options.new_recurrence(arguments)
-    spec = compile_options.load_template(arguments)
-    values = run_options.read_parameters(arguments, spec)
+    given = compile_options.load_template(arguments)
+    values = run_options.read_parameters(arguments, given.spec if given else None)
+    pipeline = given or compile_options.compile_checkout(arguments)
+    submission = run_options.new_submission(arguments, pipeline, values)
     service = options.connect(arguments)
-    spec = spec or compile_options.compile_spec(arguments)
-    submission = run_options.new_submission(arguments, spec, values)
     service.check_pipeline_root(submission.pipeline_root)
     created = service.create_schedule(arguments.name, recurrence, dataclasses.replace(submission, run_id=""))
     first = f"; its first run is at {_next_run(created)}" if created.next_run else ""
@@ -99,9 +100,9 @@ def _update(arguments: argparse.Namespace) -> int:
     replacement = compile_options.load_template(arguments)
     service = options.connect(arguments)
     current = service.get_schedule(arguments.name)
-    spec = _replaced(arguments, dict(current.submission.spec), replacement)
-    base = dataclasses.replace(current.submission, spec=spec)
-    values = run_options.read_parameters(arguments, spec, base)
+    pipeline = _replaced(arguments, current.submission, replacement)
+    base = dataclasses.replace(current.submission, spec=pipeline.spec, platforms=pipeline.platforms)
+    values = run_options.read_parameters(arguments, pipeline.spec, base)
     submission = run_options.change(base, arguments, values)
     if submission.pipeline_root != current.submission.pipeline_root:
         service.check_pipeline_root(submission.pipeline_root)
@@ -112,14 +113,15 @@ def _update(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _replaced(arguments: argparse.Namespace, current: template.Spec, by: template.Spec | None) -> template.Spec:
+def _replaced(arguments: argparse.Namespace, current: Submission, by: Pipeline | None) -> Pipeline:
     """The pipeline of a schedule's runs: `by`, that of --template, or the current one, compiled anew if need be."""
+    kept = Pipeline(dict(current.spec), dict(current.platforms))
     if by is None:
         if not compile_options.given(arguments):
-            return current
-        by = recompile.recompile(arguments, current)
-    was_uncached = template.is_without_caching(current) and arguments.caching is None
-    return template.without_caching(by) if was_uncached else by
+            return kept
+        by = recompile.recompile(arguments, kept)
+    was_uncached = template.is_without_caching(current.spec) and arguments.caching is None
+    return by._replace(spec=template.without_caching(by.spec)) if was_uncached else by
 
 
 def _pause(arguments: argparse.Namespace) -> int:
