@@ -13,7 +13,18 @@ from tf_image_classification.errors import FlagError
 if TYPE_CHECKING:
     from pipelines.definition import Options
 
-_FIXED = ("image_tag", "image_base", "cpu", "memory", "accelerator", "retries", "notify", "notify_insecure")
+_FIXED = (
+    "image_tag",
+    "image_base",
+    "image_user",
+    "image_platform",
+    "cpu",
+    "memory",
+    "accelerator",
+    "retries",
+    "notify",
+    "notify_insecure",
+)
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -28,7 +39,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         default="",
         help="never one that moves, such as latest (default: a hash of each image's content)",
     )
-    add_image_base(parser)
+    add_build_options(parser)
     for name, value, what in (
         ("cpu", "N", "cores"),
         ("memory", "NG", "memory"),
@@ -51,14 +62,20 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_image_base(parser: argparse._ActionsContainer) -> None:
-    """Adds --image_base, which says for which images the default tags are."""
-    parser.add_argument(
-        "--image_base",
-        default="",
-        metavar="IMAGE",
-        help="what `python -m images build` was given as --base (default: the pinned one)",
-    )
+def add_build_options(parser: argparse._ActionsContainer) -> None:
+    """Adds the options that say for which images the default tags are."""
+    for name, value, default in (
+        ("base", "IMAGE", "the pinned one"),
+        ("user", "UID:GID", "65532:65532"),
+        ("platform", "OS/PROCESSOR", "linux/amd64"),
+    ):
+        text = f"what `python -m images build` was given as --{name} (default: {default})"
+        parser.add_argument(f"--image_{name}", default="", metavar=value, help=text)
+
+
+def build_options(arguments: argparse.Namespace) -> dict[str, str]:
+    """What the images were built with: the keyword arguments of `compile.image_references`."""
+    return {name: getattr(arguments, f"image_{name}") for name in ("base", "user", "platform")}
 
 
 def add_template_options(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +103,7 @@ def read(arguments: argparse.Namespace) -> Options:
         notify.check(arguments.notify, insecure=arguments.notify_insecure)
     accelerator = parse_by_step("accelerator", arguments.accelerator)
     return Options(
-        images=image_references(arguments.image_registry, arguments.image_tag, accelerator, arguments.image_base),
+        images=image_references(arguments.image_registry, arguments.image_tag, accelerator, **build_options(arguments)),
         cpu=parse_by_step("cpu", arguments.cpu),
         memory=parse_by_step("memory", arguments.memory),
         accelerator=accelerator,

@@ -49,6 +49,7 @@ NOT_RUN = {
         "cosign verify --certificate-identity you@example.com --certificate-oidc-issuer "
         "https://accounts.google.com IMAGE@sha256:DIGEST": "needs a registry and cosign",
         "make images BASE=python:3.11-slim": "needs Docker: tests/images does it where no registry answers",
+        "make images PLATFORM=linux/arm64": "needs Docker, and an arm64 processor or emulation",
     },
     "docs/kubeflow.md": {
         "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80": "needs a cluster",
