@@ -73,9 +73,9 @@ def add_build_options(parser: argparse._ActionsContainer) -> None:
         parser.add_argument(f"--image_{name}", default="", metavar=value, help=text)
 
 
-def build_options(arguments: argparse.Namespace) -> dict[str, str]:
-    """What the images were built with: the keyword arguments of `compile.image_references`."""
-    return {name: getattr(arguments, f"image_{name}") for name in ("base", "user", "platform")}
+def built_with(arguments: argparse.Namespace) -> dict[str, str]:
+    """What the images were built with, as of `compile.image_references`; '' for what was not given."""
+    return {name: getattr(arguments, f"image_{name}", "") for name in ("tag", "base", "user", "platform")}
 
 
 def add_template_options(parser: argparse.ArgumentParser) -> None:
@@ -103,7 +103,7 @@ def read(arguments: argparse.Namespace) -> Options:
         notify.check(arguments.notify, insecure=arguments.notify_insecure)
     accelerator = parse_by_step("accelerator", arguments.accelerator)
     return Options(
-        images=image_references(arguments.image_registry, arguments.image_tag, accelerator, **build_options(arguments)),
+        images=image_references(arguments.image_registry, accelerator=accelerator, **built_with(arguments)),
         cpu=parse_by_step("cpu", arguments.cpu),
         memory=parse_by_step("memory", arguments.memory),
         accelerator=accelerator,
@@ -111,6 +111,17 @@ def read(arguments: argparse.Namespace) -> Options:
         notify=arguments.notify,
         notify_insecure=arguments.notify_insecure,
     )
+
+
+def check_images(arguments: argparse.Namespace, spec: template.Spec) -> None:
+    """Checks that the service can pull the images of a pipeline that is to be sent to it.
+
+    Raises:
+        FlagError: it cannot.
+    """
+    from pipelines import image_check
+
+    image_check.check(template.images(spec), arguments.backend, built_with(arguments))
 
 
 def load_template(arguments: argparse.Namespace) -> template.Spec | None:

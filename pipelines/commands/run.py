@@ -48,7 +48,7 @@ def _run(arguments: argparse.Namespace) -> int:
     expanded = parameters.combine(None, {}, given)
     checked = flag_table.validate(expanded, names)
     _check(checked, arguments.runs_dir)
-    images_built_with = compile_options.build_options(arguments)
+    images_built_with = compile_options.built_with(arguments)
     for name, value in images_built_with.items():
         if value and arguments.runner != "docker":
             raise FlagError(f"--image_{name} needs --runner docker", hint="Without it no step runs in an image.")

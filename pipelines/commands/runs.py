@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.backends import options
-from pipelines.commands import parameters, run_options, submit, tables, watch
+from pipelines.commands import compile_options, parameters, run_options, submit, tables, watch
 from pipelines.commands.subparsers import SubParsers, add_command, add_group
 from tf_image_classification.errors import FlagError
 
@@ -81,4 +81,5 @@ def _rerun(arguments: argparse.Namespace) -> int:
             hint=f"Cancel it first: python -m pipelines runs cancel {arguments.name}",
         )
     values = run_options.read_parameters(arguments, dict(earlier.submission.spec), earlier.submission)
+    compile_options.check_images(arguments, dict(earlier.submission.spec))
     return submit.send(service, run_options.change(earlier.submission, arguments, values), arguments.wait)

@@ -53,6 +53,7 @@ def _create(arguments: argparse.Namespace) -> int:
     values = run_options.read_parameters(arguments, spec)
     service = options.connect(arguments)
     spec = spec or compile_options.compile_spec(arguments)
+    compile_options.check_images(arguments, spec)
     submission = run_options.new_submission(arguments, spec, values)
     service.check_pipeline_root(submission.pipeline_root)
     created = service.create_schedule(arguments.name, recurrence, dataclasses.replace(submission, run_id=""))
@@ -99,6 +100,7 @@ def _update(arguments: argparse.Namespace) -> int:
     base = dataclasses.replace(current.submission, spec=template or current.submission.spec)
     values = run_options.read_parameters(arguments, dict(base.spec), base)
     submission = run_options.change(base, arguments, values)
+    compile_options.check_images(arguments, dict(submission.spec))
     if submission.pipeline_root != current.submission.pipeline_root:
         service.check_pipeline_root(submission.pipeline_root)
     recurrence = recurrence_options.change(current.recurrence, arguments)

@@ -31,6 +31,7 @@ def _submit(arguments: argparse.Namespace) -> int:
     values = run_options.read_parameters(arguments, spec)
     service = options.connect(arguments)
     spec = spec or compile_options.compile_spec(arguments)
+    compile_options.check_images(arguments, spec)
     return send(service, run_options.new_submission(arguments, spec, values), arguments.wait)
 
 

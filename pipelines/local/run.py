@@ -66,7 +66,7 @@ def run(
     Args:
         parameters: pipeline parameters that differ from their defaults.
         runner: `subprocess`, or `docker` to run each step in its image.
-        images_built_with: base, user and platform, as of `compile.image_references`; by default the default of each.
+        images_built_with: tag, base, user and platform, as of `compile.image_references`.
         verbose: print all of it.
 
     Raises:
