@@ -76,7 +76,7 @@ class Kubeflow(Service):
         self.runner.stop()
         super().stop()
 
-    def error(self, code: int, message: str) -> Response:
+    def error(self, code: int, message: str, detail: str = "") -> Response:
         """An error in the format of Kubeflow's API."""
         return Response(
             json.dumps({"error": message, "code": code, "message": message}), status=code, mimetype="application/json"
