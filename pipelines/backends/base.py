@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, ServiceError
 
 
 class State(StrEnum):
@@ -130,6 +130,10 @@ class Schedule:
     next_run: dt.datetime | None
     started_runs: int | None
     link: str
+
+
+class SignInError(ServiceError):
+    """The service does not know who calls, or not any more: another sign-in may help."""
 
 
 class Backend(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from pipelines.backends import options
-from pipelines.commands import compile_options, parameters, run_options, submit, tables, watch
+from pipelines.commands import parameters, run_options, submit, tables, watch
 from pipelines.commands.subparsers import SubParsers, add_command, add_group
 from tf_image_classification.errors import FlagError
 
@@ -53,10 +53,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     service = options.connect(arguments)
+    run = service.get_run(arguments.name)
     if arguments.wait:
-        watch.follow(service, arguments.name)
+        watch.follow(service, arguments.name, arguments)
     else:
-        print(tables.run(service.get_run(arguments.name)))
+        print(tables.run(run))
     return 0
 
 
@@ -81,5 +82,4 @@ def _rerun(arguments: argparse.Namespace) -> int:
             hint=f"Cancel it first: python -m pipelines runs cancel {arguments.name}",
         )
     values = run_options.read_parameters(arguments, dict(earlier.submission.spec), earlier.submission)
-    compile_options.check_images(arguments, dict(earlier.submission.spec))
-    return submit.send(service, run_options.change(earlier.submission, arguments, values), arguments.wait)
+    return submit.send(service, run_options.change(earlier.submission, arguments, values), arguments)
