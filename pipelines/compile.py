@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from images import base as base_image
+from images import build as image_build
 from images import catalog
 from pipelines import backend_limits
 from pipelines.definition import COMPONENTS, Options, make_pipeline
@@ -95,31 +95,37 @@ def parse_by_step(option: str, values: Sequence[str]) -> dict[str, str]:
 
 
 def image_references(
-    registry: str = catalog.REGISTRY, tag: str = "", accelerator: Mapping[str, str] | None = None, base: str = ""
+    registry: str = catalog.REGISTRY,
+    tag: str = "",
+    accelerator: Mapping[str, str] | None = None,
+    base: str = "",
+    user: str = "",
+    platform: str = "",
 ) -> dict[str, str]:
     """The image reference of each step; a step with an accelerator has the GPU variant of its image.
 
     Args:
         tag: one for all images; by default each image's tag is a hash of its content.
-        base: the base image that they were built on; '' for the pinned one.
+        base, user, platform: what they were built with, as in `images.build`; '' for the default of each.
 
     Raises:
         FlagError: the tag is invalid, or one that moves; the image of a step with an accelerator has no GPU variant; or
             the base image has no digest, and this machine's Docker does not have it.
     """
     catalog.check_tag("image_tag", tag)
-    if tag and base:
-        raise FlagError(
-            "--image_base cannot be given with --image_tag", hint="The base image matters to the default tags alone."
-        )
+    for option, value in (("base", base), ("user", user), ("platform", platform)):
+        if tag and value:
+            raise FlagError(
+                f"--image_{option} cannot be given with --image_tag", hint="It matters to the default tags alone."
+            )
     names = dict(catalog.OF_STEP)
     for step in accelerator or ():
         names[step] += catalog.GPU
         if names[step] not in catalog.IMAGES:
             able = [name for name, image in catalog.OF_STEP.items() if image + catalog.GPU in catalog.IMAGES]
             raise FlagError("A step in --accelerator has no GPU image", received=step, expected=" or ".join(able))
-    built_on = base_image.choose(base)
-    return {step: catalog.IMAGES[name].reference(registry, tag, built_on) for step, name in names.items()}
+    build = image_build.choose(base, user, platform)
+    return {step: catalog.IMAGES[name].reference(registry, tag, build) for step, name in names.items()}
 
 
 def _with_images(images: Mapping[str, str]) -> Iterator[tuple[str, Any]]:

@@ -208,6 +208,13 @@ def tasks(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 yield name, task
 
 
+def images(spec: Mapping[str, Any]) -> set[str]:
+    """The images of a pipeline's tasks, except those that a parameter names."""
+    executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
+    found = {executor.get("container", {}).get("image", "") for executor in executors}
+    return {image for image in found if image and "{{" not in image}
+
+
 def pipeline_name(spec: Mapping[str, Any]) -> str:
     """The name of the pipeline."""
     return str(spec["pipelineInfo"]["name"])

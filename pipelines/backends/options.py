@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from pipelines.backends.base import Backend
 from tf_image_classification.errors import FlagError
+
+if TYPE_CHECKING:
+    from pipelines.backends.kubeflow_sign_in import SignIn
 
 _HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"  # as kfp.Client names it
 _VERTEX = ("project", "location", "api_endpoint")
@@ -61,22 +65,36 @@ def connect(arguments: argparse.Namespace) -> Backend:
     """
     _check_backend(arguments)
     if arguments.backend == "kubeflow":
-        host = arguments.host or os.environ.get(_HOST_VARIABLE)
-        if not host:
-            raise FlagError(
-                "--host is required", expected="the address of Kubeflow's API", hint="--help lists the options."
-            )
         from pipelines.backends.kubeflow import Kubeflow
-        from pipelines.backends.kubeflow_sign_in import SignIn
 
-        sign_in = SignIn(arguments.token_file, arguments.cookie_file, arguments.iap_client_id, arguments.ca_file)
-        return Kubeflow(host, arguments.namespace, arguments.experiment, sign_in)
+        return Kubeflow(host(arguments), arguments.namespace, arguments.experiment, sign_in(arguments))
     for name in ("project", "location"):
         if not getattr(arguments, name):
             raise FlagError(f"--{name} is required", hint="There is no default: a run costs money where it runs.")
     from pipelines.backends.vertex import Vertex
 
     return Vertex(arguments.project, arguments.location, arguments.api_endpoint)
+
+
+def host(arguments: argparse.Namespace) -> str:
+    """The address of Kubeflow's API.
+
+    Raises:
+        FlagError: it is given neither as an option nor in the environment.
+    """
+    address = arguments.host or os.environ.get(_HOST_VARIABLE)
+    if not address:
+        raise FlagError(
+            "--host is required", expected="the address of Kubeflow's API", hint="--help lists the options."
+        )
+    return str(address)
+
+
+def sign_in(arguments: argparse.Namespace) -> SignIn:
+    """How to sign in to Kubeflow."""
+    from pipelines.backends.kubeflow_sign_in import SignIn
+
+    return SignIn(arguments.token_file, arguments.cookie_file, arguments.iap_client_id, arguments.ca_file)
 
 
 def given(arguments: argparse.Namespace) -> list[str]:

@@ -52,6 +52,7 @@ class Vertex:
     def submit(self, submission: Submission) -> tuple[Run, bool]:
         """See `Backend`."""
         job = messages.from_submission(submission)
+        job.preflight_validations = True
         lost: list[Exception] = []
         with translate_api_errors(
             SERVICE,
@@ -68,6 +69,10 @@ class Vertex:
                     timeout=60,
                 )
                 return self._to_run(created), True
+            except exceptions.BadRequest as error:
+                if found := messages.preflight_errors(error):
+                    raise FlagError("Vertex AI's checks before a run found errors", received=found) from None
+                raise
             except exceptions.Conflict:  # with an earlier call's run, or with this call's, if its answer was lost
                 existing = self._jobs.get_pipeline_job(name=self._job_name(submission.run_id), retry=RETRY)
         run = self._to_run(existing)

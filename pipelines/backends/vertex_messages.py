@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
@@ -22,6 +23,8 @@ _FORMS = {
     ),
     "network": (re.compile(r"projects/[^/]+/global/networks/[^/]+"), "projects/NUMBER/global/networks/NAME"),
 }
+# As aiplatform.PipelineJob.submit finds them in the details of an error.
+_PREFLIGHT_ERROR = re.compile(r"CreatePipelineJobApiErrorDetail.*?message=(.*?), cause=null", re.DOTALL)
 _CRON = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)")
 _CONSOLE = "https://console.cloud.google.com/vertex-ai"
 # KFP's SDK sent no longer backoffMaxDuration before 2.17, and Vertex AI documents none: there it is the longest time
@@ -80,6 +83,11 @@ def from_submission(submission: Submission) -> vertex.PipelineJob:
             failure_policy=_FAILURE_POLICIES[submission.failure_policy],
         ),
     )
+
+
+def preflight_errors(error: GoogleAPICallError) -> str:
+    """What Vertex AI's checks before a run found, which is not in the message of the error; '' if it is another one."""
+    return "; ".join(_PREFLIGHT_ERROR.findall("\n".join(map(str, error.details))))
 
 
 def from_schedule(name: str, recurrence: Recurrence, submission: Submission, parent: str) -> vertex.Schedule:

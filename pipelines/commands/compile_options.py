@@ -28,7 +28,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         metavar="TAG",
         help="never one that moves, such as latest (default: a hash of each image's content)",
     )
-    add_image_base(parser)
+    add_build_options(parser)
     for name, value, what in (
         ("cpu", "N", "cores"),
         ("memory", "NG", "memory, as 32G, on Kubeflow also 32Gi,"),
@@ -62,14 +62,20 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     )
 
 
-def add_image_base(parser: argparse._ActionsContainer) -> None:
-    """Adds --image_base, which says for which images the default tags are."""
-    parser.add_argument(
-        "--image_base",
-        default="",
-        metavar="IMAGE",
-        help="what `python -m images build` was given as --base (default: the pinned one)",
-    )
+def add_build_options(parser: argparse._ActionsContainer) -> None:
+    """Adds the options that say for which images the default tags are."""
+    for name, value, default in (
+        ("base", "IMAGE", "the pinned one"),
+        ("user", "UID:GID", "65532:65532"),
+        ("platform", "OS/PROCESSOR", "linux/amd64"),
+    ):
+        text = f"what `python -m images build` was given as --{name} (default: {default})"
+        parser.add_argument(f"--image_{name}", default="", metavar=value, help=text)
+
+
+def built_with(arguments: argparse.Namespace) -> dict[str, str]:
+    """What the images were built with, as of `compile.image_references`; '' for what was not given."""
+    return {name: getattr(arguments, f"image_{name}", None) or "" for name in ("tag", "base", "user", "platform")}
 
 
 def add_template_options(parser: argparse.ArgumentParser) -> None:
@@ -113,7 +119,7 @@ def read(arguments: argparse.Namespace) -> Options:
         notify.check(arguments.notify, insecure=arguments.notify_insecure)
     accelerator = parse_by_step("accelerator", arguments.accelerator)
     return Options(
-        images=image_references(arguments.image_registry, arguments.image_tag, accelerator, arguments.image_base),
+        images=image_references(arguments.image_registry, accelerator=accelerator, **built_with(arguments)),
         cpu=parse_by_step("cpu", arguments.cpu),
         memory=parse_by_step("memory", arguments.memory),
         accelerator=accelerator,
@@ -124,6 +130,17 @@ def read(arguments: argparse.Namespace) -> Options:
         if arguments.kubernetes
         else {},
     )
+
+
+def check_images(arguments: argparse.Namespace, spec: template.Spec) -> None:
+    """Checks that the service can pull the images of a pipeline that is to be sent to it.
+
+    Raises:
+        FlagError: it cannot.
+    """
+    from pipelines import image_check
+
+    image_check.check(template.images(spec), arguments.backend, built_with(arguments))
 
 
 def load_template(arguments: argparse.Namespace) -> template.Pipeline | None:
@@ -142,9 +159,7 @@ def load_template(arguments: argparse.Namespace) -> template.Pipeline | None:
     return template.load(arguments.template)
 
 
-def compile_checkout(
-    arguments: argparse.Namespace, compilation: Mapping[str, Any] | None = None
-) -> template.Pipeline:
+def compile_checkout(arguments: argparse.Namespace, compilation: Mapping[str, Any] | None = None) -> template.Pipeline:
     """This checkout's pipeline, compiled with the options.
 
     Args:

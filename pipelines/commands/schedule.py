@@ -57,6 +57,7 @@ def _create(arguments: argparse.Namespace) -> int:
     pipeline = given or compile_options.compile_checkout(arguments)
     submission = run_options.new_submission(arguments, pipeline, values)
     service = options.connect(arguments)
+    compile_options.check_images(arguments, pipeline.spec)
     service.check_pipeline_root(submission.pipeline_root)
     created = service.create_schedule(arguments.name, recurrence, dataclasses.replace(submission, run_id=""))
     first = f"; its first run is at {_next_run(created)}" if created.next_run else ""
@@ -104,6 +105,7 @@ def _update(arguments: argparse.Namespace) -> int:
     base = dataclasses.replace(current.submission, spec=pipeline.spec, platforms=pipeline.platforms)
     values = run_options.read_parameters(arguments, pipeline.spec, base)
     submission = run_options.change(base, arguments, values)
+    compile_options.check_images(arguments, dict(submission.spec))
     if submission.pipeline_root != current.submission.pipeline_root:
         service.check_pipeline_root(submission.pipeline_root)
     recurrence = recurrence_options.change(current.recurrence, arguments)

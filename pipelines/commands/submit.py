@@ -35,12 +35,13 @@ def _submit(arguments: argparse.Namespace) -> int:
 
 
 def send(service: Backend, submission: Submission, arguments: argparse.Namespace) -> int:
-    """Checks the bucket, submits the run and prints its link; with --wait, follows the run to its end.
+    """Checks the bucket and the images, submits the run and prints its link; with --wait, follows the run to its end.
 
     Returns:
         The exit code.
     """
     service.check_pipeline_root(submission.pipeline_root)
+    compile_options.check_images(arguments, dict(submission.spec))
     run, new = service.submit(submission)
     print(f"Run {run.id} submitted" if new else f"Run {run.id} was submitted before; it is {run.state}")
     print(run.link, flush=True)

@@ -53,7 +53,7 @@ class Kubeflow(Service):
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
             ("GET", f"{_API}/healthz", lambda request: {"multi_user": False, "tag_name": self.version}),
-            ("GET", f"{_API}/experiments", lambda request: {"experiments": [_EXPERIMENT], "total_size": 1}),
+            ("GET", f"{_API}/experiments", lambda request: _page(request, {"e1": _EXPERIMENT}, "experiments")),
             ("POST", f"{_API}/runs", self._create_run),
             ("GET", f"{_API}/runs", lambda request: _page(request, self.runs, "runs")),
             ("GET", f"{_API}/runs/<name>", lambda request, name: _find(self.runs, name)),
@@ -79,7 +79,7 @@ class Kubeflow(Service):
         self.runner.stop()
         super().stop()
 
-    def error(self, code: int, message: str) -> Response:
+    def error(self, code: int, message: str, detail: str = "") -> Response:
         """An error in the format of Kubeflow's API."""
         return Response(
             json.dumps({"error": message, "code": code, "message": message}), status=code, mimetype="application/json"

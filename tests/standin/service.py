@@ -35,11 +35,12 @@ class ApiError(Exception):
     Attributes:
         code: HTTP status.
         message: of the error.
+        detail: for debugging, beside the message.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, detail: str = "") -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code, self.message, self.detail = code, message, detail
 
 
 @dataclass(slots=True)
@@ -137,7 +138,7 @@ class Service(abc.ABC):
         except AccessError as refused:
             return self.error(403, f"The stand-in refuses this request: {refused}")
         except ApiError as error:
-            return self.error(error.code, error.message)
+            return self.error(error.code, error.message, error.detail)
         except HTTPException as error:
             return self.error(error.code or 500, f"{request.method} {request.path}: {error.description}")
         except Exception as error:  # a 500 would be retried for minutes
@@ -145,9 +146,12 @@ class Service(abc.ABC):
             return self.error(501, f"{request.method} {request.path}: the stand-in failed: {error!r}")
         return Response(json.dumps(content), mimetype="application/json")
 
-    def error(self, code: int, message: str) -> Response:
+    def error(self, code: int, message: str, detail: str = "") -> Response:
         """An error in the format of Google's APIs."""
-        body = {"error": {"code": code, "message": message, "status": _STATUS.get(code, "UNKNOWN")}}
+        error = {"code": code, "message": message, "status": _STATUS.get(code, "UNKNOWN")}
+        if detail:
+            error["details"] = [{"@type": "type.googleapis.com/google.rpc.DebugInfo", "detail": detail}]
+        body = {"error": error}
         return Response(json.dumps(body), status=code, mimetype="application/json")
 
     def _add_fault(self, request: Request) -> dict[str, Any]:
