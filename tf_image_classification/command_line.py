@@ -17,7 +17,6 @@ from tf_image_classification import library_output, recipes
 from tf_image_classification.errors import FlagError, UserError, did_you_mean, printable, printable_lines
 from tf_image_classification.flags import Flag, Flags
 
-
 # A word that begins so is a value, of which the flag says whether it is one: -1e-3, -.5, -inf. argparse's own pattern
 # knows -1 and -0.5.
 _NEGATIVE_NUMBER = re.compile(r"-(\.?[0-9]|inf|nan)", re.IGNORECASE)
