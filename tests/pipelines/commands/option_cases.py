@@ -15,7 +15,7 @@ class Case(NamedTuple):
     """Words that give an option.
 
     Attributes:
-        words: with the option.
+        words: with the option; REGISTRY stands for a registry on this machine.
         beside: words of the call that it is compared with, too.
         compiles: this checkout's pipeline, not a template of the test.
     """
@@ -43,15 +43,18 @@ _SERVICE = {
     "ca_file": Case(("--ca_file", "missing")),
 }
 _COMPILATION = {
-    "image_registry": _compiled("--image_registry", "eu.pkg.dev/p/r"),
+    "image_registry": _compiled("--image_registry", "REGISTRY/other"),
     "image_tag": _compiled("--image_tag", "v9"),
     "image_base": _compiled("--image_base", f"python@sha256:{_DIGEST}"),
+    "image_user": _compiled("--image_user", "1000:1000"),
+    "image_platform": _compiled("--image_platform", "linux/arm64"),
     "cpu": _compiled("--cpu", "4"),
     "memory": _compiled("--memory", "16G"),
     "accelerator": _compiled("--accelerator", "NVIDIA_TESLA_T4:1"),
     "retries": _compiled("--retries", "3"),
     "notify": _compiled("--notify", "projects/p/topics/t"),
     "notify_insecure": _compiled("--notify_insecure", beside=("--notify", "https://example.com/hook")),
+    "kubernetes": _compiled("--kubernetes", "kubernetes.yaml"),
 }
 _SHARED = {
     "pipeline_root": Case(("--pipeline_root", "gs://bucket/other")),
@@ -80,11 +83,14 @@ CASES: dict[str, dict[str, Case]] = {
         "output": Case(("--output", "other.yaml")),
         "components_dir": Case(("--components_dir", "components")),
         **_COMPILATION,
+        "backend": Case(("--backend", "vertex"), beside=("--accelerator", "NVIDIA_TESLA_T4:1")),
     },
     "run": {
         "runs_dir": Case(("--runs_dir", "other")),
         "runner": Case(("--runner", "docker")),
         "image_base": Case(("--image_base", "other"), beside=("--runner", "docker")),
+        "image_user": Case(("--image_user", "1000:1000"), beside=("--runner", "docker")),
+        "image_platform": Case(("--image_platform", "linux/arm64"), beside=("--runner", "docker")),
         "verbose": Case(("--verbose",)),
         "show": Case(("--show",), beside=("--recipe", "scratch")),
         "params": Case(("--params", "flags.yaml")),

@@ -28,8 +28,10 @@ def _flag_words() -> set[str]:
 
 
 def test_every_option_has_a_case():
-    assert set(CASES) == {name for name, _ in commands()}
-    for name, parser in commands():
+    parsers = dict(commands())
+    assert set(parsers.pop("check").option_names()) <= {*CASES["submit"], "help"}  # it looks at some of them
+    assert set(CASES) == set(parsers)
+    for name, parser in parsers.items():
         flags = _flag_words() if name == "run" else set()
         assert set(parser.option_names()) - flags - {"help"} == set(CASES[name]), name
 
@@ -62,18 +64,19 @@ def service(request, tmp_path, storage_url, monkeypatch):
 
 
 @pytest.fixture
-def see(service, command, tiny_template, tmp_path) -> Callable[..., tuple[Any, ...]]:
+def see(service, command, tiny_template, registry, tmp_path) -> Callable[..., tuple[Any, ...]]:
     """Calls a command beside a run and a schedule of the tiny pipeline, `tiny`, and of this checkout's, `ours`.
 
     Returns the exit code, the error, what was printed and what was sent.
     """
     started, connection = service
     (tmp_path / "parameters.yaml").write_text("steps: 9\n")
+    (tmp_path / "kubernetes.yaml").write_text("nodeSelector: {disk: ssd}\n")
     other = yaml.safe_load(tiny_template.read_text())
     other["pipelineInfo"]["description"] = "another"
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(other))
     data = {
-        "ours": ("--train_metadata", "gs://bucket/photos"),
+        "ours": ("--train_metadata", "gs://bucket/photos", "--image_registry", f"{registry.host}/team"),
         "tiny": ("--template", str(tiny_template), "--folder", "gs://bucket/words"),
     }
     create = ("schedule", "create")
@@ -97,6 +100,7 @@ def see(service, command, tiny_template, tmp_path) -> Callable[..., tuple[Any, .
             words = (*connection, *words)
         else:
             words = (target, *(("--run_id", "new") if name == "runs rerun" else ()), *connection, *words)
+        words = tuple(word.replace("REGISTRY", registry.host) for word in words)
         started.requests.clear()
         started.received.clear()
         done = command(*name.split(), *words)
@@ -118,7 +122,7 @@ def test_every_option_of_a_service_changes_what_is_sent_or_is_refused(name, see,
         code, error, seen = see(name, (*case.beside, *words), compiles=case.compiles)
         if code == 2:
             assert f"--{option}" in error, (name, option, error)
-            assert not is_vertex or option in ("backend", *options._KUBEFLOW), (option, error)
+            assert not is_vertex or option in ("backend", "kubernetes", *options._KUBEFLOW), (option, error)
         else:
             assert (code, error, seen) != before, f"{name} --{option} changes nothing"
     assert see(name, (), compiles=False) == without((), False), "the comparison is blind to what differs each time"
@@ -128,10 +132,12 @@ def test_every_option_of_a_service_changes_what_is_sent_or_is_refused(name, see,
 def test_every_option_of_compile_changes_the_file_that_is_written(command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
-    def see(*words: str) -> tuple[str, str]:
+    (tmp_path / "kubernetes.yaml").write_text("nodeSelector: {disk: ssd}\n")
+
+    def see(*words: str) -> tuple[str, ...]:
         done = command("compile", "--output", "pipeline.yaml", *words)
         assert done.returncode == 0, done.stderr
-        return done.stdout, (tmp_path / done.stdout.splitlines()[0]).read_text()
+        return done.stdout, done.stderr, (tmp_path / done.stdout.splitlines()[0]).read_text()
 
     for option, case in CASES["compile"].items():
         assert see(*case.beside, *case.words) != see(*case.beside), option

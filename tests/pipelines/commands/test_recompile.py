@@ -9,10 +9,9 @@ import pytest
 from pipelines import template
 from tests.standin.vertex_messages import to_json
 
-_REGISTRY = "eu.pkg.dev/p/r"
 _CREATE = ("schedule", "create", "weekly", "--cron", "0 3 * * 1", "--pipeline_root", "gs://bucket/root")
 _UPDATE = ("schedule", "update", "weekly")
-_OURS = ("--train_metadata", "gs://bucket/photos", "--image_registry", _REGISTRY)
+_OURS = ("--train_metadata", "gs://bucket/photos")
 
 
 def _job(vertex):
@@ -47,14 +46,15 @@ def test_one_option_of_the_compilation_leaves_the_others_and_the_parameters_as_t
     assert dict(_job(vertex).runtime_config.parameter_values)["train_steps"] == 7
 
 
-def test_what_a_step_has_is_taken_back_and_changed_images_are_said(pipelines, vertex):
+def test_what_a_step_has_is_taken_back_and_changed_images_are_said(pipelines, vertex, registry):
     hardware = ("--accelerator", "NVIDIA_TESLA_T4:1", "--cpu", "8")
     assert pipelines(*_CREATE, *_OURS, "--image_tag", "v1", *hardware).returncode == 0
     said = _changed(pipelines, "--accelerator", "", "--cpu", "train=")
-    assert f"train {_REGISTRY}/train-gpu:v1 -> {_REGISTRY}/train:v1" in " ".join(said.split())
+    team = f"{registry.host}/team"
+    assert f"train {team}/train-gpu:v1 -> {team}/train:v1" in " ".join(said.split())
     assert "resources" not in _container(_spec(vertex), "train")
     said = _changed(pipelines, "--image_tag", "v2")
-    assert f"resolve {_REGISTRY}/vertex:v1 -> {_REGISTRY}/vertex:v2" in " ".join(said.split())
+    assert f"resolve {team}/vertex:v1 -> {team}/vertex:v2" in " ".join(said.split())
 
 
 def test_a_pipeline_of_others_is_not_compiled_by_this_checkout(pipelines, vertex, tiny_template):
@@ -62,7 +62,7 @@ def test_a_pipeline_of_others_is_not_compiled_by_this_checkout(pipelines, vertex
     assert pipelines(*_CREATE, *words).returncode == 0
     refused = pipelines(*_UPDATE, "--memory", "32G")
     assert refused.returncode == 2 and "--memory cannot change" in refused.stderr and "--template" in refused.stderr
-    for option, value in (("--image_registry", _REGISTRY), ("--retries", "0")):
+    for option, value in (("--image_registry", "eu.pkg.dev/p/r"), ("--retries", "0")):
         refused = pipelines(*_UPDATE, *words[:2], option, value)
         assert refused.returncode == 2 and f"{option} cannot be given with --template" in refused.stderr
 
@@ -123,3 +123,28 @@ def test_a_flag_or_an_option_that_has_no_effect_is_refused(command):
     ):
         done = command(*words)
         assert done.returncode == 2 and message in " ".join(done.stderr.split()), done.stderr
+
+
+def test_settings_for_kubernetes_stay_and_are_taken_back(command, registry, storage_url, tmp_path):
+    from tests.standin.kubeflow import Kubeflow
+
+    settings = tmp_path / "kubernetes.yaml"
+    settings.write_text("nodeSelector: {disk: ssd}\n")
+    service = Kubeflow(tmp_path / "kubeflow", storage_url)
+    service.start()
+    connection = ("--backend", "kubeflow", "--host", service.url)
+
+    def sent(*words: str) -> str:
+        done = command(*words, *connection)
+        assert done.returncode == 0, done.stderr
+        return str(next(iter(service.recurring.values()))["pipeline_spec"])
+
+    try:
+        images = ("--image_registry", f"{registry.host}/team")
+        assert "'disk': 'ssd'" in sent(*_CREATE, *_OURS, *images, "--kubernetes", str(settings))
+        changed = sent(*_UPDATE, "--memory", "32Gi")
+        assert "'disk': 'ssd'" in changed and "32Gi" in changed
+        changed = sent(*_UPDATE, "--kubernetes", "")
+        assert "'disk': 'ssd'" not in changed and "32Gi" in changed
+    finally:
+        service.stop()
