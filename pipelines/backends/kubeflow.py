@@ -13,36 +13,33 @@ import io
 import itertools
 import json
 import uuid
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import kfp_server_api
-import tenacity
-import urllib3
 import yaml
-from kfp import client as kfp_client
 
-from pipelines.backends import base, bucket, kubeflow_version
+from pipelines.backends import base, bucket, kubeflow_version, run_differences
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
+from pipelines.backends.kubeflow_errors import retried as _retried
+from pipelines.backends.kubeflow_errors import translate_api_errors as _translate_api_errors
+from pipelines.backends.kubeflow_sign_in import SignIn, address, connect
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.errors import FlagError
 
 _PAGE_SIZE = 200  # the largest that the service returns
-
-Result = TypeVar("Result")
 
 
 class Kubeflow:
     """The backend for the runs and recurring runs of one experiment."""
 
-    def __init__(self, host: str, namespace: str = "", experiment: str = "Default") -> None:
-        self._host, self._namespace = host.rstrip("/"), namespace or None
-        with _translate_api_errors("sign in"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that servers before 2.0 are not supported
-            self._client = kfp_client.Client(host=self._host, **({"namespace": namespace} if namespace else {}))
-            self._experiment = self._find_experiment(experiment)
+    def __init__(
+        self, host: str, namespace: str = "", experiment: str = "Default", sign_in: SignIn | None = None
+    ) -> None:
+        self._host = address(host)
+        self._client, self._namespace = connect(self._host, namespace, sign_in or SignIn())
+        self._experiment = self._find_experiment(experiment)
 
     def check_pipeline_root(self, pipeline_root: str) -> None:
         """See `Backend`; without a root, the cluster's own is used."""
@@ -57,7 +54,7 @@ class Kubeflow:
             # A repetition must not start a second run when the first attempt was carried out.
             if existing := self._find_run(submission.run_id):
                 return existing
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.run_pipeline(
                     self._experiment,
                     submission.run_id,
@@ -70,10 +67,10 @@ class Kubeflow:
         with _translate_api_errors("submit a run"):
             _retried(lambda: kubeflow_version.check(self._client, submission.spec))
             existing = self._find_run(submission.run_id)
-            run = existing or _retried(create)
-        if existing and not messages.has_parameters(existing, submission):
-            raise base.run_id_taken(submission.run_id)
-        return messages.to_run(run, self._host), existing is None
+            run = messages.to_run(self._with_spec(existing or _retried(create)), self._host)
+        if existing and (differences := run_differences.find(run.submission, submission)):
+            raise base.run_id_taken(submission.run_id, differences)
+        return run, existing is None
 
     def get_run(self, run_id: str) -> Run:
         """See `Backend`; the newest run with this display name, or the one with this id."""
@@ -125,7 +122,7 @@ class Kubeflow:
             for found in self._find_recurring_runs(name):
                 if found.recurring_run_id not in earlier:
                     return found
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.create_recurring_run(
                     self._experiment,
                     name,
@@ -207,18 +204,26 @@ class Kubeflow:
             _retried(lambda: self._client.delete_recurring_run(schedule.id))
 
     def _find_experiment(self, name: str) -> str:
-        """The id of the experiment with this name or id."""
+        """The id of the experiment with this name or id.
+
+        Default is made where a namespace has none, as elsewhere by the service itself.
+        """
 
         def page(token: str) -> Any:
             return self._client.list_experiments(token, _PAGE_SIZE, "", self._namespace, _equals("display_name", name))
 
-        found = [experiment.experiment_id for experiment in _items(page, "experiments")]
-        if not found and _is_id(name):
-            found = [self._client.get_experiment(name).experiment_id]
+        with _translate_api_errors("sign in"):
+            found = [experiment.experiment_id for experiment in _items(page, "experiments")]
+            if not found and _is_id(name):
+                found = [self._client.get_experiment(name).experiment_id]
+            if not found and name == "Default" and self._namespace:
+                with contextlib.redirect_stdout(io.StringIO()):  # kfp prints its link
+                    return str(self._client.create_experiment(name, namespace=self._namespace).experiment_id)
         if len(found) > 1:
             raise FlagError("Several experiments have this name", received=name, expected=" or ".join(found))
         if not found:
-            raise FlagError("The --experiment is not found", received=name, hint="Create it in the UI first.")
+            where = f", in the namespace {self._namespace}" if self._namespace else ""
+            raise FlagError("The --experiment is not found", received=name + where, hint="Create it in the UI first.")
         return str(found[0])
 
     def _find_run(self, name: str) -> Any:
@@ -287,66 +292,12 @@ def _is_id(text: str) -> bool:
 
 
 @contextlib.contextmanager
-def _package(spec: Mapping[str, Any]) -> Iterator[str]:
+def _package(submission: Submission) -> Iterator[str]:
     """The pipeline as the file that kfp.Client reads; stdout is redirected, because the client prints links."""
     with storage.temporary_dir() as folder, contextlib.redirect_stdout(io.StringIO()):
         package = storage.join(folder, "pipeline.yaml")
-        storage.write_text(package, yaml.safe_dump(dict(spec)))
+        documents = [dict(submission.spec)]
+        if submission.platforms:
+            documents.append({"platforms": dict(submission.platforms)})
+        storage.write_text(package, yaml.safe_dump_all(documents))
         yield package
-
-
-def _retried(call: Callable[[], Result]) -> Result:
-    """Calls, and repeats at growing intervals for up to two minutes while the error is transient."""
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_transient),
-        wait=tenacity.wait_exponential(multiplier=1, max=20),
-        stop=tenacity.stop_after_delay(120),
-        reraise=True,
-    )
-    return retrying(call)
-
-
-def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, kfp_server_api.ApiException):
-        return error.status in (500, 502, 503, 504)
-    return isinstance(error, (urllib3.exceptions.ProtocolError, urllib3.exceptions.ReadTimeoutError))
-
-
-@contextlib.contextmanager
-def _translate_api_errors(action: str) -> Iterator[None]:
-    """Turns the errors of kfp_server_api in the block into FlagError and ServiceError.
-
-    Args:
-        action: an infinitive, as "submit a run".
-    """
-    try:
-        yield
-    except kfp_server_api.ApiException as error:
-        message = _message(error)
-        if error.status == 404:
-            raise FlagError(f"Kubeflow cannot {action}: not found", received=message) from None
-        if error.status in (400, 409):
-            raise FlagError(f"Kubeflow refuses to {action}", received=message) from None
-        if error.status in (401, 403):
-            raise ServiceError(
-                f"Kubeflow does not let this account {action}", received=message, hint="Check --host and --namespace."
-            ) from None
-        if error.status == 429:
-            raise ServiceError(
-                f"Too many requests to Kubeflow; cannot {action} now", received=message, hint="Try again later."
-            ) from None
-        raise ServiceError(
-            f"Kubeflow did not answer; cannot {action}", received=message, hint="Try again with the same --run_id."
-        ) from None
-    except urllib3.exceptions.HTTPError as error:
-        raise ServiceError(
-            f"Kubeflow cannot be reached; cannot {action}", received=error, hint="Check --host and the network."
-        ) from None
-
-
-def _message(error: kfp_server_api.ApiException) -> str:
-    """The service's message: the body of its answer is JSON, or a proxy's page."""
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError, RecursionError):
-        return f"{error.status} {error.reason}"

@@ -84,12 +84,6 @@ def parameters(submission: Submission) -> dict[str, Any]:
     return {**template.defaults(dict(submission.spec)), **submission.parameters}
 
 
-def has_parameters(message: Any, submission: Submission) -> bool:
-    """Whether the message of a run has the parameters of a submission."""
-    sent = dict(_runtime_config(message).get("parameters") or {})
-    return {**template.defaults(dict(submission.spec)), **sent} == parameters(submission)
-
-
 def to_run(message: Any, host: str) -> Run:
     """Converts a run.
 
@@ -190,6 +184,7 @@ def _to_submission(message: Any, run_id: str) -> Submission:
         parameters=values,
         pipeline_root=config.get("pipeline_root") or "",
         service_account=message.service_account or "",
+        platforms=sent.get("platform_spec", {}).get("platforms", {}),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import kfp_server_api
 from werkzeug.wrappers import Request, Response
 
+from tests.standin import kubernetes
 from tests.standin.clock import Clock
 from tests.standin.kubeflow_recurring import RecurringRuns
 from tests.standin.kubeflow_versions import PipelineVersions
@@ -102,7 +103,7 @@ class Kubeflow(Service):
         self.runner.stop()
         super().stop()
 
-    def error(self, code: int, message: str) -> Response:
+    def error(self, code: int, message: str, detail: str = "") -> Response:
         """An error in the format of Kubeflow's API."""
         return Response(
             json.dumps({"error": message, "code": code, "message": message}), status=code, mimetype="application/json"
@@ -114,9 +115,11 @@ class Kubeflow(Service):
     def _start(self, run: Resource) -> Resource:
         """Starts a run; one of a version that was uploaded is answered with a reference to it, without its spec."""
         if reference := run.get("pipeline_version_reference"):
-            spec = self.uploaded.find(reference)["pipeline_spec"]
+            given = self.uploaded.find(reference)["pipeline_spec"]
         else:
-            spec = run["pipeline_spec"]
+            given = run["pipeline_spec"]
+        spec = kubernetes.pipeline_of(given)
+        self.runner.fail_once += kubernetes.tasks_without_a_pod(spec)
         config = run.get("runtime_config", {})
         parameters = _parameters(spec, config.get("parameters", {}))
         run_id = str(uuid.uuid4())

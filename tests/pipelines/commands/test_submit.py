@@ -56,7 +56,39 @@ def test_a_run_id_of_another_run_is_refused(submit_tiny, vertex):
     assert submit_tiny("--run_id", "first").returncode == 0
     other = submit_tiny("--run_id", "first", "--steps", "7")
     assert other.returncode == 2
-    assert "with other parameters" in other.stderr
+    assert "is that of another run. Received: first, which differs in the parameters --steps" in " ".join(
+        other.stderr.split()
+    )
+
+
+def test_a_run_of_the_same_id_with_another_pipeline_hardware_or_account_is_named(submit_tiny, tiny_template, vertex):
+    first = ["--run_id", "first", "--labels", "team=vision", "--service_account", "trainer@p.iam.gserviceaccount.com"]
+    assert submit_tiny(*first).returncode == 0
+    assert "was submitted before" in submit_tiny(*first).stdout
+    written = tiny_template.read_text()
+    for change, difference in (
+        (["--labels", "team=speech"], "--labels ({'team': 'vision'}, now {'team': 'speech'})"),
+        (
+            ["--service_account", "other@p.iam.gserviceaccount.com"],
+            "--service_account (trainer@p.iam.gserviceaccount.com, now other@",
+        ),
+        (["--pipeline_root", "gs://bucket/elsewhere"], "--pipeline_root (gs://bucket/root, now gs://bucket/elsewhere)"),
+        (["--failure_policy", "fast"], "--failure_policy (not set, now fast)"),
+        (["--caching", "false"], "the caching or the retries of steps"),
+        (("image: python:3.11", "image: python:3.12"), "the image of build, scan, train"),
+        (("return file.read() * steps", "return file.read()"), "the code of train"),
+        (("image: python:3.11", "image: python:3.11\n        resources: {cpuLimit: 4.0}"), "the hardware of"),
+        (("name: tiny", "name: another"), "the pipeline"),
+    ):
+        words = change if isinstance(change, list) else []
+        if not words:
+            tiny_template = tiny_template.with_name("changed.yaml")
+            tiny_template.write_text(written.replace(*change))
+            words = ["--template", str(tiny_template)]
+        other = submit_tiny(*first, *words)
+        assert other.returncode == 2, change
+        assert f"which differs in {difference}" in " ".join(other.stderr.split())
+    assert list(vertex.jobs) == ["first"]
 
 
 def test_a_lost_answer_starts_one_run(submit_tiny, vertex):
@@ -269,3 +301,12 @@ def test_a_comma_separates_paths_only_in_a_flag_that_is_a_list():
 
     template.check_paths({"labels_file": "gs://bucket/cats,dogs.txt", "train_metadata": "gs://bucket/a,/gcs/bucket/b"})
     template.check_paths({"checkpoint_path": "champion", "champion": "projects/p/locations/l/models/m"})
+
+
+def test_vertex_checks_a_run_before_it_takes_it_and_what_it_found_is_said(submit_tiny, vertex):
+    vertex.pipeline_jobs.accounts = {"trainer@my-project.iam.gserviceaccount.com"}
+    refused = submit_tiny("--run_id", "first", "--service_account", "trianer@my-project.iam.gserviceaccount.com")
+    assert refused.returncode == 2
+    found = "Received: The service account trianer@my-project.iam.gserviceaccount.com does not exist."
+    assert f"Vertex AI's checks before a run found errors. {found}" in " ".join(refused.stderr.split())
+    assert not vertex.jobs
