@@ -16,9 +16,7 @@ IMAGES = ("train-gpu", "evaluate", "build_tfrecords", "vertex")
 @pytest.fixture
 def google(tmp_path, monkeypatch, storage_url) -> Iterator[GoogleApis]:
     """A project in which a run would succeed, and a caller who may start it."""
-    with GoogleApis() as service:
-        service.write_key(tmp_path / "key.json")
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    with GoogleApis(tmp_path / "key.json") as service:
         for name, value in service.environment().items():
             monkeypatch.setenv(name, value)
         yield service
