@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -27,7 +28,7 @@ def checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
         arguments: the options of the service.
     """
     address = kubeflow_sign_in.address(options.host(arguments))
-    yield line("address", partial(_answers, address))
+    yield line("address", partial(_answers, address, arguments.ca_file))
     client = []
 
     def sign_in() -> str:
@@ -45,9 +46,14 @@ def checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
     yield from shared.data(plan)
 
 
-def _answers(address: str) -> str:
+def _answers(address: str, ca_file: str) -> str:
+    trusted = ca_file or os.environ.get(kubeflow_sign_in.CA_VARIABLE) or True
+    url = f"{address}/apis/v2beta1/healthz"
     try:
-        answer = requests.get(f"{address}/apis/v2beta1/healthz", timeout=_TIMEOUT, allow_redirects=False)
+        # Without an `auth` of its own, the request would be sent the password that ~/.netrc has.
+        answer = requests.get(
+            url, timeout=_TIMEOUT, allow_redirects=False, verify=trusted, auth=lambda request: request
+        )
     except requests.RequestException as error:
         forward = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80    # and --host http://127.0.0.1:8080"
         raise Obstacle(f"{address} does not answer: {error}", forward) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 
 from images import catalog
@@ -12,11 +13,9 @@ from pipelines.checks.lines import Line, Verdict
 from pipelines.checks.plan import Plan
 from pipelines.commands import compile_options, parameters, run_options
 from pipelines.commands.subparsers import SubParsers, add_command
+from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import printable
-
-_ALWAYS = ("pipeline_root", "train_metadata")
-_ON_VERTEX = ("project", "location", "image_registry", "service_account", "accelerator")
 
 
 def add_parser(commands: SubParsers) -> None:
@@ -35,23 +34,37 @@ def add_parser(commands: SubParsers) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> int:
+    options.check_backend(arguments)
     spec = compile_options.load_template(arguments)
     values = _given_values(arguments, spec)
     plan = _plan(arguments, spec or compile_options.compile_spec(arguments), values)
-    failed = 0
+    verdicts: Counter[Verdict] = Counter()
     for line in _checklist(plan, arguments):
-        failed += line.verdict == Verdict.FAIL
+        verdicts[line.verdict] += 1
         print(printable(f"{line.verdict:<12} {line.name:<22} {line.found}"), flush=True)
         if line.mend:
             print(printable(f"{'':<12} {line.mend}"), flush=True)
-    names = [*(_ON_VERTEX if arguments.backend == "vertex" else ()), *_ALWAYS]
-    missing = [f"--{name}" for name in names if not (getattr(arguments, name, None) or values.get(name))]
-    if arguments.backend == "vertex" and _is_local(arguments.image_registry) and not arguments.template:
-        missing.append("--image_registry")
-    if missing:
+    if missing := _not_given(arguments, plan):
         print(f"Not given, and so not checked: {', '.join(missing)}")
-    print(f"{failed} of these would stop a run." if failed else "Nothing that was checked stands in the way of a run.")
+    failed, unknown, fine = (verdicts[verdict] for verdict in (Verdict.FAIL, Verdict.UNKNOWN, Verdict.OK))
+    print(f"{failed} failed, {unknown} could not be told, {fine} are OK.")
     return 1 if failed else 0
+
+
+def _not_given(arguments: argparse.Namespace, plan: Plan) -> list[str]:
+    needed = {
+        "pipeline_root": plan.pipeline_root,
+        "train_metadata": arguments.template or "train_metadata" in plan.paths,
+    }
+    if arguments.backend == "vertex":
+        needed |= {
+            "project": plan.project,
+            "location": plan.location,
+            "image_registry": plan.images,
+            "service_account": plan.service_account,
+            "accelerator": plan.accelerators,
+        }
+    return [f"--{name}" for name, given in needed.items() if not given]
 
 
 def _checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
@@ -69,16 +82,21 @@ def _given_values(arguments: argparse.Namespace, spec: template.Spec | None) -> 
     in_file = parameters.read_file(arguments.params) if arguments.params else {}
     given = parameters.combine(spec, {}, {**in_file, **parameters.parse(arguments, spec)})
     flags = {flag.name: flag for flag in template.signature(spec)}
+    for name in given:
+        if spec is None and name not in flags:
+            raise flag_table.unknown_flag(name, flags)
     return {name: flags[name].parse(value) for name, value in given.items() if name in flags}
 
 
 def _plan(arguments: argparse.Namespace, spec: template.Spec, values: dict[str, object]) -> Plan:
-    local = arguments.backend == "vertex" and not arguments.template and _is_local(arguments.image_registry)
+    # The prefix that `make images` uses by default, which no registry has.
+    local = arguments.backend == "vertex" and not arguments.template and arguments.image_registry == catalog.REGISTRY
     paths = {}
     for flag in template.signature(spec):
         value = str(values.get(flag.name) or "")
         parts = tuple(part.strip() for part in (value.split(",") if flag.is_list else [value]))
-        if flag.path == "read" and parts[0].startswith((storage.GCS_SCHEME, storage.GCS_MOUNT)):
+        mounted = arguments.backend == "vertex" and parts[0].startswith(storage.GCS_MOUNT)
+        if flag.path == "read" and ("://" in parts[0] or mounted):
             paths[flag.name] = parts
     return Plan(
         project=arguments.project or "",
@@ -90,11 +108,6 @@ def _plan(arguments: argparse.Namespace, spec: template.Spec, values: dict[str, 
         accelerators=_accelerators(spec),
         paths=paths,
     )
-
-
-def _is_local(registry: str) -> bool:
-    """Whether it is the prefix that `make images` uses by default, which no registry has."""
-    return registry == catalog.REGISTRY
 
 
 def _accelerators(spec: template.Spec) -> dict[str, int]:

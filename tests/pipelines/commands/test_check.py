@@ -70,8 +70,8 @@ def test_nothing_stands_in_the_way_of_a_run_that_would_succeed(command, words, g
     done = command(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {verdict for verdict, _, _ in lines(done.stdout).values()} == {"OK"}
-    assert lines(done.stdout)["credentials"][1].startswith(CALLER)
-    assert "Nothing that was checked stands in the way of a run." in done.stdout
+    assert lines(done.stdout)["credentials"][1] == CALLER
+    assert "\n0 failed, 0 could not be told, " in done.stdout
     assert not google.saw_credentials  # over http://
     asked = [request for request in google.requests if not request.startswith("GET")]
     assert all(request.endswith(("/token", ":testIamPermissions", ":getIamPolicy")) for request in asked)
@@ -175,13 +175,35 @@ def test_what_this_account_may_not_see_is_not_called_a_failure(command, words, g
         assert found[name][2]
 
 
+def test_without_credentials_what_needs_them_cannot_be_told(command, words, google, monkeypatch):
+    google.revoked = True
+    words.remove("--service_account")
+    words.remove(TRAINER)
+    monkeypatch.delenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER")  # an address of Google's wants them
+    done = command(*words)
+    found = lines(done.stdout)
+    assert found["credentials"][0] == "FAIL"
+    assert {name for name, (verdict, _, _) in found.items() if verdict == "cannot tell"} == {
+        "project",
+        "permissions",
+        "account",
+    }
+    assert len([request for request in google.requests if request == "POST /token"]) <= 3  # google-auth's own attempts
+
+
+def test_an_option_of_the_other_service_and_an_unknown_parameter_are_refused(command, tmp_path):
+    (tmp_path / "params.yaml").write_text("train_steq: 3\n")
+    for words in (["--namespace", "team"], ["--params", str(tmp_path / "params.yaml")]):
+        assert command("check", *words).returncode == 2
+
+
 def test_only_what_is_given_is_checked_and_the_rest_is_named(command, google):
     done = command("check", "--project", "my-project")
     assert done.returncode == 1  # the Compute Engine account, as runs would have, does not exist here
     assert "account" in lines(done.stdout)
     assert not {"bucket", "quota", "images", "Vertex AI"} & lines(done.stdout).keys()
     missing = done.stdout.partition("Not given, and so not checked: ")[2].splitlines()[0]
-    options = ("location", "service_account", "accelerator", "pipeline_root", "train_metadata", "image_registry")
+    options = ("pipeline_root", "train_metadata", "location", "image_registry", "service_account", "accelerator")
     assert missing == ", ".join(f"--{option}" for option in options)
 
 
