@@ -14,6 +14,7 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 
 from pipelines.checks.lines import Unknown
+from pipelines.registry import cause_of
 from tf_image_classification.storage.service_errors import server_message
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -106,7 +107,7 @@ class GoogleApi:
             try:
                 answer = session.request(method, url, timeout=_TIMEOUT, **options)
             except requests.RequestException as error:
-                raise ApiError(0, f"{service} cannot be reached: {error}", "Check the network.") from None
+                raise ApiError(0, f"{service} cannot be reached: {cause_of(error)}", "Check the network.") from None
         if answer.ok:
             return dict(answer.json())
         message = server_message(requests.HTTPError(answer.reason, response=answer))

@@ -16,6 +16,7 @@ from pipelines.backends.kubeflow_errors import translate_api_errors
 from pipelines.checks import shared
 from pipelines.checks.lines import Line, Obstacle, Unknown, line
 from pipelines.checks.plan import Plan
+from pipelines.registry import cause_of
 
 _TIMEOUT = 20  # seconds
 _SINCE = {(2, 3): "limits of CPU and memory", (2, 5): "--retries", (2, 14): "--notify"}
@@ -56,7 +57,7 @@ def _answers(address: str, ca_file: str) -> str:
         )
     except requests.RequestException as error:
         forward = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80    # and --host http://127.0.0.1:8080"
-        raise Obstacle(f"{address} does not answer: {error}", forward) from None
+        raise Obstacle(f"{address} does not answer: {cause_of(error)}", forward) from None
     return f"{address} answers with HTTP {answer.status_code}"
 
 

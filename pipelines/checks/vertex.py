@@ -60,7 +60,7 @@ def _account(api: GoogleApi, plan: Plan) -> Iterator[Line]:
     try:
         account = plan.service_account or f"{projects.number(api, plan.project)}-compute@developer.gserviceaccount.com"
     except (Obstacle, Unknown, GoogleAuthError) as error:
-        found = f"the project's Compute Engine account is not known: {error}"
+        found = f"the project's Compute Engine account is not known: {str(error).partition('. ')[0]}"
         yield Line(Verdict.UNKNOWN, "account", found, "give --service_account")
         return
     yield line("account", partial(accounts.exists, api, plan, account))

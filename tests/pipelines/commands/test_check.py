@@ -119,7 +119,7 @@ def _no_image(google: GoogleApis, images: Registry) -> None:
             f"gcloud storage buckets add-iam-policy-binding gs://bucket --member serviceAccount:{CALLER} "
             "--role roles/storage.objectUser",
         ),
-        (_no_image, "image", "make images PUSH=1 REGISTRY=127.0.0.1:"),
+        (_no_image, "images", "make images PUSH=1 REGISTRY=127.0.0.1:"),
         (_set("accounts", set()), "account", "gcloud iam service-accounts create trainer --project my-project"),
         (
             _lose("iam.serviceAccounts.actAs"),
