@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from pipelines.backends import bucket, kubeflow_sign_in, kubeflow_version, options
+from pipelines.backends import bucket, kubeflow_messages, kubeflow_sign_in, kubeflow_version, options
 from pipelines.backends.kubeflow_errors import translate_api_errors
 from pipelines.checks import shared
 from pipelines.checks.lines import Line, Obstacle, Unknown, line
@@ -28,6 +28,7 @@ def checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
     Args:
         arguments: the options of the service.
     """
+    yield line("options", lambda: _accepted(plan))
     address = kubeflow_sign_in.address(options.host(arguments))
     yield line("address", partial(_answers, address, arguments.ca_file))
     client = []
@@ -45,6 +46,11 @@ def checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
         yield line("bucket", partial(_bucket, plan.pipeline_root))
     yield from shared.images(plan, "kubeflow")
     yield from shared.data(plan)
+
+
+def _accepted(plan: Plan) -> str:
+    kubeflow_messages.check_options(plan.submission)
+    return "Kubeflow has them"
 
 
 def _answers(address: str, ca_file: str) -> str:

@@ -7,6 +7,7 @@ from functools import partial
 
 from google.auth.exceptions import GoogleAuthError
 
+from pipelines.backends import vertex_messages
 from pipelines.backends.base import Backend
 from pipelines.checks import accounts, buckets, projects, quotas, shared
 from pipelines.checks.google_api import GoogleApi
@@ -22,6 +23,7 @@ def checklist(plan: Plan, connect: Callable[[], Backend]) -> Iterator[Line]:
         connect: to the service that runs would be submitted to.
     """
     api = GoogleApi(plan.project)
+    yield line("options", lambda: _accepted(plan))
     yield line("credentials", partial(projects.credentials, api))
     if plan.project:
         yield line("project", lambda: f"{plan.project}, number {projects.number(api, plan.project)}")
@@ -38,6 +40,11 @@ def checklist(plan: Plan, connect: Callable[[], Backend]) -> Iterator[Line]:
     if plan.project or plan.service_account:
         yield from _account(api, plan)
     yield from shared.data(plan)
+
+
+def _accepted(plan: Plan) -> str:
+    vertex_messages.from_submission(plan.submission)
+    return "they have the form that Vertex AI wants"
 
 
 def _answers(plan: Plan, connect: Callable[[], Backend]) -> str:

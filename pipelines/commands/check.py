@@ -29,7 +29,7 @@ def add_parser(commands: SubParsers) -> None:
     )
     options.add_options(parser)
     compile_options.add_template_options(parser)
-    run_options.add_shared_options(parser.add_argument_group("Run"))
+    run_options.add_options(parser)
     parameters.add_options(parser)
 
 
@@ -99,12 +99,11 @@ def _plan(arguments: argparse.Namespace, spec: template.Spec, values: dict[str, 
         if flag.path == "read" and ("://" in parts[0] or mounted):
             paths[flag.name] = parts
     return Plan(
+        submission=run_options.new_submission(arguments, spec, values),
         project=arguments.project or "",
         location=arguments.location or "",
         images=frozenset() if local else frozenset(template.images(spec)),
         built_with=compile_options.built_with(arguments),
-        pipeline_root=arguments.pipeline_root or "",
-        service_account=arguments.service_account or "",
         accelerators=_accelerators(spec),
         paths=paths,
     )

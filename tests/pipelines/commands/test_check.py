@@ -191,10 +191,11 @@ def test_without_credentials_what_needs_them_cannot_be_told(command, words, goog
     assert len([request for request in google.requests if request == "POST /token"]) <= 3  # google-auth's own attempts
 
 
-def test_an_option_of_the_other_service_and_an_unknown_parameter_are_refused(command, tmp_path):
+def test_an_option_of_the_other_service_a_label_or_an_unknown_parameter_is_refused(command, tmp_path, words):
     (tmp_path / "params.yaml").write_text("train_steq: 3\n")
-    for words in (["--namespace", "team"], ["--params", str(tmp_path / "params.yaml")]):
-        assert command("check", *words).returncode == 2
+    assert command(*words, "--labels", "Team=x").returncode == 2
+    for more in (["--namespace", "team"], ["--params", str(tmp_path / "params.yaml")]):
+        assert command("check", *more).returncode == 2
 
 
 def test_only_what_is_given_is_checked_and_the_rest_is_named(command, google):
@@ -222,12 +223,12 @@ def test_a_cluster_is_checked_for_address_sign_in_version_experiment_bucket_and_
     done = command(*words, "--host", kubeflow.url)
     assert done.returncode == 0, done.stdout + done.stderr
     found = lines(done.stdout)
-    assert set(found) == {"address", "sign-in", "version", "experiment", "bucket", "images"}
+    assert set(found) == {"options", "address", "sign-in", "version", "experiment", "bucket", "images"}
     assert {verdict for verdict, _, _ in found.values()} == {"OK"}
     assert not [request for request in kubeflow.requests if not request.startswith("GET")]
 
-    other = lines(command(*words, "--host", kubeflow.url, "--experiment", "missing").stdout)
-    assert other["experiment"][0] == "FAIL"
+    other = lines(command(*words, "--host", kubeflow.url, "--experiment", "missing", "--failure_policy", "fast").stdout)
+    assert (other["experiment"][0], other["options"][0]) == ("FAIL", "FAIL")
     closed = command(*words, "--host", "http://127.0.0.1:9")
     assert closed.returncode == 1
     assert "kubectl port-forward" in lines(closed.stdout)["address"][2]
