@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
@@ -56,6 +56,7 @@ class Submission:
         parameters: those that differ from their defaults.
         pipeline_root: gs:// folder for the run's artifacts; '' leaves it to the service.
         labels, service_account, network, encryption_key, failure_policy: as Vertex AI defines them.
+        platforms: the pipeline's settings for Kubernetes, by platform; only Kubeflow takes them.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class Submission:
     network: str = ""
     encryption_key: str = ""
     failure_policy: str = ""
+    platforms: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,7 @@ class Recurrence:
         cron: five fields.
         time_zone: IANA name.
         start, end: None for now, and for never.
-        max_concurrent_runs: a run beyond these is skipped, or waits when `queue` is set.
+        max_concurrent_runs: a run while these have not ended is skipped, or waits when `queue` is set; 0 for no limit.
     """
 
     cron: str
@@ -157,7 +159,7 @@ class Backend(Protocol):
             The run, and whether this call started it.
 
         Raises:
-            FlagError: an option is invalid for this service, or the id is that of a run with other parameters.
+            FlagError: an option is invalid for this service, or the id is that of another run.
         """
 
     def get_run(self, run_id: str) -> Run:
@@ -230,7 +232,7 @@ class Backend(Protocol):
 
 
 def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Schedule]) -> Schedule:
-    """Replaces a schedule by the one that `create` creates, which is paused if the old one is.
+    """Replaces a schedule by the one that `create` creates, which is paused if the old one is paused.
 
     The old schedule is paused first and deleted last, so no run is started twice; when `create` fails, it is resumed.
 
@@ -246,17 +248,21 @@ def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Sched
         if active:
             service.resume_schedule(old, catch_up=False)
         raise
-    if not active:
+    if old.state == "PAUSED":
         service.pause_schedule(created)
     service.delete_schedule(old)
     return service.get_schedule(old.name)
 
 
-def run_id_taken(run_id: str) -> FlagError:
-    """The error for a run id that another run has."""
+def run_id_taken(run_id: str, differences: Sequence[str]) -> FlagError:
+    """The error for a run id that another run has.
+
+    Args:
+        differences: between that run and the submission, see `run_differences`.
+    """
     return FlagError(
-        "This --run_id is that of another run, with other parameters",
-        received=run_id,
+        "This --run_id is that of another run",
+        received=f"{run_id}, which differs in {'; '.join(differences)}",
         hint="Choose another --run_id.",
     )
 

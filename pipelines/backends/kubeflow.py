@@ -9,12 +9,12 @@ import contextlib
 import functools
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
-from pipelines.backends import base, bucket, kubeflow_version
+from pipelines.backends import base, bucket, kubeflow_version, run_differences
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from pipelines.backends.kubeflow_errors import retried as _retried
@@ -64,7 +64,7 @@ class Kubeflow:
             # A repetition must not start a second run when the first attempt was carried out.
             if existing := self._find_run(submission.run_id):
                 return existing
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.run_pipeline(
                     self._experiment,
                     submission.run_id,
@@ -77,10 +77,10 @@ class Kubeflow:
         with _translate_api_errors("submit a run"):
             kubeflow_version.check(self._client, submission.spec)
             existing = self._find_run(submission.run_id)
-            run = existing or _retried(create)
-        if existing and messages.sent_parameters(existing) != parameters:
-            raise base.run_id_taken(submission.run_id)
-        return messages.to_run(run, self._host), existing is None
+            run = messages.to_run(existing or _retried(create), self._host)
+        if existing and (differences := run_differences.find(run.submission, submission)):
+            raise base.run_id_taken(submission.run_id, differences)
+        return run, existing is None
 
     def get_run(self, run_id: str) -> Run:
         """See `Backend`; the newest run with this display name, or the one with this id."""
@@ -131,7 +131,7 @@ class Kubeflow:
             for found in self._find_recurring_runs(name):
                 if found.recurring_run_id not in earlier:
                     return found
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.create_recurring_run(
                     self._experiment,
                     name,
@@ -219,9 +219,12 @@ def _has_display_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _package(spec: Mapping[str, Any]) -> Iterator[str]:
+def _package(submission: Submission) -> Iterator[str]:
     """The pipeline as the file that kfp.Client reads; stdout is redirected, because the client prints links."""
     with storage.temporary_dir() as folder, contextlib.redirect_stdout(io.StringIO()):
         package = storage.join(folder, "pipeline.yaml")
-        storage.write_text(package, yaml.safe_dump(dict(spec)))
+        documents = [dict(submission.spec)]
+        if submission.platforms:
+            documents.append({"platforms": dict(submission.platforms)})
+        storage.write_text(package, yaml.safe_dump_all(documents))
         yield package

@@ -21,8 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that select the service."""
     group = parser.add_argument_group("Service")
     group.add_argument("--backend", choices=("vertex", "kubeflow"), default="vertex", help="default: %(default)s")
-    group.add_argument("--project", help="Vertex AI: Google Cloud project")
-    group.add_argument("--location", help="Vertex AI: region, as europe-west4")
+    group.add_argument("--project", help="Vertex AI: Google Cloud project (required)")
+    group.add_argument("--location", help="Vertex AI: region, as europe-west4 (required)")
     group.add_argument(
         "--host",
         metavar="URL",
@@ -113,9 +113,7 @@ def check_backend(arguments: argparse.Namespace) -> None:
     Raises:
         FlagError: one belongs to the other service.
     """
-    # A project and a location also complete the ids of models, which runs on Kubeflow may name.
-    others = _KUBEFLOW if arguments.backend == "vertex" else ("api_endpoint",)
-    for name in others:
+    for name in _KUBEFLOW if arguments.backend == "vertex" else _VERTEX:
         value = getattr(arguments, name)
         if value != arguments.parser.get_default(name):
             raise FlagError(f"--{name} does nothing with --backend {arguments.backend}", received=value)

@@ -11,7 +11,7 @@ from pipelines import template
 from pipelines.backends import options
 from pipelines.checks.lines import Line, Verdict
 from pipelines.checks.plan import Plan
-from pipelines.commands import compile_options, parameters, run_options
+from pipelines.commands import compile_options, parameter_files, parameters, run_options
 from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
@@ -29,15 +29,15 @@ def add_parser(commands: SubParsers) -> None:
     )
     options.add_options(parser)
     compile_options.add_template_options(parser)
-    run_options.add_options(parser)
-    parameters.add_options(parser)
+    run_options.add_options(parser, of_new=True)
+    parameters.add_options(parser, of_new=True)
 
 
 def _check(arguments: argparse.Namespace) -> int:
     options.check_backend(arguments)
-    spec = compile_options.load_template(arguments)
-    values = _given_values(arguments, spec)
-    plan = _plan(arguments, spec or compile_options.compile_spec(arguments), values)
+    given = compile_options.load_template(arguments)
+    values = _given_values(arguments, given.spec if given else None)
+    plan = _plan(arguments, given or compile_options.compile_checkout(arguments), values)
     verdicts: Counter[Verdict] = Counter()
     for line in _checklist(plan, arguments):
         verdicts[line.verdict] += 1
@@ -79,32 +79,34 @@ def _checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
 
 def _given_values(arguments: argparse.Namespace, spec: template.Spec | None) -> dict[str, object]:
     """The pipeline's parameters that are given; none is required."""
-    in_file = parameters.read_file(arguments.params) if arguments.params else {}
-    given = parameters.combine(spec, {}, {**in_file, **parameters.parse(arguments, spec)})
     flags = {flag.name: flag for flag in template.signature(spec)}
+    in_file = parameter_files.read(arguments.params, flags) if arguments.params else {}
+    given = parameters.combine(spec, {}, {**in_file, **parameters.parse(arguments, spec)})
     for name in given:
         if spec is None and name not in flags:
             raise flag_table.unknown_flag(name, flags)
-    return {name: flags[name].parse(value) for name, value in given.items() if name in flags}
+    values = {name: flags[name].parse(value) for name, value in given.items() if name in flags}
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _plan(arguments: argparse.Namespace, spec: template.Spec, values: dict[str, object]) -> Plan:
+def _plan(arguments: argparse.Namespace, pipeline: template.Pipeline, values: dict[str, object]) -> Plan:
     # The prefix that `make images` uses by default, which no registry has.
-    local = arguments.backend == "vertex" and not arguments.template and arguments.image_registry == catalog.REGISTRY
+    registry = arguments.image_registry or catalog.REGISTRY
+    local = arguments.backend == "vertex" and not arguments.template and registry == catalog.REGISTRY
     paths = {}
-    for flag in template.signature(spec):
+    for flag in template.signature(pipeline.spec):
         value = str(values.get(flag.name) or "")
         parts = tuple(part.strip() for part in (value.split(",") if flag.is_list else [value]))
         mounted = arguments.backend == "vertex" and parts[0].startswith(storage.GCS_MOUNT)
         if flag.path == "read" and ("://" in parts[0] or mounted):
             paths[flag.name] = parts
     return Plan(
-        submission=run_options.new_submission(arguments, spec, values),
+        submission=run_options.new_submission(arguments, pipeline, values),
         project=arguments.project or "",
         location=arguments.location or "",
-        images=frozenset() if local else frozenset(template.images(spec)),
+        images=frozenset() if local else frozenset(template.images(pipeline.spec)),
         built_with=compile_options.built_with(arguments),
-        accelerators=_accelerators(spec),
+        accelerators=_accelerators(pipeline.spec),
         paths=paths,
     )
 

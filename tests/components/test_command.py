@@ -7,13 +7,16 @@ import signal
 import subprocess
 import sys
 import types
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kfp import dsl
 
 from components.command import exec_python
-from pipelines.definition import COMPONENTS
+from pipelines.compile import compile_components, compile_pipeline
+from pipelines.definition import COMPONENTS, Options
 
 
 def container_of(component: Any) -> Any:
@@ -59,3 +62,11 @@ def test_a_command_that_kfp_has_changed_is_an_error(monkeypatch):
     component = types.SimpleNamespace(component_spec=types.SimpleNamespace(implementation=implementation))
     with pytest.raises(RuntimeError, match="has changed"):
         exec_python(component)
+
+
+def test_the_compiled_pipeline_and_the_compiled_components_have_these_commands(tmp_path):
+    images = dict.fromkeys(COMPONENTS, "images/any:1")
+    compile_pipeline(str(tmp_path / "pipeline.yaml"), Options(images=images, notify="projects/p/topics/t"))
+    for path in [tmp_path / "pipeline.yaml", *map(Path, compile_components(str(tmp_path / "components"), images))]:
+        for executor in yaml.safe_load(path.read_text())["deploymentSpec"]["executors"].values():
+            assert "\nexec python3 -m kfp" in executor["container"]["command"][2]

@@ -11,7 +11,7 @@ from tests.images.test_containers import TINY, containers_of, pipeline, start_un
 
 pytestmark = pytest.mark.slow
 
-STEPS = 6000
+STEPS = 2000
 
 
 def test_a_training_container_that_docker_stops_saves_a_checkpoint_and_the_rerun_goes_on_from_it(

@@ -56,7 +56,39 @@ def test_a_run_id_of_another_run_is_refused(submit_tiny, vertex):
     assert submit_tiny("--run_id", "first").returncode == 0
     other = submit_tiny("--run_id", "first", "--steps", "7")
     assert other.returncode == 2
-    assert "with other parameters" in other.stderr
+    assert "is that of another run. Received: first, which differs in the parameters --steps" in " ".join(
+        other.stderr.split()
+    )
+
+
+def test_a_run_of_the_same_id_with_another_pipeline_hardware_or_account_is_named(submit_tiny, tiny_template, vertex):
+    first = ["--run_id", "first", "--labels", "team=vision", "--service_account", "trainer@p.iam.gserviceaccount.com"]
+    assert submit_tiny(*first).returncode == 0
+    assert "was submitted before" in submit_tiny(*first).stdout
+    written = tiny_template.read_text()
+    for change, difference in (
+        (["--labels", "team=speech"], "--labels ({'team': 'vision'}, now {'team': 'speech'})"),
+        (
+            ["--service_account", "other@p.iam.gserviceaccount.com"],
+            "--service_account (trainer@p.iam.gserviceaccount.com, now other@",
+        ),
+        (["--pipeline_root", "gs://bucket/elsewhere"], "--pipeline_root (gs://bucket/root, now gs://bucket/elsewhere)"),
+        (["--failure_policy", "fast"], "--failure_policy (not set, now fast)"),
+        (["--caching", "false"], "the caching or the retries of steps"),
+        (("image: python:3.11", "image: python:3.12"), "the image of build, scan, train"),
+        (("return file.read() * steps", "return file.read()"), "the code of train"),
+        (("image: python:3.11", "image: python:3.11\n        resources: {cpuLimit: 4.0}"), "the hardware of"),
+        (("name: tiny", "name: another"), "the pipeline"),
+    ):
+        words = change if isinstance(change, list) else []
+        if not words:
+            tiny_template = tiny_template.with_name("changed.yaml")
+            tiny_template.write_text(written.replace(*change))
+            words = ["--template", str(tiny_template)]
+        other = submit_tiny(*first, *words)
+        assert other.returncode == 2, change
+        assert f"which differs in {difference}" in " ".join(other.stderr.split())
+    assert list(vertex.jobs) == ["first"]
 
 
 def test_a_lost_answer_starts_one_run(submit_tiny, vertex):
