@@ -121,6 +121,14 @@ def test_it_waits_until_the_workflow_says_how_the_steps_ended(cluster, listener)
     assert cluster.requests == 3
 
 
+def test_it_asks_again_when_the_cluster_does_not_answer(cluster, listener):
+    cluster.workflows[WORKFLOW] = workflow(WORKFLOW, {"train": [""]})
+    answer = cluster._answer
+    cluster._answer = lambda *arguments: answer(*arguments) if cluster.requests else (answer(*arguments) and (503, {}))
+    assert notified(listener, "RUNNING", "weekly-1") == []
+    assert cluster.requests == 2
+
+
 def forbid(api: KubernetesApi) -> None:
     api.may_read = False
 

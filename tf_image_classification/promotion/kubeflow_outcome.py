@@ -63,17 +63,22 @@ def read(workflow: str, task: str) -> Outcome:
         ServiceError: the workflow cannot be read, or does not tell.
     """
     for attempt in range(_ATTEMPTS):
-        found = _get(workflow)
+        if attempt:
+            time.sleep(_WAIT_SECS)
+        try:
+            found = _get(workflow)
+        except ServiceError as error:
+            unknown = error
+            continue
         nodes = _nodes(found)
-        group = next((node for node in nodes if node.get("displayName") == task and node.get("type") == "DAG"), None)
-        phase = group["phase"] if group else "none"
-        if group and phase in ("Succeeded", *_FAILED):
+        group = next((node for node in nodes if node.get("displayName") == task and node.get("type") == "DAG"), {})
+        phase = group.get("phase", "none")
+        if phase in ("Succeeded", *_FAILED):
             metadata = found["metadata"]
             run = metadata.get("annotations", {}).get(_RUN_NAME) or metadata["name"]
             return Outcome(run, phase in _FAILED, _errors(nodes, group) if phase in _FAILED else ())
-        if attempt < _ATTEMPTS - 1:
-            time.sleep(_WAIT_SECS)
-    raise ServiceError(f"The workflow {workflow} does not say how {task} ended", received=f"phase {phase}")
+        unknown = ServiceError(f"The workflow {workflow} does not say how {task} ended", received=f"phase {phase}")
+    raise unknown
 
 
 def _get(workflow: str) -> dict[str, Any]:
@@ -96,7 +101,9 @@ def _get(workflow: str) -> dict[str, Any]:
         raise ServiceError(
             f"The workflow {workflow} cannot be read",
             received=f"{response.status_code} {response.reason}",
-            hint="The pods' service account needs the verb get on workflows.argoproj.io.",
+            hint="The pods' service account needs the verb get on workflows.argoproj.io."
+            if response.status_code == requests.codes.forbidden
+            else "",
         )
     return dict(response.json())
 

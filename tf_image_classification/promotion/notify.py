@@ -116,7 +116,7 @@ class _End:
     Attributes:
         run: its name.
         state: SUCCEEDED, UNKNOWN, or one of the states of failure.
-        error: why; '' for unknown.
+        error: why it failed, or why nothing tells; '' where nobody says.
     """
 
     run: str

@@ -36,7 +36,7 @@ def test_every_option_has_a_case():
         assert set(parser.option_names()) - flags - {"help"} == set(CASES[name]), name
 
 
-def _ended(*arguments: Any) -> threading.Thread:
+def _ended(*arguments: Any, **_: Any) -> threading.Thread:
     """In place of `Runner.start`: a run that ends at once, and does nothing."""
     arguments[-1](True)
     thread = threading.Thread()
