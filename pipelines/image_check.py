@@ -19,15 +19,15 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why an image may not be pulled.
+    """Why images may not be pulled.
 
     Attributes:
-        reference: of the image.
+        references: of the images.
         certain: False if the registry did not say, since the service may see what this machine does not.
         mend: a command.
     """
 
-    reference: str
+    references: tuple[str, ...]
     what: str
     certain: bool
     mend: str
@@ -51,11 +51,12 @@ def check(references: Iterable[str], backend: str, built_with: Mapping[str, str]
     if certain and backend == "vertex":
         raise FlagError(
             "Vertex AI cannot pull the images",
-            received="; ".join(f"{problem.reference}: {problem.what}" for problem in certain),
+            received="; ".join(f"{', '.join(problem.references)}: {problem.what}" for problem in certain),
             hint=" ".join(dict.fromkeys(problem.mend for problem in certain)),
         )
     for problem in problems:
-        _log.warning("Image %s: %s. If it is missing: %s", problem.reference, problem.what, problem.mend)
+        names = ", ".join(problem.references)
+        _log.warning("Images %s: %s. If they are missing: %s", names, problem.what, problem.mend)
 
 
 def find_problems(references: Iterable[str], backend: str, built_with: Mapping[str, str]) -> list[Problem]:
@@ -69,18 +70,24 @@ def find_problems(references: Iterable[str], backend: str, built_with: Mapping[s
     listed = sorted(set(references))
     local = [reference for reference in listed if reference.startswith(f"{catalog.REGISTRY}/")]
     asked = [reference for reference in listed if reference not in local]
-    problems = [_local_problem(reference, backend, built_with) for reference in local]
+    found_of: dict[tuple[str, bool, str], list[str]] = {}
+
+    def add(reference: str, what: str, mend: str, *, certain: bool) -> None:
+        found_of.setdefault((what, certain, mend), []).append(reference)
+
+    for reference in local:
+        what, mend = _local_problem(reference, backend, built_with)
+        add(reference, what, mend, certain=backend == "vertex")
     with ThreadPoolExecutor() as pool:
         for reference, found in zip(asked, pool.map(registry.look_up, asked), strict=True):
             if found.exists is None:
-                what = f"it could not be checked: {found.reason}"
-                problems.append(Problem(reference, what, False, make_command(reference, built_with)))
+                add(reference, f"not checked: {found.reason}", make_command(reference, built_with), certain=False)
             elif not found.exists:
-                problems.append(Problem(reference, "not found", True, make_command(reference, built_with)))
+                add(reference, "not found", make_command(reference, built_with), certain=True)
             elif backend == "vertex" and build.PLATFORM not in found.platforms:
-                what = f"it is for {', '.join(sorted(found.platforms))}, not for {build.PLATFORM}"
-                problems.append(Problem(reference, what, True, make_command(reference, {**built_with, "platform": ""})))
-    return problems
+                what = f"for {', '.join(sorted(found.platforms))}, not for {build.PLATFORM}"
+                add(reference, what, make_command(reference, {**built_with, "platform": ""}), certain=True)
+    return [Problem(tuple(names), what, certain, mend) for (what, certain, mend), names in found_of.items()]
 
 
 def make_command(reference: str, built_with: Mapping[str, str]) -> str:
@@ -94,10 +101,11 @@ def make_command(reference: str, built_with: Mapping[str, str]) -> str:
     return " ".join([f"make images PUSH=1 REGISTRY={prefix}", *options])
 
 
-def _local_problem(reference: str, backend: str, built_with: Mapping[str, str]) -> Problem:
+def _local_problem(reference: str, backend: str, built_with: Mapping[str, str]) -> tuple[str, str]:
+    """What is wrong with a name that no registry has, and what mends it."""
     if backend == "vertex":
         name = reference.rpartition("/")[2]
         mend = f"{make_command(f'{_EXAMPLE}/{name}', built_with)}, and give the same as --image_registry"
-        return Problem(reference, "only this machine's Docker has images of this name", True, mend)
-    what = "no registry has images of this name, so each node must"
-    return Problem(reference, what, False, f"kind load docker-image {reference}, or minikube image load {reference}")
+        return "only this machine's Docker has images of this name", mend
+    mend = f"kind load docker-image {reference}, or minikube image load {reference}"
+    return "no registry has images of this name, so each node must", mend

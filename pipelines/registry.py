@@ -91,9 +91,15 @@ def look_up(reference: str) -> Found:
         with requests.Session() as session:
             return _Registry(session, image).find()
     except requests.RequestException as error:
-        return Found(None, reason=f"{image.host} cannot be reached: {error}")
+        return Found(None, reason=f"{image.host} cannot be reached: {cause_of(error)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return Found(None, reason=f"{image.host} answers with something else than a registry: {error!r}")
+
+
+def cause_of(error: requests.RequestException) -> str:
+    """What kept a request from its answer, without the requests that led to it."""
+    cause = getattr(error.args[0], "reason", error) if error.args else error
+    return str(cause).partition("): ")[2] or str(cause)
 
 
 class _Registry:

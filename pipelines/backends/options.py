@@ -63,7 +63,7 @@ def connect(arguments: argparse.Namespace) -> Backend:
         FlagError: an option is missing, or belongs to the other service.
         ServiceError: the service cannot be reached, or there are no usable credentials.
     """
-    _check_backend(arguments)
+    check_backend(arguments)
     if arguments.backend == "kubeflow":
         from pipelines.backends.kubeflow import Kubeflow
 
@@ -107,7 +107,12 @@ def given(arguments: argparse.Namespace) -> list[str]:
     return words
 
 
-def _check_backend(arguments: argparse.Namespace) -> None:
+def check_backend(arguments: argparse.Namespace) -> None:
+    """Checks that the options are those of the service.
+
+    Raises:
+        FlagError: one belongs to the other service.
+    """
     for name in _KUBEFLOW if arguments.backend == "vertex" else _VERTEX:
         value = getattr(arguments, name)
         if value != arguments.parser.get_default(name):

@@ -116,6 +116,26 @@ def from_schedule(name: str, recurrence: Recurrence, submission: Submission, par
     )
 
 
+def keep_others(wanted: vertex.Schedule, existing: vertex.Schedule) -> None:
+    """Gives a schedule what `existing` has besides a recurrence and a submission, as others may have set it.
+
+    Args:
+        wanted: a message of `from_schedule`, which is changed.
+    """
+    wanted.name = existing.name
+    if existing.max_run_count:  # a replacement counts from 0
+        wanted.max_run_count = max(existing.max_run_count - existing.started_run_count, 1)
+    job, ours = vertex.PipelineJob(), wanted.create_pipeline_job_request.pipeline_job
+    message = vertex.PipelineJob.pb(job)
+    message.CopyFrom(vertex.PipelineJob.pb(existing.create_pipeline_job_request.pipeline_job))
+    for name in ("display_name", "pipeline_spec", "labels", "service_account", "network", "encryption_spec"):
+        message.ClearField(name)
+    for name in ("gcs_output_directory", "parameter_values", "failure_policy"):
+        message.runtime_config.ClearField(name)
+    message.MergeFrom(vertex.PipelineJob.pb(ours))
+    wanted.create_pipeline_job_request.pipeline_job = job
+
+
 def to_run(job: vertex.PipelineJob, project: str, location: str) -> Run:
     """Converts a run."""
     submission = _to_submission(job)

@@ -21,13 +21,13 @@ _MULTI_REGIONS = {"ASIA": "asia-", "EU": "europe-", "US": "us-"}
 
 def region(api: GoogleApi, plan: Plan, bucket: str) -> str:
     """Whether the bucket exists, and is where the runs are."""
-    create = f"gcloud storage buckets create gs://{bucket} --project {plan.project} --location {plan.location}"
+    create = "gcloud storage buckets create gs://{} " + (f"--project {plan.project} " if plan.project else "")
+    create += f"--location {plan.location} --uniform-bucket-level-access"
     try:
         found = api.get("storage", f"storage/v1/b/{bucket}", projection="noAcl")
     except ApiError as error:
         if error.status == 404:
-            mend = f"{create} --uniform-bucket-level-access"
-            raise Obstacle(f"gs://{bucket} does not exist", mend) from None
+            raise Obstacle(f"gs://{bucket} does not exist", create.format(bucket)) from None
         if error.status == 403:
             mend = f"gcloud storage buckets describe gs://{bucket} --format 'value(location)'    # by somebody who may"
             raise Unknown(f"this account may not see where gs://{bucket} is ({error.found})", mend) from None
@@ -39,8 +39,7 @@ def region(api: GoogleApi, plan: Plan, bucket: str) -> str:
         return f"gs://{bucket} is in {location}"
     raise Obstacle(
         f"gs://{bucket} is in {location}, and the runs in {plan.location}: what crosses regions costs time and money",
-        f"gcloud storage buckets create gs://NAME --project {plan.project} --location {plan.location}    # or give "
-        f"--location {regions[0].lower()}",
+        f"{create.format('NAME')}    # or give --location {regions[0].lower()}",
     )
 
 

@@ -14,10 +14,12 @@ from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
 
 from pipelines.checks.lines import Unknown
+from pipelines.registry import cause_of
 from tf_image_classification.storage.service_errors import server_message
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT = 20  # seconds
+UNNAMED = "user:YOU"  # the caller, in commands, where nobody says who that is
 
 
 class ApiError(Unknown):
@@ -42,15 +44,25 @@ class GoogleApi:
     def __init__(self, project: str) -> None:
         self._project = project
 
-    @functools.cached_property
+    @property
     def credentials(self) -> Credentials:
         """The caller's Application Default Credentials.
 
         Raises:
             google.auth.exceptions.GoogleAuthError: there are none, or they are no longer valid.
         """
-        credentials, _ = google.auth.default(scopes=[_SCOPE])
-        credentials.refresh(Request())
+        if isinstance(self._credentials, GoogleAuthError):
+            raise self._credentials
+        return self._credentials
+
+    @functools.cached_property
+    def _credentials(self) -> Credentials | GoogleAuthError:
+        # Looked for once: without any, a search asks for the metadata service of a machine of Google's for seconds.
+        try:
+            credentials, _ = google.auth.default(scopes=[_SCOPE])
+            credentials.refresh(Request())
+        except GoogleAuthError as error:
+            return error
         if getattr(credentials, "quota_project_id", None) is None and hasattr(credentials, "with_quota_project"):
             # Some APIs refuse a person's credentials without the project that the requests count for.
             credentials = credentials.with_quota_project(self._project)
@@ -58,7 +70,7 @@ class GoogleApi:
 
     @functools.cached_property
     def member(self) -> str:
-        """The caller, as roles are given to: user:EMAIL or serviceAccount:EMAIL; user:YOU if the name is not known."""
+        """The caller, as roles are given to: user:EMAIL or serviceAccount:EMAIL; UNNAMED if the name is not known."""
         try:
             if email := getattr(self.credentials, "service_account_email", ""):
                 return f"serviceAccount:{email}"
@@ -66,7 +78,7 @@ class GoogleApi:
                 f"user:{getattr(self.credentials, 'account', '') or self.get('openidconnect', 'v1/userinfo')['email']}"
             )
         except (GoogleAuthError, ApiError, KeyError):
-            return "user:YOU"
+            return UNNAMED
 
     def get(self, service: str, path: str, **parameters: Any) -> dict[str, Any]:
         """The JSON of a resource.
@@ -95,7 +107,7 @@ class GoogleApi:
             try:
                 answer = session.request(method, url, timeout=_TIMEOUT, **options)
             except requests.RequestException as error:
-                raise ApiError(0, f"{service} cannot be reached: {error}", "Check the network.") from None
+                raise ApiError(0, f"{service} cannot be reached: {cause_of(error)}", "Check the network.") from None
         if answer.ok:
             return dict(answer.json())
         message = server_message(requests.HTTPError(answer.reason, response=answer))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Iterator
 from functools import partial
@@ -10,11 +11,12 @@ from typing import Any
 
 import requests
 
-from pipelines.backends import bucket, kubeflow_sign_in, kubeflow_version, options
+from pipelines.backends import bucket, kubeflow_messages, kubeflow_sign_in, kubeflow_version, options
 from pipelines.backends.kubeflow_errors import translate_api_errors
 from pipelines.checks import shared
 from pipelines.checks.lines import Line, Obstacle, Unknown, line
 from pipelines.checks.plan import Plan
+from pipelines.registry import cause_of
 
 _TIMEOUT = 20  # seconds
 _SINCE = {(2, 3): "limits of CPU and memory", (2, 5): "--retries", (2, 14): "--notify"}
@@ -26,8 +28,9 @@ def checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
     Args:
         arguments: the options of the service.
     """
+    yield line("options", lambda: _accepted(plan))
     address = kubeflow_sign_in.address(options.host(arguments))
-    yield line("address", partial(_answers, address))
+    yield line("address", partial(_answers, address, arguments.ca_file))
     client = []
 
     def sign_in() -> str:
@@ -45,12 +48,22 @@ def checklist(plan: Plan, arguments: argparse.Namespace) -> Iterator[Line]:
     yield from shared.data(plan)
 
 
-def _answers(address: str) -> str:
+def _accepted(plan: Plan) -> str:
+    kubeflow_messages.check_options(plan.submission)
+    return "Kubeflow has them"
+
+
+def _answers(address: str, ca_file: str) -> str:
+    trusted = ca_file or os.environ.get(kubeflow_sign_in.CA_VARIABLE) or True
+    url = f"{address}/apis/v2beta1/healthz"
     try:
-        answer = requests.get(f"{address}/apis/v2beta1/healthz", timeout=_TIMEOUT, allow_redirects=False)
+        # Without an `auth` of its own, the request would be sent the password that ~/.netrc has.
+        answer = requests.get(
+            url, timeout=_TIMEOUT, allow_redirects=False, verify=trusted, auth=lambda request: request
+        )
     except requests.RequestException as error:
         forward = "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80    # and --host http://127.0.0.1:8080"
-        raise Obstacle(f"{address} does not answer: {error}", forward) from None
+        raise Obstacle(f"{address} does not answer: {cause_of(error)}", forward) from None
     return f"{address} answers with HTTP {answer.status_code}"
 
 

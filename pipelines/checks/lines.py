@@ -70,7 +70,7 @@ def line(name: str, check: Callable[[], str]) -> Line:
     except UserError as error:
         return Line(Verdict.UNKNOWN, name, _found(error), error.hint)
     except (GoogleAuthError, OSError) as error:
-        return Line(Verdict.UNKNOWN, name, str(error))
+        return Line(Verdict.UNKNOWN, name, str(error).partition(". ")[0])
 
 
 def _found(error: UserError) -> str:

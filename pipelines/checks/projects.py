@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 
-from pipelines.checks.google_api import ApiError, GoogleApi
+from pipelines.checks.google_api import UNNAMED, ApiError, GoogleApi
 from pipelines.checks.lines import Obstacle, Unknown
 
 _LOGIN = "gcloud auth application-default login"
@@ -16,10 +16,12 @@ _NEEDED = ("aiplatform.pipelineJobs.create", "aiplatform.pipelineJobs.get", "aip
 def credentials(api: GoogleApi) -> str:
     """Whose Application Default Credentials there are."""
     try:
-        found = api.credentials
+        _ = api.credentials
+    except TransportError as error:
+        raise Unknown(f"Google's sign-in cannot be reached: {error}", "Check the network.") from None
     except GoogleAuthError as error:
         raise Obstacle(f"no usable Google Cloud credentials: {str(error).partition('. ')[0]}", _LOGIN) from None
-    return f"{api.member.partition(':')[2]}, as {type(found).__module__.rpartition('.')[2]}"
+    return "a person's whose name is not known" if api.member == UNNAMED else api.member.partition(":")[2]
 
 
 def number(api: GoogleApi, project: str) -> str:

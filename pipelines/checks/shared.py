@@ -11,14 +11,14 @@ from tf_image_classification import storage
 
 
 def images(plan: Plan, backend: str) -> Iterator[Line]:
-    """A line for each image that may not be pulled, or one for all."""
+    """A line for each reason why some may not be pulled, or one for all."""
     if not plan.images:
         return
     problems = image_check.find_problems(plan.images, backend, plan.built_with)
     for problem in problems:
         certain = problem.certain and backend == "vertex"
         verdict = Verdict.FAIL if certain else Verdict.UNKNOWN
-        yield Line(verdict, "image", f"{problem.reference}: {problem.what}", problem.mend)
+        yield Line(verdict, "images", f"{', '.join(problem.references)}: {problem.what}", problem.mend)
     if not problems:
         yield Line(
             Verdict.OK, "images", f"found in {', '.join(sorted({one.rpartition('/')[0] for one in plan.images}))}"

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+from google.auth.exceptions import GoogleAuthError
+
+from pipelines.backends import vertex_messages
 from pipelines.backends.base import Backend
 from pipelines.checks import accounts, buckets, projects, quotas, shared
 from pipelines.checks.google_api import GoogleApi
-from pipelines.checks.lines import Line, Obstacle, Unknown, line
+from pipelines.checks.lines import Line, Obstacle, Unknown, Verdict, line
 from pipelines.checks.plan import Plan
 from tf_image_classification import storage
 
@@ -20,6 +23,7 @@ def checklist(plan: Plan, connect: Callable[[], Backend]) -> Iterator[Line]:
         connect: to the service that runs would be submitted to.
     """
     api = GoogleApi(plan.project)
+    yield line("options", lambda: _accepted(plan))
     yield line("credentials", partial(projects.credentials, api))
     if plan.project:
         yield line("project", lambda: f"{plan.project}, number {projects.number(api, plan.project)}")
@@ -38,6 +42,11 @@ def checklist(plan: Plan, connect: Callable[[], Backend]) -> Iterator[Line]:
     yield from shared.data(plan)
 
 
+def _accepted(plan: Plan) -> str:
+    vertex_messages.from_submission(plan.submission)
+    return "they have the form that Vertex AI wants"
+
+
 def _answers(plan: Plan, connect: Callable[[], Backend]) -> str:
     connect().list_runs(1)
     return f"it answers in {plan.location}"
@@ -45,11 +54,8 @@ def _answers(plan: Plan, connect: Callable[[], Backend]) -> str:
 
 def _bucket(api: GoogleApi, plan: Plan) -> Iterator[Line]:
     if not storage.is_gcs(plan.pipeline_root):
-
-        def refuse() -> str:
-            raise Obstacle(f"--pipeline_root {plan.pipeline_root} is no bucket", "--pipeline_root gs://BUCKET/FOLDER")
-
-        yield line("bucket", refuse)
+        found = f"--pipeline_root {plan.pipeline_root} is not on gs://"
+        yield Line(Verdict.FAIL, "bucket", found, "--pipeline_root gs://BUCKET/FOLDER")
         return
     bucket, _ = storage.split_gcs(plan.pipeline_root)
     if plan.location:
@@ -60,13 +66,9 @@ def _bucket(api: GoogleApi, plan: Plan) -> Iterator[Line]:
 def _account(api: GoogleApi, plan: Plan) -> Iterator[Line]:
     try:
         account = plan.service_account or f"{projects.number(api, plan.project)}-compute@developer.gserviceaccount.com"
-    except (Obstacle, Unknown) as error:
-        found = error.found
-
-        def refuse() -> str:
-            raise Unknown(f"the project's Compute Engine account is not known: {found}", "give --service_account")
-
-        yield line("account", refuse)
+    except (Obstacle, Unknown, GoogleAuthError) as error:
+        found = f"the project's Compute Engine account is not known: {str(error).partition('. ')[0]}"
+        yield Line(Verdict.UNKNOWN, "account", found, "give --service_account")
         return
     yield line("account", partial(accounts.exists, api, plan, account))
     yield line("acting as it", partial(accounts.act_as, api, account))

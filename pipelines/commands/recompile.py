@@ -30,10 +30,11 @@ def recompile(arguments: argparse.Namespace, pipeline: template.Pipeline) -> tem
     from pipelines import definition
 
     given, spec = compile_options.given(arguments), pipeline.spec
-    if template.pipeline_name(spec) != definition.NAME:
+    name = template.pipeline_name(spec) if spec else "none that the service has"
+    if name != definition.NAME:
         raise FlagError(
             f"--{next(iter(given))} cannot change the pipeline of this schedule",
-            received=f"the pipeline {template.pipeline_name(spec)}",
+            received=name,
             expected=definition.NAME,
             hint="Compile it with other options, and give the file as --template.",
         )

@@ -23,6 +23,7 @@ from tests import documents
 from tests.conftest import REPOSITORY
 from tests.parity.support import V1, V2, save_by_name
 from tests.standin import bucket
+from tests.standin.google_apis import GoogleApis
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.registry import Registry
 from tests.standin.vertex import Vertex
@@ -63,6 +64,7 @@ NOT_RUN = {
         "gcloud storage buckets create gs://$BUCKET --location $REGION --uniform-bucket-level-access": "gcloud",
         "gcloud artifacts repositories create training --repository-format docker --location $REGION": "gcloud, Docker",
         "gcloud iam service-accounts create trainer": "gcloud",
+        "make images REGISTRY=$REGISTRY PUSH=1 RUN_AS=0:0": "Docker",
         "docker pull us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest": (
             "needs Docker: tests/vertex/test_infra_validation.py runs the command"
         ),
@@ -105,11 +107,13 @@ class Workspace:
 
     Attributes:
         folder: the checkout, in which the commands run.
+        environment: further variables of theirs.
     """
 
     def __init__(self, folder: Path, storage_url: str, vertex: Vertex, kubeflow: Kubeflow, registry: Registry) -> None:
         self.folder, self.storage_url, self.vertex, self.kubeflow = folder, storage_url, vertex, kubeflow
         self.registry = registry
+        self.environment: dict[str, str] = {}
 
     def follow(self, page: str, replace: Mapping[str, str], *, before: str = "") -> None:
         """Runs a page's blocks.
@@ -127,6 +131,7 @@ class Workspace:
             assert old in commands, f"{page} does not hold what is replaced here: {old}"
             commands = commands.replace(old, new)
         environment = os.environ | {
+            **self.environment,
             "STORAGE_EMULATOR_HOST": self.storage_url,
             "PYTHONPATH": str(self.folder),
             "PATH": f"{self.folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -161,6 +166,12 @@ def workspace(tmp_path, image_folder) -> Iterator[Workspace]:
         finally:
             vertex.stop()
             kubeflow.stop()
+
+
+@pytest.fixture
+def google(tmp_path) -> Iterator[GoogleApis]:
+    with GoogleApis(tmp_path / "key.json") as service:
+        yield service
 
 
 def test_every_block_is_run_or_has_a_reason_why_it_is_not():
@@ -204,7 +215,8 @@ def test_the_readmes_commands_run_as_written(workspace):
 
 
 @pytest.mark.slow
-def test_the_commands_for_vertex_run_as_written(workspace):
+def test_the_commands_for_vertex_run_as_written(workspace, google):
+    workspace.environment = google.environment()
     _make_endpoint(workspace.vertex, "1234567890")
     workspace.follow(
         "docs/vertex.md",

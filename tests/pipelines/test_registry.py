@@ -98,7 +98,7 @@ def test_vertex_gets_no_run_whose_image_is_missing_or_for_another_platform(image
     assert f"{train}: not found" in text
     push = f"make images PUSH=1 REGISTRY={images.host}/team RUN_AS=0:0"
     assert f"{push} PLATFORM=linux/arm64 IMAGES=train-gpu" in text
-    assert "vertex:1: it is for linux/arm64, not for linux/amd64" in text
+    assert "vertex:1: for linux/arm64, not for linux/amd64" in text
     assert text.endswith(f"{push}.")
 
 
@@ -113,7 +113,7 @@ def test_a_name_of_this_machines_docker_is_refused_for_vertex_and_warned_about_f
 def test_what_a_registry_does_not_say_is_a_warning(images, caplog):
     closed = "127.0.0.1:9/team/train:1"
     image_check.check([closed], "vertex", NOTHING)
-    assert f"Image {closed}: it could not be checked: 127.0.0.1:9 cannot be reached" in caplog.text
+    assert f"Images {closed}: not checked: 127.0.0.1:9 cannot be reached: Failed to establish" in caplog.text
 
 
 def test_on_kubeflow_a_missing_image_is_a_warning_because_nodes_may_have_it(images, caplog):
@@ -126,12 +126,14 @@ def test_a_missing_image_is_found_before_a_run_is_submitted_rerun_or_scheduled(
 ):
     submit_tiny("--run_id", "earlier")
     pipelines("runs", "cancel", "earlier")
-    schedule = ["schedule", "create", "nightly", "--cron", "0 3 * * *", "--template", str(tiny_template)]
+    run = ["--template", str(tiny_template), "--pipeline_root", "gs://bucket/root", "--folder", "gs://bucket/words"]
+    assert pipelines("schedule", "create", "weekly", "--cron", "0 3 * * 1", *run).returncode == 0
     monkeypatch.setattr(registry, "has_all", False)
     vertex.requests.clear()
     for answer in (
         submit_tiny(),
-        pipelines(*schedule, "--pipeline_root", "gs://bucket/root", "--folder", "gs://bucket/words"),
+        pipelines("schedule", "create", "nightly", "--cron", "0 3 * * *", *run),
+        pipelines("schedule", "update", "weekly", "--steps", "3"),
         pipelines("runs", "rerun", "earlier"),
     ):
         assert answer.returncode == 2

@@ -7,6 +7,7 @@ test changes an attribute.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from werkzeug.wrappers import Request, Response
 
 from tests.standin.loopback import Loopback, Route
 
-SERVICES = ("cloudresourcemanager", "cloudbilling", "serviceusage", "iam", "storage")
+_SERVICES = ("cloudresourcemanager", "cloudbilling", "serviceusage", "iam", "storage")
 CALLER = "caller@my-project.iam.gserviceaccount.com"
 TRAINER = "trainer@my-project.iam.gserviceaccount.com"
 
@@ -36,7 +37,9 @@ class GoogleApis(Loopback):
         hidden: what the caller may not see: quota, bucket.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, key: Path) -> None:
+        """Writes a key of the caller's to the file `key`; its tokens come from here."""
+        self._key = key
         self.projects, self.accounts = {"my-project"}, {TRAINER}
         self.billing = True
         self.disabled: set[str] = set()
@@ -54,9 +57,11 @@ class GoogleApis(Loopback):
         self.revoked = False
         self.hidden: tuple[str, ...] = ()
         super().__init__()
+        account = {"type": "service_account", "client_email": CALLER, "token_uri": f"{self.url}/token"}
+        key.write_text(json.dumps({**account, "private_key": _private_key()}))
 
     def routes(self) -> list[Route]:
-        bucket = "/storage/v1/b/bucket"
+        bucket = "/storage/v1/b/<bucket>"
         return [
             ("POST", "/token", self._give_token),
             ("GET", "/v3/projects/<project>", self._project),
@@ -68,24 +73,14 @@ class GoogleApis(Loopback):
             ("GET", "/v1/projects/-/serviceAccounts/<account>", self._account),
             ("POST", "/v1/projects/-/serviceAccounts/<account>:testIamPermissions", self._test_permissions),
             ("GET", bucket, self._bucket),
-            ("GET", f"{bucket}/iam", lambda request: _policy(self.bucket_roles)),
+            ("GET", f"{bucket}/iam", lambda request, bucket: _policy(self.bucket_roles)),
             ("GET", f"{bucket}/iam/testPermissions", self._test_bucket),
         ]
 
     def environment(self) -> dict[str, str]:
         """The variables that lead the caller here."""
-        return {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}": self.url for service in SERVICES}
-
-    def write_key(self, path: Path) -> None:
-        """Writes a key of the caller's, for GOOGLE_APPLICATION_CREDENTIALS; its tokens come from here."""
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import rsa
-
-        key = rsa.generate_private_key(public_exponent=65537, key_size=2048).private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        account = {"type": "service_account", "client_email": CALLER, "token_uri": f"{self.url}/token"}
-        path.write_text(json.dumps({**account, "private_key": key.decode()}))
+        overrides = {f"CLOUDSDK_API_ENDPOINT_OVERRIDES_{service.upper()}": self.url for service in _SERVICES}
+        return {"GOOGLE_APPLICATION_CREDENTIALS": str(self._key), **overrides}
 
     def _give_token(self, request: Request) -> Any:
         if self.revoked:
@@ -101,7 +96,7 @@ class GoogleApis(Loopback):
     def _test_permissions(self, request: Request, **_: str) -> Any:
         return {"permissions": [one for one in json.loads(request.data)["permissions"] if one in self.held]}
 
-    def _test_bucket(self, request: Request) -> Any:
+    def _test_bucket(self, request: Request, bucket: str) -> Any:
         if not self.bucket_roles:
             return self.error(404, "The specified bucket does not exist.")
         return {"permissions": [one for one in request.args.getlist("permissions") if one in self.held]}
@@ -129,12 +124,22 @@ class GoogleApis(Loopback):
             return self.error(404, f"Unknown service account {account}", "NOT_FOUND")
         return {"email": account}
 
-    def _bucket(self, request: Request) -> Any:
+    def _bucket(self, request: Request, bucket: str) -> Any:
         if not self.bucket_roles:
             return self.error(404, "The specified bucket does not exist.")
         if "bucket" in self.hidden:
             return self.error(403, f"{CALLER} does not have storage.buckets.get access", "PERMISSION_DENIED")
-        return {"name": "bucket", "location": self.location}
+        return {"name": bucket, "location": self.location}
+
+
+@functools.cache
+def _private_key() -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    pem, pkcs8 = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    return key.private_bytes(pem, pkcs8, serialization.NoEncryption()).decode()
 
 
 def _policy(roles: dict[str, list[str]]) -> dict[str, Any]:

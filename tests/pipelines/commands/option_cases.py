@@ -15,7 +15,7 @@ class Case(NamedTuple):
     """Words that give an option.
 
     Attributes:
-        words: with the option; REGISTRY stands for a registry on this machine.
+        words: with the option; REGISTRY stands for a registry on this machine, GPU for the backend's name of one.
         beside: words of the call that it is compared with, too.
         compiles: this checkout's pipeline, not a template of the test.
     """
@@ -50,7 +50,7 @@ _COMPILATION = {
     "image_platform": _compiled("--image_platform", "linux/arm64"),
     "cpu": _compiled("--cpu", "4"),
     "memory": _compiled("--memory", "16G"),
-    "accelerator": _compiled("--accelerator", "NVIDIA_TESLA_T4:1"),
+    "accelerator": _compiled("--accelerator", "GPU:1"),
     "retries": _compiled("--retries", "3"),
     "notify": _compiled("--notify", "projects/p/topics/t"),
     "notify_insecure": _compiled("--notify_insecure", beside=("--notify", "https://example.com/hook")),

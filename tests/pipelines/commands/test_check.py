@@ -16,9 +16,7 @@ IMAGES = ("train-gpu", "evaluate", "build_tfrecords", "vertex")
 @pytest.fixture
 def google(tmp_path, monkeypatch, storage_url) -> Iterator[GoogleApis]:
     """A project in which a run would succeed, and a caller who may start it."""
-    with GoogleApis() as service:
-        service.write_key(tmp_path / "key.json")
-        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    with GoogleApis(tmp_path / "key.json") as service:
         for name, value in service.environment().items():
             monkeypatch.setenv(name, value)
         yield service
@@ -72,8 +70,8 @@ def test_nothing_stands_in_the_way_of_a_run_that_would_succeed(command, words, g
     done = command(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert {verdict for verdict, _, _ in lines(done.stdout).values()} == {"OK"}
-    assert lines(done.stdout)["credentials"][1].startswith(CALLER)
-    assert "Nothing that was checked stands in the way of a run." in done.stdout
+    assert lines(done.stdout)["credentials"][1] == CALLER
+    assert "\n0 failed, 0 could not be told, " in done.stdout
     assert not google.saw_credentials  # over http://
     asked = [request for request in google.requests if not request.startswith("GET")]
     assert all(request.endswith(("/token", ":testIamPermissions", ":getIamPolicy")) for request in asked)
@@ -121,7 +119,7 @@ def _no_image(google: GoogleApis, images: Registry) -> None:
             f"gcloud storage buckets add-iam-policy-binding gs://bucket --member serviceAccount:{CALLER} "
             "--role roles/storage.objectUser",
         ),
-        (_no_image, "image", "make images PUSH=1 REGISTRY=127.0.0.1:"),
+        (_no_image, "images", "make images PUSH=1 REGISTRY=127.0.0.1:"),
         (_set("accounts", set()), "account", "gcloud iam service-accounts create trainer --project my-project"),
         (
             _lose("iam.serviceAccounts.actAs"),
@@ -177,13 +175,36 @@ def test_what_this_account_may_not_see_is_not_called_a_failure(command, words, g
         assert found[name][2]
 
 
+def test_without_credentials_what_needs_them_cannot_be_told(command, words, google, monkeypatch):
+    google.revoked = True
+    words.remove("--service_account")
+    words.remove(TRAINER)
+    monkeypatch.delenv("CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDRESOURCEMANAGER")  # an address of Google's wants them
+    done = command(*words)
+    found = lines(done.stdout)
+    assert found["credentials"][0] == "FAIL"
+    assert {name for name, (verdict, _, _) in found.items() if verdict == "cannot tell"} == {
+        "project",
+        "permissions",
+        "account",
+    }
+    assert len([request for request in google.requests if request == "POST /token"]) <= 3  # google-auth's own attempts
+
+
+def test_an_option_of_the_other_service_a_label_or_an_unknown_parameter_is_refused(command, tmp_path, words):
+    (tmp_path / "params.yaml").write_text("train_steq: 3\n")
+    assert command(*words, "--labels", "Team=x").returncode == 2
+    for more in (["--namespace", "team"], ["--params", str(tmp_path / "params.yaml")]):
+        assert command("check", *more).returncode == 2
+
+
 def test_only_what_is_given_is_checked_and_the_rest_is_named(command, google):
     done = command("check", "--project", "my-project")
     assert done.returncode == 1  # the Compute Engine account, as runs would have, does not exist here
     assert "account" in lines(done.stdout)
     assert not {"bucket", "quota", "images", "Vertex AI"} & lines(done.stdout).keys()
     missing = done.stdout.partition("Not given, and so not checked: ")[2].splitlines()[0]
-    options = ("location", "service_account", "accelerator", "pipeline_root", "train_metadata", "image_registry")
+    options = ("pipeline_root", "train_metadata", "location", "image_registry", "service_account", "accelerator")
     assert missing == ", ".join(f"--{option}" for option in options)
 
 
@@ -202,12 +223,12 @@ def test_a_cluster_is_checked_for_address_sign_in_version_experiment_bucket_and_
     done = command(*words, "--host", kubeflow.url)
     assert done.returncode == 0, done.stdout + done.stderr
     found = lines(done.stdout)
-    assert set(found) == {"address", "sign-in", "version", "experiment", "bucket", "images"}
+    assert set(found) == {"options", "address", "sign-in", "version", "experiment", "bucket", "images"}
     assert {verdict for verdict, _, _ in found.values()} == {"OK"}
     assert not [request for request in kubeflow.requests if not request.startswith("GET")]
 
-    other = lines(command(*words, "--host", kubeflow.url, "--experiment", "missing").stdout)
-    assert other["experiment"][0] == "FAIL"
+    other = lines(command(*words, "--host", kubeflow.url, "--experiment", "missing", "--failure_policy", "fast").stdout)
+    assert (other["experiment"][0], other["options"][0]) == ("FAIL", "FAIL")
     closed = command(*words, "--host", "http://127.0.0.1:9")
     assert closed.returncode == 1
     assert "kubectl port-forward" in lines(closed.stdout)["address"][2]

@@ -211,6 +211,18 @@ def test_a_start_that_is_past_is_never_sent_so_no_missed_run_is_started(create, 
     assert _only(vertex).next_run_time > vertex.clock.now()
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_the_commands_have_no_option_for_stays(create, pipelines, vertex, replaced):
+    vertex.updates_requests = not replaced
+    assert create("--labels", "team=vision").returncode == 0
+    _only(vertex).max_run_count = 9
+    _only(vertex).create_pipeline_job_request.pipeline_job.reserved_ip_ranges = ["range"]
+    assert pipelines("schedule", "update", "weekly", "--steps", "4", "--labels", "").returncode == 0
+    job = _only(vertex).create_pipeline_job_request.pipeline_job
+    assert _only(vertex).max_run_count == 9 and job.reserved_ip_ranges == ["range"]
+    assert not job.labels and job.runtime_config.parameter_values["steps"] == 4
+
+
 def test_start_and_end_are_taken_back(create, pipelines, vertex):
     now = vertex.clock.now()
     start, end = (now + 2 * WEEK).isoformat(), (now + 4 * WEEK).isoformat()
