@@ -78,7 +78,7 @@ class Service(abc.ABC):
     Attributes:
         faults: to inject; of several that match a request, the first.
         requests: `METHOD path` of each request, without the secret.
-        received: the query and the body of each request.
+        contents: the query and the body of each request.
         saw_credentials: whether any request had an Authorization header.
         lock: held while a request is handled; threads of a service take it before they change its state.
     """
@@ -86,7 +86,7 @@ class Service(abc.ABC):
     def __init__(self, port: int = 0) -> None:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
-        self.received: list[tuple[str, str]] = []
+        self.contents: list[tuple[str, str]] = []
         self.saw_credentials = False
         self.lock = threading.RLock()
         routes = [
@@ -124,7 +124,7 @@ class Service(abc.ABC):
             )
             with self.lock:
                 self.requests.append(f"{request.method} {request.path}")
-                self.received.append((request.environ["QUERY_STRING"], request.get_data(as_text=True)))
+                self.contents.append((request.environ["QUERY_STRING"], request.get_data(as_text=True)))
                 self.saw_credentials |= "Authorization" in request.headers
                 fault = next((fault for fault in self.faults if fault.matches(request)), None)
                 if fault:

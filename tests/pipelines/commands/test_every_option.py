@@ -103,9 +103,9 @@ def see(service, command, tiny_template, registry, tmp_path) -> Callable[..., tu
             words = (target, *(("--run_id", "new") if name == "runs rerun" else ()), *connection, *words)
         words = tuple(word.replace("REGISTRY", registry.host).replace("GPU", gpu) for word in words)
         started.requests.clear()
-        started.received.clear()
+        started.contents.clear()
         done = command(*name.split(), *words)
-        sent = [one for one in zip(started.requests, started.received, strict=True) if "/operations/" not in one[0]]
+        sent = [one for one in zip(started.requests, started.contents, strict=True) if "/operations/" not in one[0]]
         seen = repr((done.stdout, sent))  # without how often the end of an operation was asked for
         return done.returncode, done.stderr, _CHOSEN.sub("ID", seen)
 
