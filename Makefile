@@ -47,8 +47,9 @@ bench: $(READY)  ## measure speed, as ratios to baselines measured in the same r
 compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex, and its steps to build/components/
 	$(BIN)/python -m pipelines compile --output build/image_classification.yaml --components_dir build/components
 
-images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [IMAGES="train-gpu .."] [PUSH=1]
-	$(PYTHON) -m images build $(IMAGES) $(REGISTRY:%=--registry %) $(TAG:%=--tag %) $(BASE:%=--base %) $(if $(PUSH),--push)
+images:  ## build the container images; [REGISTRY=..] [TAG=..] [BASE=..] [PLATFORM=..] [RUN_AS=UID:GID] [IMAGES="train-gpu .."] [PUSH=1]
+	$(PYTHON) -m images build $(IMAGES) $(REGISTRY:%=--registry %) $(TAG:%=--tag %) $(BASE:%=--base %) $(PLATFORM:%=--platform %) \
+	  $(RUN_AS:%=--user %) $(if $(PUSH),--push)
 
 pin:  ## renew the digests of the images that ours are built on and with; needs Docker with buildx, and a registry
 	$(PYTHON) -m images pin

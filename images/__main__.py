@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 from images import attested, catalog, docker_cli, pins
 from images import base as base_image
-from images.base import Base
+from images import build as image_build
+from images.build import Build
 from images.catalog import Image
 from tf_image_classification import __version__, command_line
 from tf_image_classification.errors import FlagError
@@ -32,18 +33,19 @@ def _main(argv: Sequence[str] | None) -> int:
         _check_pushable(given.base)
         builder = attested.builder()
     elif given.command == "build":
-        base_image.obtain(given.base)
-    base = base_image.choose(given.base)
+        base_image.obtain(given.base, given.platform)
+    build = image_build.choose(given.base, given.user, given.platform)
     for name in names:
         image = catalog.IMAGES[name]
-        reference = image.reference(given.registry, given.tag, base)
+        reference = image.reference(given.registry, given.tag, build)
         if given.command == "build":
-            labels = _labels(image, base, given.revision, given.source)
-            options = [f"--label=org.opencontainers.image.{key}={value}" for key, value in labels.items()]
+            labels = _labels(image, build, given.revision, given.source)
+            options = [f"--platform={build.platform}"]
+            options += [f"--label=org.opencontainers.image.{key}={value}" for key, value in labels.items()]
             if given.push:
-                reference = attested.push(reference, [*builder, *options], image.context(base))
+                reference = attested.push(reference, [*builder, *options], image.context(build))
             else:
-                docker_cli.call("build", "--tag", reference, *options, "-", context=image.context(base))
+                docker_cli.call("build", "--tag", reference, *options, "-", context=image.context(build))
         print(reference, flush=True)
     return 0
 
@@ -76,6 +78,18 @@ def _parser() -> command_line.Parser:
         help="base image; the default tags change with it (default: the one in images/Dockerfile)",
     )
     parser.add_argument(
+        "--platform",
+        default=image_build.PLATFORM,
+        help="what the images run on, whatever machine builds them; the default tags of others name it (default: "
+        "%(default)s)",
+    )
+    parser.add_argument(
+        "--user",
+        default="",
+        metavar="UID:GID",
+        help=f"user of the containers; the default tags change with it (default: {image_build.default_user()})",
+    )
+    parser.add_argument(
         "--revision",
         default="",
         help="commit for the revision label (default: the last one that changed an input of the image)",
@@ -101,7 +115,7 @@ def _check_pushable(base: str) -> None:
         )
 
 
-def _labels(image: Image, base: Base, revision: str, source: str) -> dict[str, str]:
+def _labels(image: Image, build: Build, revision: str, source: str) -> dict[str, str]:
     """OCI image labels, without the prefix org.opencontainers.image; they invalidate no cached layer."""
     if not source:
         origin = _git("remote", "get-url", "origin")
@@ -114,7 +128,7 @@ def _labels(image: Image, base: Base, revision: str, source: str) -> dict[str, s
         "revision": revision or _revision(image),
         "source": source,
         "licenses": "MIT",
-        "base.name": base.reference,
+        "base.name": build.base.reference,
     }
     return {name: value for name, value in labels.items() if value}
 

@@ -57,20 +57,21 @@ def choose(reference: str) -> Base:
     return Base(reference, image_id)
 
 
-def obtain(reference: str) -> None:
-    """Pulls the base image for a reference, '' for the Dockerfile's own, unless Docker has it.
+def obtain(reference: str, platform: str) -> None:
+    """Pulls the base image for a reference, '' for the Dockerfile's own, unless Docker has it for the platform.
 
     Raises:
         UserError: it cannot be pulled; nothing else is built on in its place.
     """
     reference = reference or pinned()
-    if docker_cli.output("image", "inspect", reference) is None:
+    found = docker_cli.output("image", "inspect", "--format", "{{.Os}}/{{.Architecture}}", reference)
+    if not found or not platform.startswith(found):  # Docker keeps one platform of an image
         try:
-            docker_cli.call("pull", reference)
+            docker_cli.call("pull", "--platform", platform, reference)
         except UserError as error:
             raise UserError(
                 "The base image cannot be pulled",
-                received=reference,
+                received=f"{reference} for {platform}",
                 expected="a registry that serves this very image",
                 hint="`--base python:3.11-slim` (`make images BASE=..`) builds on an image of this machine or of a "
                 "mirror instead. The tags are others then: give compile and run the same with --image_base.",

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
-from images.base import DOCKERFILE, Base
+from images.base import DOCKERFILE
+from images.build import Build
 from tf_image_classification.errors import FlagError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,28 +61,31 @@ class Image:
         }
         return inputs | {path.relative_to(ROOT).as_posix(): path for path in self.sources()}
 
-    def context(self, base: Base | None = None) -> bytes:
+    def context(self, build: Build | None = None) -> bytes:
         """The build context: a tar archive whose bytes depend only on names and contents, not on times or owners.
 
         Args:
-            base: the base image that its Dockerfile names; by default the one that is pinned there.
+            build: what the Dockerfile is to say; by default it stays as it is.
         """
         archive = io.BytesIO()
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for name, path in self.inputs().items():
-                content = base.dockerfile() if base and path == DOCKERFILE else path.read_bytes()
+                content = build.dockerfile() if build and path == DOCKERFILE else path.read_bytes()
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
         return archive.getvalue()
 
-    def tag(self, base: Base | None = None) -> str:
-        """The default tag: 12 hexadecimal digits of the SHA-256 hash of the build context, the base image included."""
-        return hashlib.sha256(self.context(base)).hexdigest()[:12]
+    def tag(self, build: Build | None = None) -> str:
+        """The default tag: 12 hexadecimal digits of the SHA-256 hash of the build context, the base image and the user
+        included, and the platform where it is not the usual one.
+        """
+        digest = hashlib.sha256(self.context(build)).hexdigest()[:12]
+        return build.tag(digest) if build else digest
 
-    def reference(self, registry: str, tag: str = "", base: Base | None = None) -> str:
+    def reference(self, registry: str, tag: str = "", build: Build | None = None) -> str:
         """`<registry>/<name>:<tag>`, with the default tag if `tag` is empty."""
-        return f"{registry}/{self.name}:{tag or self.tag(base)}"
+        return f"{registry}/{self.name}:{tag or self.tag(build)}"
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

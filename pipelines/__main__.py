@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from pipelines.commands import compile, run, runs, schedule, submit
+from pipelines.commands import check, compile, run, runs, schedule, submit
 from tf_image_classification import command_line
 from tf_image_classification.errors import FlagError
 
@@ -38,7 +38,7 @@ def _make_parser() -> command_line.Parser:
         "`python -m pipelines COMMAND --help` lists a command's options.",
     )
     commands = parser.add_subparsers(title="Commands", metavar="COMMAND", required=True)
-    for command in (compile, run, submit, runs, schedule):
+    for command in (compile, run, check, submit, runs, schedule):
         command.add_parser(commands)
     return parser
 

@@ -1,4 +1,4 @@
-"""The pipeline and its components, compiled to YAML that Kubeflow and Vertex both load."""
+"""The pipeline and its components, compiled to YAML that Kubeflow and Vertex both load, unless an option is for one."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from images import base as base_image
+from images import build as image_build
 from images import catalog
+from pipelines import backend_limits
 from pipelines.definition import COMPONENTS, Options, make_pipeline
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
@@ -18,20 +19,38 @@ from tf_image_classification.errors import FlagError
 
 _FORMS = {
     "cpu": (re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?m?"), "a number of cores, as 8"),
-    "memory": (re.compile(r"[1-9][0-9]*(E|Ei|P|Pi|T|Ti|G|Gi|M|Mi|K|Ki)?"), "a whole number and a unit, as 32G"),
-    "accelerator": (re.compile(r"[A-Za-z0-9_.\-/]+:[1-9][0-9]*"), "TYPE:COUNT, as NVIDIA_TESLA_T4:1"),
+    "memory": (
+        re.compile(r"[1-9][0-9]*(E|Ei|P|Pi|T|Ti|G|Gi|M|Mi|K|Ki)?"),
+        "a whole number and a unit, as 32G on Vertex AI and 32Gi on Kubeflow",
+    ),
+    "accelerator": (
+        re.compile(r"[A-Za-z0-9_.\-/]+:[1-9][0-9]*"),
+        "TYPE:COUNT, as NVIDIA_TESLA_T4:1 on Vertex AI and nvidia.com/gpu:1 on Kubeflow",
+    ),
 }
 
 
-def compile_pipeline(output: str, options: Options) -> None:
+def compile_pipeline(output: str, options: Options, backend: str = "") -> str:
     """Compiles the pipeline to the YAML file `output`, which is written atomically.
 
+    Args:
+        backend: that the pipeline must be for, vertex or kubeflow; '' for any.
+
+    Returns:
+        A sentence that says which backend alone takes the pipeline, which is in the file too; '' when both do.
+
     Raises:
-        FlagError: `output` cannot be written.
+        FlagError: `output` cannot be written, or the backend, or no backend, takes the options.
     """
     if not output.endswith((".yaml", ".yml")):
         raise FlagError("Invalid value for --output", received=output, expected="a file name that ends in .yaml")
-    _compile(make_pipeline(options), output)
+    pipeline = make_pipeline(options)
+    spec, platforms = _as_data(pipeline)
+    if backend:
+        backend_limits.check(spec, platforms, backend)
+    only = backend_limits.only_backend(spec, platforms)
+    _compile(pipeline, output, only)
+    return only
 
 
 def compile_components(folder: str, images: Mapping[str, str]) -> list[str]:
@@ -76,31 +95,37 @@ def parse_by_step(option: str, values: Sequence[str]) -> dict[str, str]:
 
 
 def image_references(
-    registry: str = catalog.REGISTRY, tag: str = "", accelerator: Mapping[str, str] | None = None, base: str = ""
+    registry: str = catalog.REGISTRY,
+    tag: str = "",
+    accelerator: Mapping[str, str] | None = None,
+    base: str = "",
+    user: str = "",
+    platform: str = "",
 ) -> dict[str, str]:
     """The image reference of each step; a step with an accelerator has the GPU variant of its image.
 
     Args:
         tag: one for all images; by default each image's tag is a hash of its content.
-        base: the base image that they were built on; '' for the pinned one.
+        base, user, platform: what they were built with, as in `images.build`; '' for the default of each.
 
     Raises:
         FlagError: the tag is invalid, or one that moves; the image of a step with an accelerator has no GPU variant; or
             the base image has no digest, and this machine's Docker does not have it.
     """
     catalog.check_tag("image_tag", tag)
-    if tag and base:
-        raise FlagError(
-            "--image_base cannot be given with --image_tag", hint="The base image matters to the default tags alone."
-        )
+    for option, value in (("base", base), ("user", user), ("platform", platform)):
+        if tag and value:
+            raise FlagError(
+                f"--image_{option} cannot be given with --image_tag", hint="It matters to the default tags alone."
+            )
     names = dict(catalog.OF_STEP)
     for step in accelerator or ():
         names[step] += catalog.GPU
         if names[step] not in catalog.IMAGES:
             able = [name for name, image in catalog.OF_STEP.items() if image + catalog.GPU in catalog.IMAGES]
             raise FlagError("A step in --accelerator has no GPU image", received=step, expected=" or ".join(able))
-    built_on = base_image.choose(base)
-    return {step: catalog.IMAGES[name].reference(registry, tag, built_on) for step, name in names.items()}
+    build = image_build.choose(base, user, platform)
+    return {step: catalog.IMAGES[name].reference(registry, tag, build) for step, name in names.items()}
 
 
 def _with_images(images: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
@@ -112,7 +137,16 @@ def _with_images(images: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         yield step, pinned
 
 
-def _compile(component: Any, output: str) -> None:
+def _as_data(pipeline: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The spec of a pipeline and its platforms by name."""
+    from google.protobuf import json_format
+
+    platforms = json_format.MessageToDict(pipeline.platform_spec).get("platforms", {})
+    return json_format.MessageToDict(pipeline.pipeline_spec), platforms
+
+
+def _compile(component: Any, output: str, comment: str = "") -> None:
+    """Writes a component or pipeline, with a comment in the first line."""
     from kfp import compiler
 
     with storage.temporary_dir() as folder:
@@ -120,7 +154,8 @@ def _compile(component: Any, output: str) -> None:
         compiler.Compiler().compile(component, compiled)
         try:
             os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-            storage.write_bytes(output, Path(compiled).read_bytes())
+            first = f"# {comment}\n" if comment else ""
+            storage.write_bytes(output, first.encode() + Path(compiled).read_bytes())
         except OSError as error:
             raise FlagError(
                 f"Cannot write {output}", received=error.strerror, expected="a file that can be written"

@@ -4,37 +4,53 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pipelines import yaml_files
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.data import dates, sources
 from tf_image_classification.errors import FlagError, UserError
-from tf_image_classification.flag_types import check_single_path
+from tf_image_classification.flag_types import EVALUATE_STEP, TRAIN_STEP, check_single_path
 from tf_image_classification.flags import Flag
 from tf_image_classification.promotion import champion
 
 Spec = dict[str, Any]
 
+
+class Pipeline(NamedTuple):
+    """A compiled pipeline.
+
+    Attributes:
+        platforms: its settings for Kubernetes, by platform, which KFP compiles to a second YAML document.
+    """
+
+    spec: Spec
+    platforms: dict[str, Any]
+
+
+# KFP's compiler leaves a task that is never cached without this: an explicit "off" is one that can be turned on again.
+_CACHING_OFF = {"enableCache": False}
 _TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool}
 
 
-def load(path: str) -> Spec:
+def load(path: str) -> Pipeline:
     """The pipeline of a compiled YAML or JSON file, local or gs://.
 
     Raises:
         FlagError: the file is not found, or it does not contain a pipeline.
     """
-    expected = "a pipeline that `python -m pipelines compile` or KFP's compiler wrote, one YAML document"
+    expected = "a pipeline that `python -m pipelines compile` or KFP's compiler wrote, one or two YAML documents"
     documents = yaml_files.read("--template", path, expected)
-    found = documents[0] if len(documents) == 1 else None
+    found, settings = documents[0] if documents else None, documents[1] if len(documents) == 2 else {"platforms": {}}
     if isinstance(found, dict):
         found = found.get("pipelineSpec", found)
-    if not isinstance(found, dict) or "root" not in found or "pipelineInfo" not in found:
+    if not isinstance(found, dict) or "root" not in found or "pipelineInfo" not in found or len(documents) > 2:
         raise FlagError("--template does not contain a pipeline", received=path, expected=expected)
-    return found
+    if not isinstance(settings, dict) or set(settings) != {"platforms"} or not isinstance(settings["platforms"], dict):
+        raise FlagError("The second document of --template is no platform spec", received=path, expected=expected)
+    return Pipeline(found, settings["platforms"])
 
 
 def signature(spec: Spec | None) -> list[Flag]:
@@ -93,8 +109,13 @@ def check_parameters(spec: Spec | None, given: Mapping[str, object]) -> dict[str
     return values
 
 
-def check_paths(parameters: Mapping[str, Any]) -> None:
+def check_paths(
+    parameters: Mapping[str, Any], backend: str = "vertex", mounts: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Checks that no parameter is a path of this machine, which a step in the cloud cannot see.
+
+    Args:
+        mounts: on Kubeflow, the folders at which each step sees a PersistentVolumeClaim.
 
     Raises:
         FlagError: a flag names a local file or folder, or has a {date} that no step fills in.
@@ -105,16 +126,38 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
             continue
         if dates.PLACEHOLDER in value and flag.name not in ("train_metadata", "eval_metadata"):
             raise _date_in(flag.name, value)
-        # A mount cannot write on a condition, as promoting a model does.
-        roots = (storage.GCS_SCHEME,) if flag.name == "champion" else (storage.GCS_SCHEME, storage.GCS_MOUNT)
-        for part in _paths(value, roots) if flag.is_list else [value]:
-            if part and not part.strip().startswith(roots):
-                raise FlagError(
-                    f"--{flag.name} is a path that the pipeline's machines cannot see",
-                    received=part,
-                    expected="gs://BUCKET/PATH",
-                    hint=f"Copy it there first: gcloud storage cp --recursive {part} gs://BUCKET/",
-                )
+        roots = [storage.GCS_SCHEME]
+        if backend == "vertex":
+            roots += [storage.GCS_MOUNT]
+        else:
+            roots += [storage.as_prefix(mount) for mount in _mounts_of(flag, parameters, mounts or {})]
+        if flag.name == "champion":  # a mounted bucket cannot write on a condition, as promoting a model does
+            roots = [root for root in roots if not root.startswith(storage.GCS_MOUNT)]
+        for part in _paths(value, tuple(roots)) if flag.is_list else [value]:
+            if part and not part.strip().startswith(tuple(roots)):
+                raise _unseen(flag, part, backend)
+
+
+def _mounts_of(flag: Flag, parameters: Mapping[str, Any], mounts: Mapping[str, Sequence[str]]) -> list[str]:
+    """The folders at which every step that opens the path of a flag sees a PersistentVolumeClaim."""
+    steps = set(flag.steps)
+    if flag.name == "champion":
+        steps |= {EVALUATE_STEP}
+        if parameters.get("checkpoint_path") == champion.WARM_START:
+            steps |= {TRAIN_STEP}
+    seen = [set(mounts[step]) for step in steps & mounts.keys() or mounts]
+    return sorted(set.intersection(*seen)) if seen else []
+
+
+def _unseen(flag: Flag, path: str, backend: str) -> FlagError:
+    expected, hint = "gs://BUCKET/PATH", f"Copy it there first: gcloud storage cp --recursive {path} gs://BUCKET/"
+    if backend == "kubeflow":
+        expected += " or a path below a volume that --kubernetes mounts in the steps " + ", ".join(flag.steps)
+        if path.startswith(storage.GCS_MOUNT):
+            hint = f"Kubeflow mounts no bucket: write {storage.GCS_SCHEME}{path.removeprefix(storage.GCS_MOUNT)}."
+    return FlagError(
+        f"--{flag.name} is a path that the pipeline's machines cannot see", received=path, expected=expected, hint=hint
+    )
 
 
 def check_root(pipeline_root: str) -> str:
@@ -155,13 +198,31 @@ def _date_in(name: str, value: str) -> FlagError:
     )
 
 
-def without_caching(spec: Spec) -> Spec:
-    """A copy of the pipeline in which no task is cached."""
-    spec = copy.deepcopy(spec)
-    for component in [spec["root"], *spec.get("components", {}).values()]:
-        for task in component.get("dag", {}).get("tasks", {}).values():
-            task["cachingOptions"] = {"enableCache": False}
-    return spec
+def without_caching(spec: Mapping[str, Any]) -> Spec:
+    """A copy of the pipeline in which no task is cached; `with_caching` restores it."""
+    changed = copy.deepcopy(dict(spec))
+    for _, task in tasks(changed):
+        if task.get("cachingOptions", {}).get("enableCache"):
+            task["cachingOptions"] = dict(_CACHING_OFF)
+    return changed
+
+
+def with_caching(spec: Mapping[str, Any], never_cached: Collection[str] = ()) -> Spec:
+    """A copy of the pipeline in which the tasks are cached again that `without_caching` has changed.
+
+    Args:
+        never_cached: names of tasks that stay uncached.
+    """
+    changed = copy.deepcopy(dict(spec))
+    for name, task in tasks(changed):
+        if task.get("cachingOptions") == _CACHING_OFF and name not in never_cached:
+            task["cachingOptions"] = {"enableCache": True}
+    return changed
+
+
+def is_without_caching(spec: Mapping[str, Any]) -> bool:
+    """Whether `without_caching` has changed the pipeline."""
+    return any(task.get("cachingOptions") == _CACHING_OFF for _, task in tasks(spec))
 
 
 def with_longest_backoff(spec: Mapping[str, Any], seconds: int) -> Spec:
@@ -176,14 +237,24 @@ def with_longest_backoff(spec: Mapping[str, Any], seconds: int) -> Spec:
 
 
 def step_names(spec: Mapping[str, Any]) -> set[str]:
-    """The names of a pipeline's tasks, also of those in conditions and exit handlers; these groups are no steps."""
+    """The names of a pipeline's tasks; see `tasks`."""
+    return {name for name, _ in tasks(spec)}
+
+
+def tasks(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The name and definition of each task, also in conditions and exit handlers; these groups themselves are none."""
     components = spec.get("components", {})
-    names = set()
     for component in [spec.get("root", {}), *components.values()]:
         for name, task in component.get("dag", {}).get("tasks", {}).items():
             if "dag" not in components[task["componentRef"]["name"]]:
-                names.add(name)
-    return names
+                yield name, task
+
+
+def images(spec: Mapping[str, Any]) -> set[str]:
+    """The images of a pipeline's tasks, except those that a parameter names."""
+    executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
+    found = {executor.get("container", {}).get("image", "") for executor in executors}
+    return {image for image in found if image and "{{" not in image}
 
 
 def pipeline_name(spec: Mapping[str, Any]) -> str:

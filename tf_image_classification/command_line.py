@@ -34,6 +34,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self._flags_in_help: list[Flag] = []
+        self._required_in_help: Sequence[str] = ()
         self._negative_number_matcher = _NEGATIVE_NUMBER
 
     def add_flags(self, flags: Iterable[Flag], required: Sequence[str] = ()) -> None:
@@ -41,14 +42,15 @@ class Parser(argparse.ArgumentParser):
 
         Args:
             flags: in the order of `--help`.
-            required: names whose default is not shown.
+            required: names that help marks as required, instead of by their default.
         """
         groups: dict[str, argparse._ArgumentGroup] = {}
         for flag in flags:
             if flag.group not in groups:
                 groups[flag.group] = self.add_argument_group(flag.group)
             group = groups[flag.group]
-            default = "" if flag.default is None or flag.name in required else f" (default: {flag.default})"
+            default = "" if flag.default is None else f" (default: {flag.default})"
+            default = " (required)" if flag.name in required else default
             text = flag.help.replace("%", "%%") + default
             if flag.type is bool:
                 group.add_argument(
@@ -103,13 +105,13 @@ class Parser(argparse.ArgumentParser):
                 raise FlagError(f"--{name} is required", hint=flag_table.BY_NAME[name].help)
         return parsed
 
-    def list_in_help(self, flags: Iterable[Flag]) -> None:
+    def list_in_help(self, flags: Iterable[Flag], required: Sequence[str] = ()) -> None:
         """Lists flags in `--help` that a later parser parses, as those that a pipeline's template decides."""
-        self._flags_in_help = list(flags)
+        self._flags_in_help, self._required_in_help = list(flags), required
 
     def format_help(self) -> str:
         """Returns the text of `--help`. The first call adds the flags of `list_in_help` to the parser."""
-        self.add_flags(self._flags_in_help)
+        self.add_flags(self._flags_in_help, self._required_in_help)
         self._flags_in_help = []
         return super().format_help()
 

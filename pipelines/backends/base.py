@@ -54,8 +54,9 @@ class Submission:
         run_id: identifies the run: two submissions with the same id start one run.
         spec: the compiled pipeline.
         parameters: those that differ from their defaults.
-        pipeline_root: gs:// folder for the run's artifacts; '' leaves it to the service.
+        pipeline_root: folder for the run's artifacts, in a bucket; '' leaves it to the service.
         labels, service_account, network, encryption_key, failure_policy: as Vertex AI defines them.
+        platforms: the pipeline's settings for Kubernetes, by platform; only Kubeflow takes them.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class Submission:
     network: str = ""
     encryption_key: str = ""
     failure_policy: str = ""
+    platforms: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class Run:
     id: str
     state: State
     pipeline: str
-    created: dt.datetime
+    created: dt.datetime | None
     ended: dt.datetime | None
     submission: Submission
     tasks: tuple[TaskStatus, ...]
@@ -96,10 +98,10 @@ class Recurrence:
     """When a schedule starts runs.
 
     Attributes:
-        cron: five fields.
+        cron: five fields; of a recurring run that was made in Kubeflow's UI also another form, as `@every 3600s`.
         time_zone: IANA name.
         start, end: None for now, and for never.
-        max_concurrent_runs: a run beyond these is skipped, or waits when `queue` is set.
+        max_concurrent_runs: a run while these have not ended is skipped, or waits when `queue` is set; 0 for no limit.
     """
 
     cron: str
@@ -119,6 +121,7 @@ class Schedule:
         submission: what each of its runs is started from; its run_id is ''.
         next_run, started_runs: None when the service does not report it.
         link: its page in the service's console.
+        late_runs: what becomes of runs that cannot start when they are due, in a sentence; '' if `recurrence` says it.
     """
 
     id: str
@@ -126,10 +129,11 @@ class Schedule:
     state: str
     recurrence: Recurrence
     submission: Submission
-    created: dt.datetime
+    created: dt.datetime | None
     next_run: dt.datetime | None
     started_runs: int | None
     link: str
+    late_runs: str = ""
 
 
 class SignInError(ServiceError):
@@ -212,7 +216,7 @@ class Backend(Protocol):
             catch_up: also start the runs that the pause skipped.
 
         Raises:
-            FlagError: `catch_up` is set, and the service does not support it.
+            FlagError: the schedule cannot be resumed so: it would start other runs than `catch_up` says.
         """
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
@@ -230,7 +234,7 @@ class Backend(Protocol):
 
 
 def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Schedule]) -> Schedule:
-    """Replaces a schedule by the one that `create` creates, which is paused if the old one is.
+    """Replaces a schedule by the one that `create` creates, which is paused if the old one is paused.
 
     The old schedule is paused first and deleted last, so no run is started twice; when `create` fails, it is resumed.
 
@@ -246,7 +250,7 @@ def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Sched
         if active:
             service.resume_schedule(old, catch_up=False)
         raise
-    if not active:
+    if old.state == "PAUSED":
         service.pause_schedule(created)
     service.delete_schedule(old)
     return service.get_schedule(old.name)

@@ -1,17 +1,22 @@
 """Kubeflow Pipelines as a backend, over kfp.Client.
 
-The service chooses the ids of runs and recurring runs itself, so this module finds them by their display names.
+The service chooses the ids of runs and recurring runs itself, so this module finds them by their display names. These
+need not be unique: an id is accepted too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import kfp_server_api
 import yaml
 
 from pipelines.backends import base, bucket, kubeflow_version, run_differences
@@ -21,11 +26,9 @@ from pipelines.backends.kubeflow_errors import retried as _retried
 from pipelines.backends.kubeflow_errors import translate_api_errors as _translate_api_errors
 from pipelines.backends.kubeflow_sign_in import SignIn, address, connect
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.errors import FlagError
 
-_PAGE_SIZE = 50
-# The service cannot filter runs by recurring run, so this many of the newest runs are searched for those of one.
-_MAX_SEARCHED = 200
+_PAGE_SIZE = 200  # the largest that the service returns
 
 
 class Kubeflow:
@@ -38,20 +41,6 @@ class Kubeflow:
         self._client, self._namespace = connect(self._host, namespace, sign_in or SignIn())
         self._experiment = self._find_experiment(experiment)
 
-    def _find_experiment(self, name: str) -> str:
-        """The id of the experiment. Default is made where a namespace has none, as elsewhere by the service itself."""
-        with _translate_api_errors(f"find the experiment {name}"):
-            try:
-                return self._client.get_experiment(experiment_name=name, namespace=self._namespace).experiment_id
-            except UserError:
-                raise
-            except ValueError:  # kfp's for none
-                if name == "Default" and self._namespace:
-                    with contextlib.redirect_stdout(io.StringIO()):  # kfp prints its link
-                        return self._client.create_experiment(name, namespace=self._namespace).experiment_id
-        where = f", in the namespace {self._namespace}" if self._namespace else ""
-        raise FlagError("The --experiment is not found", received=name + where, hint="Create it in the UI first.")
-
     def check_pipeline_root(self, pipeline_root: str) -> None:
         """See `Backend`; without a root, the cluster's own is used."""
         if pipeline_root:
@@ -60,18 +49,17 @@ class Kubeflow:
     def submit(self, submission: Submission) -> tuple[Run, bool]:
         """See `Backend`; the run id becomes the display name."""
         messages.check_options(submission)
-        parameters = messages.parameters(submission)
 
         def create() -> Any:
             # A repetition must not start a second run when the first attempt was carried out.
             if existing := self._find_run(submission.run_id):
                 return existing
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.run_pipeline(
                     self._experiment,
                     submission.run_id,
                     package,
-                    parameters,
+                    messages.parameters(submission),
                     pipeline_root=submission.pipeline_root or None,
                     service_account=submission.service_account or None,
                 )
@@ -79,7 +67,7 @@ class Kubeflow:
         with _translate_api_errors("submit a run"):
             _retried(lambda: kubeflow_version.check(self._client, submission.spec))
             existing = self._find_run(submission.run_id)
-            run = messages.to_run(existing or _retried(create), self._host)
+            run = messages.to_run(self._with_spec(existing or _retried(create)), self._host)
         if existing and (differences := run_differences.find(run.submission, submission)):
             raise base.run_id_taken(submission.run_id, differences)
         return run, existing is None
@@ -89,25 +77,24 @@ class Kubeflow:
         with _translate_api_errors(f"show the run {run_id}"):
             found = _retried(lambda: self._find_run(run_id))
             run = _retried(lambda: self._client.get_run(found.run_id if found else run_id))
-        return messages.to_run(run, self._host)
+            return messages.to_run(self._with_spec(run), self._host)
 
     def list_runs(self, limit: int, schedule_id: str = "") -> list[Run]:
-        """See `Backend`; runs of a schedule are searched for among the newest runs."""
-        found: list[Run] = []
-        token = ""
+        """See `Backend`; of several runs with one display name, the newest has it as its id, the others their own."""
+        where = _equals("recurring_run_id", schedule_id) if schedule_id else None
+
+        def page(token: str) -> Any:
+            size = min(limit, _PAGE_SIZE)
+            return self._client.list_runs(token, size, "created_at desc", self._experiment, filter=where)
+
         with _translate_api_errors("list runs"):
-            for _ in range(0, _MAX_SEARCHED if schedule_id else limit, _PAGE_SIZE):
-                list_page = functools.partial(
-                    self._client.list_runs, token, _PAGE_SIZE, "created_at desc", self._experiment
-                )
-                page = _retried(list_page)
-                for run in page.runs or []:
-                    if not schedule_id or run.recurring_run_id == schedule_id:
-                        found.append(messages.to_run(run, self._host))
-                token = page.next_page_token or ""
-                if len(found) >= limit or not token:
-                    break
-        return found[:limit]
+            found = list(itertools.islice(_items(page, "runs"), limit))
+        runs: dict[str, Run] = {}
+        for message in found:
+            run = messages.to_run(message, self._host)
+            run = dataclasses.replace(run, id=message.run_id) if run.id in runs else run
+            runs[run.id] = run
+        return list(runs.values())
 
     def cancel_run(self, run_id: str) -> None:
         """See `Backend`."""
@@ -116,12 +103,14 @@ class Kubeflow:
             _retried(lambda: self._client.terminate_run(found.run_id if found else run_id))
 
     def create_schedule(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
-        """See `Backend`; Kubeflow has no time zones and no queue."""
+        """See `Backend`; Kubeflow has one time zone, and with `queue` also starts the runs that a pause skipped."""
         if self._find_recurring_runs(name):
             raise base.schedule_exists(name)
-        return self._create_recurring_run(name, recurrence, submission)
+        return self._create_recurring_run(name, recurrence, submission, enabled=True)
 
-    def _create_recurring_run(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
+    def _create_recurring_run(
+        self, name: str, recurrence: Recurrence, submission: Submission, *, enabled: bool
+    ) -> Schedule:
         messages.check_options(submission)
         messages.check_recurrence(recurrence)
         with _translate_api_errors("read the version"):
@@ -133,17 +122,14 @@ class Kubeflow:
             for found in self._find_recurring_runs(name):
                 if found.recurring_run_id not in earlier:
                     return found
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.create_recurring_run(
                     self._experiment,
                     name,
-                    start_time=recurrence.start.isoformat() if recurrence.start else None,
-                    end_time=recurrence.end.isoformat() if recurrence.end else None,
-                    cron_expression=f"0 {recurrence.cron}",  # Kubeflow's first field is the second
-                    max_concurrency=recurrence.max_concurrent_runs,
-                    no_catchup=True,
+                    **messages.trigger(recurrence),
                     params=messages.parameters(submission),
                     pipeline_package_path=package,
+                    enabled=enabled,
                     pipeline_root=submission.pipeline_root or None,
                     service_account=submission.service_account or None,
                 )
@@ -152,23 +138,28 @@ class Kubeflow:
             return messages.to_schedule(_retried(create), self._host)
 
     def get_schedule(self, name: str) -> Schedule:
-        """See `Backend`; the recurring run with this display name."""
+        """See `Backend`; the recurring run with this display name, or with this id."""
         found = self._find_recurring_runs(name)
+        with _translate_api_errors(f"show the schedule {name}"):
+            if not found and _is_id(name):
+                found = [_retried(lambda: self._client.get_recurring_run(name))]
+            if len(found) == 1:
+                return messages.to_schedule(self._with_spec(found[0]), self._host)
         if not found:
             raise base.schedule_not_found(self, name)
-        if len(found) > 1:
-            raise FlagError("Several schedules have this name", received=name, hint="Delete all but one in the UI.")
-        return messages.to_schedule(found[0], self._host)
+        ids = " or ".join(one.recurring_run_id for one in found)
+        raise FlagError("Several schedules have this name", received=name, expected=f"the id of one: {ids}")
 
     def list_schedules(self) -> list[Schedule]:
         """See `Backend`."""
-        with _translate_api_errors("list schedules"):
-            page = _retried(
-                lambda: self._client.list_recurring_runs(
-                    page_size=100, sort_by="created_at desc", experiment_id=self._experiment
-                )
+
+        def page(token: str) -> Any:
+            return self._client.list_recurring_runs(
+                token, _PAGE_SIZE, "created_at desc", experiment_id=self._experiment
             )
-        return [messages.to_schedule(found, self._host) for found in page.recurring_runs or []]
+
+        with _translate_api_errors("list schedules"):
+            return [messages.to_schedule(found, self._host) for found in _items(page, "recurring_runs")]
 
     def pause_schedule(self, schedule: Schedule) -> None:
         """See `Backend`."""
@@ -176,54 +167,137 @@ class Kubeflow:
             _retried(lambda: self._client.disable_recurring_run(schedule.id))
 
     def resume_schedule(self, schedule: Schedule, catch_up: bool) -> None:
-        """See `Backend`; Kubeflow cannot catch up."""
-        if catch_up:
+        """See `Backend`; whether a recurring run catches up is decided when it is created."""
+        if catch_up and not schedule.recurrence.queue:
             raise FlagError(
-                "Kubeflow cannot start the runs that a pause skipped",
+                "This schedule cannot start all runs that the pause skipped",
                 received="--catch_up",
-                hint="Submit the runs instead.",
+                hint="Resuming it starts the latest of them. Kubeflow catches up if the schedule was created with "
+                "--queue true, before the pause.",
             )
+        if schedule.recurrence.queue and not catch_up:
+            raise FlagError(
+                "Resuming this schedule starts every run that the pause skipped",
+                received="a schedule that catches up",
+                hint="Give --catch_up if they are to start; `schedule update --queue false` makes it forget them.",
+            )
+        self._enable(schedule)
+
+    def _enable(self, schedule: Schedule) -> None:
         with _translate_api_errors("resume a schedule"):
             _retried(lambda: self._client.enable_recurring_run(schedule.id))
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
-        """See `Backend`; a recurring run cannot be changed, so it is replaced."""
+        """See `Backend`; a recurring run cannot be changed, so it is replaced.
 
-        def create() -> Schedule:
-            return self._create_recurring_run(schedule.name, recurrence, submission)
-
-        return base.replace_schedule(self, schedule, create)
+        The new one is enabled last, so that no run is started twice.
+        """
+        created = self._create_recurring_run(schedule.name, recurrence, submission, enabled=False)
+        self.delete_schedule(schedule)
+        if schedule.state != "PAUSED":
+            self._enable(created)
+        return self.get_schedule(created.id)
 
     def delete_schedule(self, schedule: Schedule) -> None:
         """See `Backend`."""
         with _translate_api_errors("delete a schedule"):
             _retried(lambda: self._client.delete_recurring_run(schedule.id))
 
+    def _find_experiment(self, name: str) -> str:
+        """The id of the experiment with this name or id.
+
+        Default is made where a namespace has none, as elsewhere by the service itself.
+        """
+
+        def page(token: str) -> Any:
+            return self._client.list_experiments(token, _PAGE_SIZE, "", self._namespace, _equals("display_name", name))
+
+        with _translate_api_errors(f"find the experiment {name}"):
+            found = [experiment.experiment_id for experiment in _items(page, "experiments")]
+            if not found and _is_id(name):
+                found = [self._client.get_experiment(name).experiment_id]
+            if not found and name == "Default" and self._namespace:
+                with contextlib.redirect_stdout(io.StringIO()):  # kfp prints its link
+                    return str(self._client.create_experiment(name, namespace=self._namespace).experiment_id)
+        if len(found) > 1:
+            raise FlagError("Several experiments have this name", received=name, expected=" or ".join(found))
+        if not found:
+            where = f", in the namespace {self._namespace}" if self._namespace else ""
+            raise FlagError("The --experiment is not found", received=name + where, hint="Create it in the UI first.")
+        return str(found[0])
+
     def _find_run(self, name: str) -> Any:
         """The newest run with this display name; None without one."""
-        page = self._client.list_runs(
-            page_size=1, sort_by="created_at desc", experiment_id=self._experiment, filter=_has_display_name(name)
-        )
+        named = _equals("display_name", name)
+        page = self._client.list_runs("", 1, "created_at desc", self._experiment, filter=named)
         return page.runs[0] if page.runs else None
 
     def _find_recurring_runs(self, name: str) -> list[Any]:
+        def page(token: str) -> Any:
+            named = _equals("display_name", name)
+            return self._client.list_recurring_runs(token, _PAGE_SIZE, "", self._experiment, None, named)
+
         with _translate_api_errors("list schedules"):
-            page = _retried(
-                lambda: self._client.list_recurring_runs(experiment_id=self._experiment, filter=_has_display_name(name))
-            )
-        return page.recurring_runs or []
+            return list(_items(page, "recurring_runs"))
+
+    def _with_spec(self, message: Any) -> Any:
+        """The message of a run or a recurring run, with its pipeline: that of the uploaded version that it refers to.
+
+        Without an id of the version, it is the latest one. A version that was deleted has none.
+        """
+        reference = message.pipeline_version_reference
+        if message.pipeline_spec or not (reference and reference.pipeline_id):
+            return message
+        pipeline_id, version_id = reference.pipeline_id, reference.pipeline_version_id
+        try:
+            if version_id:
+                versions = [_retried(lambda: self._client.get_pipeline_version(pipeline_id, version_id))]
+            else:
+                latest = functools.partial(self._client.list_pipeline_versions, pipeline_id, "", 1, "created_at desc")
+                versions = _retried(latest).pipeline_versions or []
+        except kfp_server_api.ApiException as error:
+            if error.status != 404:
+                raise
+            versions = []
+        message.pipeline_spec = versions[0].pipeline_spec if versions else None
+        return message
 
 
-def _has_display_name(name: str) -> str:
+def _items(page: Callable[[str], Any], field: str) -> Iterator[Any]:
+    """The items of all pages of a list, in order.
+
+    Args:
+        page: requests the page of a token; '' is the first one's.
+        field: of the answer, with the items.
+    """
+    token = ""
+    while True:
+        answer = _retried(functools.partial(page, token))
+        yield from getattr(answer, field) or []
+        token = answer.next_page_token or ""
+        if not token:
+            return
+
+
+def _equals(field: str, value: str) -> str:
     """A filter of the service's API."""
-    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
-    return json.dumps({"predicates": [predicate]})
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": field, "stringValue": value}]})
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 @contextlib.contextmanager
-def _package(spec: Mapping[str, Any]) -> Iterator[str]:
+def _package(submission: Submission) -> Iterator[str]:
     """The pipeline as the file that kfp.Client reads; stdout is redirected, because the client prints links."""
     with storage.temporary_dir() as folder, contextlib.redirect_stdout(io.StringIO()):
         package = storage.join(folder, "pipeline.yaml")
-        storage.write_text(package, yaml.safe_dump(dict(spec)))
+        documents = [dict(submission.spec)]
+        if submission.platforms:
+            documents.append({"platforms": dict(submission.platforms)})
+        storage.write_text(package, yaml.safe_dump_all(documents))
         yield package

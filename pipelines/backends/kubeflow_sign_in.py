@@ -157,7 +157,7 @@ class _Requests(kfp_server_api.rest.RESTClientObject):
             answer = super().request(method, url, **options)
         except kfp_server_api.ApiException as error:
             raise self._error(error.status, error.reason, error.headers or {}, error.body or b"") from None
-        headers = answer.urllib3_response.headers
+        headers = getattr(answer, "urllib3_response", answer).headers  # raw, where the caller reads it by itself
         if answer.data and "json" not in headers.get("Content-Type", ""):
             raise self._error(answer.status, answer.reason, headers, answer.data)
         return answer

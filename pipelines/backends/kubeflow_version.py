@@ -24,7 +24,8 @@ def read(client: Any) -> str:
         client: kfp.Client, whose own answer leaves it out.
     """
     answer = client._healthz_api.healthz_service_get_healthz(_preload_content=False)
-    return str(json.loads(answer.data).get("tag_name") or "unknown")
+    told = json.loads(answer.data)
+    return str(told.get("tag_name") or told.get("apiServerTagName") or "unknown")  # the UI's server renames it
 
 
 def check(client: Any, spec: Mapping[str, Any]) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from pipelines.backends.base import Backend
 from tf_image_classification.errors import FlagError
+
+if TYPE_CHECKING:
+    from pipelines.backends.kubeflow_sign_in import SignIn
 
 _HOST_VARIABLE = "KF_PIPELINES_ENDPOINT"  # as kfp.Client names it
 _VERTEX = ("project", "location", "api_endpoint")
@@ -17,8 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that select the service."""
     group = parser.add_argument_group("Service")
     group.add_argument("--backend", choices=("vertex", "kubeflow"), default="vertex", help="default: %(default)s")
-    group.add_argument("--project", help="Vertex AI: Google Cloud project")
-    group.add_argument("--location", help="Vertex AI: region, as europe-west4")
+    group.add_argument("--project", help="Vertex AI: Google Cloud project (required)")
+    group.add_argument("--location", help="Vertex AI: region, as europe-west4 (required)")
     group.add_argument(
         "--host",
         metavar="URL",
@@ -59,24 +63,38 @@ def connect(arguments: argparse.Namespace) -> Backend:
         FlagError: an option is missing, or belongs to the other service.
         ServiceError: the service cannot be reached, or there are no usable credentials.
     """
-    _check_backend(arguments)
+    check_backend(arguments)
     if arguments.backend == "kubeflow":
-        host = arguments.host or os.environ.get(_HOST_VARIABLE)
-        if not host:
-            raise FlagError(
-                "--host is required", expected="the address of Kubeflow's API", hint="--help lists the options."
-            )
         from pipelines.backends.kubeflow import Kubeflow
-        from pipelines.backends.kubeflow_sign_in import SignIn
 
-        sign_in = SignIn(arguments.token_file, arguments.cookie_file, arguments.iap_client_id, arguments.ca_file)
-        return Kubeflow(host, arguments.namespace, arguments.experiment, sign_in)
+        return Kubeflow(host(arguments), arguments.namespace, arguments.experiment, sign_in(arguments))
     for name in ("project", "location"):
         if not getattr(arguments, name):
             raise FlagError(f"--{name} is required", hint="There is no default: a run costs money where it runs.")
     from pipelines.backends.vertex import Vertex
 
     return Vertex(arguments.project, arguments.location, arguments.api_endpoint)
+
+
+def host(arguments: argparse.Namespace) -> str:
+    """The address of Kubeflow's API.
+
+    Raises:
+        FlagError: it is given neither as an option nor in the environment.
+    """
+    address = arguments.host or os.environ.get(_HOST_VARIABLE)
+    if not address:
+        raise FlagError(
+            "--host is required", expected="the address of Kubeflow's API", hint="--help lists the options."
+        )
+    return str(address)
+
+
+def sign_in(arguments: argparse.Namespace) -> SignIn:
+    """How to sign in to Kubeflow."""
+    from pipelines.backends.kubeflow_sign_in import SignIn
+
+    return SignIn(arguments.token_file, arguments.cookie_file, arguments.iap_client_id, arguments.ca_file)
 
 
 def given(arguments: argparse.Namespace) -> list[str]:
@@ -89,10 +107,13 @@ def given(arguments: argparse.Namespace) -> list[str]:
     return words
 
 
-def _check_backend(arguments: argparse.Namespace) -> None:
-    # A project and a location also complete the ids of models, which runs on Kubeflow may name.
-    others = _KUBEFLOW if arguments.backend == "vertex" else ("api_endpoint",)
-    for name in others:
+def check_backend(arguments: argparse.Namespace) -> None:
+    """Checks that the options are those of the service.
+
+    Raises:
+        FlagError: one belongs to the other service.
+    """
+    for name in _KUBEFLOW if arguments.backend == "vertex" else _VERTEX:
         value = getattr(arguments, name)
         if value != arguments.parser.get_default(name):
             raise FlagError(f"--{name} does nothing with --backend {arguments.backend}", received=value)

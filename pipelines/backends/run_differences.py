@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
+from pipelines import template
 from pipelines.backends.base import Submission
 
 _OPTIONS = ("pipeline_root", "labels", "service_account", "network", "encryption_key", "failure_policy")
@@ -16,14 +17,18 @@ _OF_TASKS = ("cachingOptions", "retryPolicy")
 def find(earlier: Submission, wanted: Submission) -> list[str]:
     """The differences, as `--labels` or `the image of train`; empty if both would start the same run."""
     found = []
-    if earlier.parameters != wanted.parameters:
-        names = sorted(_different(earlier.parameters, wanted.parameters))
+    if names := sorted(_different(_parameters(earlier), _parameters(wanted))):
         found.append("the parameters " + ", ".join(f"--{name}" for name in names))
     for option in _OPTIONS:
         before, now = getattr(earlier, option), getattr(wanted, option)
         if before != now and (now or option not in _FILLED_IN):
             found.append(f"--{option} ({before or 'not set'}, now {now or 'not set'})")
     return found + _of_pipelines(earlier.spec, wanted.spec)
+
+
+def _parameters(submission: Submission) -> dict[str, Any]:
+    """All parameters of the run, those at their defaults too: given or not, they start the same run."""
+    return {**template.defaults(dict(submission.spec)), **submission.parameters}
 
 
 def _of_pipelines(earlier: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -28,6 +28,7 @@ _UPDATABLE_FIELDS = (
     "start_time",
     "end_time",
     "max_concurrent_run_count",
+    "max_concurrent_active_run_count",
     "allow_queueing",
     "create_pipeline_job_request",
 )
@@ -51,6 +52,7 @@ class Vertex:
     def submit(self, submission: Submission) -> tuple[Run, bool]:
         """See `Backend`."""
         job = messages.from_submission(submission)
+        job.preflight_validations = True
         lost: list[Exception] = []
         with translate_api_errors(
             SERVICE,
@@ -67,6 +69,10 @@ class Vertex:
                     timeout=60,
                 )
                 return self._to_run(created), True
+            except exceptions.BadRequest as error:
+                if found := messages.preflight_errors(error):
+                    raise FlagError("Vertex AI's checks before a run found errors", received=found) from None
+                raise
             except exceptions.Conflict:  # with an earlier call's run, or with this call's, if its answer was lost
                 existing = self._jobs.get_pipeline_job(name=self._job_name(submission.run_id), retry=RETRY)
         run = self._to_run(existing)
@@ -99,15 +105,14 @@ class Vertex:
         """See `Backend`."""
         if self._find_schedules(name):
             raise base.schedule_exists(name)
-        return self._create_schedule(name, recurrence, submission)
+        return self._create_schedule(messages.from_schedule(name, recurrence, submission, self._parent))
 
-    def _create_schedule(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
-        wanted = messages.from_schedule(name, recurrence, submission, self._parent)
-        earlier = {found.name for found in self._find_schedules(name)}
+    def _create_schedule(self, wanted: vertex.Schedule) -> Schedule:
+        earlier = {found.name for found in self._find_schedules(wanted.display_name)}
 
         def create() -> vertex.Schedule:
             # The service chooses the id, so a repetition must find out whether the first attempt was carried out.
-            for found in self._find_schedules(name):
+            for found in self._find_schedules(wanted.display_name):
                 if found.name not in earlier:
                     return found
             return self._schedules.create_schedule(parent=self._parent, schedule=wanted, timeout=60)
@@ -146,24 +151,24 @@ class Vertex:
             self._schedules.resume_schedule(request, retry=RETRY)
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
-        """See `Backend`; the schedule is replaced where Vertex AI refuses to change its request for runs."""
+        """See `Backend`; replaces a schedule that has ended, or whose request for runs Vertex AI refuses to change."""
         wanted = messages.from_schedule(schedule.name, recurrence, submission, self._parent)
         current = messages.from_schedule(schedule.name, schedule.recurrence, schedule.submission, self._parent)
-        wanted.name = schedule.id
         changed = [path for path in _UPDATABLE_FIELDS if getattr(wanted, path) != getattr(current, path)]
         if not changed:
             return schedule
         mask = field_mask_pb2.FieldMask(paths=changed)
+        with translate_api_errors(SERVICE, "show a schedule", ROLE):
+            messages.keep_others(wanted, self._schedules.get_schedule(name=schedule.id, retry=RETRY))
         try:
             with translate_api_errors(SERVICE, "update a schedule", ROLE):
                 updated = self._schedules.update_schedule(schedule=wanted, update_mask=mask, retry=RETRY, timeout=60)
                 return self._to_schedule(updated)
         except FlagError:
-            if "create_pipeline_job_request" not in changed:
+            if "create_pipeline_job_request" not in changed and schedule.state != "COMPLETED":
                 raise
-        return base.replace_schedule(
-            self, schedule, lambda: self._create_schedule(schedule.name, recurrence, submission)
-        )
+        wanted.name = ""
+        return base.replace_schedule(self, schedule, lambda: self._create_schedule(wanted))
 
     def delete_schedule(self, schedule: Schedule) -> None:
         """See `Backend`."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import json_format
 
@@ -22,6 +23,8 @@ _FORMS = {
     ),
     "network": (re.compile(r"projects/[^/]+/global/networks/[^/]+"), "projects/NUMBER/global/networks/NAME"),
 }
+# As aiplatform.PipelineJob.submit finds them in the details of an error.
+_PREFLIGHT_ERROR = re.compile(r"CreatePipelineJobApiErrorDetail.*?message=(.*?), cause=null", re.DOTALL)
 _CRON = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)")
 _CONSOLE = "https://console.cloud.google.com/vertex-ai"
 # KFP's SDK sent no longer backoffMaxDuration before 2.17, and Vertex AI documents none: there it is the longest time
@@ -82,6 +85,11 @@ def from_submission(submission: Submission) -> vertex.PipelineJob:
     )
 
 
+def preflight_errors(error: GoogleAPICallError) -> str:
+    """What Vertex AI's checks before a run found, which is not in the message of the error; '' if it is another one."""
+    return "; ".join(_PREFLIGHT_ERROR.findall("\n".join(map(str, error.details))))
+
+
 def from_schedule(name: str, recurrence: Recurrence, submission: Submission, parent: str) -> vertex.Schedule:
     """Converts a schedule.
 
@@ -91,17 +99,41 @@ def from_schedule(name: str, recurrence: Recurrence, submission: Submission, par
     Raises:
         FlagError: an option has a form that Vertex AI does not accept.
     """
+    now = dt.datetime.now(dt.UTC)
     return vertex.Schedule(
         display_name=name,
         cron=f"CRON_TZ={recurrence.time_zone} {recurrence.cron}",
-        start_time=recurrence.start,
+        # For a start in the past the service starts every run since then.
+        start_time=recurrence.start if recurrence.start and recurrence.start > now else None,
         end_time=recurrence.end,
-        max_concurrent_run_count=recurrence.max_concurrent_runs,
+        # This one limits the requests that start runs, not the runs; it is required, and must not be the lower limit.
+        max_concurrent_run_count=recurrence.max_concurrent_runs or 1,
+        max_concurrent_active_run_count=recurrence.max_concurrent_runs,
         allow_queueing=recurrence.queue,
         create_pipeline_job_request=vertex.CreatePipelineJobRequest(
             parent=parent, pipeline_job=from_submission(submission)
         ),
     )
+
+
+def keep_others(wanted: vertex.Schedule, existing: vertex.Schedule) -> None:
+    """Gives a schedule what `existing` has besides a recurrence and a submission, as others may have set it.
+
+    Args:
+        wanted: a message of `from_schedule`, which is changed.
+    """
+    wanted.name = existing.name
+    if existing.max_run_count:  # a replacement counts from 0
+        wanted.max_run_count = max(existing.max_run_count - existing.started_run_count, 1)
+    job, ours = vertex.PipelineJob(), wanted.create_pipeline_job_request.pipeline_job
+    message = vertex.PipelineJob.pb(job)
+    message.CopyFrom(vertex.PipelineJob.pb(existing.create_pipeline_job_request.pipeline_job))
+    for name in ("display_name", "pipeline_spec", "labels", "service_account", "network", "encryption_spec"):
+        message.ClearField(name)
+    for name in ("gcs_output_directory", "parameter_values", "failure_policy"):
+        message.runtime_config.ClearField(name)
+    message.MergeFrom(vertex.PipelineJob.pb(ours))
+    wanted.create_pipeline_job_request.pipeline_job = job
 
 
 def to_run(job: vertex.PipelineJob, project: str, location: str) -> Run:
@@ -133,7 +165,7 @@ def to_schedule(message: vertex.Schedule, project: str) -> Schedule:
         time_zone=zoned[1] if zoned else "UTC",
         start=_time(message.start_time),
         end=_time(message.end_time),
-        max_concurrent_runs=message.max_concurrent_run_count,
+        max_concurrent_runs=message.max_concurrent_active_run_count,
         queue=message.allow_queueing,
     )
     return Schedule(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from images import catalog
 from pipelines import template
@@ -12,8 +13,6 @@ from tf_image_classification.errors import FlagError
 
 if TYPE_CHECKING:
     from pipelines.definition import Options
-
-_FIXED = ("image_tag", "image_base", "cpu", "memory", "accelerator", "retries", "notify", "notify_insecure")
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -26,13 +25,19 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--image_tag",
         default="",
+        metavar="TAG",
         help="never one that moves, such as latest (default: a hash of each image's content)",
     )
-    add_image_base(parser)
+    add_build_options(parser)
     for name, value, what in (
         ("cpu", "N", "cores"),
-        ("memory", "NG", "memory"),
-        ("accelerator", "TYPE:N", "accelerators, as NVIDIA_TESLA_T4:1: the step runs in the GPU variant of its image;"),
+        ("memory", "NG", "memory, as 32G, on Kubeflow also 32Gi,"),
+        (
+            "accelerator",
+            "TYPE:N",
+            "accelerators, as NVIDIA_TESLA_T4:1 on Vertex AI and nvidia.com/gpu:1 on Kubeflow: the step runs in the "
+            "GPU variant of its image;",
+        ),
     ):
         text = f"{what} of the training step, or of STEP; may be given several times"
         parser.add_argument(f"--{name}", action="append", default=[], metavar=f"[STEP=]{value}", help=text)
@@ -49,16 +54,28 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--notify_insecure", action="store_true", help="allows --notify an http:// URL, and one of this machine"
     )
-
-
-def add_image_base(parser: argparse._ActionsContainer) -> None:
-    """Adds --image_base, which says for which images the default tags are."""
     parser.add_argument(
-        "--image_base",
+        "--kubernetes",
         default="",
-        metavar="IMAGE",
-        help="what `python -m images build` was given as --base (default: the pinned one)",
+        metavar="FILE.yaml",
+        help="Kubeflow: Secrets, volumes, node selectors, tolerations and timeouts of the steps' pods",
     )
+
+
+def add_build_options(parser: argparse._ActionsContainer) -> None:
+    """Adds the options that say for which images the default tags are."""
+    for name, value, default in (
+        ("base", "IMAGE", "the pinned one"),
+        ("user", "UID:GID", "65532:65532"),
+        ("platform", "OS/PROCESSOR", "linux/amd64"),
+    ):
+        text = f"what `python -m images build` was given as --{name} (default: {default})"
+        parser.add_argument(f"--image_{name}", default="", metavar=value, help=text)
+
+
+def built_with(arguments: argparse.Namespace) -> dict[str, str]:
+    """What the images were built with, as of `compile.image_references`; '' for what was not given."""
+    return {name: getattr(arguments, f"image_{name}", None) or "" for name in ("tag", "base", "user", "platform")}
 
 
 def add_template_options(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +84,20 @@ def add_template_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--template", metavar="FILE", help="a compiled pipeline, local or gs:// (default: compiles this checkout's)"
     )
-    add_options(parser.add_argument_group("Compilation, without --template"))
+    compilation = parser.add_argument_group("Compilation, without --template")
+    add_options(compilation)
+    defaults = {}
+    for action in compilation._group_actions:
+        defaults[action.dest] = action.default
+        action.help = (action.help or "").replace("%(default)s", str(action.default))
+        action.default = None  # so that an option which is given is told from one which is not
+    parser.set_defaults(compilation=defaults)
+
+
+def given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those of the options of the compilation that are given, at their defaults or not."""
+    values = {name: getattr(arguments, name) for name in arguments.compilation}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def read(arguments: argparse.Namespace) -> Options:
@@ -76,27 +106,44 @@ def read(arguments: argparse.Namespace) -> Options:
     Raises:
         FlagError: an option has an invalid value.
     """
+    from pipelines import kubernetes_file
     from pipelines.compile import image_references, parse_by_step
     from pipelines.definition import Options
     from tf_image_classification.promotion import notify
 
     if arguments.retries < 0:
         raise FlagError("Invalid value for --retries", received=arguments.retries, expected="a whole number >= 0")
+    if arguments.kubernetes and arguments.backend == "vertex":
+        raise FlagError("--kubernetes is for Kubeflow", received=arguments.kubernetes, expected="--backend kubeflow")
     if arguments.notify or arguments.notify_insecure:
         notify.check(arguments.notify, insecure=arguments.notify_insecure)
     accelerator = parse_by_step("accelerator", arguments.accelerator)
     return Options(
-        images=image_references(arguments.image_registry, arguments.image_tag, accelerator, arguments.image_base),
+        images=image_references(arguments.image_registry, accelerator=accelerator, **built_with(arguments)),
         cpu=parse_by_step("cpu", arguments.cpu),
         memory=parse_by_step("memory", arguments.memory),
         accelerator=accelerator,
         retries=arguments.retries,
         notify=arguments.notify,
         notify_insecure=arguments.notify_insecure,
+        kubernetes=kubernetes_file.read(arguments.kubernetes, notify=bool(arguments.notify))
+        if arguments.kubernetes
+        else {},
     )
 
 
-def load_template(arguments: argparse.Namespace) -> template.Spec | None:
+def check_images(arguments: argparse.Namespace, spec: template.Spec) -> None:
+    """Checks that the service can pull the images of a pipeline that is to be sent to it.
+
+    Raises:
+        FlagError: it cannot.
+    """
+    from pipelines import image_check
+
+    image_check.check(template.images(spec), arguments.backend, built_with(arguments))
+
+
+def load_template(arguments: argparse.Namespace) -> template.Pipeline | None:
     """The pipeline of --template; None without one.
 
     Raises:
@@ -104,25 +151,28 @@ def load_template(arguments: argparse.Namespace) -> template.Spec | None:
     """
     if not arguments.template:
         return None
-    for name in _FIXED:
-        if getattr(arguments, name):
-            raise FlagError(
-                f"--{name} cannot be given with --template",
-                hint="It is fixed in the template: give it to `python -m pipelines compile`.",
-            )
+    for name in given(arguments):
+        raise FlagError(
+            f"--{name} cannot be given with --template",
+            hint="It is fixed in the template: give it to `python -m pipelines compile`.",
+        )
     return template.load(arguments.template)
 
 
-def compile_spec(arguments: argparse.Namespace) -> template.Spec:
+def compile_checkout(arguments: argparse.Namespace, compilation: Mapping[str, Any] | None = None) -> template.Pipeline:
     """This checkout's pipeline, compiled with the options.
 
+    Args:
+        compilation: options of the compilation, instead of those given.
+
     Raises:
-        FlagError: an option has an invalid value.
+        FlagError: an option has an invalid value, or one that the backend does not take.
     """
     from pipelines.compile import compile_pipeline
 
-    options = read(arguments)
+    chosen = given(arguments) if compilation is None else compilation
+    options = read(argparse.Namespace(**{**vars(arguments), **arguments.compilation, **chosen}))
     with storage.temporary_dir() as folder:
         compiled = storage.join(folder, "pipeline.yaml")
-        compile_pipeline(compiled, options)
+        compile_pipeline(compiled, options, arguments.backend)
         return template.load(compiled)

@@ -7,27 +7,40 @@ that this template has.
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from pipelines import template
 from tf_image_classification import command_line, recipes
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
+from tf_image_classification.promotion import champion
 
+_log = logging.getLogger(__name__)
 _RECIPE = flag_table.BY_NAME["recipe"]
 
 
-def add_options(parser: command_line.Parser) -> None:
-    """Makes a command take the pipeline's parameters; called after all its own options are added."""
+def add_options(parser: command_line.Parser, *, of_new: bool) -> None:
+    """Makes a command take the pipeline's parameters; called after all its own options are added.
+
+    Args:
+        of_new: for a new run or schedule, not for one that has parameters already.
+    """
+    add_params_option(parser)
+    parser.usage = parser.usage or f"{parser.prog} [options]"
+    parser.list_in_help(_unshadowed(parser, flag_table.of_pipeline()), required=["train_metadata"] if of_new else [])
+    parser.set_defaults(takes_parameters=True)
+
+
+def add_params_option(parser: command_line.Parser) -> None:
+    """Adds --params."""
     parser.add_argument(
         "--params",
         metavar="FILE.yaml",
         help="pipeline parameters, as `flag: value` lines; flags on the command line win",
     )
-    parser.usage = parser.usage or f"{parser.prog} [options]"
-    parser.list_in_help(_unshadowed(parser, flag_table.of_pipeline()))
-    parser.set_defaults(takes_parameters=True)
 
 
 def parse(arguments: argparse.Namespace, spec: template.Spec | None) -> dict[str, object]:
@@ -79,6 +92,34 @@ def combine(
     else:
         values = {**inherited, **recipes.expand(recipes.without_defaults(set_before)), **given}
     return values | {"recipe": ""}
+
+
+def check_together(values: Mapping[str, Any], *, in_images: bool) -> None:
+    """Checks the flags that need another one; warns of those that another one leaves without effect.
+
+    Args:
+        values: the checked parameters.
+        in_images: whether the steps run in their images, and so without this machine's modules.
+
+    Raises:
+        FlagError: a flag lacks the one that it needs.
+    """
+    promote = values.get("promote") is not False
+    champion.check(values.get("checkpoint_path"), values.get("champion"), values.get("endpoint"), promote=promote)
+    if values.get("endpoint") and not promote:
+        _log.warning("--endpoint has no effect with --promote false: the run deploys nothing")
+    estimator, packages = values.get("estimator"), values.get("packages")
+    if packages and not estimator:
+        raise FlagError(
+            "--packages needs an --estimator",
+            received=f"--packages {packages}",
+            expected="package.module:Class, a class in these packages, as --estimator",
+        )
+    if in_images and estimator and not packages and not estimator.startswith(f"{flag_table.__package__}."):
+        _log.warning(
+            "--estimator %s without --packages: the steps find it only if the base image of their images has it",
+            estimator,
+        )
 
 
 def _check_left_to_steps(recipe: str, given: Mapping[str, object]) -> None:

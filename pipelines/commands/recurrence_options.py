@@ -11,20 +11,29 @@ from pipelines.backends.base import Recurrence
 from tf_image_classification.errors import FlagError
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options."""
+def add_options(parser: argparse.ArgumentParser, *, of_new: bool) -> None:
+    """Adds the options.
+
+    Args:
+        of_new: for a schedule that is created, not for one that is changed.
+    """
     group = parser.add_argument_group("Schedule")
     group.add_argument(
-        "--cron", metavar='"M H D M W"', help='minute, hour, day, month, weekday: "0 3 * * 1" is Mondays at 3'
+        "--cron",
+        metavar='"M H D M W"',
+        help='minute, hour, day, month, weekday: "0 3 * * 1" is Mondays at 3' + (" (required)" if of_new else ""),
     )
     group.add_argument("--time_zone", metavar="ZONE", help="time zone of --cron, as Europe/Berlin (default: UTC)")
-    group.add_argument("--start", metavar="TIME", help="no run before, as 2030-01-31T00:00 in the time zone")
-    group.add_argument("--end", metavar="TIME", help="no run after")
-    group.add_argument("--max_concurrent_runs", type=int, metavar="N", help="maximum at the same time (default: 1)")
+    group.add_argument("--start", metavar="TIME", help="no run before, as 2030-01-31T00:00; '' for now")
+    group.add_argument("--end", metavar="TIME", help="no run after; '' for no end")
+    group.add_argument(
+        "--max_concurrent_runs", type=int, metavar="N", help="maximum of runs that have not ended (default: 1)"
+    )
     group.add_argument(
         "--queue",
         choices=("true", "false"),
-        help="a run beyond --max_concurrent_runs waits, or is skipped (default)",
+        help="a run beyond --max_concurrent_runs waits, or is skipped (default); on Kubeflow the latest always "
+        "waits, and with true all of them, as do those that a pause skipped",
     )
 
 
@@ -48,9 +57,9 @@ def change(recurrence: Recurrence, arguments: argparse.Namespace) -> Recurrence:
     Raises:
         FlagError: an option has an invalid value.
     """
-    zone = _zone(arguments.time_zone or recurrence.time_zone)
+    zone = _zone(recurrence.time_zone if arguments.time_zone is None else arguments.time_zone)
     changes: dict[str, object] = {"time_zone": zone.key}
-    if arguments.cron:
+    if arguments.cron is not None:
         if len(arguments.cron.split()) != 5:
             raise FlagError(
                 "Invalid value for --cron",
@@ -59,8 +68,9 @@ def change(recurrence: Recurrence, arguments: argparse.Namespace) -> Recurrence:
             )
         changes["cron"] = arguments.cron
     for name in ("start", "end"):
-        if text := getattr(arguments, name):
-            changes[name] = _time(name, text, zone)
+        text = getattr(arguments, name)
+        if text is not None:
+            changes[name] = _time(name, text, zone) if text else None
     if arguments.max_concurrent_runs is not None:
         if arguments.max_concurrent_runs < 1:
             raise FlagError(
@@ -71,13 +81,34 @@ def change(recurrence: Recurrence, arguments: argparse.Namespace) -> Recurrence:
         changes["max_concurrent_runs"] = arguments.max_concurrent_runs
     if arguments.queue:
         changes["queue"] = arguments.queue == "true"
-    return dataclasses.replace(recurrence, **changes)  # type: ignore[arg-type]
+    changed: Recurrence = dataclasses.replace(recurrence, **changes)  # type: ignore[arg-type]
+    _check_times(changed, start_is_new=changed.start != recurrence.start)
+    return changed
+
+
+def _check_times(recurrence: Recurrence, *, start_is_new: bool) -> None:
+    """Refuses times that no schedule should have; a start that a schedule has had since before may be past."""
+    now = dt.datetime.now(dt.UTC)
+    start, end = recurrence.start, recurrence.end
+    if start_is_new and start and start <= now:
+        raise FlagError(
+            "--start is in the past",
+            received=start.isoformat(),
+            expected="a time to come; without --start the schedule starts now",
+            hint="Services start the runs since a past start at once: submit them instead.",
+        )
+    if end and end <= max(start or now, now):
+        raise FlagError(
+            "--end is in the past" if end <= now else "--end is not after --start",
+            received=end.isoformat(),
+            expected="a later time, or '' for no end",
+        )
 
 
 def _zone(name: str) -> zoneinfo.ZoneInfo:
     try:
         return zoneinfo.ZoneInfo(name)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError):
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of zones
         raise FlagError(
             "Invalid value for --time_zone", received=name, expected="an IANA name, as Europe/Berlin"
         ) from None

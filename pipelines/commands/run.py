@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import glob
+import os
 
-from pipelines.commands import compile_options, parameters
+from pipelines.commands import compile_options, parameter_files, parameters
 from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
+from tf_image_classification.data import dates
 from tf_image_classification.errors import FlagError
-from tf_image_classification.flag_types import check_single_path
-from tf_image_classification.flags import Flags
+from tf_image_classification.flag_types import GLOB_CHARACTERS, check_single_path
+from tf_image_classification.flags import Flag, Flags
 from tf_image_classification.promotion import champion
 
 
@@ -35,21 +38,26 @@ def add_parser(commands: SubParsers) -> None:
         default="subprocess",
         help="run each step as a process, or in its image, which `make images` builds (default: %(default)s)",
     )
-    compile_options.add_image_base(parser)
+    compile_options.add_build_options(parser)
     parser.add_argument("--verbose", action="store_true", help="show everything that the steps print")
+    parameters.add_params_option(parser)
     parser.add_flags(flag_table.of_pipeline())
     parser.add_show()
 
 
 def _run(arguments: argparse.Namespace) -> int:
     names = [flag.name for flag in flag_table.of_pipeline()]
-    given = command_line.given_flags(arguments, names)
+    by_name = {flag.name: flag for flag in flag_table.of_pipeline()}
+    in_file = parameter_files.read(arguments.params, by_name) if arguments.params else {}
+    given = in_file | command_line.given_flags(arguments, names)
     command_line.show_recipe(arguments, given)
     expanded = parameters.combine(None, {}, given)
     checked = flag_table.validate(expanded, names)
-    _check(checked, arguments.runs_dir)
-    if arguments.image_base and arguments.runner != "docker":
-        raise FlagError("--image_base needs --runner docker", hint="Without it no step runs in an image.")
+    _check(checked, arguments)
+    images_built_with = compile_options.built_with(arguments)
+    for name, value in images_built_with.items():
+        if value and arguments.runner != "docker":
+            raise FlagError(f"--image_{name} needs --runner docker", hint="Without it no step runs in an image.")
 
     from pipelines.local import run, sample, summary
 
@@ -58,19 +66,31 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = sample.write(f"{arguments.runs_dir}/sample/digits")
         values = sample.FLAGS | values | {"train_metadata": folder}
     values = {name: value for name, value in values.items() if value is not None}
-    finished = run.run(
-        values, arguments.runs_dir, arguments.runner, image_base=arguments.image_base, verbose=arguments.verbose
-    )
+    finished = run.run(values, arguments.runs_dir, arguments.runner, images_built_with, verbose=arguments.verbose)
     print(summary.table(finished))
     return 0
 
 
-def _check(flags: Flags, runs_dir: str) -> None:
-    champion.check(flags.checkpoint_path, flags.champion, flags.endpoint, promote=flags.promote)
+def _check(flags: Flags, arguments: argparse.Namespace) -> None:
+    parameters.check_together(vars(flags), in_images=arguments.runner == "docker")
     if flags.champion and champion.is_registry(flags.champion):
         raise FlagError(
             "A run on this machine keeps the model in service in a folder",
             received=f"--champion {flags.champion}",
             expected="a folder",
         )
-    check_single_path("runs_dir", runs_dir)
+    check_single_path("runs_dir", arguments.runs_dir)
+    for flag in flag_table.of_pipeline():
+        value = getattr(flags, flag.name)
+        if flag.path == "read" and value and champion.names_a_path(flag.name, value):
+            _check_exists(flag, value)
+
+
+def _check_exists(flag: Flag, value: str) -> None:
+    """Refuses a path that leads to nothing, before any step is started; globs, dates and URLs are left to the steps."""
+    for part in value.split(",") if flag.is_list and not os.path.exists(value) else [value]:
+        path = part.strip()
+        named = not ("://" in path or dates.PLACEHOLDER in path or GLOB_CHARACTERS.intersection(path))
+        # A checkpoint is named by what its files begin with.
+        if named and not os.path.exists(path) and not glob.glob(f"{path}*"):
+            raise FlagError(f"--{flag.name} is not found", received=part, expected="a file or folder that exists")

@@ -9,24 +9,23 @@ import re
 import secrets
 from collections.abc import Mapping
 
-from pipelines import template
+from pipelines import backend_limits, kubernetes_platform, template
 from pipelines.backends.base import Submission
 from pipelines.commands import parameter_files, parameters
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
-from tf_image_classification.promotion import champion
 
 _RESOURCE_ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _LABEL = re.compile(r"([a-z][a-z0-9_-]{0,62})=([a-z0-9_-]{0,63})")
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of a single run."""
+def add_options(parser: argparse.ArgumentParser, *, of_new: bool) -> None:
+    """Adds the options of a single run; see `add_shared_options`."""
     group = parser.add_argument_group("Run")
     group.add_argument(
         "--run_id", help="name of the run, unique in project and region (default: the pipeline's name and the time)"
     )
-    add_shared_options(group)
+    add_shared_options(group, of_new=of_new)
 
 
 def add_wait_option(parser: argparse.ArgumentParser) -> None:
@@ -34,12 +33,24 @@ def add_wait_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="follow the run, task by task, and exit with its result")
 
 
-def add_shared_options(group: argparse._ActionsContainer) -> None:
-    """Adds the options of a run that all runs of a schedule share."""
+def add_shared_options(group: argparse._ActionsContainer, *, of_new: bool) -> None:
+    """Adds the options of a run that all runs of a schedule share.
+
+    Args:
+        of_new: for a new run or schedule, not for one that has a pipeline root already.
+    """
     group.add_argument(
-        "--pipeline_root", metavar="gs://BUCKET/FOLDER", help="folder for the run's artifacts and checkpoints"
+        "--pipeline_root",
+        metavar="gs://BUCKET/FOLDER",
+        help="folder for the run's artifacts and checkpoints" + (" (required on Vertex AI)" if of_new else ""),
     )
-    group.add_argument("--labels", nargs="+", metavar="KEY=VALUE", help="labels of the run, shown in billing reports")
+    group.add_argument(
+        "--labels",
+        nargs="+",
+        action="extend",
+        metavar="KEY=VALUE",
+        help="labels of the run, shown in billing reports; '' for none",
+    )
     group.add_argument(
         "--service_account",
         metavar="EMAIL",
@@ -70,8 +81,13 @@ def read_parameters(
         spec: the pipeline; None for this project's own.
 
     Raises:
-        FlagError: a parameter is unknown, invalid, missing, or a path of this machine.
+        FlagError: a parameter is unknown, invalid or missing; or the service does not have the pipeline of `base`.
     """
+    if base and not spec:
+        raise FlagError(
+            "The service does not have this pipeline any more, or it is of Kubeflow Pipelines 1",
+            hint="Submit it from its file: --template PIPELINE.yaml",
+        )
     on_command_line = parameters.parse(arguments, spec)
     flags = {flag.name: flag for flag in template.signature(spec)}
     in_file = parameter_files.read(arguments.params, flags) if arguments.params else {}
@@ -82,26 +98,23 @@ def read_parameters(
         values["recipe"] = ""
     if flag_table.BY_NAME["champion"] in template.signature(spec):
         values |= _resource_names(values, arguments.project, arguments.location)
-        champion.check(
-            values.get("checkpoint_path"),
-            values.get("champion"),
-            values.get("endpoint"),
-            promote=values.get("promote", True) is not False,
-        )
-    template.check_paths(values)
+        parameters.check_together(values, in_images=True)
     return values
 
 
-def new_submission(arguments: argparse.Namespace, spec: template.Spec, values: Mapping[str, object]) -> Submission:
+def new_submission(
+    arguments: argparse.Namespace, pipeline: template.Pipeline, values: Mapping[str, object]
+) -> Submission:
     """The submission that the options describe.
 
     Args:
         values: the checked parameters.
 
     Raises:
-        FlagError: a label is invalid.
+        FlagError: a label is invalid, see `change` too.
     """
-    return change(Submission(run_id="", spec=spec, parameters={}, pipeline_root=""), arguments, values)
+    empty = Submission(run_id="", spec=pipeline.spec, parameters={}, pipeline_root="", platforms=pipeline.platforms)
+    return change(empty, arguments, values)
 
 
 def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str, object]) -> Submission:
@@ -111,23 +124,36 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
         values: the checked parameters.
 
     Raises:
-        FlagError: a label is invalid.
+        FlagError: a label is invalid, a parameter is a path that the steps cannot see, or the backend does not take the
+            pipeline's hardware or Kubernetes settings.
     """
+    backend_limits.check(base.spec, base.platforms, arguments.backend)
+    template.check_paths(values, arguments.backend, kubernetes_platform.claim_mounts(base.spec, base.platforms))
     names = ("pipeline_root", "service_account", "network", "encryption_key", "failure_policy")
     changes: dict[str, object] = {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
     }
     if arguments.labels:
-        changes["labels"] = dict(_parse_label(text) for text in arguments.labels)
+        changes["labels"] = {} if arguments.labels == [""] else dict(_parse_label(text) for text in arguments.labels)
     spec = dict(base.spec)
     if arguments.caching == "false":
         changes["spec"] = template.without_caching(spec)
+    elif arguments.caching == "true" and template.is_without_caching(spec):
+        changes["spec"] = _with_caching(spec)
     if not base.pipeline_root and "pipeline_root" not in changes:
         changes["pipeline_root"] = spec.get("defaultPipelineRoot", "")
     changes["pipeline_root"] = template.check_root(str(changes.get("pipeline_root", base.pipeline_root)))
     changes["parameters"] = values
     changes["run_id"] = getattr(arguments, "run_id", None) or _new_run_id(template.pipeline_name(spec))
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]
+
+
+def _with_caching(spec: template.Spec) -> template.Spec:
+    from pipelines import definition  # imports kfp
+
+    is_ours = template.pipeline_name(spec) == definition.NAME
+    never_cached = [step.replace("_", "-") for step in definition.NEVER_CACHED] if is_ours else ()
+    return template.with_caching(spec, never_cached)
 
 
 def _resource_names(values: Mapping[str, object], project: str | None, location: str | None) -> dict[str, object]:

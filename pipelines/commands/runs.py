@@ -37,9 +37,9 @@ def add_parser(commands: SubParsers) -> None:
         target="RUN",
     )
     options.add_options(parser)
-    run_options.add_options(parser)
+    run_options.add_options(parser, of_new=False)
     run_options.add_wait_option(parser)
-    parameters.add_options(parser)
+    parameters.add_options(parser, of_new=False)
 
 
 def _list(arguments: argparse.Namespace) -> int:

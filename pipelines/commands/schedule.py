@@ -7,10 +7,12 @@ import dataclasses
 import datetime as dt
 import zoneinfo
 
+from pipelines import template
 from pipelines.backends import options
-from pipelines.backends.base import Schedule
-from pipelines.commands import compile_options, parameters, recurrence_options, run_options, tables
+from pipelines.backends.base import Schedule, Submission
+from pipelines.commands import compile_options, parameters, recompile, recurrence_options, run_options, tables
 from pipelines.commands.subparsers import Handler, SubParsers, add_command, add_group
+from pipelines.template import Pipeline
 from tf_image_classification.command_line import Parser, table
 from tf_image_classification.errors import printable
 
@@ -29,7 +31,12 @@ def add_parser(commands: SubParsers) -> None:
     _add_writing(verbs, "update", _update, "Changes a schedule.", "What is not given stays as it is; '' unsets a flag.")
     _add_named(verbs, "pause", _pause, "Pauses a schedule: it starts no runs. Active runs continue.")
     resume = _add_named(verbs, "resume", _resume, "Resumes a paused schedule.")
-    resume.add_argument("--catch_up", action="store_true", help="also start the runs that the pause skipped")
+    resume.add_argument(
+        "--catch_up",
+        action="store_true",
+        help="also start the runs that the pause skipped; Kubeflow starts the latest in any case, and all if the "
+        "schedule has --queue true",
+    )
     _add_named(verbs, "delete", _delete, "Deletes a schedule. Its runs are kept.")
 
 
@@ -41,24 +48,27 @@ def _add_named(verbs: SubParsers, verb: str, handler: Handler, description: str,
 
 def _add_writing(verbs: SubParsers, verb: str, handler: Handler, description: str, *details: str) -> None:
     parser = _add_named(verbs, verb, handler, description, *details)
-    recurrence_options.add_options(parser)
+    of_new = verb == "create"
+    recurrence_options.add_options(parser, of_new=of_new)
     compile_options.add_template_options(parser)
-    run_options.add_shared_options(parser.add_argument_group("Run"))
-    parameters.add_options(parser)
+    run_options.add_shared_options(parser.add_argument_group("Run"), of_new=of_new)
+    parameters.add_options(parser, of_new=of_new)
 
 
 def _create(arguments: argparse.Namespace) -> int:
     recurrence = recurrence_options.new_recurrence(arguments)
-    spec = compile_options.load_template(arguments)
-    values = run_options.read_parameters(arguments, spec)
+    given = compile_options.load_template(arguments)
+    values = run_options.read_parameters(arguments, given.spec if given else None)
+    pipeline = given or compile_options.compile_checkout(arguments)
+    submission = run_options.new_submission(arguments, pipeline, values)
     service = options.connect(arguments)
-    spec = spec or compile_options.compile_spec(arguments)
-    submission = run_options.new_submission(arguments, spec, values)
+    compile_options.check_images(arguments, pipeline.spec)
     service.check_pipeline_root(submission.pipeline_root)
     created = service.create_schedule(arguments.name, recurrence, dataclasses.replace(submission, run_id=""))
     first = f"; its first run is at {_next_run(created)}" if created.next_run else ""
     print(f"Schedule {created.name} created{first}")
     print(created.link)
+    _print_late_runs(created)
     return 0
 
 
@@ -80,12 +90,14 @@ def _show(arguments: argparse.Namespace) -> int:
     recurrence = schedule.recurrence
     start = _local_time(recurrence.start, recurrence.time_zone) or "its creation"
     end = _local_time(recurrence.end, recurrence.time_zone) or "no end"
-    beyond = "wait" if recurrence.queue else "are skipped"
     rows = [(name, str(value)) for name, value in sorted(schedule.submission.parameters.items())]
     print(f"{schedule.name}  {schedule.state}")
     print(schedule.link)
     print(f"{recurrence.cron} ({recurrence.time_zone}), next run {_next_run(schedule) or '-'}")
-    print(f"from {start} to {end}; at most {recurrence.max_concurrent_runs} at once, the others {beyond}")
+    others = "" if schedule.late_runs else f", the others {'wait' if recurrence.queue else 'are skipped'}"
+    limit = f"at most {recurrence.max_concurrent_runs} at once{others}"
+    print(f"from {start} to {end}; {limit if recurrence.max_concurrent_runs else 'any number at once'}")
+    _print_late_runs(schedule)
     print(printable(f"pipeline_root {schedule.submission.pipeline_root}"))
     print(f"\n{table(('parameter', 'value'), rows)}\n")
     print(tables.runs(service.list_runs(10, schedule.id)))
@@ -93,12 +105,14 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _update(arguments: argparse.Namespace) -> int:
-    template = compile_options.load_template(arguments)
+    replacement = compile_options.load_template(arguments)
     service = options.connect(arguments)
     current = service.get_schedule(arguments.name)
-    base = dataclasses.replace(current.submission, spec=template or current.submission.spec)
-    values = run_options.read_parameters(arguments, dict(base.spec), base)
+    pipeline = _replaced(arguments, current.submission, replacement)
+    base = dataclasses.replace(current.submission, spec=pipeline.spec, platforms=pipeline.platforms)
+    values = run_options.read_parameters(arguments, pipeline.spec, base)
     submission = run_options.change(base, arguments, values)
+    compile_options.check_images(arguments, dict(submission.spec))
     if submission.pipeline_root != current.submission.pipeline_root:
         service.check_pipeline_root(submission.pipeline_root)
     recurrence = recurrence_options.change(current.recurrence, arguments)
@@ -106,6 +120,17 @@ def _update(arguments: argparse.Namespace) -> int:
     print(f"Schedule {updated.name} updated; it is {updated.state}, next run {_next_run(updated) or '-'}")
     print(updated.link)
     return 0
+
+
+def _replaced(arguments: argparse.Namespace, current: Submission, by: Pipeline | None) -> Pipeline:
+    """The pipeline of a schedule's runs: `by`, that of --template, or the current one, compiled anew if need be."""
+    kept = Pipeline(dict(current.spec), dict(current.platforms))
+    if by is None:
+        if not compile_options.given(arguments):
+            return kept
+        by = recompile.recompile(arguments, kept)
+    was_uncached = template.is_without_caching(current.spec) and arguments.caching is None
+    return by._replace(spec=template.without_caching(by.spec)) if was_uncached else by
 
 
 def _pause(arguments: argparse.Namespace) -> int:
@@ -121,6 +146,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     resumed = service.get_schedule(arguments.name)
     following = f"; its next run is at {_next_run(resumed)}" if resumed.next_run else ""
     print(f"Schedule {arguments.name} is active{following}")
+    _print_late_runs(resumed)
     return 0
 
 
@@ -129,6 +155,11 @@ def _delete(arguments: argparse.Namespace) -> int:
     service.delete_schedule(service.get_schedule(arguments.name))
     print(f"Schedule {arguments.name} is deleted")
     return 0
+
+
+def _print_late_runs(schedule: Schedule) -> None:
+    if schedule.late_runs:
+        print(schedule.late_runs)
 
 
 def _next_run(schedule: Schedule) -> str:

@@ -21,26 +21,27 @@ def add_parser(commands: SubParsers) -> None:
     )
     options.add_options(parser)
     compile_options.add_template_options(parser)
-    run_options.add_options(parser)
+    run_options.add_options(parser, of_new=True)
     run_options.add_wait_option(parser)
-    parameters.add_options(parser)
+    parameters.add_options(parser, of_new=True)
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    spec = compile_options.load_template(arguments)
-    values = run_options.read_parameters(arguments, spec)
-    service = options.connect(arguments)
-    spec = spec or compile_options.compile_spec(arguments)
-    return send(service, run_options.new_submission(arguments, spec, values), arguments)
+    given = compile_options.load_template(arguments)
+    values = run_options.read_parameters(arguments, given.spec if given else None)
+    pipeline = given or compile_options.compile_checkout(arguments)
+    submission = run_options.new_submission(arguments, pipeline, values)
+    return send(options.connect(arguments), submission, arguments)
 
 
 def send(service: Backend, submission: Submission, arguments: argparse.Namespace) -> int:
-    """Checks the bucket, submits the run and prints its link; with --wait, follows the run to its end.
+    """Checks the bucket and the images, submits the run and prints its link; with --wait, follows the run to its end.
 
     Returns:
         The exit code.
     """
     service.check_pipeline_root(submission.pipeline_root)
+    compile_options.check_images(arguments, dict(submission.spec))
     run, new = service.submit(submission)
     print(f"Run {run.id} submitted" if new else f"Run {run.id} was submitted before; it is {run.state}")
     print(run.link, flush=True)

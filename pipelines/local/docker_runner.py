@@ -45,7 +45,8 @@ def check(images: Iterable[str]) -> None:
         raise FlagError(
             "Images not found",
             received=", ".join(missing),
-            hint="Run `make images` first. Images that were built with BASE=IMAGE need --image_base IMAGE.",
+            hint="Run `make images` first. Images that were built with BASE=IMAGE need --image_base IMAGE; those with "
+            "PLATFORM= or RUN_AS= need --image_platform or --image_user.",
         )
 
 

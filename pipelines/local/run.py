@@ -54,7 +54,7 @@ def run(
     parameters: Mapping[str, object],
     runs_dir: str,
     runner: str = "subprocess",
-    image_base: str = "",
+    images_built_with: Mapping[str, str] | None = None,
     verbose: bool = False,
 ) -> LocalRun:
     """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
@@ -66,7 +66,7 @@ def run(
     Args:
         parameters: pipeline parameters that differ from their defaults.
         runner: `subprocess`, or `docker` to run each step in its image.
-        image_base: what the images were built on; '' for the pinned base image.
+        images_built_with: tag, base, user and platform, as of `compile.image_references`.
         verbose: print all of it.
 
     Raises:
@@ -74,7 +74,7 @@ def run(
         RunFailedError: a step failed.
     """
     root = Path(runs_dir).resolve()
-    images = image_references(base=image_base)
+    images = image_references(accelerator=None, **images_built_with or {})
     screen = Screen(sys.stdout)
     steps = Steps(root, screen, verbose=verbose)
     if runner == "docker":

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from images import base as base_image
+from images import build as image_build
 from images import catalog
 from tests.conftest import REPOSITORY
 from tf_image_classification.errors import UserError
@@ -31,7 +32,7 @@ def docker_answers() -> None:
 def base(docker_answers) -> str:
     """'' for the pinned base image; a local one where no registry serves it."""
     try:
-        base_image.obtain("")
+        base_image.obtain("", image_build.PLATFORM)
     except UserError:
         base_image.choose("python:3.11-slim")
         return "python:3.11-slim"

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from images import base as base_image
+from images import build as image_build
 from images import catalog
 from tests.conftest import REPOSITORY
 
@@ -147,7 +148,7 @@ def test_two_builds_contain_the_same_files(built, base):
     again = "tf-image-classification/build_tfrecords:built-again"
     answer = subprocess.run(
         ["docker", "build", "--no-cache", "--tag", again, "-"],
-        input=image.context(base_image.choose(base)),
+        input=image.context(image_build.choose(base)),
         capture_output=True,
         check=False,
     )

@@ -14,6 +14,7 @@ import yaml
 
 from images import attested, catalog, pins
 from images import base as base_image
+from images import build as image_build
 from pipelines.compile import image_references
 from tests.conftest import REPOSITORY
 from tf_image_classification.errors import FlagError
@@ -175,3 +176,52 @@ def test_cloud_build_builds_and_pushes_the_images_that_compile_names(docker):
     pushed = [line.partition("@")[0] for line in answer.stdout.split()]
     assert set(image_references("registry.test/team").values()) <= set(pushed)
     assert "org.opencontainers.image.revision=0123abc" in docker.read_text()
+
+
+def test_images_are_built_for_amd64_whatever_machine_builds_them(docker):
+    docker.with_name("docker").write_text(DOCKER.replace("pull*) exit 1", "pull*) true"))
+    for words in (["build", "vertex", "--base", "local:1"], ["build", "vertex", "--push"]):
+        docker.write_text("")
+        images(*words)
+        (build,) = (call for call in docker.read_text().splitlines() if re.match(r"docker (buildx )?build ", call))
+        assert "--platform=linux/amd64" in build.split()
+
+
+def test_another_platform_is_in_the_tag_and_build_and_compile_name_it_alike(docker):
+    answer = images("build", "--push", "--registry", "registry.test/team", "--platform", "linux/arm64")
+    pushed = {line.partition("@")[0] for line in answer.stdout.split()}
+    assert set(image_references("registry.test/team", platform="linux/arm64").values()) == pushed
+    assert pushed == {f"{reference}-arm64" for reference in image_references("registry.test/team").values()}
+    builds = [call for call in docker.read_text().splitlines() if call.startswith("docker buildx build")]
+    assert all("--platform=linux/arm64" in build for build in builds)
+
+
+def test_the_user_is_an_argument_of_the_build_and_changes_the_tags_of_build_and_compile_alike():
+    answer = images("tags", "--user", "0:0", "--registry", "registry.test/team")
+    other = image_references("registry.test/team", user="0:0")
+    assert set(other.values()) == set(answer.stdout.split())
+    assert set(other.values()).isdisjoint(image_references("registry.test/team").values())
+    assert image_references(user=image_build.default_user()) == image_references()
+    dockerfile = image_build.choose(user="0:0").dockerfile().decode()
+    assert re.findall(r"^(?:ARG USER=|USER ).*$", dockerfile, re.MULTILINE) == ["ARG USER=0:0", "USER ${USER}"]
+
+
+def test_a_base_image_of_another_platform_is_pulled_again(docker):
+    # On a machine with an arm64 processor, Docker has the arm64 variant.
+    script = DOCKER.replace('"image inspect"*|pull*) exit 1', '"image inspect"*) echo linux/arm64')
+    docker.with_name("docker").write_text(script)
+    images("build", "vertex", "--base", "local:1")
+    assert "docker pull --platform linux/amd64 local:1" in docker.read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["tags", "--user", "root"], "UID:GID"),
+        (["tags", "--platform", "arm64"], "linux/PROCESSOR"),
+    ],
+)
+def test_a_user_or_platform_that_docker_would_not_take_is_refused(words, message):
+    answer = images(*words)
+    assert answer.returncode == 2
+    assert message in " ".join(answer.stderr.split())

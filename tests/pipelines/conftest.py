@@ -11,18 +11,23 @@ from pathlib import Path
 
 import pytest
 
+from tests.standin.registry import Registry
+
 _TINY = """
 from kfp import compiler, dsl
 
 
-@dsl.component(base_image="python:3.11", install_kfp_package=False)
+IMAGE = __import__("sys").argv[2]
+
+
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def scan(folder: str) -> str:
     from tf_image_classification import storage
 
     return "".join(storage.read_text(file.path) for file in storage.walk(folder))
 
 
-@dsl.component(base_image="python:3.11", install_kfp_package=False)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def build(found: str, data: dsl.Output[dsl.Dataset]):
     import os
 
@@ -31,7 +36,7 @@ def build(found: str, data: dsl.Output[dsl.Dataset]):
         file.write(found)
 
 
-@dsl.component(base_image="python:3.11", install_kfp_package=False)
+@dsl.component(base_image=IMAGE, install_kfp_package=False)
 def train(data: dsl.Input[dsl.Dataset], steps: int, rate: float, verbose: bool) -> str:
     import os
 
@@ -52,12 +57,21 @@ compiler.Compiler().compile(tiny, __import__("sys").argv[1])
 
 
 @pytest.fixture(scope="session")
-def tiny_template(tmp_path_factory) -> Path:
+def registry() -> Iterator[Registry]:
+    """A registry on this machine that has every image."""
+    with Registry(has_all=True) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def tiny_template(tmp_path_factory, registry) -> Path:
     """A pipeline of three steps, scan -> build -> train, of which the first is never cached; each takes a moment."""
     folder = tmp_path_factory.mktemp("tiny")
     source, template = folder / "tiny.py", folder / "tiny.yaml"
     source.write_text(_TINY)
-    subprocess.run([sys.executable, str(source), str(template)], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, str(source), str(template), f"{registry.host}/python:3.11"], check=True, capture_output=True
+    )
     return template
 
 
@@ -108,10 +122,18 @@ def command(storage_url, monkeypatch) -> Iterator[Command]:
 
 
 @pytest.fixture
-def pipelines(vertex, command) -> Command:
-    """Calls `python -m pipelines WORDS` with the options of Vertex AI on this machine."""
+def pipelines(vertex, command, registry) -> Command:
+    """Calls `python -m pipelines WORDS` with the options of Vertex AI on this machine; what compiles the pipeline names
+    images of a registry on this machine."""
     project = ["--project", "my-project", "--location", "europe-west4", "--api_endpoint", vertex.url]
-    return lambda *words: command(*words, *project)
+
+    def call(*words: str) -> subprocess.CompletedProcess:
+        compiles = words[0] == "submit" or words[:2] == ("schedule", "create")
+        named = {"--template", "--image_registry"}.intersection(words)
+        images = ["--image_registry", f"{registry.host}/team"] if compiles and not named else []
+        return command(*words, *project, *images)
+
+    return call
 
 
 @pytest.fixture

@@ -23,7 +23,9 @@ from tests import documents
 from tests.conftest import REPOSITORY
 from tests.parity.support import V1, V2, save_by_name
 from tests.standin import bucket
+from tests.standin.google_apis import GoogleApis
 from tests.standin.kubeflow import Kubeflow
+from tests.standin.registry import Registry
 from tests.standin.vertex import Vertex
 from tf_image_classification import flags as flag_table
 
@@ -49,6 +51,7 @@ NOT_RUN = {
         "cosign verify --certificate-identity you@example.com --certificate-oidc-issuer "
         "https://accounts.google.com IMAGE@sha256:DIGEST": "needs a registry and cosign",
         "make images BASE=python:3.11-slim": "needs Docker: tests/images does it where no registry answers",
+        "make images PLATFORM=linux/arm64": "needs Docker, and an arm64 processor or emulation",
     },
     "docs/kubeflow.md": {
         "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80": "needs a cluster",
@@ -61,6 +64,7 @@ NOT_RUN = {
         "gcloud storage buckets create gs://$BUCKET --location $REGION --uniform-bucket-level-access": "gcloud",
         "gcloud artifacts repositories create training --repository-format docker --location $REGION": "gcloud, Docker",
         "gcloud iam service-accounts create trainer": "gcloud",
+        "make images REGISTRY=$REGISTRY PUSH=1 RUN_AS=0:0": "Docker",
         "docker pull us-docker.pkg.dev/vertex-ai/prediction/tf2-cpu.2-15:latest": (
             "needs Docker: tests/vertex/test_infra_validation.py runs the command"
         ),
@@ -103,10 +107,13 @@ class Workspace:
 
     Attributes:
         folder: the checkout, in which the commands run.
+        environment: further variables of theirs.
     """
 
-    def __init__(self, folder: Path, storage_url: str, vertex: Vertex, kubeflow: Kubeflow) -> None:
+    def __init__(self, folder: Path, storage_url: str, vertex: Vertex, kubeflow: Kubeflow, registry: Registry) -> None:
         self.folder, self.storage_url, self.vertex, self.kubeflow = folder, storage_url, vertex, kubeflow
+        self.registry = registry
+        self.environment: dict[str, str] = {}
 
     def follow(self, page: str, replace: Mapping[str, str], *, before: str = "") -> None:
         """Runs a page's blocks.
@@ -124,6 +131,7 @@ class Workspace:
             assert old in commands, f"{page} does not hold what is replaced here: {old}"
             commands = commands.replace(old, new)
         environment = os.environ | {
+            **self.environment,
             "STORAGE_EMULATOR_HOST": self.storage_url,
             "PYTHONPATH": str(self.folder),
             "PATH": f"{self.folder / '.venv' / 'bin'}{os.pathsep}{os.environ['PATH']}",
@@ -148,16 +156,22 @@ def workspace(tmp_path, image_folder) -> Iterator[Workspace]:
     shutil.copytree(image_folder, folder / "photos")
     shutil.copy(image_folder / "bright" / "01.jpg", folder / "photo.jpg")
     (folder / "flags.yaml").write_text("image_size: 16\nbatch_size: 8\ntrain_steps: 4\nseed: 7\n")
-    with bucket.serving("my-bucket", "bucket") as storage_url:
+    with bucket.serving("my-bucket", "bucket") as storage_url, Registry(has_all=True) as registry:
         bucket.fill(storage_url, "my-bucket", "photos", image_folder)
         vertex, kubeflow = Vertex(tmp_path / "vertex", storage_url), Kubeflow(tmp_path / "kubeflow", storage_url)
         vertex.start()
         kubeflow.start()
         try:
-            yield Workspace(folder, storage_url, vertex, kubeflow)
+            yield Workspace(folder, storage_url, vertex, kubeflow, registry)
         finally:
             vertex.stop()
             kubeflow.stop()
+
+
+@pytest.fixture
+def google(tmp_path) -> Iterator[GoogleApis]:
+    with GoogleApis(tmp_path / "key.json") as service:
+        yield service
 
 
 def test_every_block_is_run_or_has_a_reason_why_it_is_not():
@@ -184,6 +198,7 @@ def test_the_readmes_commands_run_as_written(workspace):
             "--recipe finetune\n": "--recipe finetune --batch_size 2 --train_steps 5 --image_size 80\n",
             "--batch_size 64 --train_steps 10000": SMALL,
             'europe-west4"': f'europe-west4 --api_endpoint {workspace.vertex.url}"',
+            "europe-west4-docker.pkg.dev/": f"{workspace.registry.host}/",
         },
     )
     assert (workspace.folder / "build" / "image_classification.yaml").exists()
@@ -200,11 +215,13 @@ def test_the_readmes_commands_run_as_written(workspace):
 
 
 @pytest.mark.slow
-def test_the_commands_for_vertex_run_as_written(workspace):
+def test_the_commands_for_vertex_run_as_written(workspace, google):
+    workspace.environment = google.environment()
     _make_endpoint(workspace.vertex, "1234567890")
     workspace.follow(
         "docs/vertex.md",
         {
+            "$REGION-docker.pkg.dev/": f"{workspace.registry.host}/",
             '--location $REGION"': f'--location $REGION --api_endpoint {workspace.vertex.url}"',
             "--image_size 96 --batch_size 32 --train_steps 500": SMALL,
         },
@@ -224,7 +241,8 @@ def test_the_commands_for_vertex_run_as_written(workspace):
 
 @pytest.mark.slow
 def test_the_commands_for_kubeflow_run_as_written(workspace):
-    workspace.follow("docs/kubeflow.md", {"http://127.0.0.1:8080": workspace.kubeflow.url})
+    registry = {"europe-west4-docker.pkg.dev/": f"{workspace.registry.host}/"}
+    workspace.follow("docs/kubeflow.md", {"http://127.0.0.1:8080": workspace.kubeflow.url, **registry})
     assert [run["state"] for run in workspace.kubeflow.runs.values()] == ["SUCCEEDED"] * 3
     assert [recurring["display_name"] for recurring in workspace.kubeflow.recurring.values()] == ["nightly"]
 

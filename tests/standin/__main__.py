@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.standin import bucket
 from tests.standin.kubeflow import Kubeflow
+from tests.standin.registry import Registry
 from tests.standin.vertex import Vertex
 from tf_image_classification.vertex.client import ENDPOINT_VARIABLE
 
@@ -18,7 +19,7 @@ def main() -> None:
     """Serves until Ctrl-C; starts scheduled runs when they are due."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.standin",
-        description="Stand-ins for Vertex AI, Kubeflow Pipelines and Cloud Storage, on this machine.",
+        description="Stand-ins for Vertex AI, Kubeflow Pipelines, Cloud Storage and a registry, on this machine.",
     )
     parser.add_argument("--folder", type=Path, help="for the files and logs of runs (default: a temporary folder)")
     parser.add_argument(
@@ -33,6 +34,7 @@ def main() -> None:
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="standin-"))
     with (
         bucket.serving(arguments.bucket, port=arguments.port + 1) as storage_url,
+        Registry(has_all=True) as registry,
         contextlib.suppress(KeyboardInterrupt),
     ):
         if arguments.photos:
@@ -53,7 +55,7 @@ In another terminal:
   VERTEX="--project my-project --location europe-west4"
   KUBEFLOW="--backend kubeflow"
   python -m pipelines submit $VERTEX --pipeline_root gs://{arguments.bucket}/runs \\
-      --train_metadata gs://{arguments.bucket}/photos --wait
+      --image_registry {registry.host}/training --train_metadata gs://{arguments.bucket}/photos --wait
 
 Advance the clock, fail a task of the next run, lose the response to the next submission:
   control() {{ curl --json "$2" --config - <<< "url = ${ENDPOINT_VARIABLE}/standin/$1"; }}

@@ -19,6 +19,7 @@ from pathlib import Path
 from pipelines.commands import tables
 from pipelines.local import sample
 from tests.standin import bucket
+from tests.standin.registry import Registry
 from tests.standin.runs import REPOSITORY
 from tests.standin.vertex import Vertex
 from tf_image_classification.vertex.client import ENDPOINT_VARIABLE
@@ -70,7 +71,8 @@ def simulate(folder: Path) -> Iterator[Week]:
         try:
             _upload(storage_url, "held-out", _labelled(held_out))
             _upload(storage_url, "photos", _labelled(first))
-            _create_schedule(vertex.url, storage_url)
+            with Registry(has_all=True) as registry:
+                _create_schedule(vertex.url, storage_url, registry.host)
             yield _simulate_week(vertex, "first images")
             yield _simulate_week(vertex, "nothing new")
             _upload(storage_url, "photos", _labelled(later)[:_NEW])
@@ -120,7 +122,7 @@ def _simulate_week(vertex: Vertex, data: str) -> Week:
     )
 
 
-def _create_schedule(url: str, storage_url: str) -> None:
+def _create_schedule(url: str, storage_url: str, registry: str) -> None:
     flags = {
         "cron": "0 3 * * 1",
         "pipeline_root": f"gs://{BUCKET}/runs",
@@ -129,6 +131,7 @@ def _create_schedule(url: str, storage_url: str) -> None:
         **_FLAGS,
         "project": "my-project",
         "location": "europe-west4",
+        "image_registry": f"{registry}/training",
     }
     words = []
     for name, value in flags.items():

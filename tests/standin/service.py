@@ -35,11 +35,12 @@ class ApiError(Exception):
     Attributes:
         code: HTTP status.
         message: of the error.
+        detail: for debugging, beside the message.
     """
 
-    def __init__(self, code: int, message: str) -> None:
+    def __init__(self, code: int, message: str, detail: str = "") -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code, self.message, self.detail = code, message, detail
 
 
 @dataclass(slots=True)
@@ -77,6 +78,7 @@ class Service(abc.ABC):
     Attributes:
         faults: to inject; of several that match a request, the first.
         requests: `METHOD path` of each request, without the secret.
+        contents: the query and the body of each request.
         saw_credentials: whether any request had an Authorization header.
         lock: held while a request is handled; threads of a service take it before they change its state.
     """
@@ -84,6 +86,7 @@ class Service(abc.ABC):
     def __init__(self, port: int = 0) -> None:
         self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.contents: list[tuple[str, str]] = []
         self.saw_credentials = False
         self.lock = threading.RLock()
         routes = [
@@ -121,6 +124,7 @@ class Service(abc.ABC):
             )
             with self.lock:
                 self.requests.append(f"{request.method} {request.path}")
+                self.contents.append((request.environ["QUERY_STRING"], request.get_data(as_text=True)))
                 self.saw_credentials |= "Authorization" in request.headers
                 fault = next((fault for fault in self.faults if fault.matches(request)), None)
                 if fault:
@@ -134,7 +138,7 @@ class Service(abc.ABC):
         except AccessError as refused:
             return self.error(403, f"The stand-in refuses this request: {refused}")
         except ApiError as error:
-            return self.error(error.code, error.message)
+            return self.error(error.code, error.message, error.detail)
         except HTTPException as error:
             return self.error(error.code or 500, f"{request.method} {request.path}: {error.description}")
         except Exception as error:  # a 500 would be retried for minutes
@@ -142,9 +146,12 @@ class Service(abc.ABC):
             return self.error(501, f"{request.method} {request.path}: the stand-in failed: {error!r}")
         return Response(json.dumps(content), mimetype="application/json")
 
-    def error(self, code: int, message: str) -> Response:
+    def error(self, code: int, message: str, detail: str = "") -> Response:
         """An error in the format of Google's APIs."""
-        body = {"error": {"code": code, "message": message, "status": _STATUS.get(code, "UNKNOWN")}}
+        error = {"code": code, "message": message, "status": _STATUS.get(code, "UNKNOWN")}
+        if detail:
+            error["details"] = [{"@type": "type.googleapis.com/google.rpc.DebugInfo", "detail": detail}]
+        body = {"error": error}
         return Response(json.dumps(body), status=code, mimetype="application/json")
 
     def _add_fault(self, request: Request) -> dict[str, Any]:

@@ -34,6 +34,7 @@ class Vertex(Service):
     Attributes:
         clock: of schedules and timestamps; advanced by `advance`.
         runner: executes the pipelines; their steps find this service by its environment.
+        pipeline_jobs: with the accounts that they may run as.
         jobs: pipeline jobs, by id.
         schedules: by id.
         models: the Model Registry.
@@ -45,13 +46,13 @@ class Vertex(Service):
         self.clock, self.runner = Clock(), Runner(folder, storage_url)
         lock = threading.RLock()
         operations = Operations(lock)
-        self._pipeline_jobs = PipelineJobs(self.clock, self.runner, operations, lock)
-        self._schedules = Schedules(self.clock, self._pipeline_jobs, operations, lock)
+        self.pipeline_jobs = PipelineJobs(self.clock, self.runner, operations, lock)
+        self._schedules = Schedules(self.clock, self.pipeline_jobs, operations, lock)
         self.models = Models(self.clock, operations, storage_url)
         self.endpoints = Endpoints(self.clock, operations, self.models)
         self.custom_jobs = CustomJobs(self.clock, operations, self.runner, lock)
-        self._parts = (self._pipeline_jobs, self._schedules, self.models, self.endpoints, self.custom_jobs, operations)
-        self.jobs, self.schedules = self._pipeline_jobs.all, self._schedules.all
+        self._parts = (self.pipeline_jobs, self._schedules, self.models, self.endpoints, self.custom_jobs, operations)
+        self.jobs, self.schedules = self.pipeline_jobs.all, self._schedules.all
         super().__init__(port)
         self.lock = lock
         self.runner.environment["CLOUDSDK_API_ENDPOINT_OVERRIDES_AIPLATFORM"] = f"{self.url}/"
@@ -88,7 +89,7 @@ class Vertex(Service):
 
     def join(self) -> None:
         """Waits until all runs have ended."""
-        self._pipeline_jobs.join()
+        self.pipeline_jobs.join()
 
     def _advance_clock(self, request: Request) -> dict[str, Any]:
         threading.Thread(

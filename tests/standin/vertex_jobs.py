@@ -32,10 +32,15 @@ class PipelineJobs:
     """The pipeline jobs of a project, by id.
 
     Each job has a thread that changes its state; it holds the service's lock.
+
+    Attributes:
+        all: the jobs.
+        accounts: those that exist, which preflight validations look up; None: any.
     """
 
     def __init__(self, clock: Clock, runner: Runner, operations: Operations, lock: threading.RLock) -> None:
         self.all: dict[str, types.PipelineJob] = {}
+        self.accounts: set[str] | None = None
         self._clock, self._runner, self._operations, self._lock = clock, runner, operations, lock
         self._threads: dict[str, threading.Thread] = {}
 
@@ -72,6 +77,13 @@ class PipelineJobs:
         check_parameters(spec, dict(config.parameter_values))
         if not config.gcs_output_directory.startswith("gs://"):
             raise ApiError(400, "pipeline_job.runtime_config.gcs_output_directory must be a Cloud Storage path.")
+        if job.preflight_validations and self.accounts is not None and job.service_account not in self.accounts:
+            raise ApiError(
+                400,
+                "Request contains an invalid argument.",
+                f'type_url: ".../CreatePipelineJobApiErrorDetail"\nvalue: code=INVALID_ARGUMENT, '
+                f"message=The service account {job.service_account} does not exist., cause=null",
+            )
         now = self._clock.now()
         job.name = f"projects/{PROJECT_NUMBER}/locations/{location}/pipelineJobs/{name}"
         job.create_time = job.start_time = job.update_time = now

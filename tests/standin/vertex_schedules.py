@@ -28,6 +28,7 @@ class Schedules:
     def __init__(self, clock: Clock, jobs: PipelineJobs, operations: Operations, lock: threading.RLock) -> None:
         self.all: dict[str, types.Schedule] = {}
         self.updates_requests = True
+        self._created = 0
         self._clock, self._jobs, self._operations, self._lock = clock, jobs, operations, lock
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -76,11 +77,12 @@ class Schedules:
             running = [
                 job for job in self._jobs.all.values() if job.schedule_name == schedule.name and job.state in RUNNING
             ]
-            full = len(running) >= schedule.max_concurrent_run_count
+            # max_concurrent_run_count limits requests, not runs; here, a request takes no time.
+            full = 0 < schedule.max_concurrent_active_run_count <= len(running)
             if full and schedule.allow_queueing:
                 return False
             schedule.next_run_time = next_time(schedule.cron, time)
-            run_response = "SKIPPED: max_concurrent_run_count was reached" if full else "OK"
+            run_response = "SKIPPED: max_concurrent_active_run_count was reached" if full else "OK"
             schedule.last_scheduled_run_response = {"scheduled_run_time": time, "run_response": run_response}
             if full:
                 return True
@@ -95,13 +97,15 @@ class Schedules:
     def _create(self, request: Request, project: str, location: str) -> dict[str, Any]:
         schedule = parse(types.Schedule, request.data)
         self._check(schedule)
-        name = str(1000 + len(self.all))
+        name = str(1000 + self._created)
+        self._created += 1
         schedule.name = f"projects/{PROJECT_NUMBER}/locations/{location}/schedules/{name}"
         schedule.state = types.Schedule.State.ACTIVE
         now = self._clock.now()
         schedule.create_time = schedule.update_time = now
         schedule.start_time = schedule.start_time or now
-        schedule.next_run_time = next_time(schedule.cron, max(now, schedule.start_time))
+        # A start in the past backfills: the runs since then are started, too.
+        schedule.next_run_time = next_time(schedule.cron, schedule.start_time)
         self.all[name] = schedule
         return to_json(schedule)
 
@@ -112,6 +116,8 @@ class Schedules:
             raise ApiError(400, str(error)) from None
         if schedule.max_concurrent_run_count < 1:
             raise ApiError(400, "max_concurrent_run_count must be positive.")
+        if schedule.end_time and schedule.end_time <= max(self._clock.now(), schedule.start_time or self._clock.now()):
+            raise ApiError(400, "end_time must be in the future, and after start_time.")
         job = schedule.create_pipeline_job_request.pipeline_job
         check_parameters(to_json(job)["pipelineSpec"], dict(job.runtime_config.parameter_values))
 
@@ -120,6 +126,12 @@ class Schedules:
             raise ApiError(404, f"The Schedule {name} does not exist.")
         return self.all[name]
 
+    def _find_unfinished(self, name: str) -> types.Schedule:
+        schedule = self._find(name)
+        if schedule.state == types.Schedule.State.COMPLETED:
+            raise ApiError(400, f"The Schedule {name} is completed: it can be neither updated, paused nor resumed.")
+        return schedule
+
     def _get(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
         return to_json(self._find(name))
 
@@ -127,7 +139,7 @@ class Schedules:
         return page(request, list(self.all.values()), "schedules")
 
     def _update(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        current, given = self._find(name), parse(types.Schedule, request.data)
+        current, given = self._find_unfinished(name), parse(types.Schedule, request.data)
         paths = update_mask(request)
         if "create_pipeline_job_request" in paths and not self.updates_requests:
             raise ApiError(400, "create_pipeline_job_request cannot be updated.")
@@ -135,8 +147,10 @@ class Schedules:
         for path in paths:
             setattr(changed, path, getattr(given, path))
         self._check(changed)
-        changed.update_time = self._clock.now()
-        changed.next_run_time = next_time(changed.cron, max(self._clock.now(), changed.start_time))
+        changed.update_time = now = self._clock.now()
+        changed.start_time = changed.start_time or now
+        since = changed.start_time if "start_time" in paths else max(now, changed.start_time)
+        changed.next_run_time = next_time(changed.cron, since)
         self.all[name] = changed
         return to_json(changed)
 
@@ -146,12 +160,12 @@ class Schedules:
         return self._operations.start(schedule.name)
 
     def _pause(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        schedule = self._find(name)
+        schedule = self._find_unfinished(name)
         schedule.state, schedule.last_pause_time = types.Schedule.State.PAUSED, self._clock.now()
         return {}
 
     def _resume(self, request: Request, project: str, location: str, name: str) -> dict[str, Any]:
-        schedule = self._find(name)
+        schedule = self._find_unfinished(name)
         schedule.state, schedule.last_resume_time = types.Schedule.State.ACTIVE, self._clock.now()
         schedule.catch_up = json.loads(request.data or b"{}").get("catchUp", False)
         if not schedule.catch_up:  # runs missed during the pause stay missed

@@ -12,7 +12,7 @@ import pytest
 from tests import model_folders
 from tests.vertex.conftest import MODEL
 from tf_image_classification import model_folder
-from tf_image_classification.errors import UserError
+from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.promotion import champion
 from tf_image_classification.vertex import promote
 
@@ -76,6 +76,12 @@ def test_a_model_that_was_compared_with_another_one_is_not_promoted(trained, tmp
     _promote(tmp_path / "service", third, _evaluation(tmp_path / "evaluations" / "third", third, 0.7))
     with pytest.raises(UserError, match=r"Received: models/3333.*Expected: .*first"):
         _promote(tmp_path / "service", trained["second"], trained["better"])
+
+
+def test_the_id_of_a_model_alone_is_no_folder():
+    """`submit` completes an id by the run's project; here there is none."""
+    with pytest.raises(FlagError, match=r"--champion is neither a folder .*\./pets"):
+        _promote("pets", "model", "evaluation")
 
 
 def test_a_registered_model_is_promoted(vertex, tmp_path, capsys):

@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 
 from tf_image_classification import command_line, evaluation_folder, flags, model_folder, storage
-from tf_image_classification.errors import UserError
+from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.flag_types import GATE_STEP, REGISTER_STEP
 from tf_image_classification.flags import Flags
 from tf_image_classification.promotion import champion, gate
@@ -71,6 +71,12 @@ def _command(argv: Sequence[str] | None) -> None:
     parser.add_argument("--evaluation", required=True, help="Folder that the run's evaluate step wrote.")
     parser.add_argument("--run", default="", help="Name of the run, which is recorded.")
     arguments, given = parser.parse_args(argv), parser.parse_flags(table, argv, required)
+    if "/" not in given.champion:
+        raise FlagError(
+            "--champion is neither a folder nor the name of a registered model",
+            received=given.champion,
+            expected=f"{champion.REGISTRY_FORM}, or a folder, as gs://BUCKET/FOLDER or ./{given.champion}",
+        )
     champion.check(None, given.champion, given.endpoint)
 
     metrics, compared = gate.read_metrics(arguments.evaluation)

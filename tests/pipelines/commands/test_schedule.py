@@ -177,3 +177,85 @@ def test_a_run_that_would_be_one_too_many_is_left_out_or_waits(create, vertex, q
     vertex.join()
     vertex.fire_due()
     assert len(vertex.jobs) == (2 if queue == "true" else 1)
+
+
+def test_the_limit_is_one_of_runs_not_of_the_requests_that_start_them(create, pipelines, vertex):
+    assert create("--max_concurrent_runs", "2").returncode == 0
+    sent = _only(vertex)
+    assert (sent.max_concurrent_active_run_count, sent.max_concurrent_run_count) == (2, 2)
+    assert "at most 2 at once, the others are skipped" in pipelines("schedule", "show", "weekly").stdout
+    assert pipelines("schedule", "update", "weekly", "--max_concurrent_runs", "1", "--queue", "true").returncode == 0
+    assert (_only(vertex).max_concurrent_active_run_count, _only(vertex).allow_queueing) == (1, True)
+    assert "at most 1 at once, the others wait" in pipelines("schedule", "show", "weekly").stdout
+
+
+def test_a_schedule_without_a_limit_of_runs_is_shown_so_and_keeps_none(create, pipelines, vertex):
+    assert create().returncode == 0
+    schedule = _only(vertex)
+    schedule.max_concurrent_active_run_count = 0
+    schedule.max_concurrent_run_count = 5
+    assert "any number at once" in pipelines("schedule", "show", "weekly").stdout
+    assert pipelines("schedule", "update", "weekly", "--cron", "0 5 * * 1").returncode == 0
+    assert (_only(vertex).max_concurrent_active_run_count, _only(vertex).max_concurrent_run_count) == (0, 5)
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_start_that_is_past_is_never_sent_so_no_missed_run_is_started(create, pipelines, vertex, replaced):
+    vertex.updates_requests = not replaced
+    assert create().returncode == 0
+    _only(vertex).start_time = vertex.clock.now() - 4 * WEEK
+    done = pipelines("schedule", "update", "weekly", "--steps", "4", "--cron", "0 5 * * 1")
+    assert done.returncode == 0, done.stderr
+    vertex.fire_due()
+    assert not vertex.jobs
+    assert _only(vertex).next_run_time > vertex.clock.now()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_the_commands_have_no_option_for_stays(create, pipelines, vertex, replaced):
+    vertex.updates_requests = not replaced
+    assert create("--labels", "team=vision").returncode == 0
+    _only(vertex).max_run_count = 9
+    _only(vertex).create_pipeline_job_request.pipeline_job.reserved_ip_ranges = ["range"]
+    assert pipelines("schedule", "update", "weekly", "--steps", "4", "--labels", "").returncode == 0
+    job = _only(vertex).create_pipeline_job_request.pipeline_job
+    assert _only(vertex).max_run_count == 9 and job.reserved_ip_ranges == ["range"]
+    assert not job.labels and job.runtime_config.parameter_values["steps"] == 4
+
+
+def test_start_and_end_are_taken_back(create, pipelines, vertex):
+    now = vertex.clock.now()
+    start, end = (now + 2 * WEEK).isoformat(), (now + 4 * WEEK).isoformat()
+    assert create("--start", start, "--end", end).returncode == 0
+    done = pipelines("schedule", "update", "weekly", "--start", "", "--end", "")
+    assert done.returncode == 0, done.stderr
+    changed = _only(vertex)
+    assert changed.end_time is None and changed.next_run_time < now + WEEK
+    assert "no end" in pipelines("schedule", "show", "weekly").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--end", "2020-01-01T00:00"], "--end is in the past"),
+        (["--start", "2020-01-01T00:00"], "--start is in the past"),
+        (["--start", "2090-02-01", "--end", "2090-01-01"], "--end is not after --start"),
+        (["--cron", ""], "--cron"),
+        (["--time_zone", "Europe"], "--time_zone"),
+    ],
+)
+def test_a_time_that_starts_nothing_or_too_much_is_refused(create, pipelines, vertex, words, message):
+    refused = create(*words)
+    assert refused.returncode == 2 and message in " ".join(refused.stderr.split())
+    assert not vertex.requests
+
+
+def test_a_schedule_that_has_ended_is_replaced_by_one_with_another_end(create, pipelines, vertex):
+    assert create("--end", (vertex.clock.now() + WEEK).isoformat()).returncode == 0
+    _only(vertex).end_time = vertex.clock.now() - WEEK
+    vertex.fire_due()
+    assert _only(vertex).state.name == "COMPLETED"
+    ended = pipelines("schedule", "update", "weekly", "--steps", "3")
+    assert ended.returncode == 2 and "--end is in the past" in " ".join(ended.stderr.split())
+    assert pipelines("schedule", "update", "weekly", "--end", "").returncode == 0
+    assert _only(vertex).state.name == "ACTIVE" and _only(vertex).next_run_time > vertex.clock.now()

@@ -332,3 +332,12 @@ def test_a_comma_separates_paths_only_in_a_flag_that_is_a_list():
 
     template.check_paths({"labels_file": "gs://bucket/cats,dogs.txt", "train_metadata": "gs://bucket/a,/gcs/bucket/b"})
     template.check_paths({"checkpoint_path": "champion", "champion": "projects/p/locations/l/models/m"})
+
+
+def test_vertex_checks_a_run_before_it_takes_it_and_what_it_found_is_said(submit_tiny, vertex):
+    vertex.pipeline_jobs.accounts = {"trainer@my-project.iam.gserviceaccount.com"}
+    refused = submit_tiny("--run_id", "first", "--service_account", "trianer@my-project.iam.gserviceaccount.com")
+    assert refused.returncode == 2
+    found = "Received: The service account trianer@my-project.iam.gserviceaccount.com does not exist."
+    assert f"Vertex AI's checks before a run found errors. {found}" in " ".join(refused.stderr.split())
+    assert not vertex.jobs

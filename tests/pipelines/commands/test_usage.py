@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 COMMANDS = [
-    *([name] for name in ("compile", "run", "submit", "runs", "schedule")),
+    *([name] for name in ("compile", "run", "check", "submit", "runs", "schedule")),
     *(["runs", verb] for verb in ("list", "show", "cancel", "rerun")),
     *(["schedule", verb] for verb in ("create", "list", "show", "update", "pause", "resume", "delete")),
 ]
@@ -41,7 +41,9 @@ def test_help_is_quick_and_imports_no_library_that_only_the_work_needs():
     assert min(timed() for _ in range(3)) < 1.5
 
 
-@pytest.mark.parametrize("words", [["submit"], ["runs", "rerun"], ["schedule", "create"], ["schedule", "update"]])
+@pytest.mark.parametrize(
+    "words", [["check"], ["submit"], ["runs", "rerun"], ["schedule", "create"], ["schedule", "update"]]
+)
 def test_the_help_of_a_command_that_takes_parameters_lists_the_pipelines_flags(command, words):
     shown = command(*words, "--help").stdout
     assert "--train_metadata" in shown and "--min_accuracy" in shown and "--pipeline_root" in shown

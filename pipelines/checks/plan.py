@@ -1,0 +1,39 @@
+"""What is to be run, as far as the options say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipelines.backends.base import Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the checks are about; an empty value is one that was not given.
+
+    Attributes:
+        submission: of the run, of which `pipeline_root` and `service_account` are parts.
+        images: references.
+        built_with: tag, base, user and platform of the images.
+        accelerators: type -> number in a machine.
+        paths: flag -> the paths that it names for reading.
+    """
+
+    submission: Submission
+    project: str = ""
+    location: str = ""
+    images: frozenset[str] = frozenset()
+    built_with: Mapping[str, str] = field(default_factory=dict)
+    accelerators: Mapping[str, int] = field(default_factory=dict)
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def pipeline_root(self) -> str:
+        """Folder for the run's artifacts."""
+        return self.submission.pipeline_root
+
+    @property
+    def service_account(self) -> str:
+        """That the steps have."""
+        return self.submission.service_account

@@ -1,0 +1,119 @@
+"""A schedule's pipeline, compiled anew with other options of the compilation."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from images import catalog
+from pipelines import template
+from pipelines.commands import compile_options
+from tf_image_classification import flags as flag_table
+from tf_image_classification.errors import FlagError
+
+_RESOURCES = {"cpu": "resourceCpuLimit", "memory": "resourceMemoryLimit"}
+
+_log = logging.getLogger(__name__)
+
+
+def recompile(arguments: argparse.Namespace, pipeline: template.Pipeline) -> template.Pipeline:
+    """This checkout's pipeline, compiled with the options that are given, and otherwise with those of `pipeline`.
+
+    Args:
+        pipeline: one that a version of this project has compiled.
+
+    Raises:
+        FlagError: it is another pipeline, its images do not tell their registry, or an option has an invalid value.
+    """
+    from pipelines import definition
+
+    given, spec = compile_options.given(arguments), pipeline.spec
+    name = template.pipeline_name(spec) if spec else "none that the service has"
+    if name != definition.NAME:
+        raise FlagError(
+            f"--{next(iter(given))} cannot change the pipeline of this schedule",
+            received=name,
+            expected=definition.NAME,
+            hint="Compile it with other options, and give the file as --template.",
+        )
+    containers = _containers(spec)
+    compiled = compile_options.compile_checkout(arguments, _inherited(spec, containers, given))
+    changed = []
+    for step, container in _containers(compiled.spec).items():
+        before, after = containers.get(step, container)["image"], container["image"]
+        if before != after:
+            changed.append(f"{step} {before} -> {after}")
+    if changed:
+        _log.warning("The pipeline is compiled from this checkout; images change: %s", ", ".join(changed))
+    return compiled if "kubernetes" in given else compiled._replace(platforms=pipeline.platforms)
+
+
+def _inherited(
+    spec: Mapping[str, Any], containers: Mapping[str, Mapping[str, Any]], given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options that are given, and otherwise those that `spec` was compiled with, as a command line has them."""
+    options: dict[str, Any] = dict(given)
+    if "image_registry" not in given:
+        options["image_registry"] = _registry(containers)
+    tags = {container["image"].rpartition(":")[2] for container in containers.values()}
+    if len(tags) == 1 and not [name for name in given if name.startswith("image_") and name != "image_registry"]:
+        options["image_tag"] = tags.pop()  # otherwise they are hashes of each image's content
+    for option, limit in _RESOURCES.items():
+        limits = {step: _resources(one)[limit] for step, one in containers.items() if limit in _resources(one)}
+        options[option] = _merged(limits, given.get(option, ()))
+    accelerators = {}
+    for step, container in containers.items():
+        if found := _resources(container).get("accelerator"):
+            accelerators[step] = f"{found['resourceType']}:{found['resourceCount']}"
+    options["accelerator"] = _merged(accelerators, given.get("accelerator", ()))
+    policies = [task["retryPolicy"] for _, task in template.tasks(spec) if "retryPolicy" in task]
+    options.setdefault("retries", int(max((policy.get("maxRetryCount", 0) for policy in policies), default=0)))
+    if "notify" not in given:
+        inputs = spec["root"]["dag"]["tasks"].get("notify", {}).get("inputs", {}).get("parameters", {})
+        for option, parameter in (("notify", "destination"), ("notify_insecure", "insecure")):
+            if parameter in inputs:
+                options[option] = inputs[parameter]["runtimeValue"]["constant"]
+    return options
+
+
+def _merged(inherited: Mapping[str, str], given: Sequence[str]) -> list[str]:
+    """STEP=VALUE texts, in which those given win; an empty value removes what a step has."""
+    values = dict(inherited)
+    for text in given:
+        step, _, value = text.rpartition("=")
+        step = step or flag_table.TRAIN_STEP
+        values[step] = value
+        if not value and step in flag_table.STEPS:
+            del values[step]
+    return [f"{step}={value}" for step, value in values.items()]
+
+
+def _containers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The container of each step that the pipeline has."""
+    executors = spec["deploymentSpec"]["executors"]
+    found = {}
+    for step in catalog.OF_STEP:
+        executor = executors.get(f"exec-{step.replace('_', '-')}")
+        if executor:
+            found[step] = executor["container"]
+    return found
+
+
+def _resources(container: Mapping[str, Any]) -> Mapping[str, Any]:
+    return container.get("resources", {})
+
+
+def _registry(containers: Mapping[str, Mapping[str, Any]]) -> str:
+    registries = set()
+    for step, container in containers.items():
+        registry, _, image = container["image"].rpartition("/")
+        name = image.partition(":")[0].removesuffix(catalog.GPU)
+        registries.add(registry if name == catalog.OF_STEP[step] else "")
+    if len(registries) != 1 or "" in registries:
+        raise FlagError(
+            "--image_registry is required: the images of this schedule's pipeline do not tell it",
+            received=", ".join(sorted({container["image"] for container in containers.values()})),
+        )
+    return registries.pop()
