@@ -173,6 +173,14 @@ def test_what_this_account_may_not_see_is_not_called_a_failure(command, words, g
     for name in ("quota", "bucket", "its roles"):
         assert found[name][0] == "cannot tell"
         assert found[name][2]
+    assert "--role roles/serviceusage.serviceUsageConsumer" in found["quota"][2]
+
+
+def test_roles_on_a_bucket_that_are_not_shown_hide_no_missing_role_on_the_project(command, words, google):
+    google.hidden = ("bucket's policy",)
+    assert lines(command(*words).stdout)["its roles"][0] == "cannot tell"
+    google.roles = {}
+    assert lines(command(*words).stdout)["its roles"][0] == "FAIL"
 
 
 def test_without_credentials_what_needs_them_cannot_be_told(command, words, google, monkeypatch):
