@@ -66,7 +66,7 @@ class GoogleApi:
             credentials.refresh(Request())
         except GoogleAuthError as error:
             return error
-        if isinstance(credentials, UserCredentials) and not credentials.quota_project_id:
+        if isinstance(credentials, UserCredentials) and self._project and not credentials.quota_project_id:
             # Some APIs refuse a person's credentials without the project that the requests count for.
             credentials = credentials.with_quota_project(self._project)
         return credentials
