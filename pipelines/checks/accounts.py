@@ -24,7 +24,7 @@ _ALL = {"roles/owner", "roles/editor"}
 def exists(api: GoogleApi, plan: Plan, account: str) -> str:
     """Whether the account exists and is enabled."""
     try:
-        found = api.get("iam", f"v1/projects/-/serviceAccounts/{account}")
+        found = api.get("iam", _resource(plan, account))
     except ApiError as error:
         if error.status != 404:
             raise
@@ -33,17 +33,16 @@ def exists(api: GoogleApi, plan: Plan, account: str) -> str:
                 f"gcloud services enable compute.googleapis.com --project {plan.project}    # or give --service_account"
             )
             raise Obstacle(f"the project's Compute Engine account {account} does not exist", mend) from None
-        name, _, domain = account.partition("@")
-        mend = f"gcloud iam service-accounts create {name} --project {domain.partition('.')[0]}"
+        mend = f"gcloud iam service-accounts create {account.partition('@')[0]} --project {_project(plan, account)}"
         raise Obstacle(f"{account} does not exist", mend) from None
     if found.get("disabled"):
         raise Obstacle(f"{account} is disabled", f"gcloud iam service-accounts enable {account}")
     return account
 
 
-def act_as(api: GoogleApi, account: str) -> str:
+def act_as(api: GoogleApi, plan: Plan, account: str) -> str:
     """Whether the caller may start runs that have the account."""
-    answer = api.post("iam", f"v1/projects/-/serviceAccounts/{account}:testIamPermissions", {"permissions": [_ACT_AS]})
+    answer = api.post("iam", f"{_resource(plan, account)}:testIamPermissions", {"permissions": [_ACT_AS]})
     if _ACT_AS not in answer.get("permissions", []):
         mend = (
             f"gcloud iam service-accounts add-iam-policy-binding {account} --member {api.member} "
@@ -56,29 +55,49 @@ def act_as(api: GoogleApi, account: str) -> str:
 def roles(api: GoogleApi, plan: Plan, account: str) -> str:
     """Whether the account has the roles on the project and the bucket that steps need, as far as these show it."""
     on_project = projects.policy(api, plan.project)
-    lacks = _lacking(_ON_PROJECT, on_project, account)
-    mends = [
-        f"gcloud projects add-iam-policy-binding {plan.project} --member serviceAccount:{account} --role {role} "
-        "--condition None"
-        for role in lacks
-    ]
+    member = f"--member serviceAccount:{account}"
+    lacks, mends, hidden = _lacking(_ON_PROJECT, on_project, account), [], ""
+    for role in lacks:
+        mends.append(f"gcloud projects add-iam-policy-binding {plan.project} {member} --role {role} --condition None")
     if storage.is_gcs(plan.pipeline_root):
         bucket, _ = storage.split_gcs(plan.pipeline_root)
-        on_bucket = {**on_project}
-        for binding in api.get("storage", f"storage/v1/b/{bucket}/iam").get("bindings", []):
-            on_bucket[binding["role"]] = {*on_bucket.get(binding["role"], ()), *binding["members"]}
-        for role in _lacking(_ON_BUCKET, on_bucket, account):
+        try:
+            on_bucket = _on_bucket(api, bucket, on_project)
+        except ApiError as error:
+            on_bucket, hidden = {}, f"its roles on gs://{bucket} are not shown to this account ({error.found})"
+        for role in [] if hidden else _lacking(_ON_BUCKET, on_bucket, account):
             lacks.append(f"{role} on gs://{bucket}")
-            mends.append(
-                f"gcloud storage buckets add-iam-policy-binding gs://{bucket} --member serviceAccount:{account} "
-                f"--role {role}"
-            )
-    if not lacks:
-        return ", ".join([*_ON_PROJECT, *(_ON_BUCKET if plan.pipeline_root else ())])
-    found, mend = f"{account} lacks {', '.join(lacks)}", "; ".join(mends)
-    if _may_have_others(on_project, account):
-        raise Unknown(f"{found}, unless a group, or a role of your own, gives it that", mend)
-    raise Obstacle(found, mend)
+            mends.append(f"gcloud storage buckets add-iam-policy-binding gs://{bucket} {member} --role {role}")
+    if lacks and _may_have_others(on_project, account):
+        found = f"{account} lacks {', '.join(lacks)}, unless a group or a role of your own gives it that"
+        raise Unknown(found, "; ".join(mends))
+    if lacks:
+        raise Obstacle(f"{account} lacks {', '.join(lacks)}", "; ".join(mends))
+    if hidden:
+        raise Unknown(hidden, f"gcloud storage buckets get-iam-policy gs://{bucket}    # by somebody who may")
+    return ", ".join([*_ON_PROJECT, *(_ON_BUCKET if plan.pipeline_root else ())])
+
+
+def _on_bucket(api: GoogleApi, bucket: str, on_project: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """The members of each role on the bucket, those on its project included."""
+    members = dict(on_project)
+    for binding in api.get("storage", f"storage/v1/b/{bucket}/iam").get("bindings", []):
+        members[binding["role"]] = {*members.get(binding["role"], ()), *binding["members"]}
+    return members
+
+
+def _resource(plan: Plan, account: str) -> str:
+    """The account's address. Under projects/- IAM answers for one that does not exist as for one that it hides."""
+    return f"v1/projects/{_project(plan, account)}/serviceAccounts/{account}"
+
+
+def _project(plan: Plan, account: str) -> str:
+    """The project of an account: NAME@PROJECT.iam.gserviceaccount.com, or one of Google's in the run's project."""
+    name, suffix, _ = account.partition("@")[2].partition(".iam.gserviceaccount.com")
+    if not suffix:
+        return plan.project or "-"
+    project, _, domain = name.partition(".")  # of an organisation with a domain of its own: PROJECT.DOMAIN
+    return f"{domain}:{project}" if domain else project
 
 
 def _lacking(needed: Mapping[str, set[str]], members: Mapping[str, set[str]], account: str) -> list[str]:

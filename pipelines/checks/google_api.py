@@ -12,6 +12,7 @@ import requests
 from google.auth.credentials import Credentials
 from google.auth.exceptions import GoogleAuthError
 from google.auth.transport.requests import AuthorizedSession, Request
+from google.oauth2.credentials import Credentials as UserCredentials
 
 from pipelines.checks.lines import Unknown
 from pipelines.registry import cause_of
@@ -19,6 +20,8 @@ from tf_image_classification.storage.service_errors import server_message
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT = 20  # seconds
+# The role that lets an account read what is asked here of a service.
+_READER = {"iam": "roles/iam.serviceAccountViewer", "serviceusage": "roles/serviceusage.serviceUsageConsumer"}
 UNNAMED = "user:YOU"  # the caller, in commands, where nobody says who that is
 
 
@@ -63,7 +66,7 @@ class GoogleApi:
             credentials.refresh(Request())
         except GoogleAuthError as error:
             return error
-        if getattr(credentials, "quota_project_id", None) is None and hasattr(credentials, "with_quota_project"):
+        if isinstance(credentials, UserCredentials) and self._project and not credentials.quota_project_id:
             # Some APIs refuse a person's credentials without the project that the requests count for.
             credentials = credentials.with_quota_project(self._project)
         return credentials
@@ -114,4 +117,10 @@ class GoogleApi:
         if "SERVICE_DISABLED" in answer.text:
             mend = f"gcloud services enable {service}.googleapis.com --project {self._project}"
             raise ApiError(answer.status_code, f"the API that tells is disabled: {message}", mend)
-        raise ApiError(answer.status_code, f"{answer.status_code}: {message}")
+        mend = ""
+        if answer.status_code == 403 and service in _READER:
+            mend = (
+                f"gcloud projects add-iam-policy-binding {self._project} --member {self.member} "
+                f"--role {_READER[service]} --condition None"
+            )
+        raise ApiError(answer.status_code, f"{answer.status_code}: {message}", mend)

@@ -17,7 +17,7 @@ class Plan:
         images: references.
         built_with: tag, base, user and platform of the images.
         accelerators: type -> number in a machine.
-        paths: flag -> the paths that it names for reading.
+        paths: flag -> its value, which names what is read.
     """
 
     submission: Submission
@@ -26,7 +26,7 @@ class Plan:
     images: frozenset[str] = frozenset()
     built_with: Mapping[str, str] = field(default_factory=dict)
     accelerators: Mapping[str, int] = field(default_factory=dict)
-    paths: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    paths: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def pipeline_root(self) -> str:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
+from functools import partial
 
 from pipelines import image_check
 from pipelines.checks.lines import Line, Obstacle, Verdict, line
 from pipelines.checks.plan import Plan
+from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
+from tf_image_classification.data import dates, sources
 
 
 def images(plan: Plan, backend: str) -> Iterator[Line]:
@@ -27,11 +31,13 @@ def images(plan: Plan, backend: str) -> Iterator[Line]:
 
 def data(plan: Plan) -> Iterator[Line]:
     """A line for each flag that names data."""
-    for flag, paths in plan.paths.items():
-        yield line(f"--{flag}", lambda flag=flag, paths=paths: _found(flag, paths))  # type: ignore[misc]
+    for flag, value in plan.paths.items():
+        yield line(f"--{flag}", partial(_found, flag, value))
 
 
-def _found(flag: str, paths: tuple[str, ...]) -> str:
+def _found(flag: str, value: str) -> str:
+    paths = sources.split_metadata(value) if flag_table.BY_NAME[flag].is_list else [value]
+    paths = [dates.newest(path, dt.date.today()) for path in paths]
     for path in paths:
         if not _exists(flag, path):
             parent = path.rstrip("/").rpartition("/")[0]

@@ -71,6 +71,6 @@ def _account(api: GoogleApi, plan: Plan) -> Iterator[Line]:
         yield Line(Verdict.UNKNOWN, "account", found, "give --service_account")
         return
     yield line("account", partial(accounts.exists, api, plan, account))
-    yield line("acting as it", partial(accounts.act_as, api, account))
+    yield line("acting as it", partial(accounts.act_as, api, plan, account))
     if plan.project:
         yield line("its roles", partial(accounts.roles, api, plan, account))

@@ -96,10 +96,9 @@ def _plan(arguments: argparse.Namespace, pipeline: template.Pipeline, values: di
     paths = {}
     for flag in template.signature(pipeline.spec):
         value = str(values.get(flag.name) or "")
-        parts = tuple(part.strip() for part in (value.split(",") if flag.is_list else [value]))
-        mounted = arguments.backend == "vertex" and parts[0].startswith(storage.GCS_MOUNT)
-        if flag.path == "read" and ("://" in parts[0] or mounted):
-            paths[flag.name] = parts
+        mounted = arguments.backend == "vertex" and value.startswith(storage.GCS_MOUNT)
+        if flag.path == "read" and ("://" in value or mounted):
+            paths[flag.name] = value
     return Plan(
         submission=run_options.new_submission(arguments, pipeline, values),
         project=arguments.project or "",

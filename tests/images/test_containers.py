@@ -143,6 +143,12 @@ def test_every_module_has_byte_code_that_is_never_compared_with_its_source(built
     assert without == []
 
 
+def test_an_image_is_for_amd64_and_its_user_is_not_root(built):
+    for reference in built.values():
+        inspected = docker("image", "inspect", "--format", "{{.Os}}/{{.Architecture}} {{.Config.User}}", reference)
+        assert inspected.split() == [image_build.PLATFORM, "65532:65532"]
+
+
 def test_two_builds_contain_the_same_files(built, base):
     image = catalog.IMAGES["build_tfrecords"]
     again = "tf-image-classification/build_tfrecords:built-again"

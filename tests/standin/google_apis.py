@@ -34,7 +34,7 @@ class GoogleApis(Loopback):
         location: of the bucket.
         quota: metric -> limit in europe-west4; elsewhere it is 0.
         revoked: whether the caller's credentials are.
-        hidden: what the caller may not see: quota, bucket.
+        hidden: what the caller may not see: quota, bucket, bucket's policy.
     """
 
     def __init__(self, key: Path) -> None:
@@ -70,10 +70,10 @@ class GoogleApis(Loopback):
             ("GET", "/v1/projects/<project>/billingInfo", lambda request, project: {"billingEnabled": self.billing}),
             ("GET", "/v1/projects/<project>/services:batchGet", self._services),
             ("GET", "/v1beta1/projects/<project>/services/<service>/consumerQuotaMetrics/<path:metric>", self._quota),
-            ("GET", "/v1/projects/-/serviceAccounts/<account>", self._account),
-            ("POST", "/v1/projects/-/serviceAccounts/<account>:testIamPermissions", self._test_permissions),
+            ("GET", "/v1/projects/<project>/serviceAccounts/<account>", self._account),
+            ("POST", "/v1/projects/<project>/serviceAccounts/<account>:testIamPermissions", self._test_permissions),
             ("GET", bucket, self._bucket),
-            ("GET", f"{bucket}/iam", lambda request, bucket: _policy(self.bucket_roles)),
+            ("GET", f"{bucket}/iam", self._bucket_policy),
             ("GET", f"{bucket}/iam/testPermissions", self._test_bucket),
         ]
 
@@ -119,10 +119,17 @@ class GoogleApis(Loopback):
         buckets = [{"effectiveLimit": "0", "defaultLimit": "0"}, regional]
         return {"metric": metric, "consumerQuotaLimits": [{"unit": "1/{project}/{region}", "quotaBuckets": buckets}]}
 
-    def _account(self, request: Request, account: str) -> Any:
+    def _account(self, request: Request, project: str, account: str) -> Any:
         if account not in self.accounts:
+            if project == "-":  # as the reference of the method says
+                return self.error(403, "Permission iam.serviceAccounts.get is required", "PERMISSION_DENIED")
             return self.error(404, f"Unknown service account {account}", "NOT_FOUND")
         return {"email": account}
+
+    def _bucket_policy(self, request: Request, bucket: str) -> Any:
+        if "bucket's policy" in self.hidden:
+            return self.error(403, f"{CALLER} does not have storage.buckets.getIamPolicy access", "PERMISSION_DENIED")
+        return _policy(self.bucket_roles)
 
     def _bucket(self, request: Request, bucket: str) -> Any:
         if not self.bucket_roles:

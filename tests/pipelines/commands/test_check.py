@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -43,7 +44,8 @@ def tiny_gpu_template(tmp_path, images):
     executor = f"""{{"container": {{"image": "{images.host}/team/train-gpu:1", "resources": {{"accelerator":
         {{"resourceType": "NVIDIA_TESLA_T4", "resourceCount": "1"}}}}}}}}"""
     task = '{"componentRef": {"name": "comp-train"}, "taskInfo": {"name": "train"}}'
-    inputs = '{"parameters": {"train_metadata": {"parameterType": "STRING"}}}'
+    names = ("train_metadata", "eval_metadata")
+    inputs = json.dumps({"parameters": {name: {"parameterType": "STRING", "isOptional": True} for name in names}})
     path = tmp_path / "gpu.json"
     path.write_text(
         f"""{{"pipelineInfo": {{"name": "gpu"}}, "deploymentSpec": {{"executors": {{"exec-train": {executor}}}}},
@@ -151,8 +153,13 @@ def test_a_planted_obstacle_fails_its_line_alone_which_names_what_mends_it(
 def test_data_that_is_not_there_fails_and_a_bucket_that_does_not_exist(command, words, google):
     words[words.index("gs://bucket/words")] = "gs://bucket/wrods"
     google.bucket_roles = {}
+    words += ["--eval_metadata", "gs://bucket/{date}/words"]
     found = lines(command(*words).stdout)
     assert found["--train_metadata"][:2] == ("FAIL", "gs://bucket/wrods is not found")
+    assert found["--eval_metadata"][:2] == (
+        "FAIL",
+        "No data of today or an earlier date found: gs://bucket/{date}/words",
+    )
     assert found["bucket"][2].startswith(
         "gcloud storage buckets create gs://bucket --project my-project --location europe-west4"
     )
@@ -173,6 +180,14 @@ def test_what_this_account_may_not_see_is_not_called_a_failure(command, words, g
     for name in ("quota", "bucket", "its roles"):
         assert found[name][0] == "cannot tell"
         assert found[name][2]
+    assert "--role roles/serviceusage.serviceUsageConsumer" in found["quota"][2]
+
+
+def test_roles_on_a_bucket_that_are_not_shown_hide_no_missing_role_on_the_project(command, words, google):
+    google.hidden = ("bucket's policy",)
+    assert lines(command(*words).stdout)["its roles"][0] == "cannot tell"
+    google.roles = {}
+    assert lines(command(*words).stdout)["its roles"][0] == "FAIL"
 
 
 def test_without_credentials_what_needs_them_cannot_be_told(command, words, google, monkeypatch):
