@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -47,6 +48,18 @@ def test_help_is_quick_and_imports_no_library_that_only_the_work_needs():
 def test_the_help_of_a_command_that_takes_parameters_lists_the_pipelines_flags(command, words):
     shown = command(*words, "--help").stdout
     assert "--train_metadata" in shown and "--min_accuracy" in shown and "--pipeline_root" in shown
+
+
+def test_help_marks_what_is_required(command):
+    def required(*words: str) -> set[str]:
+        entries = re.split(r"\n  (?=--)", command(*words, "--help").stdout)
+        return {entry.split()[0] for entry in entries if "(required" in " ".join(entry.split())}
+
+    service = {"--project", "--location"}
+    assert required("compile") == {"--output"}
+    assert required("submit") == service | {"--pipeline_root", "--train_metadata"}
+    assert required("schedule", "create") == service | {"--cron", "--pipeline_root", "--train_metadata"}
+    assert required("schedule", "update") == service
 
 
 def test_a_call_without_a_command_shows_the_commands_and_fails(command):
