@@ -163,6 +163,17 @@ def without_caching(spec: Spec) -> Spec:
     return spec
 
 
+def with_longest_backoff(spec: Mapping[str, Any], seconds: int) -> Spec:
+    """A copy of the pipeline in which no task's backoffMaxDuration is longer."""
+    limited = copy.deepcopy(dict(spec))
+    for component in [limited.get("root", {}), *limited.get("components", {}).values()]:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            policy = task.get("retryPolicy", {})
+            if float(policy.get("backoffMaxDuration", "0s").removesuffix("s")) > seconds:
+                policy["backoffMaxDuration"] = f"{seconds}s"
+    return limited
+
+
 def step_names(spec: Mapping[str, Any]) -> set[str]:
     """The names of a pipeline's tasks, also of those in conditions and exit handlers; these groups are no steps."""
     components = spec.get("components", {})

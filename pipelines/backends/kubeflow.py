@@ -19,7 +19,7 @@ import urllib3
 import yaml
 from kfp import client as kfp_client
 
-from pipelines.backends import base, bucket
+from pipelines.backends import base, bucket, kubeflow_version
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from tf_image_classification import storage
@@ -73,6 +73,7 @@ class Kubeflow:
                 )
 
         with _translate_api_errors("submit a run"):
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
             existing = self._find_run(submission.run_id)
             run = existing or _retried(create)
         if existing and messages.sent_parameters(existing) != parameters:
@@ -119,6 +120,8 @@ class Kubeflow:
     def _create_recurring_run(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
         messages.check_options(submission)
         messages.check_recurrence(recurrence)
+        with _translate_api_errors("read the version"):
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
         earlier = {found.recurring_run_id for found in self._find_recurring_runs(name)}
 
         def create() -> Any:
