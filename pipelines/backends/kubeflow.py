@@ -73,7 +73,7 @@ class Kubeflow:
                 )
 
         with _translate_api_errors("submit a run"):
-            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
             existing = self._find_run(submission.run_id)
             run = existing or _retried(create)
         if existing and messages.sent_parameters(existing) != parameters:
@@ -121,7 +121,7 @@ class Kubeflow:
         messages.check_options(submission)
         messages.check_recurrence(recurrence)
         with _translate_api_errors("read the version"):
-            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
         earlier = {found.recurring_run_id for found in self._find_recurring_runs(name)}
 
         def create() -> Any:
