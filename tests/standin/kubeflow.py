@@ -90,6 +90,8 @@ class Kubeflow(Service):
 
     def _start(self, run: Resource) -> Resource:
         spec = kubernetes.pipeline_of(run["pipeline_spec"])
+        if self.version[:1].isdigit():
+            kubernetes.check_version(spec, self.version)
         self.runner.fail_once += kubernetes.tasks_without_a_pod(spec)
         config = run.get("runtime_config", {})
         parameters = config.get("parameters", {})
