@@ -83,7 +83,8 @@ def test_a_mounted_claim_holds_the_images_the_checkpoints_and_the_model_in_servi
             "--champion",
             f"{mount}/service",
         ]
-        done = command("submit", *backend, "--pipeline_root", "gs://bucket/mounted", *paths, *FLAGS, "--wait")
+        flags = [f"--{name}={value}" for name, value in FLAGS.items()]
+        done = command("submit", *backend, "--pipeline_root", "gs://bucket/mounted", *paths, *flags, "--wait")
         logs = "".join(log.read_text()[-3000:] for log in (kubeflow.runner.folder / "logs").iterdir())
         assert done.returncode == 0, done.stderr + logs
     finally:
