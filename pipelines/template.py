@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from pipelines import yaml_files
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError
-from tf_image_classification.flag_types import EVALUATE_STEP, TRAIN_STEP
+from tf_image_classification.data import dates, sources
+from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.flag_types import EVALUATE_STEP, TRAIN_STEP, check_single_path
 from tf_image_classification.flags import Flag
 from tf_image_classification.promotion import champion
 
@@ -116,12 +118,14 @@ def check_paths(
         mounts: on Kubeflow, the folders at which each step sees a PersistentVolumeClaim.
 
     Raises:
-        FlagError: a flag names a local file or folder.
+        FlagError: a flag names a local file or folder, or has a {date} that no step fills in.
     """
     for flag in flag_table.of_pipeline():
         value = str(parameters.get(flag.name, ""))
         if not (flag.path and value and champion.names_a_path(flag.name, value)):
             continue
+        if dates.PLACEHOLDER in value and flag.name not in ("train_metadata", "eval_metadata"):
+            raise _date_in(flag.name, value)
         roots = [storage.GCS_SCHEME]
         if backend == "vertex":
             roots += [storage.GCS_MOUNT]
@@ -129,7 +133,7 @@ def check_paths(
             roots += [storage.as_prefix(mount) for mount in _mounts_of(flag, parameters, mounts or {})]
         if flag.name == "champion":  # a mounted bucket cannot write on a condition, as promoting a model does
             roots = [root for root in roots if not root.startswith(storage.GCS_MOUNT)]
-        for part in value.split(",") if flag.is_list else [value]:
+        for part in _paths(value, tuple(roots)) if flag.is_list else [value]:
             if part and not part.strip().startswith(tuple(roots)):
                 raise _unseen(flag, part, backend)
 
@@ -153,6 +157,44 @@ def _unseen(flag: Flag, path: str, backend: str) -> FlagError:
             hint = f"Kubeflow mounts no bucket: write {storage.GCS_SCHEME}{path.removeprefix(storage.GCS_MOUNT)}."
     return FlagError(
         f"--{flag.name} is a path that the pipeline's machines cannot see", received=path, expected=expected, hint=hint
+    )
+
+
+def check_root(pipeline_root: str) -> str:
+    """The pipeline root without the slashes at its end, which the services would repeat.
+
+    Artifacts are below it, which the steps see as files of a mount or a volume, and open with globs.
+
+    Raises:
+        FlagError: it has a character that is special in a glob, or a folder without a name.
+    """
+    check_single_path("pipeline_root", pipeline_root)
+    if dates.PLACEHOLDER in pipeline_root:
+        raise _date_in("pipeline_root", pipeline_root)
+    path = pipeline_root.partition("://")[2]
+    if path and not {"", ".", ".."}.isdisjoint(path.removesuffix("/").split("/")):
+        raise FlagError(
+            "--pipeline_root has a folder that no file system shows",
+            received=pipeline_root,
+            expected="a path without //, /./ and /../",
+        )
+    return pipeline_root.rstrip("/") if path else pipeline_root
+
+
+def _paths(value: str, roots: tuple[str, ...]) -> list[str]:
+    """The paths that commas separate. One that may belong to the word before it is looked for."""
+    words = value.split(",")
+    if not words[0].strip().startswith(roots) or all(word.strip().startswith(roots) for word in words if word):
+        return words
+    try:
+        return sources.split_metadata(dates.fill_in(value, dt.datetime.now(dt.UTC).date()))
+    except (UserError, OSError):  # not found, or this account may not look
+        return words
+
+
+def _date_in(name: str, value: str) -> FlagError:
+    return FlagError(
+        f"{dates.PLACEHOLDER} is filled in in --train_metadata and --eval_metadata only", received=f"--{name} {value}"
     )
 
 

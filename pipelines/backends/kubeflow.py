@@ -212,7 +212,7 @@ class Kubeflow:
         def page(token: str) -> Any:
             return self._client.list_experiments(token, _PAGE_SIZE, "", self._namespace, _equals("display_name", name))
 
-        with _translate_api_errors("sign in"):
+        with _translate_api_errors(f"find the experiment {name}"):
             found = [experiment.experiment_id for experiment in _items(page, "experiments")]
             if not found and _is_id(name):
                 found = [self._client.get_experiment(name).experiment_id]

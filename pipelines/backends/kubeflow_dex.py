@@ -37,6 +37,8 @@ def log_in(host: str, user: str, password: str, ca_file: str = "") -> str:
         try:
             form = _login_form(session, host)
             answer = session.post(form, data={"login": user, "password": password}, timeout=_SECONDS)
+            if urllib.parse.urlsplit(answer.url).path.endswith("/approval"):  # of the gateway's access, where Dex asks
+                answer = session.post(answer.url, data={"approval": "approve"}, timeout=_SECONDS)
         except requests.RequestException as error:
             raise UnavailableError(
                 "Dex's login page cannot be reached; cannot sign in",

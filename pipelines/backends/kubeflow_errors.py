@@ -83,7 +83,7 @@ def translate_api_errors(action: str) -> Iterator[None]:
 
 def _translated(error: kfp_server_api.ApiException, action: str) -> Exception:
     message = _message(error)
-    if error.status < 400:
+    if (error.status or 500) < 400 or (error.status == 404 and _is_html(error)):
         return _page(error, action)
     if error.status == 404:
         return FlagError(f"Kubeflow cannot {action}: not found", received=message)
@@ -154,6 +154,8 @@ def _unknown_caller(error: kfp_server_api.ApiException, action: str, message: st
 def _forbidden(error: kfp_server_api.ApiException, action: str, message: str) -> ServiceError:
     if not getattr(error, "credentials", ""):
         hint = f"No credentials were sent. Sign in: {DOCUMENTED}."
+    elif message.endswith("RBAC: access denied"):
+        hint = "The service mesh refuses: --host is the address of the gateway, not of a service behind it."
     else:
         hint = (
             "Check --namespace: it is that of your profile. Whoever owns it gives access under Manage Contributors, or "
@@ -179,6 +181,10 @@ def _unreachable(error: urllib3.exceptions.HTTPError, action: str) -> ServiceErr
         received=cause,
         hint="Check --host and the network; a port that kubectl forwards closes with it.",
     )
+
+
+def _is_html(error: kfp_server_api.ApiException) -> bool:
+    return "html" in dict(error.headers or {}).get("Content-Type", "")
 
 
 def _message(error: kfp_server_api.ApiException) -> str:

@@ -31,6 +31,7 @@ COOKIES_VARIABLE = "KF_PIPELINES_COOKIES"
 USER_VARIABLE, PASSWORD_VARIABLE = "KF_PIPELINES_USERNAME", "KF_PIPELINES_PASSWORD"
 IAP_VARIABLE = "KF_PIPELINES_IAP_OAUTH2_CLIENT_ID"  # kfp.Client reads it, and two more for accounts of persons
 CA_VARIABLE = "SSL_CERT_FILE"  # as OpenSSL names it
+_IAP, _POD = f"--iap_client_id (or ${IAP_VARIABLE})", "the pod"
 _CONTEXT = Path("~/.config/kfp/context.json")  # of kfp.Client
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _MAX_CHARACTERS = 1_000_000  # of a file
@@ -91,9 +92,10 @@ def connect(host: str, namespace: str, sign_in: SignIn) -> tuple[kfp_client.Clie
         _read(ca_file, f"--ca_file (or ${CA_VARIABLE})")
     context = _context()
     proxy = None if _is_near(host) else requests.utils.select_proxy(host, requests.utils.get_environ_proxies(host))
-    credentials, options = _credentials(host, sign_in, ca_file)
-    if credentials and host.startswith("http://") and not _is_near(host):
-        _log.warning("Signing in to %s over http:// sends %s unencrypted", host, credentials)
+    way, value = _way(sign_in)
+    if way and host.startswith("http://") and not _is_near(host):
+        _log.warning("Signing in to %s over http:// sends the secret of %s unencrypted", host, way)
+    credentials, options = _credentials(way, value, host, ca_file)
     if not credentials and any(context.get(f"client_authentication_{kind}") for kind in ("cookie", "header_name")):
         credentials = f"what {_CONTEXT} says"
     namespace = namespace or context.get("namespace") or _pod_namespace()
@@ -172,37 +174,42 @@ class _TokenFile(kfp_client.TokenCredentialsBase):
         config.api_key["authorization"] = _check_token(_read(self._path, self._option), self._option)
 
 
-def _credentials(host: str, sign_in: SignIn, ca_file: str) -> tuple[str, dict[str, Any]]:
-    """What is sent, in words and without the secret, and as arguments of kfp.Client."""
+def _way(sign_in: SignIn) -> tuple[str, str]:
+    """How to sign in, as the option or variable that says so, and its value; '' and '' for nothing.
+
+    Raises:
+        FlagError: several say so.
+    """
     values = {
         "--token_file": sign_in.token_file,
         "--cookie_file": sign_in.cookie_file,
         f"${TOKEN_VARIABLE}": os.environ.get(TOKEN_VARIABLE, ""),
         f"${COOKIES_VARIABLE}": os.environ.get(COOKIES_VARIABLE, ""),
         f"${USER_VARIABLE}": os.environ.get(USER_VARIABLE, ""),
-        f"--iap_client_id (or ${IAP_VARIABLE})": sign_in.iap_client_id or os.environ.get(IAP_VARIABLE, ""),
+        _IAP: sign_in.iap_client_id or os.environ.get(IAP_VARIABLE, ""),
     }
-    given = {way: value for way, value in values.items() if value}
+    given = [(way, value) for way, value in values.items() if value]
     if len(given) > 1:
-        raise FlagError(
-            "Several ways of signing in to Kubeflow", received=" and ".join(given), hint="Give one of them."
-        )
-    for way, value in given.items():
-        if way == "--token_file":
-            return f"the token of --token_file {value}", {"credentials": _TokenFile(value, way)}
-        if way == f"${TOKEN_VARIABLE}":
-            return f"the token in {way}", {"existing_token": _check_token(value, way)}
-        if way == f"${USER_VARIABLE}":
-            password = os.environ.get(PASSWORD_VARIABLE, "")
-            return f"the session of {way}", {"cookies": log_in(host, value, password, ca_file)}
-        if way.startswith("--iap"):
-            return "the token for the Identity-Aware Proxy", {"client_id": value}
+        ways = " and ".join(way for way, _ in given)
+        raise FlagError("Several ways of signing in to Kubeflow", received=ways, hint="Give one of them.")
+    # A pod's token is as with kfp.Client, which does not use it where an address is given.
+    path = os.environ.get(kfp_client.KF_PIPELINES_SA_TOKEN_ENV) or kfp_client.KF_PIPELINES_SA_TOKEN_PATH
+    return given[0] if given else (_POD, path) if os.path.exists(path) else ("", "")
+
+
+def _credentials(way: str, value: str, host: str, ca_file: str) -> tuple[str, dict[str, Any]]:
+    """What is sent, in words and without the secret, and as arguments of kfp.Client."""
+    if way in ("--token_file", _POD):
+        return f"the token of {way} {value}", {"credentials": _TokenFile(value, way)}
+    if way == f"${TOKEN_VARIABLE}":
+        return f"the token in {way}", {"existing_token": _check_token(value, way)}
+    if way == f"${USER_VARIABLE}":
+        return f"the session of {way}", {"cookies": log_in(host, value, os.environ.get(PASSWORD_VARIABLE, ""), ca_file)}
+    if way == _IAP:
+        return "the token for the Identity-Aware Proxy", {"client_id": value}
+    if way:
         text = _read(value, way) if way == "--cookie_file" else value
         return f"the cookie of {way}", {"cookies": _check_cookies(text, way)}
-    # As kfp.Client, but there only without --host.
-    path = os.environ.get(kfp_client.KF_PIPELINES_SA_TOKEN_ENV) or kfp_client.KF_PIPELINES_SA_TOKEN_PATH
-    if os.path.exists(path):
-        return f"the pod's token, {path},", {"credentials": _TokenFile(path, "the pod's token")}
     return "", {}
 
 

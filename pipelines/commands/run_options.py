@@ -144,6 +144,7 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
         changes["spec"] = _with_caching(spec)
     if not base.pipeline_root and "pipeline_root" not in changes:
         changes["pipeline_root"] = spec.get("defaultPipelineRoot", "")
+    changes["pipeline_root"] = template.check_root(str(changes.get("pipeline_root", base.pipeline_root)))
     changes["parameters"] = values
     changes["run_id"] = getattr(arguments, "run_id", None) or _new_run_id(template.pipeline_name(spec))
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]

@@ -18,6 +18,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE, _LONGEST_SILENT_PAUSE = 0.3, 15.0, 300.0  # second
 _PATIENCE = 6 * 3600  # seconds without an answer
 
 _log = logging.getLogger(__name__)
+_pause = time.sleep
 
 
 class RunEnded(UserError):
@@ -80,7 +81,7 @@ def _until_ended(service: Backend | None, run_id: str, arguments: argparse.Names
             _print_changes(run, printed)
             if run.state.has_ended:
                 return run
-        time.sleep(pause)
+        _pause(pause)
 
 
 def _print_changes(run: Run, printed: dict[str, State]) -> None:

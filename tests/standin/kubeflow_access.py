@@ -34,7 +34,7 @@ class Gateway:
 
     Attributes:
         login_page: whether nobody is sent to Dex, or gets 401.
-        button: whether oauth2-proxy shows a page with a button first, and Dex one with its connectors.
+        button: whether oauth2-proxy shows a page with a button first, Dex one with its connectors, and one to approve.
         tokens: bearer token -> user.
         passwords: user of Dex -> password.
         members: namespace -> users who may use it.
@@ -52,6 +52,7 @@ class Gateway:
         self.requests: list[str] = []
         self.broken: Response | None = None
         self._sessions: dict[str, str] = {}
+        self._approvals: dict[str, str] = {}
         self._server = make_server(HOST, 0, self._respond, threaded=True, request_handler=QuietHandler)
         self._access = Access(self._server.server_port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
@@ -120,11 +121,23 @@ class Gateway:
                 f'<a href="{dex}/github?{state}">GitHub</a><a href="{dex}/local?{state}&amp;x=1">Log in with Email</a>'
             )
             return Response(links, mimetype="text/html")
-        if not path.endswith("/login"):
+        if not path.endswith(("/login", "/approval")):
             return redirect(f"{dex}/local/login?{state}")
+        if path == "/dex/approval":
+            user = self._approvals.get(request.args.get("req", ""), "")
+            if request.method == "POST" and user and request.form.get("approval") == "approve":
+                return self._signed_in(user)
+            return Response('<form method="post"><button>Grant Access</button></form>', mimetype="text/html")
         user, password = request.form.get("login", ""), request.form.get("password", "")
         if request.method != "POST" or not password or self.passwords.get(user) != password:
             return Response(_FORM, mimetype="text/html")
+        if self.button:
+            approval = secrets.token_urlsafe()
+            self._approvals[approval] = user
+            return redirect(f"{dex.removesuffix('auth')}approval?req={approval}", code=303)
+        return self._signed_in(user)
+
+    def _signed_in(self, user: str) -> Response:
         answer = redirect(f"{self._access.url}/pipeline", code=303)
         name, _, value = self.session(user).partition("=")
         answer.set_cookie(name, value, httponly=True)

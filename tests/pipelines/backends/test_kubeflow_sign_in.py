@@ -8,6 +8,7 @@ import threading
 
 import pytest
 from werkzeug.serving import make_server, make_ssl_devcert
+from werkzeug.utils import redirect
 from werkzeug.wrappers import Request, Response
 
 from pipelines.backends import kubeflow_sign_in
@@ -163,7 +164,10 @@ def test_whom_kubeflow_does_not_let_in_is_told_why_and_what_to_do(call, gateway,
     gone = call("runs", "list")
     assert "not available (503)" in _printed(gone) and "503 SERVICE UNAVAILABLE: no healthy upstream" in _printed(gone)
     gateway.broken = Response("RBAC: access denied", 403, mimetype="text/plain")
-    assert "403 FORBIDDEN: RBAC: access denied" in _printed(call("runs", "list"))
+    mesh = _printed(call("runs", "list"))
+    assert "403 FORBIDDEN: RBAC: access denied" in mesh and "--host is the address of the gateway" in mesh
+    gateway.broken = Response("<h1>404</h1>", 404, mimetype="text/html")
+    assert "A web page answered instead of Kubeflow's API" in _printed(call("runs", "list"))
 
 
 def test_a_page_instead_of_the_api_is_told_from_a_login_page(call, command, gateway, monkeypatch):
@@ -185,6 +189,16 @@ def test_a_page_instead_of_the_api_is_told_from_a_login_page(call, command, gate
     assert "A web page answered" in _printed(page) and "--host https://ADDRESS/pipeline" in _printed(page)
 
 
+def test_credentials_do_not_go_where_an_answer_leads(call, gateway, monkeypatch):
+    monkeypatch.setenv(kubeflow_sign_in.TOKEN_VARIABLE, TOKEN)
+    gateway.broken = redirect("http://127.0.0.1:1/login?state=s")  # nothing listens there: following it would fail
+    led = call("runs", "list")
+    assert "login page answered" in _printed(led) and "302 FOUND, to http://127.0.0.1:1/login." in _printed(led)
+    encrypted = gateway.host.replace("http://", "https://")
+    gateway.broken = redirect(f"{encrypted}/apis/v2beta1/experiments", code=301)
+    assert "at another address" in _printed(call("runs", "list")) and "https://" in _printed(call("runs", "list"))
+
+
 def test_a_password_that_dex_refuses(call, gateway, monkeypatch):
     gateway.login_page = True
     monkeypatch.setenv(kubeflow_sign_in.USER_VARIABLE, USER)
@@ -195,23 +209,19 @@ def test_a_password_that_dex_refuses(call, gateway, monkeypatch):
     assert "wrong-password" not in refused.stderr and "state=" not in refused.stderr
 
 
-def test_a_session_that_expires_while_a_run_is_followed_is_renewed(call, gateway, tiny_template, monkeypatch):
+def test_a_session_that_expires_while_a_run_is_followed_is_renewed(call, gateway, monkeypatch):
     gateway.login_page = True
     monkeypatch.setenv(kubeflow_sign_in.USER_VARIABLE, USER)
     monkeypatch.setenv(kubeflow_sign_in.PASSWORD_VARIABLE, PASSWORD)
-    sleep, paused = watch.time.sleep, []
-
-    def expire(seconds: float) -> None:
-        paused.append(seconds)
-        if len(paused) == 1:
-            gateway.expire()
-        sleep(min(seconds, 0.1))
-
-    monkeypatch.setattr(watch.time, "sleep", expire)
-    root = ["--template", str(tiny_template), "--pipeline_root", "gs://bucket/root", "--folder", "gs://bucket/words"]
-    done = call("submit", *root, "--run_id", "first", "--wait")
+    assert call("runs", "list").returncode == 0
+    run = {"run_id": "1", "display_name": "first", "state": "RUNNING", "created_at": "2030-01-01T00:00:00Z"}
+    run |= {"finished_at": "2030-01-01T01:00:00Z", "experiment_id": next(iter(gateway.experiments))}
+    gateway.kubeflow.runs["1"] = run
+    changes = [gateway.expire, lambda: None, lambda: run.update(state="SUCCEEDED")]
+    monkeypatch.setattr(watch, "_pause", lambda _: changes.pop(0)())
+    done = call("runs", "show", "first", "--wait")
     assert done.returncode == 0, done.stderr
-    assert gateway.requests.count("POST /dex/auth/local/login") == 2
+    assert gateway.requests.count("POST /dex/auth/local/login") == 3
 
 
 @pytest.mark.parametrize("content", ["two words", "a\nb", "", "token\x00"])
@@ -251,6 +261,16 @@ def test_options_of_the_other_service_are_refused(command, gateway):
         done = command("runs", "list", *words)
         assert done.returncode == 2 and option in _printed(done)
     assert not gateway.requests
+
+
+def test_the_proxy_of_the_environment_is_used_and_a_secret_over_http_is_warned_about(command, monkeypatch):
+    monkeypatch.setenv(kubeflow_sign_in.TOKEN_VARIABLE, TOKEN)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    done = command(
+        "runs", "list", "--backend", "kubeflow", "--host", "http://kubeflow.invalid", "--namespace", "vision"
+    )
+    assert done.returncode == 1 and "Unable to connect to proxy" in _printed(done)
+    assert "sends the secret of $KFP_EXISTING_TOKEN unencrypted" in _printed(done) and TOKEN not in done.stderr
 
 
 def test_a_certificate_of_ones_own_authority_needs_its_file(command, tmp_path, monkeypatch):
