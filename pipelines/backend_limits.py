@@ -1,4 +1,4 @@
-"""What each backend takes of a compiled pipeline: names and amounts of hardware, and Kubernetes settings.
+"""What each backend takes: names and amounts of hardware, Kubernetes settings, and accounts.
 
 KFP compiles any text as the type of an accelerator and leaves it to the service, which finds out when a step starts.
 """
@@ -40,6 +40,14 @@ _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([A-Za-z]*)")
 _LEAST_MEMORY = 2**24  # bytes, in which no interpreter starts
 _RESOURCE_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?/[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 
+_ACCOUNTS = {
+    "vertex": (re.compile(r"[^@\s]+@[^@\s]+"), "an e-mail address, as trainer@PROJECT.iam.gserviceaccount.com"),
+    "kubeflow": (
+        re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?"),
+        "the name of a Kubernetes service account in the namespace of the run, as pipeline-runner",
+    ),
+}
+
 
 class _Hardware(NamedTuple):
     """The limits of one step's container; '' where there is none."""
@@ -74,6 +82,17 @@ def check(spec: Mapping[str, Any], platforms: Mapping[str, Any], backend: str) -
         _check_amounts(hardware, backend)
         if hardware.gpu:
             (_check_vertex_gpu if backend == "vertex" else _check_kubernetes_gpu)(hardware)
+
+
+def check_service_account(account: str, backend: str) -> None:
+    """Checks that the account of a run is one of the backend's; '' is its default.
+
+    Raises:
+        FlagError: it is another backend's.
+    """
+    form, expected = _ACCOUNTS[backend]
+    if account and not form.fullmatch(account):
+        raise FlagError(f"Invalid --service_account for {BACKENDS[backend]}", received=account, expected=expected)
 
 
 def only_backend(spec: Mapping[str, Any], platforms: Mapping[str, Any]) -> str:

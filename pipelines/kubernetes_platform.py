@@ -82,7 +82,7 @@ def apply(task: Any, settings: PodSettings) -> None:
         kubernetes.set_image_pull_policy(task, settings.image_pull_policy)
     if settings.timeout:
         kubernetes.set_timeout(task, settings.timeout)
-    # KFP before 2.16 refuses a step whose variables have this field, whose default is false.
+    # Many drivers before KFP 2.16 refuse a step whose variables have this field, whose default is false.
     for reference in task.platform_config.get("kubernetes", {}).get("secretAsEnv", ()):
         if not reference.get("optional", True):
             del reference["optional"]

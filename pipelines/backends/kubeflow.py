@@ -65,7 +65,7 @@ class Kubeflow:
                 )
 
         with _translate_api_errors("submit a run"):
-            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
             existing = self._find_run(submission.run_id)
             run = messages.to_run(self._with_spec(existing or _retried(create)), self._host)
         if existing and (differences := run_differences.find(run.submission, submission)):
@@ -114,7 +114,7 @@ class Kubeflow:
         messages.check_options(submission)
         messages.check_recurrence(recurrence)
         with _translate_api_errors("read the version"):
-            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
         earlier = {found.recurring_run_id for found in self._find_recurring_runs(name)}
 
         def create() -> Any:

@@ -47,7 +47,12 @@ def recompile(arguments: argparse.Namespace, pipeline: template.Pipeline) -> tem
             changed.append(f"{step} {before} -> {after}")
     if changed:
         _log.warning("The pipeline is compiled from this checkout; images change: %s", ", ".join(changed))
-    return compiled if "kubernetes" in given else compiled._replace(platforms=pipeline.platforms)
+    if "kubernetes" in given:
+        return compiled
+    for step, compiled_container in _containers(compiled.spec).items():
+        if variables := containers.get(step, {}).get("env"):  # the texts of --kubernetes, which are in no platform spec
+            compiled_container["env"] = variables
+    return compiled._replace(platforms=pipeline.platforms)
 
 
 def _inherited(
@@ -90,7 +95,7 @@ def _merged(inherited: Mapping[str, str], given: Sequence[str]) -> list[str]:
     return [f"{step}={value}" for step, value in values.items()]
 
 
-def _containers(spec: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+def _containers(spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The container of each step that the pipeline has."""
     executors = spec["deploymentSpec"]["executors"]
     found = {}

@@ -53,8 +53,9 @@ def add_shared_options(group: argparse._ActionsContainer, *, of_new: bool) -> No
     )
     group.add_argument(
         "--service_account",
-        metavar="EMAIL",
-        help="account that the steps run as (default: the project's Compute Engine one)",
+        metavar="ACCOUNT",
+        help="account that the steps run as: on Vertex AI its e-mail address (default: the project's Compute Engine "
+        "one), on Kubeflow the name of a Kubernetes service account",
     )
     group.add_argument(
         "--network", metavar="NAME", help="VPC network to peer with: projects/NUMBER/global/networks/NAME"
@@ -128,6 +129,7 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
             pipeline's hardware or Kubernetes settings.
     """
     backend_limits.check(base.spec, base.platforms, arguments.backend)
+    backend_limits.check_service_account(arguments.service_account or "", arguments.backend)
     template.check_paths(values, arguments.backend, kubernetes_platform.claim_mounts(base.spec, base.platforms))
     names = ("pipeline_root", "service_account", "network", "encryption_key", "failure_policy")
     changes: dict[str, object] = {

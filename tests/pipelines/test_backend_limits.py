@@ -113,6 +113,17 @@ def test_a_platform_spec_that_the_drivers_would_refuse_is_refused(platforms):
         backend_limits.check(spec(), platforms, "kubeflow")
 
 
+def test_an_account_is_an_e_mail_address_on_vertex_ai_and_a_name_on_kubeflow():
+    for backend, account, other in (
+        ("vertex", "trainer@p.iam.gserviceaccount.com", "pipeline-runner"),
+        ("kubeflow", "pipeline-runner", "trainer@p.iam.gserviceaccount.com"),
+    ):
+        for valid in ("", account):
+            backend_limits.check_service_account(valid, backend)
+        with pytest.raises(FlagError, match="--service_account"):
+            backend_limits.check_service_account(other, backend)
+
+
 def compiled(command, tmp_path, *words):
     output = tmp_path / "pipeline.yaml"
     return command("compile", "--output", str(output), *words), output

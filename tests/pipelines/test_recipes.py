@@ -55,6 +55,9 @@ NOT_RUN = {
     },
     "docs/kubeflow.md": {
         "kubectl port-forward -n kubeflow svc/ml-pipeline-ui 8080:80": "needs a cluster",
+        "gcloud iam service-accounts add-iam-policy-binding trainer@my-project.iam.gserviceaccount.com "
+        "--role roles/iam.workloadIdentityUser \\": "gcloud, and a cluster",
+        "kubectl create secret generic trainer-key --namespace kubeflow --from-file=key.json": "needs a cluster",
         ".venv/bin/python -m tf_image_classification.vertex.promote --champion gs://my-service-bucket/pets "
         "--model $MODEL --evaluation $EVALUATION": "tests/vertex/test_promote.py runs it",
     },
@@ -241,6 +244,9 @@ def test_the_commands_for_vertex_run_as_written(workspace, google):
 
 @pytest.mark.slow
 def test_the_commands_for_kubeflow_run_as_written(workspace):
+    section = documents.section(documents.read("docs/kubeflow.md"), "Credentials, volumes and nodes of the steps")
+    (settings,) = documents.blocks(section, "yaml")
+    (workspace.folder / "kubernetes.yaml").write_text(settings)
     registry = {"europe-west4-docker.pkg.dev/": f"{workspace.registry.host}/"}
     workspace.follow("docs/kubeflow.md", {"http://127.0.0.1:8080": workspace.kubeflow.url, **registry})
     assert [run["state"] for run in workspace.kubeflow.runs.values()] == ["SUCCEEDED"] * 3

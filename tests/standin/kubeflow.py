@@ -119,6 +119,8 @@ class Kubeflow(Service):
         else:
             given = run["pipeline_spec"]
         spec = kubernetes.pipeline_of(given)
+        if self.version[:1].isdigit():
+            kubernetes.check_version(spec, self.version)
         self.runner.fail_once += kubernetes.tasks_without_a_pod(spec)
         config = run.get("runtime_config", {})
         parameters = _parameters(spec, config.get("parameters", {}))

@@ -33,6 +33,20 @@ def pipeline_of(given: dict[str, Any]) -> dict[str, Any]:
     return given["pipeline_spec"]
 
 
+def check_version(spec: dict[str, Any], version: str) -> None:
+    """Checks that an API server of this version knows the fields of the limits.
+
+    Raises:
+        ApiError: it does not.
+    """
+    if tuple(map(int, version.removeprefix("v").split(".")[:2])) >= (2, 3):
+        return
+    for executor in spec["deploymentSpec"]["executors"].values():
+        for field in executor.get("container", {}).get("resources", {}):
+            if field.startswith("resource"):
+                raise ApiError(400, f"Failed to parse the v2 pipeline spec: unknown field {field!r}")
+
+
 def tasks_without_a_pod(spec: dict[str, Any]) -> list[str]:
     """The tasks whose pods Kubernetes refuses: the type of an accelerator is used as the name of a resource, as it is,
     and memory as a quantity."""

@@ -21,6 +21,13 @@ def test_a_platform_spec_is_parsed_strictly():
         kubernetes.pipeline_of(with_settings({"imagePolicy": "Always"}))
 
 
+def test_an_api_server_before_2_3_does_not_know_the_fields_of_limits():
+    spec = {"deploymentSpec": {"executors": {"exec-train": {"container": {"resources": {"resourceCpuLimit": "8"}}}}}}
+    kubernetes.check_version(spec, "2.3.0")
+    with pytest.raises(ApiError, match="unknown field 'resourceCpuLimit'"):
+        kubernetes.check_version(spec, "2.2.0")
+
+
 @pytest.mark.parametrize(
     ("kind", "memory", "refused"),
     [("nvidia.com/gpu", "32Gi", []), ("NVIDIA_TESLA_T4", "32Gi", ["train"]), ("nvidia.com/gpu", "32K", ["train"])],

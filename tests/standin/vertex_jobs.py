@@ -15,6 +15,7 @@ from tests.standin.runs import Event, Runner, as_integers, leaf_tasks
 from tests.standin.service import ApiError
 from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, page, parse, to_json
 from tests.standin.vertex_operations import Operations
+from tests.standin.vertex_resources import check_resources
 
 _TYPES = {
     "STRING": str,
@@ -75,6 +76,7 @@ class PipelineJobs:
             raise ApiError(409, f"The PipelineJob {name} already exists.")
         spec, config = to_json(job)["pipelineSpec"], job.runtime_config
         check_parameters(spec, dict(config.parameter_values))
+        check_resources(spec)
         if not config.gcs_output_directory.startswith("gs://"):
             raise ApiError(400, "pipeline_job.runtime_config.gcs_output_directory must be a Cloud Storage path.")
         if job.preflight_validations and self.accounts is not None and job.service_account not in self.accounts:

@@ -13,6 +13,7 @@ from tf_image_classification.errors import FlagError
 RETRIES = {"root": {"dag": {"tasks": {"train": {"retryPolicy": {"maxRetryCount": 2}}}}}}
 STATUS = {"taskFinalStatus": {"producerTask": "exit-handler-1"}}
 NOTIFY = {"components": {"comp-a": {"dag": {"tasks": {"notify": {"inputs": {"parameters": {"status": STATUS}}}}}}}}
+LIMITED = {"resources": {"resourceCpuLimit": "8"}}
 PLAIN = {"root": {"dag": {"tasks": {"train": {"inputs": {"parameters": {"steps": {"componentInputParameter": "n"}}}}}}}}
 
 
@@ -35,10 +36,10 @@ def check(kubeflow):
         warnings.simplefilter("ignore")
         connected = client.Client(host=kubeflow.url)
 
-    def check(version: str, spec: dict[str, Any]) -> None:
+    def check(version: str, spec: dict[str, Any], platforms: dict[str, Any] | None = None) -> None:
         kubeflow.version = version
         kubeflow.requests.clear()
-        kubeflow_version.check(connected, spec)
+        kubeflow_version.check(connected, spec, platforms or {})
 
     return check
 
@@ -60,6 +61,26 @@ def test_a_version_that_does_what_the_pipeline_says_gets_it(check, version, spec
 def test_a_version_that_ignores_retries_is_named(check, caplog):
     check("2.4.1", RETRIES)
     assert "Kubeflow Pipelines 2.4.1 ignores --retries, which need 2.5 or newer" in caplog.text
+
+
+def settings(**of_train: Any) -> dict[str, Any]:
+    return {"kubernetes": {"deploymentSpec": {"executors": {"exec-train": of_train}}}}
+
+
+@pytest.mark.parametrize(
+    ("minimum", "older", "platforms", "named"),
+    [
+        ("2.3.0", "2.2.0", {}, "--cpu, --memory or --accelerator"),
+        ("2.5.0", "2.4.1", settings(pvcMount=[{"mountPath": "/mnt"}]), "--kubernetes"),
+        ("2.16.0", "2.15.2", settings(pvcMount=[{"mountPath": "/mnt", "subPath": "a"}]), "subPath"),
+        ("2.16.0", "2.14.0", settings(secretAsEnv=[{"optional": True}]), "optional in env"),
+    ],
+)
+def test_limits_and_kubernetes_settings_are_refused_where_they_are_not_read(check, minimum, older, platforms, named):
+    spec = PLAIN if platforms else {"deploymentSpec": {"executors": {"exec-train": {"container": LIMITED}}}}
+    check(minimum, spec, platforms)
+    with pytest.raises(FlagError, match=f"{named} .* Received: version {older}. Expected: {minimum[:-2]} or newer"):
+        check(older, spec, platforms)
 
 
 @pytest.mark.parametrize("version", ["unknown", ""])

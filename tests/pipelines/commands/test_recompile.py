@@ -133,7 +133,7 @@ def test_settings_for_kubernetes_stay(command, registry, storage_url, tmp_path):
     from tests.standin.kubeflow import Kubeflow
 
     settings = tmp_path / "kubernetes.yaml"
-    settings.write_text("nodeSelector: {disk: ssd}\n")
+    settings.write_text("nodeSelector: {disk: ssd}\nenv: [{name: REGION, value: europe}]\n")
     service = Kubeflow(tmp_path / "kubeflow", storage_url)
     service.start()
     connection = ("--backend", "kubeflow", "--host", service.url)
@@ -148,5 +148,6 @@ def test_settings_for_kubernetes_stay(command, registry, storage_url, tmp_path):
         assert "'disk': 'ssd'" in sent(*_CREATE, *_OURS, *images, "--kubernetes", str(settings))
         changed = sent(*_UPDATE, "--memory", "32Gi")
         assert "'disk': 'ssd'" in changed and "32Gi" in changed
+        assert changed.count("'REGION'") == 6  # in the container of each step, not in the platform spec
     finally:
         service.stop()

@@ -75,9 +75,9 @@ def test_a_run_of_the_same_id_with_another_pipeline_hardware_or_account_is_named
         (["--pipeline_root", "gs://bucket/elsewhere"], "--pipeline_root (gs://bucket/root, now gs://bucket/elsewhere)"),
         (["--failure_policy", "fast"], "--failure_policy (not set, now fast)"),
         (["--caching", "false"], "the caching or the retries of steps"),
-        (("image: python:3.11", "image: python:3.12"), "the image of build, scan, train"),
+        (("/python:3.11", "/python:3.12"), "the image of build, scan, train"),
         (("return file.read() * steps", "return file.read()"), "the code of train"),
-        (("image: python:3.11", "image: python:3.11\n        resources: {cpuLimit: 4.0}"), "the hardware of"),
+        (("/python:3.11", "/python:3.11\n        resources: {cpuLimit: 4.0}"), "the hardware of"),
         (("name: tiny", "name: another"), "the pipeline"),
     ):
         words = change if isinstance(change, list) else []
