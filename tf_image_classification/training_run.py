@@ -88,6 +88,7 @@ def train(
             "--model_dir is required here: this service does not pass the pipeline root to its steps",
             expected="gs://BUCKET/FOLDER for the checkpoints",
         )
+    storage.bill_to(flags.billing_project)
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     spec = estimator_loading.load(flags.estimator, flags.packages)

@@ -13,6 +13,7 @@ from pipelines import template
 from pipelines.backends.base import Submission
 from pipelines.commands import parameters
 from tf_image_classification import flags as flag_table
+from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 from tf_image_classification.promotion import champion
 
@@ -88,6 +89,7 @@ def read_parameters(
             promote=values.get("promote", True) is not False,
         )
     template.check_paths(values)
+    storage.bill_to(str(values.get("billing_project") or ""))
     return values
 
 

@@ -1,6 +1,6 @@
 """One view of local paths, /gcs/ mounts and gs:// objects."""
 
-from tf_image_classification.storage.gcs import check_bucket
+from tf_image_classification.storage.gcs import check_bucket, retained_until
 from tf_image_classification.storage.gcs_client import bill_to
 from tf_image_classification.storage.gcs_folders import upload
 from tf_image_classification.storage.leftovers import tidying
@@ -81,6 +81,7 @@ __all__ = [
     "remove_leftovers",
     "replacing_dir",
     "restore_dir",
+    "retained_until",
     "split_gcs",
     "stat",
     "temporary_dir",

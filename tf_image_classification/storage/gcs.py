@@ -7,6 +7,7 @@ that a request that is repeated because its response was lost cannot undo anothe
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import fnmatch
 import functools
@@ -48,6 +49,17 @@ def check_bucket(path: str) -> None:
         next(iter(listing), None)
     except NotFound:
         raise FileNotFoundError(errno.ENOENT, "bucket not found", path) from None
+
+
+def retained_until(path: str) -> dt.datetime | None:
+    """Until when the retention policy of a gs:// path's bucket keeps an object of it; None if none or for an empty one.
+
+    The policy itself is shown only to who has storage.buckets.get, which no role for objects has.
+    """
+    bucket, _ = split_gcs(path)
+    with translate_storage_errors(path):
+        blob = next(iter(gcs_client.bucket(bucket).list_blobs(max_results=1, **_request_options())), None)
+        return blob.retention_expiration_time if blob else None
 
 
 def find(path: str) -> Stat | None:
