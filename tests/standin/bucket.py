@@ -171,7 +171,7 @@ class Buckets:
                 response = response.replace(f"http://{HOST}:{self._server.server_port}".encode(), self.url.encode(), 1)
             if session and head.startswith(b"HTTP/1.1 200"):
                 self._finished[session] = response
-            if method == "GET" and _LISTING.fullmatch(url.path) and content:
+            if method == "GET" and _LISTING.fullmatch(url.path) and head.startswith(b"HTTP/1.1 200") and content:
                 size = int(query.get("maxResults", self._page_size))
                 return _json_response(200, _page(json.loads(content), size, query.get("pageToken", "")))
             address = _OBJECT.search(unquote(url.path))

@@ -228,19 +228,24 @@ def upload_blob(blob: Blob, upload_content: Callable[..., None], if_version: int
 
     Raises:
         google.api_core.exceptions.PreconditionFailed: it has another generation.
+        google.api_core.exceptions.BadRequest: the service answers 412 for another reason, such as a policy.
     """
-    from google.api_core.exceptions import PreconditionFailed
+    from google.api_core.exceptions import BadRequest, PreconditionFailed
 
     blob.metadata = {WRITER: (blob.metadata or {}).get(WRITER) or uuid.uuid4().hex}
     write_id = blob.metadata[WRITER]
-    try:
-        retry_on_corruption(lambda: upload_content(if_generation_match=if_version, **upload_options()))
-    except PreconditionFailed:
+    for _ in range(2):
+        try:
+            retry_on_corruption(lambda: upload_content(if_generation_match=if_version, **upload_options()))
+            return blob.generation or 0
+        except PreconditionFailed as error:
+            refused = error
         current = blob.bucket.get_blob(blob.name, **_request_options())
-        if not current or (current.metadata or {}).get(WRITER) != write_id:
-            raise
-        return current.generation
-    return blob.generation or 0
+        if current and (current.metadata or {}).get(WRITER) == write_id:
+            return current.generation
+        if (current.generation if current else 0) != if_version:
+            raise refused
+    raise BadRequest(refused.message, response=refused.response)
 
 
 def upload_options() -> dict[str, Any]:

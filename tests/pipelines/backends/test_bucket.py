@@ -10,6 +10,7 @@ from pipelines.backends import bucket
 from tests.standin import bucket_rules
 from tests.standin.bucket import Buckets
 from tests.standin.bucket_rules import Rules
+from tests.standin.remote_bucket import needs_emulator
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError, UserError
 from tf_image_classification.storage import gcs_client
@@ -25,6 +26,7 @@ def service(monkeypatch) -> Iterator[Buckets]:
         yield service
 
 
+@needs_emulator
 def test_a_bucket_that_retains_its_objects_is_refused(service):
     service.rules = Rules(retention=True)
     bucket.check(ROOT)  # an empty bucket does not show it: the steps find out at their start
