@@ -89,6 +89,8 @@ def train(
             expected="gs://BUCKET/FOLDER for the checkpoints",
         )
     storage.bill_to(flags.billing_project)
+    # Where a bucket is mounted, the outputs are its objects; elsewhere this checks nothing.
+    storage.check_overwritable(storage.canonical(os.path.dirname(outputs.model)), "The train step replaces its files")
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     spec = estimator_loading.load(flags.estimator, flags.packages)

@@ -8,7 +8,7 @@ import re
 import pytest
 import requests
 from google.api_core import exceptions
-from google.auth.exceptions import DefaultCredentialsError
+from google.auth.exceptions import DefaultCredentialsError, TransportError
 from google.cloud.storage.exceptions import InvalidResponse
 from google.rpc.error_details_pb2 import ErrorInfo
 
@@ -110,6 +110,14 @@ def _over_grpc() -> exceptions.GoogleAPICallError:
             "Ask for roles/storage.objectViewer on the bucket.",
         ),
         (_http_error(400, "User project specified in the request is invalid."), "project ID of --billing_project"),
+        (
+            _http_error(
+                403,
+                "The aiplatform.googleapis.com API requires a quota project, which is not set by default.",
+                **_info("SERVICE_DISABLED", service="aiplatform.googleapis.com", consumer="projects/764086051850"),
+            ),
+            "gcloud auth application-default set-quota-project",
+        ),
         (_http_error(403, "This API method requires billing to be enabled."), "gcloud billing projects link"),
         (_http_error(403, "Object is under active Event-Based hold"), "retention policy, or its objects are on hold"),
     ],
@@ -125,3 +133,9 @@ def test_an_error_without_a_reason_leaves_the_hint_to_its_caller():
         assert next_step(error) == ""
     with pytest.raises(UserError, match="Ask for roles/r on the project"), translate_api_errors("S", "a", "roles/r"):
         raise _http_error(403, "no")
+
+
+def test_a_token_service_that_cannot_be_reached_is_no_lack_of_credentials():
+    error = missing_credentials("submit a run", TransportError("oauth2.googleapis.com: Name or service not known"))
+    assert "cannot be reached" in str(error)
+    assert "login" not in str(error)
