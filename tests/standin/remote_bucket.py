@@ -35,7 +35,7 @@ class RemoteBuckets:
         """Sends a request on, and returns the whole response as if it came from `own_url`."""
         url = urlsplit(path)
         query = [(name, value) for name, value in parse_qsl(url.query, True) if name not in ("maxResults", "pageToken")]
-        target = self._renamed(url.path) + (f"?{urlencode(query)}" if query else "")
+        target = self._address.path.rstrip("/") + self._renamed(url.path) + (f"?{urlencode(query)}" if query else "")
         for name, other in self._names.items():
             if method == "POST" and url.path.endswith("/b"):  # creates a bucket
                 body = body.replace(b'"%s"' % name.encode(), b'"%s"' % other.encode())
@@ -59,9 +59,9 @@ class RemoteBuckets:
         return re.sub(r"/b/([^/?]+)", lambda found: f"/b/{self._names.get(found[1], found[1])}", path, count=1)
 
     def _as_own(self, text: str, own_url: str) -> str:
-        text = re.sub(r"https?://[^/\"]+(?=/(upload|download|storage)/)", own_url, text)
+        text = re.sub(r"https?://[^\"]*?(?=/(upload|download|storage)/)", own_url, text)
         for name, other in self._names.items():
-            text = text.replace(other, name)
+            text = re.sub(rf'(/b/|"bucket": ?"){other}', rf"\g<1>{name}", text)
         return text
 
 
