@@ -11,7 +11,6 @@ import pytest
 from tests.packaged import wheel
 from tests.standin.bucket import Buckets
 from tests.standin.bucket_rules import Rules
-from tests.standin.remote_bucket import needs_emulator
 from tf_image_classification import estimator_code, recipes
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import CheckpointError, DataError, FlagError
@@ -315,7 +314,6 @@ def service(monkeypatch):
         yield service
 
 
-@needs_emulator
 def test_a_bucket_in_which_no_model_could_be_promoted_is_refused_before_the_data_is_read(service, image_folder):
     flags = {"train_metadata": str(image_folder), "champion": "gs://bucket/service"}
     assert resolved(**flags).champion_folder == ""

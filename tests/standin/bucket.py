@@ -156,6 +156,8 @@ class Buckets:
             self._objects.conditions = {name: int(query[name]) for name in _CONDITIONS if name in query}
             try:
                 self.rules.check_request(query, handler.headers)
+                for removed in self.remote.removals(method, handler.path, body) if self.remote else ():
+                    self.rules.check_removal(*removed)
                 response = handler.route(method, body)
             except RefusedError as refused:
                 return _response(refused.code, refused.text(query.get("alt") == "media"))

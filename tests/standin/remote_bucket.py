@@ -12,7 +12,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import pytest
 
@@ -20,6 +20,7 @@ VARIABLE = "TEST_STORAGE_URL"
 needs_emulator = pytest.mark.skipif(
     VARIABLE in os.environ, reason=f"needs what the stand-in's own emulator keeps, and {VARIABLE} names another service"
 )
+_NAME = re.compile(rb'"name": ?("(?:[^"\\]|\\.)*")')  # in the JSON of an upload
 _CONNECTION = frozenset(("host", "connection", "transfer-encoding", "content-length", "keep-alive", "date", "server"))
 
 
@@ -54,6 +55,20 @@ class RemoteBuckets:
         head += [f"{name}: {self._as_own(value, own_url)}" for name, value in lines]
         head.append(f"Content-Length: {len(content)}")
         return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + content
+
+    def removals(self, method: str, path: str, body: bytes) -> Iterator[tuple[str, str]]:
+        """The object that a request would delete or overwrite, if it exists: its bucket and its name."""
+        url = urlsplit(path)
+        bucket, _, name = url.path.partition("/b/")[2].partition("/o")
+        if method == "DELETE":
+            name = unquote(name.removeprefix("/"))
+        elif method == "POST" and url.path.startswith("/upload/") and (match := _NAME.search(body)):
+            name = json.loads(match[1])
+        else:
+            return
+        found = self.send("GET", f"/storage/v1/b/{bucket}/o/{quote(name, safe='')}", {}, b"", "")
+        if found.startswith(b"HTTP/1.1 200"):
+            yield bucket, name
 
     def _renamed(self, path: str) -> str:
         return re.sub(r"/b/([^/?]+)", lambda found: f"/b/{self._names.get(found[1], found[1])}", path, count=1)

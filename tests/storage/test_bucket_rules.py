@@ -14,7 +14,6 @@ from google.auth.credentials import AnonymousCredentials
 from tests.standin import bucket_rules
 from tests.standin.bucket import Buckets
 from tests.standin.bucket_rules import Rules
-from tests.standin.remote_bucket import needs_emulator
 from tf_image_classification import storage
 from tf_image_classification.errors import AccessError, FlagError, ServiceError, UserError
 from tf_image_classification.storage import gcs_client, gcs_folders, gcs_requests, leftovers
@@ -38,7 +37,6 @@ def write_folder(path: str = FOLDER) -> None:
             storage.write_text(f"{staging}/{name}", name)
 
 
-@needs_emulator
 @pytest.mark.parametrize("rules", LOCKED.values(), ids=LOCKED.keys())
 def test_a_new_folder_is_written_where_nothing_may_be_deleted(service, rules, caplog):
     service.rules = rules
@@ -52,7 +50,6 @@ def test_a_new_folder_is_written_where_nothing_may_be_deleted(service, rules, ca
     assert ("retention policy" if rules.retention else "storage.objects.delete") in said[0]
 
 
-@needs_emulator
 @pytest.mark.parametrize("rules", LOCKED.values(), ids=LOCKED.keys())
 def test_an_older_folder_that_may_not_be_replaced_is_refused_before_the_work(service, rules):
     write_folder()
@@ -68,7 +65,6 @@ def test_an_older_folder_that_may_not_be_replaced_is_refused_before_the_work(ser
     assert storage.read_text(f"{FOLDER}/marker") == "marker"
 
 
-@needs_emulator
 @pytest.mark.parametrize("rules", LOCKED.values(), ids=LOCKED.keys())
 def test_what_replaces_objects_is_refused_at_its_start(service, rules):
     storage.check_overwritable(FOLDER, "Checkpoints are replaced")
@@ -78,7 +74,6 @@ def test_what_replaces_objects_is_refused_at_its_start(service, rules):
         storage.check_overwritable(FOLDER, "Checkpoints are replaced")
 
 
-@needs_emulator
 def test_leftovers_that_may_not_be_deleted_fail_nothing(service, caplog):
     for name in ("1", "2"):
         storage.write_text(f"gs://bucket/checkpoints/{name}", name)

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tests.standin.bucket_rules import Rules
 from tests.standin.faults import Fault
-from tests.standin.remote_bucket import needs_emulator
 from tests.training.support import RUN, listed, names, working_folders
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError, TrainingError
@@ -151,7 +150,6 @@ def test_a_history_counts_up_to_the_first_line_that_is_damaged(tmp_path, line):
     assert read_history(str(tmp_path)) == [{"kind": "eval", "step": 1, "loss": 0.5}]
 
 
-@needs_emulator
 @pytest.mark.parametrize("rules", [Rules(retention=True), Rules(deletion=False)], ids=["retention", "no delete rights"])
 def test_a_bucket_whose_objects_cannot_be_replaced_is_refused_before_training(service, rules):
     service.rules = rules
