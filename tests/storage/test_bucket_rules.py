@@ -70,7 +70,10 @@ def test_what_replaces_objects_is_refused_at_its_start(service, rules):
     storage.check_overwritable(FOLDER, "Checkpoints are replaced")
     assert list(storage.walk(FOLDER, hidden=True)) == []
     service.rules = rules
-    with pytest.raises(FlagError, match=r"^Checkpoints are replaced.*gs://bucket/folder.*objectUser"):
+    with pytest.raises(FlagError, match=r"^Checkpoints are replaced.*gs://bucket/folder.*may overwrite and delete"):
+        storage.check_overwritable(FOLDER, "Checkpoints are replaced")
+    service.rules = Rules(blocked=bucket_rules.KEY_FORBIDDEN)
+    with pytest.raises(FlagError, match=r"^Checkpoints are replaced.*service-agent --authorize-cmek"):
         storage.check_overwritable(FOLDER, "Checkpoints are replaced")
 
 

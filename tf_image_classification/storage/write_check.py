@@ -41,5 +41,6 @@ def check_overwritable(folder: str, use: str) -> None:
         raise FlagError(
             f"{use}, which the bucket of {folder} does not let this account do",
             received=error.received,
-            expected="a bucket without a retention policy, and roles/storage.objectUser on it",
+            expected="a bucket whose objects it may overwrite and delete",
+            hint=error.hint,
         ) from None
