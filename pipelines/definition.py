@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from kfp import dsl
 
 from components.build_tfrecords.component import build_tfrecords
+from components.command import exec_python
 from components.evaluate.component import evaluate
 from components.gate.component import gate
 from components.notify.component import notify
@@ -30,8 +31,13 @@ COMPONENTS: Mapping[str, Any] = {
     "register": register,
     NOTIFY: notify,
 }
+for _component in COMPONENTS.values():
+    exec_python(_component)
 # These read or change what no input of theirs identifies: files, the model in service, the run's state.
 NEVER_CACHED = frozenset({"resolve", "gate", "register", NOTIFY})
+# KFP's backoff_max_duration, by default an hour. On Kubeflow it counts from the start of the first attempt: Argo starts
+# no retry after it and ends one that then runs, so it must be longer than any training.
+_RETRY_WINDOW = "365d"
 
 _SUMMARY = """Retrains an image classifier.
 
@@ -185,7 +191,7 @@ def _configure(task: Any, step: str, options: Options) -> None:
         kind, _, count = options.accelerator[step].partition(":")
         task.set_accelerator_type(kind).set_accelerator_limit(int(count))
     if options.retries:
-        task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2)
+        task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2, backoff_max_duration=_RETRY_WINDOW)
 
 
 def _with_signature(function: Callable[..., Any], flags: list[flag_table.Flag], outputs: type | None) -> Any:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
 from pipelines import yaml_files
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError
+from tf_image_classification.data import dates, sources
+from tf_image_classification.errors import FlagError, UserError
+from tf_image_classification.flag_types import check_single_path
 from tf_image_classification.flags import Flag
 from tf_image_classification.promotion import champion
 
@@ -94,15 +97,17 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
     """Checks that no parameter is a path of this machine, which a step in the cloud cannot see.
 
     Raises:
-        FlagError: a flag names a local file or folder.
+        FlagError: a flag names a local file or folder, or has a {date} that no step fills in.
     """
     for flag in flag_table.of_pipeline():
         value = str(parameters.get(flag.name, ""))
         if not (flag.path and value and champion.names_a_path(flag.name, value)):
             continue
+        if dates.PLACEHOLDER in value and flag.name not in ("train_metadata", "eval_metadata"):
+            raise _date_in(flag.name, value)
         # A mount cannot write on a condition, as promoting a model does.
         roots = (storage.GCS_SCHEME,) if flag.name == "champion" else (storage.GCS_SCHEME, storage.GCS_MOUNT)
-        for part in value.split(",") if flag.is_list else [value]:
+        for part in _paths(value, roots) if flag.is_list else [value]:
             if part and not part.strip().startswith(roots):
                 raise FlagError(
                     f"--{flag.name} is a path that the pipeline's machines cannot see",
@@ -112,6 +117,44 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
                 )
 
 
+def check_root(pipeline_root: str) -> str:
+    """The pipeline root without the slashes at its end, which the services would repeat.
+
+    Artifacts are below it, which the steps see as files of a mount or a volume, and open with globs.
+
+    Raises:
+        FlagError: it has a character that is special in a glob, or a folder without a name.
+    """
+    check_single_path("pipeline_root", pipeline_root)
+    if dates.PLACEHOLDER in pipeline_root:
+        raise _date_in("pipeline_root", pipeline_root)
+    path = pipeline_root.partition("://")[2]
+    if path and not {"", ".", ".."}.isdisjoint(path.removesuffix("/").split("/")):
+        raise FlagError(
+            "--pipeline_root has a folder that no file system shows",
+            received=pipeline_root,
+            expected="a path without //, /./ and /../",
+        )
+    return pipeline_root.rstrip("/") if path else pipeline_root
+
+
+def _paths(value: str, roots: tuple[str, ...]) -> list[str]:
+    """The paths that commas separate. One that may belong to the word before it is looked for."""
+    words = value.split(",")
+    if not words[0].strip().startswith(roots) or all(word.strip().startswith(roots) for word in words if word):
+        return words
+    try:
+        return sources.split_metadata(dates.fill_in(value, dt.datetime.now(dt.UTC).date()))
+    except (UserError, OSError):  # not found, or this account may not look
+        return words
+
+
+def _date_in(name: str, value: str) -> FlagError:
+    return FlagError(
+        f"{dates.PLACEHOLDER} is filled in in --train_metadata and --eval_metadata only", received=f"--{name} {value}"
+    )
+
+
 def without_caching(spec: Spec) -> Spec:
     """A copy of the pipeline in which no task is cached."""
     spec = copy.deepcopy(spec)
@@ -119,6 +162,17 @@ def without_caching(spec: Spec) -> Spec:
         for task in component.get("dag", {}).get("tasks", {}).values():
             task["cachingOptions"] = {"enableCache": False}
     return spec
+
+
+def with_longest_backoff(spec: Mapping[str, Any], seconds: int) -> Spec:
+    """A copy of the pipeline in which no task's backoffMaxDuration is longer."""
+    limited = copy.deepcopy(dict(spec))
+    for component in [limited.get("root", {}), *limited.get("components", {}).values()]:
+        for task in component.get("dag", {}).get("tasks", {}).values():
+            policy = task.get("retryPolicy", {})
+            if float(policy.get("backoffMaxDuration", "0s").removesuffix("s")) > seconds:
+                policy["backoffMaxDuration"] = f"{seconds}s"
+    return limited
 
 
 def step_names(spec: Mapping[str, Any]) -> set[str]:

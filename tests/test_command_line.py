@@ -59,6 +59,18 @@ def test_a_negative_number_is_a_value_not_a_flag():
     assert parse("--ftrl_learning_rate_power", "-0.3").ftrl_learning_rate_power == -0.3
 
 
+@pytest.mark.parametrize("word", ["-0.3", "-3e-1", "-.3", "-3E-1", "-30e-2", "-0.30"])
+def test_a_negative_number_is_one_in_every_form_that_the_flag_knows(word):
+    assert parse("--ftrl_learning_rate_power", word).ftrl_learning_rate_power == -0.3
+
+
+@pytest.mark.parametrize("word", ["-1e-3", "-.5", "-5.", "-inf", "-nan", "-1_0", "-1x"])
+def test_a_negative_number_that_a_flag_does_not_allow_is_named_with_the_flag(word):
+    with pytest.raises(FlagError, match="Invalid value for --batch_size") as error:
+        parse("--batch_size", word)
+    assert word in str(error.value)
+
+
 def test_a_value_that_no_flag_takes_is_refused_not_dropped():
     with pytest.raises(FlagError, match="stray"):
         parse("--batch_size", "2", "stray")

@@ -17,6 +17,10 @@ from tf_image_classification import library_output, recipes
 from tf_image_classification.errors import FlagError, UserError, did_you_mean, printable, printable_lines
 from tf_image_classification.flags import Flag, Flags
 
+# A word that begins so is a value, of which the flag says whether it is one: -1e-3, -.5, -inf. argparse's own pattern
+# knows -1 and -0.5.
+_NEGATIVE_NUMBER = re.compile(r"-(\.?[0-9]|inf|nan)", re.IGNORECASE)
+
 
 class Parser(argparse.ArgumentParser):
     """argparse without abbreviated flags. A wrong call is a FlagError; for an unknown flag it names the nearest one."""
@@ -30,6 +34,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self._flags_in_help: list[Flag] = []
+        self._negative_number_matcher = _NEGATIVE_NUMBER
 
     def add_flags(self, flags: Iterable[Flag], required: Sequence[str] = ()) -> None:
         """Adds flags of the table, by group. Their values stay text until `parse_flags`.

@@ -73,6 +73,10 @@ class ServiceError(UserError):
     """A service refused a request, failed to carry it out, or could not be reached."""
 
 
+class UnavailableError(ServiceError):
+    """A service could not be reached, did not answer, or is busy: the same request may succeed later."""
+
+
 class AccessError(UserError, PermissionError):
     """This account has no permission to read or write a bucket.
 

@@ -207,7 +207,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("learning_rate_scales", str, None, LEARNING_RATE,
          "Factors of the learning rate by scope, such as MobilenetV1/Conv2d=0.1,MobilenetV1/Logits=1: regular "
          "expressions, matched at the start of a variable's name; the first that matches counts. Not set: 1 for all.",
-         ours=True),
+         is_comma_separated=True, ours=True),
     Flag("label_smoothing", float, 0.0, LEARNING_RATE,
          "Label smoothing: this fraction of each one-hot label is distributed evenly over all classes.", ge=0, lt=1),
     Flag("num_epochs_per_decay", float, 2.0, LEARNING_RATE,
@@ -234,7 +234,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("checkpoint_exclude_scopes", str, None, FINE_TUNING,
          "Comma-separated scopes of variables not to load from --checkpoint_path: prefixes of their names, such as "
          "the head's; or the word auto: the head, if it fits neither by the names of its classes nor by its shape. "
-         "Not set: load all."),
+         "Not set: load all.", is_comma_separated=True),
     Flag("class_weights", str, None, FINE_TUNING,
          "balanced: the loss of each example is weighted by examples / (classes * examples of its class), over the "
          "training split and its classes that have examples. Not set: all examples weigh the same.",

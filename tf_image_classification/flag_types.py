@@ -48,6 +48,7 @@ class Flag:
         no_glob: a path without *, ? and [, which TensorFlow would interpret as a pattern.
         is_regex: comma-separated regular expressions.
         is_range: two numbers within the bounds, the smaller first, separated by a comma.
+        is_comma_separated: several values in one word, which is not split by the command line.
         is_image: a container image, whose name says its version.
         in_checkpoint_key: whether a training with another value of this training flag has checkpoints of its own.
         ours: not one of the original framework's flags.
@@ -71,6 +72,7 @@ class Flag:
     no_glob: bool = False
     is_regex: bool = False
     is_range: bool = False
+    is_comma_separated: bool = False
     is_image: bool = False
     in_checkpoint_key: bool = True
     ours: bool = False
@@ -79,6 +81,11 @@ class Flag:
     def is_training(self) -> bool:
         """Whether the training step takes this flag."""
         return TRAIN_STEP in self.steps
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether the value may be several, separated by commas."""
+        return self.is_list or self.is_regex or self.is_range or self.is_comma_separated
 
     @property
     def pipeline_default(self) -> str | int | float | bool:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, ServiceError
 
 
 class State(StrEnum):
@@ -132,6 +132,10 @@ class Schedule:
     link: str
 
 
+class SignInError(ServiceError):
+    """The service does not know who calls, or not any more: another sign-in may help."""
+
+
 class Backend(Protocol):
     """A service that runs pipelines.
 
@@ -153,7 +157,7 @@ class Backend(Protocol):
             The run, and whether this call started it.
 
         Raises:
-            FlagError: an option is invalid for this service, or the id is that of a run with other parameters.
+            FlagError: an option is invalid for this service, or the id is that of another run.
         """
 
     def get_run(self, run_id: str) -> Run:
@@ -248,11 +252,15 @@ def replace_schedule(service: Backend, old: Schedule, create: Callable[[], Sched
     return service.get_schedule(old.name)
 
 
-def run_id_taken(run_id: str) -> FlagError:
-    """The error for a run id that another run has."""
+def run_id_taken(run_id: str, differences: Sequence[str]) -> FlagError:
+    """The error for a run id that another run has.
+
+    Args:
+        differences: between that run and the submission, see `run_differences`.
+    """
     return FlagError(
-        "This --run_id is that of another run, with other parameters",
-        received=run_id,
+        "This --run_id is that of another run",
+        received=f"{run_id}, which differs in {'; '.join(differences)}",
         hint="Choose another --run_id.",
     )
 

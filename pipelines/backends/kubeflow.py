@@ -9,44 +9,48 @@ import contextlib
 import functools
 import io
 import json
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-import kfp_server_api
-import tenacity
-import urllib3
 import yaml
-from kfp import client as kfp_client
 
-from pipelines.backends import base, bucket
+from pipelines.backends import base, bucket, kubeflow_version, run_differences
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
+from pipelines.backends.kubeflow_errors import retried as _retried
+from pipelines.backends.kubeflow_errors import translate_api_errors as _translate_api_errors
+from pipelines.backends.kubeflow_sign_in import SignIn, address, connect
 from tf_image_classification import storage
-from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.errors import FlagError, UserError
 
 _PAGE_SIZE = 50
 # The service cannot filter runs by recurring run, so this many of the newest runs are searched for those of one.
 _MAX_SEARCHED = 200
 
-Result = TypeVar("Result")
-
 
 class Kubeflow:
     """The backend for the runs and recurring runs of one experiment."""
 
-    def __init__(self, host: str, namespace: str = "", experiment: str = "Default") -> None:
-        self._host, self._namespace = host.rstrip("/"), namespace or None
-        with _translate_api_errors("sign in"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that servers before 2.0 are not supported
-            self._client = kfp_client.Client(host=self._host, **({"namespace": namespace} if namespace else {}))
+    def __init__(
+        self, host: str, namespace: str = "", experiment: str = "Default", sign_in: SignIn | None = None
+    ) -> None:
+        self._host = address(host)
+        self._client, self._namespace = connect(self._host, namespace, sign_in or SignIn())
+        self._experiment = self._find_experiment(experiment)
+
+    def _find_experiment(self, name: str) -> str:
+        """The id of the experiment. Default is made where a namespace has none, as elsewhere by the service itself."""
+        with _translate_api_errors(f"find the experiment {name}"):
             try:
-                found = self._client.get_experiment(experiment_name=experiment, namespace=self._namespace)
-            except ValueError:
-                raise FlagError(
-                    "The --experiment is not found", received=experiment, hint="Create it in the UI first."
-                ) from None
-            self._experiment = found.experiment_id
+                return self._client.get_experiment(experiment_name=name, namespace=self._namespace).experiment_id
+            except UserError:
+                raise
+            except ValueError:  # kfp's for none
+                if name == "Default" and self._namespace:
+                    with contextlib.redirect_stdout(io.StringIO()):  # kfp prints its link
+                        return self._client.create_experiment(name, namespace=self._namespace).experiment_id
+        where = f", in the namespace {self._namespace}" if self._namespace else ""
+        raise FlagError("The --experiment is not found", received=name + where, hint="Create it in the UI first.")
 
     def check_pipeline_root(self, pipeline_root: str) -> None:
         """See `Backend`; without a root, the cluster's own is used."""
@@ -73,11 +77,12 @@ class Kubeflow:
                 )
 
         with _translate_api_errors("submit a run"):
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
             existing = self._find_run(submission.run_id)
-            run = existing or _retried(create)
-        if existing and messages.sent_parameters(existing) != parameters:
-            raise base.run_id_taken(submission.run_id)
-        return messages.to_run(run, self._host), existing is None
+            run = messages.to_run(existing or _retried(create), self._host)
+        if existing and (differences := run_differences.find(run.submission, submission)):
+            raise base.run_id_taken(submission.run_id, differences)
+        return run, existing is None
 
     def get_run(self, run_id: str) -> Run:
         """See `Backend`; the newest run with this display name, or the one with this id."""
@@ -119,6 +124,8 @@ class Kubeflow:
     def _create_recurring_run(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
         messages.check_options(submission)
         messages.check_recurrence(recurrence)
+        with _translate_api_errors("read the version"):
+            _retried(lambda: kubeflow_version.check(self._client, submission.spec))
         earlier = {found.recurring_run_id for found in self._find_recurring_runs(name)}
 
         def create() -> Any:
@@ -220,60 +227,3 @@ def _package(spec: Mapping[str, Any]) -> Iterator[str]:
         package = storage.join(folder, "pipeline.yaml")
         storage.write_text(package, yaml.safe_dump(dict(spec)))
         yield package
-
-
-def _retried(call: Callable[[], Result]) -> Result:
-    """Calls, and repeats at growing intervals for up to two minutes while the error is transient."""
-    retrying = tenacity.Retrying(
-        retry=tenacity.retry_if_exception(_is_transient),
-        wait=tenacity.wait_exponential(multiplier=1, max=20),
-        stop=tenacity.stop_after_delay(120),
-        reraise=True,
-    )
-    return retrying(call)
-
-
-def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, kfp_server_api.ApiException):
-        return error.status in (500, 502, 503, 504)
-    return isinstance(error, (urllib3.exceptions.ProtocolError, urllib3.exceptions.ReadTimeoutError))
-
-
-@contextlib.contextmanager
-def _translate_api_errors(action: str) -> Iterator[None]:
-    """Turns the errors of kfp_server_api in the block into FlagError and ServiceError.
-
-    Args:
-        action: an infinitive, as "submit a run".
-    """
-    try:
-        yield
-    except kfp_server_api.ApiException as error:
-        message = _message(error)
-        if error.status == 404:
-            raise FlagError(f"Kubeflow cannot {action}: not found", received=message) from None
-        if error.status in (400, 409):
-            raise FlagError(f"Kubeflow refuses to {action}", received=message) from None
-        if error.status in (401, 403):
-            raise ServiceError(
-                f"Kubeflow does not let this account {action}", received=message, hint="Check --host and --namespace."
-            ) from None
-        if error.status == 429:
-            raise ServiceError(
-                f"Too many requests to Kubeflow; cannot {action} now", received=message, hint="Try again later."
-            ) from None
-        raise ServiceError(
-            f"Kubeflow did not answer; cannot {action}", received=message, hint="Try again with the same --run_id."
-        ) from None
-    except urllib3.exceptions.HTTPError as error:
-        raise ServiceError(
-            f"Kubeflow cannot be reached; cannot {action}", received=error, hint="Check --host and the network."
-        ) from None
-
-
-def _message(error: kfp_server_api.ApiException) -> str:
-    """The service's message: the body of its answer is JSON, or a proxy's page."""
-    try:
-        return str(json.loads(error.body)["message"])
-    except (TypeError, ValueError, KeyError, RecursionError):
-        return f"{error.status} {error.reason}"

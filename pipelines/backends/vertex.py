@@ -12,7 +12,7 @@ from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 from google.protobuf import field_mask_pb2
 
-from pipelines.backends import base, bucket
+from pipelines.backends import base, bucket, run_differences
 from pipelines.backends import vertex_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from tf_image_classification.errors import FlagError
@@ -69,10 +69,10 @@ class Vertex:
                 return self._to_run(created), True
             except exceptions.Conflict:  # with an earlier call's run, or with this call's, if its answer was lost
                 existing = self._jobs.get_pipeline_job(name=self._job_name(submission.run_id), retry=RETRY)
-        same_root = existing.runtime_config.gcs_output_directory == submission.pipeline_root
-        if not same_root or messages.parameters(existing) != messages.parameters(job):
-            raise base.run_id_taken(submission.run_id)
-        return self._to_run(existing), bool(lost)
+        run = self._to_run(existing)
+        if differences := run_differences.find(run.submission, submission):
+            raise base.run_id_taken(submission.run_id, differences)
+        return run, bool(lost)
 
     def get_run(self, run_id: str) -> Run:
         """See `Backend`."""

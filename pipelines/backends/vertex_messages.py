@@ -24,6 +24,9 @@ _FORMS = {
 }
 _CRON = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)")
 _CONSOLE = "https://console.cloud.google.com/vertex-ai"
+# KFP's SDK sent no longer backoffMaxDuration before 2.17, and Vertex AI documents none: there it is the longest time
+# between two retries.
+_LONGEST_BACKOFF_SECS = 3600
 _FAILURE_POLICIES = {"": 0, "slow": 1, "fast": 2}
 _RUN_STATES = {
     "PIPELINE_STATE_QUEUED": State.PENDING,
@@ -66,7 +69,7 @@ def from_submission(submission: Submission) -> vertex.PipelineJob:
     key = submission.encryption_key
     return vertex.PipelineJob(
         display_name=template.pipeline_name(submission.spec),
-        pipeline_spec=submission.spec,
+        pipeline_spec=template.with_longest_backoff(submission.spec, _LONGEST_BACKOFF_SECS),
         labels=submission.labels,
         service_account=submission.service_account,
         network=submission.network,

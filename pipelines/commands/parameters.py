@@ -1,4 +1,4 @@
-"""The pipeline's parameters: flags on the command line, and the file of --params.
+"""The pipeline's parameters: flags on the command line, and --params, for which see `parameter_files`.
 
 A command is parsed twice: first its own options, which name the template; then, from the words left over, the flags
 that this template has.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterable, Mapping
 
-from pipelines import template, yaml_files
+from pipelines import template
 from tf_image_classification import command_line, recipes
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
@@ -45,20 +45,6 @@ def parse(arguments: argparse.Namespace, spec: template.Spec | None) -> dict[str
     given, strays = parser.parse_known_args(arguments.words)
     arguments.parser.reject(strays, known=[flag.name for flag in flags])
     return command_line.given_flags(given, [flag.name for flag in flags])
-
-
-def read_file(path: str) -> dict[str, object]:
-    """The parameters in a YAML file of `name: value` lines, local or gs://; not yet checked.
-
-    Raises:
-        FlagError: the file is not found, or contains something else.
-    """
-    expected = "a YAML file of `flag: value` lines"
-    documents = yaml_files.read("--params", path, expected)
-    found = (documents[0] if documents else None) or {}
-    if len(documents) > 1 or not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise FlagError("--params is not a mapping of flags to values", received=path, expected=expected)
-    return found
 
 
 def combine(

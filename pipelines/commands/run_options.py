@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from pipelines import template
 from pipelines.backends.base import Submission
-from pipelines.commands import parameters
+from pipelines.commands import parameter_files, parameters
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
@@ -74,7 +74,8 @@ def read_parameters(
         FlagError: a parameter is unknown, invalid, missing, or a path of this machine.
     """
     on_command_line = parameters.parse(arguments, spec)
-    in_file = parameters.read_file(arguments.params) if arguments.params else {}
+    flags = {flag.name: flag for flag in template.signature(spec)}
+    in_file = parameter_files.read(arguments.params, flags) if arguments.params else {}
     inherited = base.parameters if base else {}
     combined = parameters.combine(spec, inherited, {**in_file, **on_command_line})
     values = template.check_parameters(spec, combined)
@@ -125,6 +126,7 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
         changes["spec"] = template.without_caching(spec)
     if not base.pipeline_root and "pipeline_root" not in changes:
         changes["pipeline_root"] = spec.get("defaultPipelineRoot", "")
+    changes["pipeline_root"] = template.check_root(str(changes.get("pipeline_root", base.pipeline_root)))
     changes["parameters"] = values
     changes["run_id"] = getattr(arguments, "run_id", None) or _new_run_id(template.pipeline_name(spec))
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]

@@ -53,10 +53,11 @@ def _list(arguments: argparse.Namespace) -> int:
 
 def _show(arguments: argparse.Namespace) -> int:
     service = options.connect(arguments)
+    run = service.get_run(arguments.name)
     if arguments.wait:
-        watch.follow(service, arguments.name)
+        watch.follow(service, arguments.name, arguments)
     else:
-        print(tables.run(service.get_run(arguments.name)))
+        print(tables.run(run))
     return 0
 
 
@@ -81,4 +82,4 @@ def _rerun(arguments: argparse.Namespace) -> int:
             hint=f"Cancel it first: python -m pipelines runs cancel {arguments.name}",
         )
     values = run_options.read_parameters(arguments, dict(earlier.submission.spec), earlier.submission)
-    return submit.send(service, run_options.change(earlier.submission, arguments, values), arguments.wait)
+    return submit.send(service, run_options.change(earlier.submission, arguments, values), arguments)

@@ -31,11 +31,11 @@ def _submit(arguments: argparse.Namespace) -> int:
     values = run_options.read_parameters(arguments, spec)
     service = options.connect(arguments)
     spec = spec or compile_options.compile_spec(arguments)
-    return send(service, run_options.new_submission(arguments, spec, values), arguments.wait)
+    return send(service, run_options.new_submission(arguments, spec, values), arguments)
 
 
-def send(service: Backend, submission: Submission, wait: bool) -> int:
-    """Checks the bucket, submits the run and prints its link; with `wait`, follows the run to its end.
+def send(service: Backend, submission: Submission, arguments: argparse.Namespace) -> int:
+    """Checks the bucket, submits the run and prints its link; with --wait, follows the run to its end.
 
     Returns:
         The exit code.
@@ -44,6 +44,6 @@ def send(service: Backend, submission: Submission, wait: bool) -> int:
     run, new = service.submit(submission)
     print(f"Run {run.id} submitted" if new else f"Run {run.id} was submitted before; it is {run.state}")
     print(run.link, flush=True)
-    if wait:
-        watch.follow(service, run.id)
+    if arguments.wait:
+        watch.follow(service, run.id, arguments)
     return 0

@@ -63,3 +63,28 @@ def test_resolve_fills_the_date_in(tmp_path, image_folder):
     (tmp_path / f"dt={yesterday}").symlink_to(image_folder)
     resolved = resolve.resolve(flags.for_step("resolve", {"train_metadata": f"{tmp_path}/dt={{date}}"}))
     assert resolved.train_sources == f"{tmp_path}/dt={yesterday}"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "filled"),
+    [
+        ("a/{date}, b/{date}.csv", "a/2030-01-02,b/2030-01-03.csv"),
+        ("photos, all/{date}", "photos, all/2030-01-04"),
+        ("b/list,b/list-{date}, old.csv,a", "b/list,b/list-2030-01-05, old.csv,a"),
+        ("a,photos, all/{date}, x/y.csv", "a,photos, all/2030-01-06, x/y.csv"),
+    ],
+)
+def test_a_path_with_a_date_may_have_commas(tmp_path, monkeypatch, metadata, filled):
+    monkeypatch.chdir(tmp_path)
+    _write(
+        tmp_path, "a/2030-01-02/1.png", "b/2030-01-03.csv", "photos, all/2030-01-04/1.png", "b/list-2030-01-05, old.csv"
+    )
+    if "x/y" in metadata:
+        _write(tmp_path, "photos, all/2030-01-06, x/y.csv")
+    assert dates.fill_in(metadata, TODAY) == filled
+
+
+def test_of_several_paths_the_one_without_data_is_named(tmp_path):
+    with pytest.raises(FlagError, match="No data of today or an earlier date") as error:
+        dates.fill_in(f"{tmp_path}/a,{tmp_path}/dt={{date}},{tmp_path}/b", TODAY)
+    assert f"Received: {tmp_path}/dt={{date}}." in str(error.value)

@@ -90,10 +90,21 @@ def test_a_run_of_another_service_has_no_link(listener):
     assert listener.received[0]["text"] == "The run nightly ended as FAILED."
 
 
-@pytest.mark.parametrize("state", ["SUCCEEDED", "COMPLETE", "CACHED", "RUNNING"])
-def test_a_run_that_succeeded_in_the_terms_of_any_service_sends_no_notification(listener, state):
-    assert not notify(listener.url + HOOK, FAILED | {"state": state}, "weekly-1", insecure=True)
+def test_a_run_that_succeeded_sends_no_notification(listener):
+    assert not notify(listener.url + HOOK, FAILED | {"state": "SUCCEEDED"}, "weekly-1", insecure=True)
     assert not listener.requests
+
+
+def test_a_state_that_tells_neither_success_nor_failure_is_reported_as_such(listener):
+    assert notify(listener.url + HOOK, FAILED | {"state": "RUNNING", "error_message": ""}, "weekly-1", insecure=True)
+    (received,) = listener.received
+    assert received["state"] == "UNKNOWN"
+    assert received["error"] == "Its status is RUNNING, which does not tell."
+
+
+def test_a_run_without_a_name_has_that_of_its_resource(listener):
+    notify(listener.url + HOOK, FAILED, "", insecure=True)
+    assert listener.received[0]["run"] == "weekly-1"
 
 
 @pytest.mark.parametrize("state", ["CANCELLED", "CANCELED"])

@@ -35,12 +35,14 @@ class Kubeflow(Service):
     Attributes:
         clock: of recurring runs and timestamps; advanced by `advance`.
         runner: executes the pipelines.
+        version: of Kubeflow Pipelines.
         runs: by id.
         recurring: recurring runs, by id.
     """
 
     def __init__(self, folder: Path, storage_url: str = "", port: int = 0) -> None:
         self.clock, self.runner = Clock(), Runner(folder, storage_url)
+        self.version = "2.17.0"
         self.runs: dict[str, Resource] = {}
         self.recurring: dict[str, Resource] = {}
         self._due: dict[str, dt.datetime] = {}
@@ -49,7 +51,7 @@ class Kubeflow(Service):
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
-            ("GET", f"{_API}/healthz", lambda request: {"multi_user": False}),
+            ("GET", f"{_API}/healthz", lambda request: {"multi_user": False, "tag_name": self.version}),
             ("GET", f"{_API}/experiments", lambda request: {"experiments": [_EXPERIMENT], "total_size": 1}),
             ("POST", f"{_API}/runs", self._create_run),
             ("GET", f"{_API}/runs", lambda request: _page(request, self.runs, "runs")),

@@ -30,12 +30,14 @@ class Runner:
         storage_url: of the storage emulator; '' for none.
         fail_once: names of tasks that fail in the next run that has them.
         environment: variables of the steps, besides those of this process.
+        first_lines: Python that each step executes first.
     """
 
     def __init__(self, folder: Path, storage_url: str = "") -> None:
         self.folder, self.storage_url = folder, storage_url
         self.fail_once: list[str] = []
         self.environment: dict[str, str] = {}
+        self.first_lines: list[str] = []
         self._processes: dict[str, subprocess.Popen] = {}
         for name in ("buckets", "cache", "jobs", "logs"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -136,7 +138,8 @@ class Runner:
         for label, executor in spec["deploymentSpec"]["executors"].items():
             lines = [
                 "__import__('kfp').dsl.types.artifact_types._GCS_LOCAL_MOUNT_PREFIX = "
-                f"{str(self.folder / 'buckets')!r} + '/'"
+                f"{str(self.folder / 'buckets')!r} + '/'",
+                *self.first_lines,
             ]
             lines += ["raise RuntimeError('injected by the stand-in')"] if label in failing else []
             command = executor["container"]["command"]

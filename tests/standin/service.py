@@ -91,7 +91,7 @@ class Service(abc.ABC):
             ("POST", "/standin/faults", self._add_fault),
         ]
         self._map = Map([Rule(rule, methods=[method], endpoint=handler) for method, rule, handler in routes])
-        self._server = make_server(HOST, port, self._respond, threaded=True, request_handler=_Quiet)
+        self._server = make_server(HOST, port, self._respond, threaded=True, request_handler=QuietHandler)
         self._access = Access(self._server.server_port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -152,7 +152,7 @@ class Service(abc.ABC):
         return {}
 
 
-class _Quiet(WSGIRequestHandler):
+class QuietHandler(WSGIRequestHandler):
     """Logs no requests."""
 
     def log(self, *_: object) -> None:

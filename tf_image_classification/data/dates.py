@@ -3,12 +3,58 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
+from collections.abc import Sequence
 
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
 PLACEHOLDER = "{date}"
+_MAX_COMMAS = 4  # in a path with {date}: each is another look-up
+
+
+def fill_in(metadata: str, today: dt.date) -> str:
+    """Metadata with {date} in each path replaced by the newest date up to today that exists.
+
+    Commas separate paths, but for those within one that exists: of several, the longest counts, as in split_metadata.
+
+    Raises:
+        FlagError: no date has data, or a wildcard precedes {date}.
+    """
+    words = metadata.split(",")
+    filled: list[str] = []
+    while words:
+        if PLACEHOLDER not in words[0]:
+            filled.append(words.pop(0))
+            continue
+        before, after = _parts_of_one_path(filled[::-1], words)
+        for back, ahead in sorted(itertools.product(range(before + 1), range(1, after + 1)), key=sum, reverse=True):
+            try:
+                path = newest(",".join([*filled[len(filled) - back :], *words[:ahead]]).strip(), today)
+            except FlagError:
+                continue
+            filled, words = [*filled[: len(filled) - back], path], words[ahead:]
+            break
+        else:
+            newest(words[0].strip(), today)
+    return ",".join(filled)
+
+
+def _parts_of_one_path(before: Sequence[str], words: Sequence[str]) -> tuple[int, int]:
+    """How many words before the first one, the last of them first, and from it on can belong to one path."""
+    back = 0
+    if not _is_absolute(words[0]):
+        for word in before[:_MAX_COMMAS]:
+            back += 1
+            if _is_absolute(word):
+                break
+    ahead = itertools.takewhile(lambda word: not _is_absolute(word), words[1 : 1 + _MAX_COMMAS])
+    return back, 1 + len(list(ahead))
+
+
+def _is_absolute(word: str) -> bool:
+    return word.strip().startswith(("/", storage.GCS_SCHEME))
 
 
 def newest(path: str, today: dt.date) -> str:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 import requests
 import urllib3
 from google.api_core import exceptions, retry
-from google.auth.exceptions import GoogleAuthError
+from google.auth.exceptions import GoogleAuthError, TransportError
 
-from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.errors import FlagError, ServiceError, UnavailableError
 from tf_image_classification.storage.error_reasons import next_step
 from tf_image_classification.storage.service_errors import last_error, missing_credentials, server_message
 
@@ -72,6 +72,7 @@ def translate_api_errors(
 
     Raises:
         FlagError: a resource was not found, or the request is invalid.
+        UnavailableError: the same request may succeed later.
         ServiceError: any other error of the service.
     """
     try:
@@ -83,10 +84,12 @@ def translate_api_errors(
             received=server_message(error),
             hint=next_step(error) or role_hint or "Check the account and the project's name.",
         ) from None
+    except TransportError as error:  # while a token is renewed
+        raise UnavailableError(f"Google's sign-in did not answer; cannot {action}", received=error) from None
     except (exceptions.Unauthorized, GoogleAuthError) as error:
         raise missing_credentials(action, error) from None
     except exceptions.TooManyRequests as error:
-        raise ServiceError(
+        raise UnavailableError(
             f"A quota of {service} is used up; cannot {action} now",
             received=server_message(error),
             hint="Try again later, or ask for more under IAM & Admin > Quotas.",
@@ -103,19 +106,19 @@ def translate_api_errors(
         raise ServiceError(f"{service} cannot {action}", received=server_message(error)) from None
 
 
-def _unavailable(service: str, action: str, retry_hint: str, error: Exception) -> ServiceError:
+def _unavailable(service: str, action: str, retry_hint: str, error: Exception) -> UnavailableError:
     """The error that a transient error remained after all retries, or that nothing could be connected to."""
     if _never_connected(error):
         sent = error.request if isinstance(error, requests.ConnectionError) else None
-        return ServiceError(
+        return UnavailableError(
             f"{service} cannot be reached; cannot {action}",
             received=sent.url if sent else error,
             hint="Check the location, the service's address and the network. Nothing was sent.",
         )
     cause = last_error(error)
     if isinstance(cause, exceptions.BadRequest):  # retried because the service reported that it is busy
-        return ServiceError(f"{service} cannot {action}", received=server_message(cause), hint="Try again later.")
-    return ServiceError(
+        return UnavailableError(f"{service} cannot {action}", received=server_message(cause), hint="Try again later.")
+    return UnavailableError(
         f"{service} did not answer; cannot {action}",
         received=server_message(cause),
         hint=f"The request may have been carried out. {retry_hint}",

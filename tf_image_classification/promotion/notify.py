@@ -9,13 +9,14 @@ import os
 import re
 import urllib.parse
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import requests
 from google.api_core import exceptions
 
 from tf_image_classification.errors import FlagError, ServiceError
-from tf_image_classification.promotion import webhooks
+from tf_image_classification.promotion import kubeflow_outcome, webhooks
 from tf_image_classification.promotion.google_errors import api_retry, translate_api_errors
 from tf_image_classification.storage.service_errors import last_error
 
@@ -23,9 +24,10 @@ _log = logging.getLogger(__name__)
 
 _TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
 _JOB = re.compile(r"projects/([^/]+)/locations/([^/]+)/pipelineJobs/([^/]+)")
-# The states of Vertex AI and of Kubeflow. All others, Kubeflow's COMPLETE and intermediate states among them, are no
-# failures.
-_FAILED_STATES = ("FAILED", "ERROR", "CANCELLED", "CANCELED", "CANCELLING", "CANCELING")
+_SUCCEEDED = "SUCCEEDED"
+_FAILED = "FAILED"
+_UNKNOWN = "UNKNOWN"  # whether the run succeeded or failed
+_FAILED_STATES = (_FAILED, "ERROR", "CANCELLED", "CANCELED", "CANCELLING", "CANCELING")
 _FORMS = "https://HOST/PATH or projects/PROJECT/topics/TOPIC"
 _TIMEOUT_SECS = 30
 
@@ -71,17 +73,18 @@ def check(destination: str, *, insecure: bool = False) -> None:
 
 
 def notify(destination: str, status: Mapping[str, Any], run: str, *, insecure: bool = False) -> bool:
-    """Sends a notification if the run failed or was cancelled.
+    """Sends a notification unless the run succeeded.
 
     The JSON has `text`, which chat webhooks show, and `state`, `run`, `error`, `error_code`, `task` and `link` for
-    programs. A Pub/Sub message has it as data, and `state` and `run` as attributes.
+    programs. A Pub/Sub message has it as data, and `state` and `run` as attributes. The state is UNKNOWN where nothing
+    tells whether the run succeeded; the error says why.
 
     Args:
         destination: https://... (with `insecure` http://... too), or projects/P/topics/T. PUBSUB_EMULATOR_HOST is
             respected.
         status: the attributes of dsl.PipelineTaskFinalStatus: `state`, `pipeline_job_resource_name`,
             `pipeline_task_name`, `error_code`, `error_message`.
-        run: name of the run.
+        run: name of the run; '' as of scheduled runs on Kubeflow.
         insecure: see `check`.
 
     Returns:
@@ -93,33 +96,65 @@ def notify(destination: str, status: Mapping[str, Any], run: str, *, insecure: b
         ServiceError: the destination refused the notification, or could not be reached.
     """
     check(destination, insecure=insecure)
-    if status["state"] not in _FAILED_STATES:
-        _log.info("The run %s ended as %s: no notification", run, status["state"])
+    ended = _ended(status, run)
+    if ended.state == _SUCCEEDED:
+        _log.info("The run %s succeeded: no notification", ended.run)
         return False
-    message = _message(status, run)
+    message = _message(status, ended)
     if _TOPIC.fullmatch(destination):
         _publish(destination, message)
     else:
         _post(destination, message, insecure)
-    _log.info("Notified %s: the run %s ended as %s", _redact(destination), run, message["state"])
+    _log.info("Notified %s: the run %s ended as %s", _redact(destination), ended.run, ended.state)
     return True
 
 
-def _message(status: Mapping[str, Any], run: str) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a run ended.
+
+    Attributes:
+        run: its name.
+        state: SUCCEEDED, UNKNOWN, or one of the states of failure.
+        error: why it failed, or why nothing tells; '' where nobody says.
+    """
+
+    run: str
+    state: str
+    error: str = ""
+
+
+def _ended(status: Mapping[str, Any], run: str) -> _End:
+    """How the run ended: by its status, or on Kubeflow, where that does not tell, by its workflow."""
+    resource = status.get("pipeline_job_resource_name") or ""
+    run = run or resource.rpartition("/")[2] or "without a name"
+    state, error = status["state"], status.get("error_message") or ""
+    if not _JOB.fullmatch(resource) and kubeflow_outcome.is_in_cluster():
+        try:
+            outcome = kubeflow_outcome.read(resource, status.get("pipeline_task_name") or "")
+        except ServiceError as failed:
+            return _End(run, _UNKNOWN, f"Kubeflow's status of it is {state}, which does not tell. {failed}")
+        return _End(outcome.run, _FAILED if outcome.failed else _SUCCEEDED, "; ".join(outcome.errors))
+    if state == _SUCCEEDED or state in _FAILED_STATES:
+        return _End(run, state, error)
+    return _End(run, _UNKNOWN, f"Its status is {state}, which does not tell. {error}".strip())
+
+
+def _message(status: Mapping[str, Any], ended: _End) -> dict[str, Any]:
     job = _JOB.fullmatch(status.get("pipeline_job_resource_name") or "")
     link = (
         f"https://console.cloud.google.com/vertex-ai/locations/{job[2]}/pipelines/runs/{job[3]}?project={job[1]}"
         if job
         else ""
     )
-    error = status.get("error_message") or ""
-    lines = [f"The run {run} ended as {status['state']}.", error, link]
+    what = f"ended as {ended.state}" if ended.state != _UNKNOWN else "has ended, and may have failed"
+    lines = [f"The run {ended.run} {what}.", ended.error, link]
     return {
         "text": "\n".join(line for line in lines if line),
-        "state": status["state"],
-        "run": run,
+        "state": ended.state,
+        "run": ended.run,
         "task": status.get("pipeline_task_name") or "",
-        "error": error,
+        "error": ended.error,
         "error_code": status.get("error_code") or 0,
         "link": link,
     }

@@ -84,8 +84,8 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
     if flags.champion and flags.promote and not champion.is_registry(flags.champion):
         storage.check_overwritable(flags.champion, "A promotion replaces the pointer in --champion")
     today = dt.datetime.now(dt.UTC).date()
-    train_metadata = _fill_in_dates(flags.train_metadata, today)
-    eval_metadata = _fill_in_dates(flags.eval_metadata or "", today)
+    train_metadata = dates.fill_in(flags.train_metadata, today)
+    eval_metadata = dates.fill_in(flags.eval_metadata or "", today)
     fingerprint = fingerprint_of(
         train_metadata,
         eval_metadata or None,
@@ -169,13 +169,6 @@ def _deciding(flags: Mapping[str, object]) -> dict[str, object]:
     deciding = {**training_key.checkpoint_key_flags(flags), "train_steps": flags.get("train_steps")}
     deciding.pop("checkpoint_path", None)
     return deciding
-
-
-def _fill_in_dates(metadata: str, today: dt.date) -> str:
-    """The metadata with {date} in each source replaced by the newest date up to today that exists."""
-    if dates.PLACEHOLDER not in metadata:
-        return metadata
-    return ",".join(dates.newest(source.strip(), today) for source in metadata.split(","))
 
 
 def _resolve_links(path: str) -> str:

@@ -77,7 +77,11 @@ def test_one_run_id_is_one_run_also_when_the_answer_was_lost(submit, kubeflow):
     again = submit("--run_id", "first")
     assert again.returncode == 0 and "was submitted before" in again.stdout
     other = submit("--run_id", "first", "--steps", "7")
-    assert other.returncode == 2 and "with other parameters" in other.stderr
+    assert other.returncode == 2 and "which differs in the parameters --steps" in " ".join(other.stderr.split())
+    account = submit("--run_id", "first", "--service_account", "trainer")
+    assert account.returncode == 2 and "--service_account (not set, now trainer)" in " ".join(account.stderr.split())
+    uncached = submit("--run_id", "first", "--caching", "false")
+    assert uncached.returncode == 2 and "the caching or the retries" in " ".join(uncached.stderr.split())
     assert len(kubeflow.runs) == 1
 
 

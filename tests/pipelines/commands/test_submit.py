@@ -56,7 +56,39 @@ def test_a_run_id_of_another_run_is_refused(submit_tiny, vertex):
     assert submit_tiny("--run_id", "first").returncode == 0
     other = submit_tiny("--run_id", "first", "--steps", "7")
     assert other.returncode == 2
-    assert "with other parameters" in other.stderr
+    assert "is that of another run. Received: first, which differs in the parameters --steps" in " ".join(
+        other.stderr.split()
+    )
+
+
+def test_a_run_of_the_same_id_with_another_pipeline_hardware_or_account_is_named(submit_tiny, tiny_template, vertex):
+    first = ["--run_id", "first", "--labels", "team=vision", "--service_account", "trainer@p.iam.gserviceaccount.com"]
+    assert submit_tiny(*first).returncode == 0
+    assert "was submitted before" in submit_tiny(*first).stdout
+    written = tiny_template.read_text()
+    for change, difference in (
+        (["--labels", "team=speech"], "--labels ({'team': 'vision'}, now {'team': 'speech'})"),
+        (
+            ["--service_account", "other@p.iam.gserviceaccount.com"],
+            "--service_account (trainer@p.iam.gserviceaccount.com, now other@",
+        ),
+        (["--pipeline_root", "gs://bucket/elsewhere"], "--pipeline_root (gs://bucket/root, now gs://bucket/elsewhere)"),
+        (["--failure_policy", "fast"], "--failure_policy (not set, now fast)"),
+        (["--caching", "false"], "the caching or the retries of steps"),
+        (("image: python:3.11", "image: python:3.12"), "the image of build, scan, train"),
+        (("return file.read() * steps", "return file.read()"), "the code of train"),
+        (("image: python:3.11", "image: python:3.11\n        resources: {cpuLimit: 4.0}"), "the hardware of"),
+        (("name: tiny", "name: another"), "the pipeline"),
+    ):
+        words = change if isinstance(change, list) else []
+        if not words:
+            tiny_template = tiny_template.with_name("changed.yaml")
+            tiny_template.write_text(written.replace(*change))
+            words = ["--template", str(tiny_template)]
+        other = submit_tiny(*first, *words)
+        assert other.returncode == 2, change
+        assert f"which differs in {difference}" in " ".join(other.stderr.split())
+    assert list(vertex.jobs) == ["first"]
 
 
 def test_a_lost_answer_starts_one_run(submit_tiny, vertex):
@@ -254,14 +286,45 @@ def test_faults_and_failures_can_be_ordered_with_curl(submit_tiny, vertex):
         ({"model_dir": "models"}, "--model_dir"),
         ({"checkpoint_path": "inception.ckpt"}, "--checkpoint_path"),
         ({"champion": "/gcs/bucket/service"}, "--champion"),
+        ({"model_dir": "gs://bucket/{date}"}, "{date} is filled in in --train_metadata"),
     ],
 )
-def test_every_flag_that_is_a_path_must_be_one_that_the_cloud_sees(values, flag):
+def test_every_flag_that_is_a_path_must_be_one_that_the_cloud_sees(values, flag, monkeypatch, storage_url):
     from pipelines import template
     from tf_image_classification.errors import FlagError
 
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
     with pytest.raises(FlagError, match=flag):
         template.check_paths(values)
+
+
+@pytest.mark.parametrize("path", ["photos, all/cats.csv", "lists/dogs, cats-{date}.csv", "by {date}/dogs, cats/a.csv"])
+def test_a_path_in_a_bucket_may_have_commas(monkeypatch, storage_url, path):
+    from pipelines import template
+    from tests.standin import bucket as standin
+
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", storage_url)
+    standin.client(storage_url).bucket("bucket").blob(path.replace("{date}", "2020-02-03")).upload_from_string("x")
+    template.check_paths({"train_metadata": f"gs://bucket/other,gs://bucket/{path},gs://bucket/third"})
+
+
+@pytest.mark.parametrize(
+    "root",
+    ["gs://bucket/a[1]", "gs://bucket/a*", "gs://bucket/a?", "gs://bucket//a", "gs://bucket/a/../b", "gs://bucket//"],
+)
+def test_a_root_that_a_later_step_cannot_take_is_refused_before_anything_is_sent(submit_tiny, vertex, root):
+    done = submit_tiny("--pipeline_root", root)
+    assert done.returncode == 2 and "--pipeline_root" in done.stderr
+    assert not vertex.requests
+
+
+def test_a_slash_at_the_end_of_a_root_and_a_bucket_alone_are_no_other_roots(submit_tiny, vertex):
+    assert submit_tiny("--run_id", "first", "--pipeline_root", "gs://bucket/").returncode == 0
+    again = submit_tiny("--run_id", "first", "--pipeline_root", "gs://bucket")
+    assert again.returncode == 0 and "was submitted before" in again.stdout, again.stderr
+    assert vertex.jobs["first"].runtime_config.gcs_output_directory == "gs://bucket"
+    invalid = submit_tiny("--pipeline_root", "gs://")
+    assert invalid.returncode == 2
 
 
 def test_a_comma_separates_paths_only_in_a_flag_that_is_a_list():
