@@ -128,7 +128,7 @@ def train_and_evaluate(
 
 
 def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
-    """Sets the spec's attributes and the random seeds; returns the data with the spec's tasks."""
+    """Sets the spec's attributes; returns the data with the spec's tasks."""
     import keras
 
     from tf_image_classification import dataset, estimator_loading
@@ -143,8 +143,6 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
     # one.
     keras.utils.clear_session()
-    if flags.seed is not None:
-        keras.utils.set_random_seed(flags.seed)
     return data
 
 
@@ -308,7 +306,9 @@ def _parse(argv: Sequence[str] | None) -> Flags:
     table = flag_table.of_command(flag_table.TRAIN)
     parser.add_flags(table, required=["train_metadata"])
     parser.add_show()
-    return parser.parse_flags(table, argv, required=["train_metadata"])
+    flags = parser.parse_flags(table, argv, required=["train_metadata"])
+    storage.bill_to(flags.billing_project)
+    return flags
 
 
 if __name__ == "__main__":

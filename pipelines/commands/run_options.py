@@ -13,6 +13,7 @@ from pipelines import backend_limits, kubernetes_platform, template
 from pipelines.backends.base import Submission
 from pipelines.commands import parameter_files, parameters
 from tf_image_classification import flags as flag_table
+from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
 _RESOURCE_ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -100,6 +101,7 @@ def read_parameters(
     if flag_table.BY_NAME["champion"] in template.signature(spec):
         values |= _resource_names(values, arguments.project, arguments.location)
         parameters.check_together(values, in_images=True)
+    storage.bill_to(str(values.get("billing_project") or ""))
     return values
 
 

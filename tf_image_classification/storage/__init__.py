@@ -1,7 +1,9 @@
 """One view of local paths, /gcs/ mounts and gs:// objects."""
 
-from tf_image_classification.storage.gcs import check_bucket
+from tf_image_classification.storage.gcs import check_bucket, retained_until
+from tf_image_classification.storage.gcs_client import bill_to
 from tf_image_classification.storage.gcs_folders import upload
+from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
 from tf_image_classification.storage.local_files import Stat, open_file, temporary_dir
 from tf_image_classification.storage.local_folders import remove_leftovers
@@ -33,6 +35,7 @@ from tf_image_classification.storage.reading import (
     stat,
     walk,
 )
+from tf_image_classification.storage.write_check import check_overwritable
 from tf_image_classification.storage.writing import (
     check_replaceable,
     copy_dir_once,
@@ -49,8 +52,10 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "Stat",
     "as_prefix",
+    "bill_to",
     "canonical",
     "check_bucket",
+    "check_overwritable",
     "check_replaceable",
     "copy_dir_once",
     "delete",
@@ -76,9 +81,11 @@ __all__ = [
     "remove_leftovers",
     "replacing_dir",
     "restore_dir",
+    "retained_until",
     "split_gcs",
     "stat",
     "temporary_dir",
+    "tidying",
     "upload",
     "walk",
     "write_bytes",

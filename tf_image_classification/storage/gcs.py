@@ -7,6 +7,7 @@ that a request that is repeated because its response was lost cannot undo anothe
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import fnmatch
 import functools
@@ -17,50 +18,20 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.storage import access_tokens, gcs_requests
+from tf_image_classification.storage import gcs_client, gcs_requests
 from tf_image_classification.storage.gcs_requests import retry_on_corruption, storage_retry, translate_storage_errors
 from tf_image_classification.storage.local_files import Stat, not_found_error
 from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, split_gcs
 
 if TYPE_CHECKING:
-    from google.cloud.storage import Blob, Client
+    from google.cloud.storage import Blob
 
 WRITER = "tf-image-classification-write"  # metadata key of an object: id of the write that created it
-_MAX_CONNECTIONS = 32  # at least as many as callers start threads
 # See https://cloud.google.com/storage/docs/objects#naming: UTF-8, no line ends, no `.` and `..`.
 _MAX_NAME_BYTES = 1024
 _INVALID_NAME = re.compile(r"\.{1,2}|(?s:.*)[\r\n](?s:.*)")
 # Where the service's globs differ from those of a local file system: classes, alternatives and escapes.
 _SPECIAL_IN_GLOB = re.compile(r"\[!?\]?[^\]]*\]|[][{}\\]")
-
-
-def client() -> Client:
-    """The client of the service, or of the emulator in STORAGE_EMULATOR_HOST; one for all threads of the process."""
-    return _client(os.environ.get("STORAGE_EMULATOR_HOST", ""))
-
-
-@functools.cache
-def _client(emulator: str) -> Client:
-    from google.cloud import storage
-    from requests.adapters import HTTPAdapter
-
-    credentials = access_tokens.credentials()
-    if emulator:
-        from google.auth.credentials import AnonymousCredentials
-
-        new = storage.Client(
-            project="local",
-            credentials=credentials or AnonymousCredentials(),
-            client_options={"api_endpoint": emulator},
-        )
-    elif credentials:
-        new = storage.Client(project=None, credentials=credentials)
-    else:
-        new = storage.Client()
-    for scheme in ("https://", "http://"):
-        # By default it pools ten connections, and warns of each one above.
-        new._http.mount(scheme, HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS))
-    return new
 
 
 def check_bucket(path: str) -> None:
@@ -73,11 +44,22 @@ def check_bucket(path: str) -> None:
     from google.api_core.exceptions import NotFound
 
     bucket, _ = split_gcs(path)
-    listing = client().list_blobs(bucket, max_results=1, **_request_options())
+    listing = gcs_client.bucket(bucket).list_blobs(max_results=1, **_request_options())
     try:
         next(iter(listing), None)
     except NotFound:
         raise FileNotFoundError(errno.ENOENT, "bucket not found", path) from None
+
+
+def retained_until(path: str) -> dt.datetime | None:
+    """Until when the retention policy of a gs:// path's bucket keeps an object of it; None if none or for an empty one.
+
+    The policy itself is shown only to who has storage.buckets.get, which no role for objects has.
+    """
+    bucket, _ = split_gcs(path)
+    with translate_storage_errors(path):
+        blob = next(iter(gcs_client.bucket(bucket).list_blobs(max_results=1, **_request_options())), None)
+        return blob.retention_expiration_time if blob else None
 
 
 def find(path: str) -> Stat | None:
@@ -114,7 +96,7 @@ def list_objects(folder: str, hidden: bool = False) -> Iterator[Stat]:
     bucket, prefix = split_gcs(as_prefix(folder))
     seen = ""
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        for blob in client().list_blobs(bucket, prefix=prefix, **_request_options()):
+        for blob in gcs_client.bucket(bucket).list_blobs(prefix=prefix, **_request_options()):
             found = Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation)
             if is_placeholder(found):
                 continue
@@ -132,7 +114,7 @@ def glob(pattern: str) -> list[str]:
     parts = (part if part == "**" else _SPECIAL_IN_GLOB.sub("?", part).replace("**", "*") for part in name.split("/"))
     matches = re.compile(fnmatch.translate(name.replace("**/", "*"))).match
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(pattern):
-        listing = client().list_blobs(bucket, match_glob="/".join(parts), **_request_options())
+        listing = gcs_client.bucket(bucket).list_blobs(match_glob="/".join(parts), **_request_options())
         named = [blob for blob in listing if matches(blob.name) and (_hidden_part(name) or not _hidden_part(blob.name))]
         found = (Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, 0) for blob in named)
         return sorted(item.path for item in found if not is_placeholder(item))
@@ -143,7 +125,7 @@ def names_in(folder: str, folders_only: bool = False) -> list[str]:
     """The names of the objects and folders directly in a folder, sorted."""
     bucket, prefix = split_gcs(as_prefix(folder))
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        listing = client().list_blobs(bucket, prefix=prefix, delimiter="/", **_request_options())
+        listing = gcs_client.bucket(bucket).list_blobs(prefix=prefix, delimiter="/", **_request_options())
         objects = {blob.name for blob in listing}
         folders = set(listing.prefixes)  # complete once all pages are read
         names = {name[len(prefix) :].removesuffix("/") for name in (folders if folders_only else objects | folders)}
@@ -246,19 +228,24 @@ def upload_blob(blob: Blob, upload_content: Callable[..., None], if_version: int
 
     Raises:
         google.api_core.exceptions.PreconditionFailed: it has another generation.
+        google.api_core.exceptions.BadRequest: the service answers 412 for another reason, such as a policy.
     """
-    from google.api_core.exceptions import PreconditionFailed
+    from google.api_core.exceptions import BadRequest, PreconditionFailed
 
     blob.metadata = {WRITER: (blob.metadata or {}).get(WRITER) or uuid.uuid4().hex}
     write_id = blob.metadata[WRITER]
-    try:
-        retry_on_corruption(lambda: upload_content(if_generation_match=if_version, **upload_options()))
-    except PreconditionFailed:
+    for _ in range(2):
+        try:
+            retry_on_corruption(lambda: upload_content(if_generation_match=if_version, **upload_options()))
+            return blob.generation or 0
+        except PreconditionFailed as error:
+            refused = error
         current = blob.bucket.get_blob(blob.name, **_request_options())
-        if not current or (current.metadata or {}).get(WRITER) != write_id:
-            raise
-        return current.generation
-    return blob.generation or 0
+        if current and (current.metadata or {}).get(WRITER) == write_id:
+            return current.generation
+        if (current.generation if current else 0) != if_version:
+            raise refused
+    raise BadRequest(refused.message, response=refused.response)
 
 
 def upload_options() -> dict[str, Any]:
@@ -275,7 +262,7 @@ def blob_of(path: str, version: int | None = None, chunk_bytes: int | None = Non
         chunk_bytes: size of the parts in which it is uploaded or downloaded; by default in one part.
     """
     bucket, name = split_gcs(path)
-    return client().bucket(bucket).blob(name, generation=version, chunk_size=chunk_bytes)
+    return gcs_client.bucket(bucket).blob(name, generation=version, chunk_size=chunk_bytes)
 
 
 def _request_options() -> dict[str, Any]:

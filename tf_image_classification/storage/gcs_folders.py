@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from tf_image_classification.errors import ConflictError, UserError
 from tf_image_classification.storage import gcs, gcs_requests
 from tf_image_classification.storage.gcs_requests import retry_on_corruption, translate_storage_errors
+from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_files import Stat, conflict_error
 from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix
 
@@ -47,7 +48,8 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
     left_by_another = gcs.find(unfinished_path)
     our_version = gcs.write(unfinished_path, b"", left_by_another.version if left_by_another else 0)
     if keep_whole and left_by_another is None and gcs.find(f"{destination}/{marker}"):
-        gcs.delete([Stat(unfinished_path, 0, our_version)])
+        with tidying(unfinished_path):
+            gcs.delete([Stat(unfinished_path, 0, our_version)])
         return
     old = list(gcs.list_objects(destination))
     gcs.delete(sorted(old, key=lambda item: not _belongs_to_marker(marker, item.path[len(prefix) :])))
@@ -56,7 +58,8 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
     if unfinished is None or unfinished.version != our_version:
         raise conflict_error(destination)
     upload_files(folder, [name for name in names if _belongs_to_marker(marker, name)], destination)
-    gcs.delete([unfinished])
+    with tidying(unfinished_path):
+        gcs.delete([unfinished])
 
 
 def upload_files(folder: str, names: Sequence[str], destination: str) -> None:

@@ -108,6 +108,9 @@ class TrainingState:
 def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
     """Builds the spec's network and the optimizers on the devices that will train them.
 
+    With --seed, it sets the random seeds of Python, NumPy and TensorFlow. Nothing may come between that and the
+    network: an upload to a bucket, too, draws from Python's generator.
+
     Raises:
         FlagError: --batch_size is no multiple of the number of replicas, or as `stages.make_stages`.
         EstimatorError: the spec's model_fn returns no keras.Model, or as `stages.make_stages`.
@@ -124,6 +127,8 @@ def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
     first_depth = next(iter(outputs.values()))
     params = Flags(**vars(flags), outputs=outputs, num_classes=first_depth, num_samples_per_epoch=examples)
     params.weight_decay = optimizers.network_weight_decay(flags)
+    if flags.seed is not None:
+        keras.utils.set_random_seed(flags.seed)
     with strategy.scope(), dtype_policy(mixed=flags.mixed_precision):
         model = spec.get_model_fn(flags.checkpoint_path)(params)
         if not isinstance(model, keras.Model):

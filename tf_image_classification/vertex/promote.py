@@ -78,6 +78,7 @@ def _command(argv: Sequence[str] | None) -> None:
             expected=f"{champion.REGISTRY_FORM}, or a folder, as gs://BUCKET/FOLDER or ./{given.champion}",
         )
     champion.check(None, given.champion, given.endpoint)
+    storage.bill_to(given.billing_project)
 
     metrics, compared = gate.read_metrics(arguments.evaluation)
     decision = gate.decide(metrics, given, compared)

@@ -1,0 +1,46 @@
+"""Whether a bucket lets objects be overwritten and deleted, for who depends on it, before hours of work do.
+
+A retention policy, a hold, or an account without storage.objects.delete refuses both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from tf_image_classification.errors import AccessError, ConflictError, FlagError
+from tf_image_classification.storage import gcs
+from tf_image_classification.storage.gcs_requests import bucket_not_found
+from tf_image_classification.storage.local_files import Stat
+from tf_image_classification.storage.paths import is_gcs, join
+
+_FILE = ".write-check"
+
+
+def check_overwritable(folder: str, use: str) -> None:
+    """Creates, overwrites and deletes an object in a folder of a bucket. Does nothing for a local folder.
+
+    Args:
+        folder: need not exist.
+        use: what depends on it, for the message, such as 'Checkpoints are replaced'.
+
+    Raises:
+        FlagError: the service refuses it, or the bucket does not exist.
+    """
+    if not is_gcs(folder):
+        return
+    path = join(folder, _FILE)
+    try:
+        with contextlib.suppress(ConflictError):  # another process checks the same folder
+            found = gcs.find(path)
+            version = gcs.write(path, b"created", found.version if found else 0)
+            version = gcs.write(path, b"overwritten", version)
+            gcs.delete([Stat(path, 0, version)])
+    except FlagError:
+        raise bucket_not_found(folder) from None
+    except AccessError as error:
+        raise FlagError(
+            f"{use}, which the bucket of {folder} does not let this account do",
+            received=error.received,
+            expected="a bucket whose objects it may overwrite and delete",
+            hint=error.hint,
+        ) from None
