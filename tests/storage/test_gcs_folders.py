@@ -12,7 +12,7 @@ from tests.standin.bucket import Buckets
 from tests.standin.faults import STALLED, Fault
 from tf_image_classification import storage
 from tf_image_classification.errors import AccessError, ConflictError, FlagError
-from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, writing
+from tf_image_classification.storage import gcs, gcs_requests, gcs_transfers, writing
 
 FILES = ("a", "deep/b", "marker", "z")
 UNFINISHED = "gs://bucket/out/.marker.unfinished"
@@ -77,7 +77,7 @@ def test_a_writer_that_stops_anywhere_leaves_no_marker_without_the_rest_and_the_
             service.faults = [Fault(code=403, times=10**6)]
         return answer
 
-    monkeypatch.setattr(gcs_folders, "_THREADS", 1)
+    monkeypatch.setattr(gcs_transfers, "_THREADS", 1)
     with monkeypatch.context() as patch, pytest.raises(AccessError):
         patch.setattr(Buckets, "carry_out", carry_out)
         write("new")
@@ -136,7 +136,7 @@ def test_an_object_of_a_concurrent_writer_is_not_overwritten(service, tmp_path):
     (tmp_path / "a").write_text("ours")
     storage.write_text("gs://bucket/out/a", "theirs")
     with pytest.raises(ConflictError, match="gs://bucket/out/a"):
-        gcs_folders.upload_files(str(tmp_path), ["a"], "gs://bucket/out")
+        gcs_transfers.upload_files(str(tmp_path), ["a"], "gs://bucket/out")
     assert read() == {"a": "theirs"}
 
 
