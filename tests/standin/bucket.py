@@ -1,8 +1,8 @@
 """Cloud Storage on 127.0.0.1: gcp-storage-emulator in this process, and what it lacks.
 
 Added are generation and metageneration preconditions, pages of listings, generations in the headers of downloads,
-resumable uploads that are sent twice, and faults. Not served: permissions, object versioning, compose, rewrites,
-signed URLs and notifications.
+resumable uploads that are sent twice, faults, and what a bucket's settings refuse. Not served: object versioning,
+compose, rewrites, signed URLs and notifications.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import io
 import json
 import logging
+import os
 import re
 import sys
 import threading
@@ -32,6 +33,7 @@ from google.cloud import storage
 
 from tests.standin import faults
 from tests.standin.access import HOST, Access, AccessError
+from tests.standin.bucket_rules import RETAINED_UNTIL, RefusedError, Rules
 from tests.standin.faults import Fault, RandomFaults
 
 _OBJECT = re.compile(r"/b/(?P<bucket>[^/]+)/o/(?P<name>.+)")
@@ -41,6 +43,7 @@ _CONDITIONS = ("generation", "ifGenerationMatch", "ifMetagenerationMatch")
 
 def client(url: str) -> storage.Client:
     """A client of the storage service at this URL."""
+    os.environ["DISABLE_GCS_PYTHON_CLIENT_OTEL_BUCKET_METADATA"] = "true"  # it would send requests of its own
     return storage.Client(project="local", credentials=AnonymousCredentials(), client_options={"api_endpoint": url})
 
 
@@ -86,6 +89,7 @@ class Buckets:
     Attributes:
         faults: to inject; of several that match a request, the first.
         random_faults: for requests that match none of `faults`.
+        rules: what the buckets' settings refuse.
         requests: `METHOD path?query` of each request, without the secret.
         injected: kind of fault -> number of requests.
         changes: of all objects, in order.
@@ -96,6 +100,7 @@ class Buckets:
         logging.getLogger("api.object").setLevel(logging.CRITICAL)
         self.faults: list[Fault] = []
         self.random_faults: RandomFaults | None = None
+        self.rules = Rules()
         self.requests: list[str] = []
         self.injected: Counter[str] = Counter()
         self.lock = threading.Lock()
@@ -149,7 +154,10 @@ class Buckets:
                 return self._finished[session]
             self._objects.conditions = {name: int(query[name]) for name in _CONDITIONS if name in query}
             try:
+                self.rules.check_request(query, handler.headers)
                 response = handler.route(method, body)
+            except RefusedError as refused:
+                return _response(refused.code, refused.text(query.get("alt") == "media"))
             except _PreconditionError as failed:
                 return error_response(412, str(failed))
             except _InvalidNameError as invalid:
@@ -211,10 +219,17 @@ class _Objects(Storage):
         if self.conditions.get("generation", int(found["generation"])) != int(found["generation"]):
             raise NotFound
 
+    def _check_removal(self, bucket: str, name: str) -> None:
+        if name in self.objects.get(bucket, {}):
+            self._buckets.rules.check_removal(bucket, name)
+
     def create_file(
         self, bucket: str, name: str, content: bytes, resource: dict[str, Any], file_id: str | None = None
     ) -> None:
         self._check_conditions(bucket, name)
+        self._check_removal(bucket, name)
+        if self._buckets.rules.retention:
+            resource["retentionExpirationTime"] = RETAINED_UNTIL
         initial = resource["generation"]  # of a resumable upload, from when it was started
         resource["generation"] = str(time.time_ns())
         download = resource["mediaLink"].replace(initial, resource["generation"])
@@ -224,6 +239,7 @@ class _Objects(Storage):
 
     def create_resumable_upload(self, bucket: str, name: str, resource: dict[str, Any]) -> str:
         self._check_conditions(bucket, name)
+        self._check_removal(bucket, name)
         return super().create_resumable_upload(bucket, name, resource)
 
     def add_to_resumable_upload(
@@ -241,6 +257,7 @@ class _Objects(Storage):
     def delete_file(self, bucket: str, name: str) -> None:
         if name in self.objects.get(bucket, {}):
             self._check_conditions(bucket, name)
+            self._check_removal(bucket, name)
         super().delete_file(bucket, name)
         self.changes.append(Change(f"gs://{bucket}/{name}", 0, ""))
 
@@ -300,7 +317,10 @@ def error_response(code: int, message: str) -> bytes:
 
 
 def _json_response(code: int, content: dict[str, Any]) -> bytes:
-    body = json.dumps(content).encode()
+    return _response(code, json.dumps(content).encode())
+
+
+def _response(code: int, body: bytes) -> bytes:
     return b"HTTP/1.1 %d .\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (code, len(body)) + body
 
 

@@ -157,7 +157,7 @@ def test_checkpoints_in_a_bucket_that_are_all_damaged_are_an_error_not_a_new_sta
 
 
 def test_a_bucket_that_does_not_exist_is_named_before_training(service, built_data, training_flags):
-    with pytest.raises(FlagError, match=r"bucket of --model_dir does not exist.*gs://no-such-bucket/models"):
+    with pytest.raises(FlagError, match=r"bucket does not exist.*gs://no-such-bucket/models\."):
         train(built_data, training_flags(model_dir="gs://no-such-bucket/models"))
 
 

@@ -7,10 +7,11 @@ import re
 import pytest
 import tensorflow as tf
 
+from tests.standin.bucket_rules import Rules
 from tests.standin.faults import Fault
 from tests.training.support import RUN, listed, names, working_folders
 from tf_image_classification import storage
-from tf_image_classification.errors import TrainingError
+from tf_image_classification.errors import FlagError, TrainingError
 from tf_image_classification.training import training_folder
 from tf_image_classification.training.history import HISTORY_FILE, read_history
 
@@ -72,8 +73,8 @@ def test_whatever_is_listed_exists_at_every_moment(service):
 
 
 def test_training_does_not_wait_for_uploads_and_the_newest_checkpoint_is_uploaded(service):
-    service.faults.append(Fault("stalled", "POST", "upload", seconds=1.0))
     with training_folder.open_folder(RUN) as folder:
+        service.faults.append(Fault("stalled", "POST", "upload", seconds=1.0))
         training = Publisher(folder)
         for step in range(20):
             training.save(step)
@@ -147,3 +148,26 @@ def test_a_history_counts_up_to_the_first_line_that_is_damaged(tmp_path, line):
     good = b'{"kind": "eval", "step": 1, "loss": 0.5}\n'
     (tmp_path / HISTORY_FILE).write_bytes(good + line + b"\n" + good)
     assert read_history(str(tmp_path)) == [{"kind": "eval", "step": 1, "loss": 0.5}]
+
+
+@pytest.mark.parametrize("rules", [Rules(retention=True), Rules(deletion=False)], ids=["retention", "no delete rights"])
+def test_a_bucket_whose_objects_cannot_be_replaced_is_refused_before_training(service, rules):
+    service.rules = rules
+    with (
+        pytest.raises(FlagError, match=rf"^A training replaces its checkpoints.*--model_dir.*{RUN}.*Received: .*403"),
+        training_folder.open_folder(RUN),
+    ):
+        pytest.fail("the training began")
+    assert not working_folders()
+
+
+def test_a_checkpoint_that_may_not_be_removed_any_more_stays_and_training_goes_on(service, caplog):
+    with training_folder.open_folder(RUN) as folder:
+        training = Publisher(folder)
+        for step in range(7):
+            training.save(step)
+            folder._worker.wait()
+            service.faults = [Fault("refused", "DELETE", r"model\.ckpt", times=10**6, code=403)]
+    assert len(listed(RUN)) == 5
+    assert f"{RUN}/model.ckpt-0.index" in [file.path for file in storage.walk(RUN)]
+    assert [record.levelname for record in caplog.records].count("WARNING") == 1

@@ -15,6 +15,7 @@ from google.api_core import exceptions, retry
 from google.auth.exceptions import GoogleAuthError
 
 from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.storage.error_reasons import next_step
 from tf_image_classification.storage.service_errors import last_error, missing_credentials, server_message
 
 # A lost response is the same to the client as an unavailable service: the request may have been carried out.
@@ -76,11 +77,11 @@ def translate_api_errors(
     try:
         yield
     except exceptions.Forbidden as error:
-        role_hint = f"Ask for {role} on the project, and check its name."
+        role_hint = f"Ask for {role} on the project, and check its name." if role else ""
         raise ServiceError(
             f"{service} does not let this account {action}",
             received=server_message(error),
-            hint=role_hint if role else "Check the account and the project's name.",
+            hint=next_step(error) or role_hint or "Check the account and the project's name.",
         ) from None
     except (exceptions.Unauthorized, GoogleAuthError) as error:
         raise missing_credentials(action, error) from None
@@ -93,7 +94,9 @@ def translate_api_errors(
     except exceptions.NotFound as error:
         raise FlagError(f"{service} cannot {action}: not found", received=server_message(error)) from None
     except (exceptions.BadRequest, exceptions.Conflict) as error:
-        raise FlagError(f"{service} refuses to {action}", received=server_message(error)) from None
+        raise FlagError(
+            f"{service} refuses to {action}", received=server_message(error), hint=next_step(error)
+        ) from None
     except (*_TRANSIENT, exceptions.RetryError) as error:
         raise _unavailable(service, action, retry_hint, error) from None
     except exceptions.GoogleAPICallError as error:

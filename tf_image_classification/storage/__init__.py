@@ -1,5 +1,7 @@
 """One view of local paths, /gcs/ mounts, and objects on gs:// and s3://."""
 
+from tf_image_classification.storage.gcs_client import bill_to
+from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
 from tf_image_classification.storage.local_files import Stat, Version, open_file, temporary_dir
 from tf_image_classification.storage.local_folders import remove_leftovers
@@ -36,6 +38,7 @@ from tf_image_classification.storage.reading import (
     stat,
     walk,
 )
+from tf_image_classification.storage.write_check import check_overwritable
 from tf_image_classification.storage.writing import (
     check_replaceable,
     copy_dir_once,
@@ -56,8 +59,10 @@ __all__ = [
     "Stat",
     "Version",
     "as_prefix",
+    "bill_to",
     "canonical",
     "check_bucket",
+    "check_overwritable",
     "check_replaceable",
     "copy_dir_once",
     "delete",
@@ -88,6 +93,7 @@ __all__ = [
     "split_remote",
     "stat",
     "temporary_dir",
+    "tidying",
     "upload",
     "walk",
     "write_bytes",

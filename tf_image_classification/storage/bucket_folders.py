@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from tf_image_classification.errors import ConflictError, UserError
 from tf_image_classification.storage import gcs_requests
+from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_files import Stat, conflict_error
 from tf_image_classification.storage.paths import as_prefix
 from tf_image_classification.storage.stores import store_of, transfers_of
@@ -45,7 +46,8 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
     content = uuid.uuid4().hex.encode()
     our_version = store.write(unfinished_path, content, left_by_another.version if left_by_another else 0)
     if keep_whole and left_by_another is None and store.find(f"{destination}/{marker}"):
-        store.delete([Stat(unfinished_path, len(content), our_version)])
+        with tidying(unfinished_path):
+            store.delete([Stat(unfinished_path, len(content), our_version)])
         return
     old = list(store.list_objects(destination))
     store.delete(sorted(old, key=lambda item: not _belongs_to_marker(marker, item.path[len(prefix) :])))
@@ -54,7 +56,8 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
     if unfinished is None or unfinished.version != our_version:
         raise conflict_error(destination)
     transfers.upload_files(folder, [name for name in names if _belongs_to_marker(marker, name)], destination)
-    store.delete([unfinished])
+    with tidying(unfinished_path):
+        store.delete([unfinished])
 
 
 def download(path: str, file: str) -> None:

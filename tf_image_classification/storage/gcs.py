@@ -17,48 +17,18 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from tf_image_classification.storage import access_tokens, gcs_requests
+from tf_image_classification.storage import gcs_client, gcs_requests
 from tf_image_classification.storage.gcs_requests import retry_on_corruption, storage_retry, translate_storage_errors
 from tf_image_classification.storage.local_files import Stat, Version, not_found_error
 from tf_image_classification.storage.object_names import hidden_part, is_placeholder, is_valid_name, visible
 from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, split_gcs
 
 if TYPE_CHECKING:
-    from google.cloud.storage import Blob, Client
+    from google.cloud.storage import Blob
 
 WRITER = "tf-image-classification-write"  # metadata key of an object: id of the write that created it
-_MAX_CONNECTIONS = 32  # at least as many as callers start threads
 # Where the service's globs differ from those of a local file system: classes, alternatives and escapes.
 _SPECIAL_IN_GLOB = re.compile(r"\[!?\]?[^\]]*\]|[][{}\\]")
-
-
-def client() -> Client:
-    """The client of the service, or of the emulator in STORAGE_EMULATOR_HOST; one for all threads of the process."""
-    return _client(os.environ.get("STORAGE_EMULATOR_HOST", ""))
-
-
-@functools.cache
-def _client(emulator: str) -> Client:
-    from google.cloud import storage
-    from requests.adapters import HTTPAdapter
-
-    credentials = access_tokens.credentials()
-    if emulator:
-        from google.auth.credentials import AnonymousCredentials
-
-        new = storage.Client(
-            project="local",
-            credentials=credentials or AnonymousCredentials(),
-            client_options={"api_endpoint": emulator},
-        )
-    elif credentials:
-        new = storage.Client(project=None, credentials=credentials)
-    else:
-        new = storage.Client()
-    for scheme in ("https://", "http://"):
-        # By default it pools ten connections, and warns of each one above.
-        new._http.mount(scheme, HTTPAdapter(pool_maxsize=_MAX_CONNECTIONS))
-    return new
 
 
 def check_bucket(path: str) -> None:
@@ -71,7 +41,7 @@ def check_bucket(path: str) -> None:
     from google.api_core.exceptions import NotFound
 
     bucket, _ = split_gcs(path)
-    listing = client().list_blobs(bucket, max_results=1, **_request_options())
+    listing = gcs_client.bucket(bucket).list_blobs(max_results=1, **_request_options())
     try:
         next(iter(listing), None)
     except NotFound:
@@ -106,7 +76,7 @@ def list_objects(folder: str, hidden: bool = False) -> Iterator[Stat]:
     """
     bucket, prefix = split_gcs(as_prefix(folder))
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        blobs = client().list_blobs(bucket, prefix=prefix, **_request_options())
+        blobs = gcs_client.bucket(bucket).list_blobs(prefix=prefix, **_request_options())
         found = (Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation) for blob in blobs)
         yield from visible(found, as_prefix(folder), hidden)
 
@@ -117,7 +87,7 @@ def glob(pattern: str) -> list[str]:
     parts = (part if part == "**" else _SPECIAL_IN_GLOB.sub("?", part).replace("**", "*") for part in name.split("/"))
     matches = re.compile(fnmatch.translate(name.replace("**/", "*"))).match
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(pattern):
-        listing = client().list_blobs(bucket, match_glob="/".join(parts), **_request_options())
+        listing = gcs_client.bucket(bucket).list_blobs(match_glob="/".join(parts), **_request_options())
         named = [blob for blob in listing if matches(blob.name) and (hidden_part(name) or not hidden_part(blob.name))]
         found = (Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, 0) for blob in named)
         return sorted(item.path for item in found if not is_placeholder(item))
@@ -128,7 +98,7 @@ def names_in(folder: str, folders_only: bool = False) -> list[str]:
     """The names of the objects and folders directly in a folder, sorted."""
     bucket, prefix = split_gcs(as_prefix(folder))
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        listing = client().list_blobs(bucket, prefix=prefix, delimiter="/", **_request_options())
+        listing = gcs_client.bucket(bucket).list_blobs(prefix=prefix, delimiter="/", **_request_options())
         objects = {blob.name for blob in listing}
         folders = set(listing.prefixes)  # complete once all pages are read
         names = {name[len(prefix) :].removesuffix("/") for name in (folders if folders_only else objects | folders)}
@@ -247,7 +217,7 @@ def blob_of(path: str, version: Version | None = None, chunk_bytes: int | None =
         chunk_bytes: size of the parts in which it is uploaded or downloaded; by default in one part.
     """
     bucket, name = split_gcs(path)
-    return client().bucket(bucket).blob(name, generation=version, chunk_size=chunk_bytes)
+    return gcs_client.bucket(bucket).blob(name, generation=version, chunk_size=chunk_bytes)
 
 
 def _request_options() -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tf_image_classification.errors import AccessError, FlagError, ServiceError
+from tf_image_classification.storage.error_reasons import next_step
 from tf_image_classification.storage.local_files import conflict_error, not_found_error
 from tf_image_classification.storage.service_errors import last_error, missing_credentials, server_message
 
@@ -92,7 +93,7 @@ def translate_storage_errors(path: str, writing: bool = False) -> Iterator[None]
         raise ServiceError(
             f"A request to Cloud Storage failed{retried}",
             received=f"{path}: {_describe(cause)}",
-            hint="Run again when the service and the network are available.",
+            hint=next_step(cause) or "Run again when the service and the network are available.",
         ) from None
 
 
@@ -106,7 +107,7 @@ def _access_error(path: str, error: Exception, writing: bool) -> AccessError:
     return AccessError(
         f"This account may not {action} the bucket",
         received=f"{path}: {_describe(error)}",
-        hint=f"Ask for roles/storage.{role} on it.",
+        hint=next_step(error) or f"Ask for roles/storage.{role} on it.",
         path=path,
     )
 

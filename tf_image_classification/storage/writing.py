@@ -13,11 +13,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import ConflictError, FlagError
 from tf_image_classification.storage import bucket_folders, gcs_requests, local_files, local_folders, paths
+from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_files import Version
 from tf_image_classification.storage.object_names import is_placeholder
 from tf_image_classification.storage.paths import as_prefix, canonical, is_remote, join
 from tf_image_classification.storage.reading import exists, is_dir, walk
 from tf_image_classification.storage.stores import store_of, transfers_of
+from tf_image_classification.storage.write_check import check_overwritable
 
 _MAX_DEPTH = 100  # of the files of a folder that is written or copied
 
@@ -90,7 +92,8 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
         The path of the local staging folder.
 
     Raises:
-        FlagError: `path` cannot be written to, or has other content, or another process of this machine is writing it.
+        FlagError: `path` cannot be written to, or has other content, or another process of this machine is writing it,
+            or it has to be replaced in a bucket that does not allow that.
         ConflictError: another process is writing to `path`, in a bucket.
         UserError: the disk is full.
     """
@@ -100,6 +103,8 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
         with local_folders.replacing_dir(path) as staging:
             yield staging
         return
+    if is_remote(path) and is_dir(path):
+        check_overwritable(path, "An older folder is replaced")
     with local_files.temporary_dir() as staging:
         yield staging
         if is_remote(path):
@@ -183,13 +188,16 @@ def _replace_mounted_dir(folder: str, names: Sequence[str], destination: str, ma
     """
     unfinished_marker = bucket_folders.unfinished_marker(marker)
     os.makedirs(destination, exist_ok=True)
-    local_files.write(os.path.join(destination, unfinished_marker), b"")
+    marker_path = os.path.join(destination, unfinished_marker)
+    with open(marker_path, "wb"):  # not renamed from a staging file: a mount would have to delete that one
+        pass
     for name in sorted(os.listdir(destination), key=lambda name: name != marker):
         if name != unfinished_marker:
             local_files.remove(os.path.join(destination, name))
     marker_last = sorted(names, key=lambda name: name.split("/")[0] == marker)
     local_files.copy_files(folder, marker_last, destination)
-    os.unlink(os.path.join(destination, unfinished_marker))
+    with tidying(marker_path):
+        os.unlink(marker_path)
 
 
 def _only_name(path: str) -> str:

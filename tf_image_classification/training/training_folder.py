@@ -20,7 +20,7 @@ from pathlib import Path
 
 from tf_image_classification import storage
 from tf_image_classification.checkpoints import checkpoint_file
-from tf_image_classification.errors import ConflictError, FlagError, TrainingError
+from tf_image_classification.errors import ConflictError, TrainingError
 from tf_image_classification.training import best_models
 from tf_image_classification.training.background import BackgroundWorker
 from tf_image_classification.training.history import HISTORY_FILE
@@ -265,16 +265,10 @@ class _BucketFolder(TrainingFolder):
         """Downloads the `checkpoint` object, history and warm start; returns the names of the folder's files.
 
         Raises:
-            FlagError: the bucket does not exist.
+            FlagError: the bucket does not exist, or does not let objects be replaced.
         """
+        storage.check_overwritable(self.path, "A training replaces its checkpoints and history in --model_dir")
         names = storage.names_in(self.path)
-        if not names:
-            try:
-                storage.check_bucket(self.path)
-            except FileNotFoundError:
-                raise FlagError(
-                    "The bucket of --model_dir does not exist", received=self.path, expected="an existing bucket"
-                ) from None
         self._content, self._version = storage.read_version(self._checkpoint_object)
         if self._content is not None:
             self._listed = checkpoint_file.parse(self._content, self.path)
@@ -311,7 +305,8 @@ class _BucketFolder(TrainingFolder):
         for file in storage.names_in(self.path):
             # Also the files of a training that was killed before it could list them.
             if (match := _CHECKPOINT_FILE.match(file)) and match[0] not in self._listed:
-                storage.delete(storage.join(self.path, file))
+                with storage.tidying(storage.join(self.path, file)):
+                    storage.delete(storage.join(self.path, file))
 
     def _upload_logs(self) -> None:
         """Uploads summaries, history, warm start, samples and best model, as far as they have changed."""
@@ -325,7 +320,8 @@ class _BucketFolder(TrainingFolder):
         local = os.listdir(self.local)
         for name in storage.names_in(self.path) if best_models.is_complete(local) else ():
             if best_models.is_model(name) and name not in local:
-                storage.delete(storage.join(self.path, name))
+                with storage.tidying(storage.join(self.path, name)):
+                    storage.delete(storage.join(self.path, name))
 
     def _write_checkpoint_object(self, listed: dict[str, float]) -> None:
         # A unique comment: without it, two trainings could write equal content.
