@@ -1,4 +1,4 @@
-"""The pipeline and its components, compiled to YAML that Kubeflow and Vertex both load."""
+"""The pipeline and its components, compiled to YAML that Kubeflow and Vertex both load, unless an option is for one."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from images import base as base_image
 from images import catalog
+from pipelines import backend_limits
 from pipelines.definition import COMPONENTS, Options, make_pipeline
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
@@ -18,20 +19,38 @@ from tf_image_classification.errors import FlagError
 
 _FORMS = {
     "cpu": (re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?m?"), "a number of cores, as 8"),
-    "memory": (re.compile(r"[1-9][0-9]*(E|Ei|P|Pi|T|Ti|G|Gi|M|Mi|K|Ki)?"), "a whole number and a unit, as 32G"),
-    "accelerator": (re.compile(r"[A-Za-z0-9_.\-/]+:[1-9][0-9]*"), "TYPE:COUNT, as NVIDIA_TESLA_T4:1"),
+    "memory": (
+        re.compile(r"[1-9][0-9]*(E|Ei|P|Pi|T|Ti|G|Gi|M|Mi|K|Ki)?"),
+        "a whole number and a unit, as 32G on Vertex AI and 32Gi on Kubeflow",
+    ),
+    "accelerator": (
+        re.compile(r"[A-Za-z0-9_.\-/]+:[1-9][0-9]*"),
+        "TYPE:COUNT, as NVIDIA_TESLA_T4:1 on Vertex AI and nvidia.com/gpu:1 on Kubeflow",
+    ),
 }
 
 
-def compile_pipeline(output: str, options: Options) -> None:
+def compile_pipeline(output: str, options: Options, backend: str = "") -> str:
     """Compiles the pipeline to the YAML file `output`, which is written atomically.
 
+    Args:
+        backend: that the pipeline must be for, vertex or kubeflow; '' for any.
+
+    Returns:
+        A sentence that says which backend alone takes the pipeline, which is in the file too; '' when both do.
+
     Raises:
-        FlagError: `output` cannot be written.
+        FlagError: `output` cannot be written, or the backend, or no backend, takes the options.
     """
     if not output.endswith((".yaml", ".yml")):
         raise FlagError("Invalid value for --output", received=output, expected="a file name that ends in .yaml")
-    _compile(make_pipeline(options), output)
+    pipeline = make_pipeline(options)
+    spec, platforms = _as_data(pipeline)
+    if backend:
+        backend_limits.check(spec, platforms, backend)
+    only = backend_limits.only_backend(spec, platforms)
+    _compile(pipeline, output, only)
+    return only
 
 
 def compile_components(folder: str, images: Mapping[str, str]) -> list[str]:
@@ -112,7 +131,16 @@ def _with_images(images: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
         yield step, pinned
 
 
-def _compile(component: Any, output: str) -> None:
+def _as_data(pipeline: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The spec of a pipeline and its platforms by name."""
+    from google.protobuf import json_format
+
+    platforms = json_format.MessageToDict(pipeline.platform_spec).get("platforms", {})
+    return json_format.MessageToDict(pipeline.pipeline_spec), platforms
+
+
+def _compile(component: Any, output: str, comment: str = "") -> None:
+    """Writes a component or pipeline, with a comment in the first line."""
     from kfp import compiler
 
     with storage.temporary_dir() as folder:
@@ -120,7 +148,8 @@ def _compile(component: Any, output: str) -> None:
         compiler.Compiler().compile(component, compiled)
         try:
             os.makedirs(os.path.dirname(os.path.abspath(output)), exist_ok=True)
-            storage.write_bytes(output, Path(compiled).read_bytes())
+            first = f"# {comment}\n" if comment else ""
+            storage.write_bytes(output, first.encode() + Path(compiled).read_bytes())
         except OSError as error:
             raise FlagError(
                 f"Cannot write {output}", received=error.strerror, expected="a file that can be written"

@@ -15,6 +15,7 @@ from components.notify.component import notify
 from components.register.component import register
 from components.resolve.component import resolve
 from components.train.component import train
+from pipelines import kubernetes_platform
 from tf_image_classification import flags as flag_table
 
 NAME = "image-classification"
@@ -64,10 +65,11 @@ class Options:
         images: image references; their tags are part of the cache keys and must never be moved to another image.
         cpu: limits in cores, as KFP writes them ('8'); a step that is not in the mapping has no limit.
         memory: limits, as KFP writes them ('32G').
-        accelerator: type and count ('NVIDIA_TESLA_T4:1').
+        accelerator: type and count, as the backend names it ('NVIDIA_TESLA_T4:1', 'nvidia.com/gpu:1').
         retries: how often a failed step is retried.
         notify: where a failed run is reported, see tf_image_classification.promotion.notify; '' for nowhere.
         notify_insecure: allows `notify` an http:// URL, and one of this machine.
+        kubernetes: settings of the steps' pods, which only Kubeflow takes.
     """
 
     images: Mapping[str, str]
@@ -77,6 +79,7 @@ class Options:
     retries: int = 0
     notify: str = ""
     notify_insecure: bool = False
+    kubernetes: Mapping[str, kubernetes_platform.PodSettings] = field(default_factory=dict)
 
 
 def make_pipeline(options: Options) -> Any:
@@ -169,6 +172,7 @@ def _exit_handler(options: Options) -> Any:
         destination=options.notify, run=dsl.PIPELINE_JOB_NAME_PLACEHOLDER, insecure=options.notify_insecure
     )
     task.set_container_image(options.images[NOTIFY]).set_caching_options(False)
+    _configure_pod(task, NOTIFY, options)
     return dsl.ExitHandler(task, name="notify")
 
 
@@ -186,6 +190,12 @@ def _configure(task: Any, step: str, options: Options) -> None:
         task.set_accelerator_type(kind).set_accelerator_limit(int(count))
     if options.retries:
         task.set_retry(options.retries, backoff_duration="30s", backoff_factor=2)
+    _configure_pod(task, step, options)
+
+
+def _configure_pod(task: Any, step: str, options: Options) -> None:
+    if step in options.kubernetes:
+        kubernetes_platform.apply(task, options.kubernetes[step])
 
 
 def _with_signature(function: Callable[..., Any], flags: list[flag_table.Flag], outputs: type | None) -> Any:

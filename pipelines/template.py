@@ -3,35 +3,50 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from pipelines import yaml_files
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flag_types import EVALUATE_STEP, TRAIN_STEP
 from tf_image_classification.flags import Flag
 from tf_image_classification.promotion import champion
 
 Spec = dict[str, Any]
 
+
+class Pipeline(NamedTuple):
+    """A compiled pipeline.
+
+    Attributes:
+        platforms: its settings for Kubernetes, by platform, which KFP compiles to a second YAML document.
+    """
+
+    spec: Spec
+    platforms: dict[str, Any]
+
+
 _TYPES = {"STRING": str, "NUMBER_INTEGER": int, "NUMBER_DOUBLE": float, "BOOLEAN": bool}
 
 
-def load(path: str) -> Spec:
+def load(path: str) -> Pipeline:
     """The pipeline of a compiled YAML or JSON file, local or gs://.
 
     Raises:
         FlagError: the file is not found, or it does not contain a pipeline.
     """
-    expected = "a pipeline that `python -m pipelines compile` or KFP's compiler wrote, one YAML document"
+    expected = "a pipeline that `python -m pipelines compile` or KFP's compiler wrote, one or two YAML documents"
     documents = yaml_files.read("--template", path, expected)
-    found = documents[0] if len(documents) == 1 else None
+    found, settings = documents[0] if documents else None, documents[1] if len(documents) == 2 else {"platforms": {}}
     if isinstance(found, dict):
         found = found.get("pipelineSpec", found)
-    if not isinstance(found, dict) or "root" not in found or "pipelineInfo" not in found:
+    if not isinstance(found, dict) or "root" not in found or "pipelineInfo" not in found or len(documents) > 2:
         raise FlagError("--template does not contain a pipeline", received=path, expected=expected)
-    return found
+    if not isinstance(settings, dict) or set(settings) != {"platforms"} or not isinstance(settings["platforms"], dict):
+        raise FlagError("The second document of --template is no platform spec", received=path, expected=expected)
+    return Pipeline(found, settings["platforms"])
 
 
 def signature(spec: Spec | None) -> list[Flag]:
@@ -90,8 +105,13 @@ def check_parameters(spec: Spec | None, given: Mapping[str, object]) -> dict[str
     return values
 
 
-def check_paths(parameters: Mapping[str, Any]) -> None:
+def check_paths(
+    parameters: Mapping[str, Any], backend: str = "vertex", mounts: Mapping[str, Sequence[str]] | None = None
+) -> None:
     """Checks that no parameter is a path of this machine, which a step in the cloud cannot see.
+
+    Args:
+        mounts: on Kubeflow, the folders at which each step sees a PersistentVolumeClaim.
 
     Raises:
         FlagError: a flag names a local file or folder.
@@ -100,16 +120,38 @@ def check_paths(parameters: Mapping[str, Any]) -> None:
         value = str(parameters.get(flag.name, ""))
         if not (flag.path and value and champion.names_a_path(flag.name, value)):
             continue
-        # A mount cannot write on a condition, as promoting a model does.
-        roots = (storage.GCS_SCHEME,) if flag.name == "champion" else (storage.GCS_SCHEME, storage.GCS_MOUNT)
+        roots = [storage.GCS_SCHEME]
+        if backend == "vertex":
+            roots += [storage.GCS_MOUNT]
+        else:
+            roots += [storage.as_prefix(mount) for mount in _mounts_of(flag, parameters, mounts or {})]
+        if flag.name == "champion":  # a mounted bucket cannot write on a condition, as promoting a model does
+            roots = [root for root in roots if not root.startswith(storage.GCS_MOUNT)]
         for part in value.split(",") if flag.is_list else [value]:
-            if part and not part.strip().startswith(roots):
-                raise FlagError(
-                    f"--{flag.name} is a path that the pipeline's machines cannot see",
-                    received=part,
-                    expected="gs://BUCKET/PATH",
-                    hint=f"Copy it there first: gcloud storage cp --recursive {part} gs://BUCKET/",
-                )
+            if part and not part.strip().startswith(tuple(roots)):
+                raise _unseen(flag, part, backend)
+
+
+def _mounts_of(flag: Flag, parameters: Mapping[str, Any], mounts: Mapping[str, Sequence[str]]) -> list[str]:
+    """The folders at which every step that opens the path of a flag sees a PersistentVolumeClaim."""
+    steps = set(flag.steps)
+    if flag.name == "champion":
+        steps |= {EVALUATE_STEP}
+        if parameters.get("checkpoint_path") == champion.WARM_START:
+            steps |= {TRAIN_STEP}
+    seen = [set(mounts[step]) for step in steps & mounts.keys() or mounts]
+    return sorted(set.intersection(*seen)) if seen else []
+
+
+def _unseen(flag: Flag, path: str, backend: str) -> FlagError:
+    expected, hint = "gs://BUCKET/PATH", f"Copy it there first: gcloud storage cp --recursive {path} gs://BUCKET/"
+    if backend == "kubeflow":
+        expected += " or a path below a volume that --kubernetes mounts in the steps " + ", ".join(flag.steps)
+        if path.startswith(storage.GCS_MOUNT):
+            hint = f"Kubeflow mounts no bucket: write {storage.GCS_SCHEME}{path.removeprefix(storage.GCS_MOUNT)}."
+    return FlagError(
+        f"--{flag.name} is a path that the pipeline's machines cannot see", received=path, expected=expected, hint=hint
+    )
 
 
 def without_caching(spec: Spec) -> Spec:

@@ -56,6 +56,7 @@ class Submission:
         parameters: those that differ from their defaults.
         pipeline_root: gs:// folder for the run's artifacts; '' leaves it to the service.
         labels, service_account, network, encryption_key, failure_policy: as Vertex AI defines them.
+        platforms: the pipeline's settings for Kubernetes, by platform; only Kubeflow takes them.
     """
 
     run_id: str
@@ -67,6 +68,7 @@ class Submission:
     network: str = ""
     encryption_key: str = ""
     failure_policy: str = ""
+    platforms: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

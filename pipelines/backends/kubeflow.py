@@ -10,7 +10,7 @@ import functools
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import kfp_server_api
@@ -62,7 +62,7 @@ class Kubeflow:
             # A repetition must not start a second run when the first attempt was carried out.
             if existing := self._find_run(submission.run_id):
                 return existing
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.run_pipeline(
                     self._experiment,
                     submission.run_id,
@@ -126,7 +126,7 @@ class Kubeflow:
             for found in self._find_recurring_runs(name):
                 if found.recurring_run_id not in earlier:
                     return found
-            with _package(submission.spec) as package:
+            with _package(submission) as package:
                 return self._client.create_recurring_run(
                     self._experiment,
                     name,
@@ -214,11 +214,14 @@ def _has_display_name(name: str) -> str:
 
 
 @contextlib.contextmanager
-def _package(spec: Mapping[str, Any]) -> Iterator[str]:
+def _package(submission: Submission) -> Iterator[str]:
     """The pipeline as the file that kfp.Client reads; stdout is redirected, because the client prints links."""
     with storage.temporary_dir() as folder, contextlib.redirect_stdout(io.StringIO()):
         package = storage.join(folder, "pipeline.yaml")
-        storage.write_text(package, yaml.safe_dump(dict(spec)))
+        documents = [dict(submission.spec)]
+        if submission.platforms:
+            documents.append({"platforms": dict(submission.platforms)})
+        storage.write_text(package, yaml.safe_dump_all(documents))
         yield package
 
 

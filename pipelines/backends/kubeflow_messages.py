@@ -145,6 +145,7 @@ def _to_submission(message: Any, run_id: str) -> Submission:
         parameters=values,
         pipeline_root=root,
         service_account=message.service_account or "",
+        platforms=spec.get("platform_spec", {}).get("platforms", {}),
     )
 
 

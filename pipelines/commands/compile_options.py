@@ -13,7 +13,17 @@ from tf_image_classification.errors import FlagError
 if TYPE_CHECKING:
     from pipelines.definition import Options
 
-_FIXED = ("image_tag", "image_base", "cpu", "memory", "accelerator", "retries", "notify", "notify_insecure")
+_FIXED = (
+    "image_tag",
+    "image_base",
+    "cpu",
+    "memory",
+    "accelerator",
+    "retries",
+    "notify",
+    "notify_insecure",
+    "kubernetes",
+)
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -31,8 +41,13 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     add_image_base(parser)
     for name, value, what in (
         ("cpu", "N", "cores"),
-        ("memory", "NG", "memory"),
-        ("accelerator", "TYPE:N", "accelerators, as NVIDIA_TESLA_T4:1: the step runs in the GPU variant of its image;"),
+        ("memory", "NG", "memory, as 32G, on Kubeflow also 32Gi,"),
+        (
+            "accelerator",
+            "TYPE:N",
+            "accelerators, as NVIDIA_TESLA_T4:1 on Vertex AI and nvidia.com/gpu:1 on Kubeflow: the step runs in the "
+            "GPU variant of its image;",
+        ),
     ):
         text = f"{what} of the training step, or of STEP; may be given several times"
         parser.add_argument(f"--{name}", action="append", default=[], metavar=f"[STEP=]{value}", help=text)
@@ -48,6 +63,12 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     )
     parser.add_argument(
         "--notify_insecure", action="store_true", help="allows --notify an http:// URL, and one of this machine"
+    )
+    parser.add_argument(
+        "--kubernetes",
+        default="",
+        metavar="FILE.yaml",
+        help="Kubeflow: Secrets, volumes, node selectors, tolerations and timeouts of the steps' pods",
     )
 
 
@@ -76,12 +97,15 @@ def read(arguments: argparse.Namespace) -> Options:
     Raises:
         FlagError: an option has an invalid value.
     """
+    from pipelines import kubernetes_file
     from pipelines.compile import image_references, parse_by_step
     from pipelines.definition import Options
     from tf_image_classification.promotion import notify
 
     if arguments.retries < 0:
         raise FlagError("Invalid value for --retries", received=arguments.retries, expected="a whole number >= 0")
+    if arguments.kubernetes and arguments.backend == "vertex":
+        raise FlagError("--kubernetes is for Kubeflow", received=arguments.kubernetes, expected="--backend kubeflow")
     if arguments.notify or arguments.notify_insecure:
         notify.check(arguments.notify, insecure=arguments.notify_insecure)
     accelerator = parse_by_step("accelerator", arguments.accelerator)
@@ -93,10 +117,13 @@ def read(arguments: argparse.Namespace) -> Options:
         retries=arguments.retries,
         notify=arguments.notify,
         notify_insecure=arguments.notify_insecure,
+        kubernetes=kubernetes_file.read(arguments.kubernetes, notify=bool(arguments.notify))
+        if arguments.kubernetes
+        else {},
     )
 
 
-def load_template(arguments: argparse.Namespace) -> template.Spec | None:
+def load_template(arguments: argparse.Namespace) -> template.Pipeline | None:
     """The pipeline of --template; None without one.
 
     Raises:
@@ -113,16 +140,16 @@ def load_template(arguments: argparse.Namespace) -> template.Spec | None:
     return template.load(arguments.template)
 
 
-def compile_spec(arguments: argparse.Namespace) -> template.Spec:
+def compile_checkout(arguments: argparse.Namespace) -> template.Pipeline:
     """This checkout's pipeline, compiled with the options.
 
     Raises:
-        FlagError: an option has an invalid value.
+        FlagError: an option has an invalid value, or one that the backend does not take.
     """
     from pipelines.compile import compile_pipeline
 
     options = read(arguments)
     with storage.temporary_dir() as folder:
         compiled = storage.join(folder, "pipeline.yaml")
-        compile_pipeline(compiled, options)
+        compile_pipeline(compiled, options, arguments.backend)
         return template.load(compiled)

@@ -9,7 +9,7 @@ import re
 import secrets
 from collections.abc import Mapping
 
-from pipelines import template
+from pipelines import backend_limits, kubernetes_platform, template
 from pipelines.backends.base import Submission
 from pipelines.commands import parameters
 from tf_image_classification import flags as flag_table
@@ -70,7 +70,7 @@ def read_parameters(
         spec: the pipeline; None for this project's own.
 
     Raises:
-        FlagError: a parameter is unknown, invalid, missing, or a path of this machine.
+        FlagError: a parameter is unknown, invalid or missing.
     """
     on_command_line = parameters.parse(arguments, spec)
     in_file = parameters.read_file(arguments.params) if arguments.params else {}
@@ -87,20 +87,22 @@ def read_parameters(
             values.get("endpoint"),
             promote=values.get("promote", True) is not False,
         )
-    template.check_paths(values)
     return values
 
 
-def new_submission(arguments: argparse.Namespace, spec: template.Spec, values: Mapping[str, object]) -> Submission:
+def new_submission(
+    arguments: argparse.Namespace, pipeline: template.Pipeline, values: Mapping[str, object]
+) -> Submission:
     """The submission that the options describe.
 
     Args:
         values: the checked parameters.
 
     Raises:
-        FlagError: a label is invalid.
+        FlagError: a label is invalid, see `change` too.
     """
-    return change(Submission(run_id="", spec=spec, parameters={}, pipeline_root=""), arguments, values)
+    empty = Submission(run_id="", spec=pipeline.spec, parameters={}, pipeline_root="", platforms=pipeline.platforms)
+    return change(empty, arguments, values)
 
 
 def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str, object]) -> Submission:
@@ -110,8 +112,11 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
         values: the checked parameters.
 
     Raises:
-        FlagError: a label is invalid.
+        FlagError: a label is invalid, a parameter is a path that the steps cannot see, or the backend does not take the
+            pipeline's hardware or Kubernetes settings.
     """
+    backend_limits.check(base.spec, base.platforms, arguments.backend)
+    template.check_paths(values, arguments.backend, kubernetes_platform.claim_mounts(base.spec, base.platforms))
     names = ("pipeline_root", "service_account", "network", "encryption_key", "failure_policy")
     changes: dict[str, object] = {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None

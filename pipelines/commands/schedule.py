@@ -49,11 +49,11 @@ def _add_writing(verbs: SubParsers, verb: str, handler: Handler, description: st
 
 def _create(arguments: argparse.Namespace) -> int:
     recurrence = recurrence_options.new_recurrence(arguments)
-    spec = compile_options.load_template(arguments)
-    values = run_options.read_parameters(arguments, spec)
+    given = compile_options.load_template(arguments)
+    values = run_options.read_parameters(arguments, given.spec if given else None)
+    pipeline = given or compile_options.compile_checkout(arguments)
+    submission = run_options.new_submission(arguments, pipeline, values)
     service = options.connect(arguments)
-    spec = spec or compile_options.compile_spec(arguments)
-    submission = run_options.new_submission(arguments, spec, values)
     service.check_pipeline_root(submission.pipeline_root)
     created = service.create_schedule(arguments.name, recurrence, dataclasses.replace(submission, run_id=""))
     first = f"; its first run is at {_next_run(created)}" if created.next_run else ""
@@ -96,7 +96,9 @@ def _update(arguments: argparse.Namespace) -> int:
     template = compile_options.load_template(arguments)
     service = options.connect(arguments)
     current = service.get_schedule(arguments.name)
-    base = dataclasses.replace(current.submission, spec=template or current.submission.spec)
+    base = current.submission
+    if template:
+        base = dataclasses.replace(base, spec=template.spec, platforms=template.platforms)
     values = run_options.read_parameters(arguments, dict(base.spec), base)
     submission = run_options.change(base, arguments, values)
     if submission.pipeline_root != current.submission.pipeline_root:

@@ -27,11 +27,11 @@ def add_parser(commands: SubParsers) -> None:
 
 
 def _submit(arguments: argparse.Namespace) -> int:
-    spec = compile_options.load_template(arguments)
-    values = run_options.read_parameters(arguments, spec)
-    service = options.connect(arguments)
-    spec = spec or compile_options.compile_spec(arguments)
-    return send(service, run_options.new_submission(arguments, spec, values), arguments.wait)
+    given = compile_options.load_template(arguments)
+    values = run_options.read_parameters(arguments, given.spec if given else None)
+    pipeline = given or compile_options.compile_checkout(arguments)
+    submission = run_options.new_submission(arguments, pipeline, values)
+    return send(options.connect(arguments), submission, arguments.wait)
 
 
 def send(service: Backend, submission: Submission, wait: bool) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 
@@ -39,3 +40,36 @@ def test_the_pipeline_runs_on_kubeflow_and_continues_after_a_failure(tmp_path, c
     pointer = json.loads(client.bucket("bucket").blob("kubeflow/service/champion.json").download_as_bytes())
     assert pointer["run"]
     assert f"kubeflow/service/{pointer['model']}/saved_model/saved_model.pb" in names
+
+
+@pytest.mark.slow
+def test_a_mounted_claim_holds_the_images_the_checkpoints_and_the_model_in_service(
+    tmp_path, command, storage_url, image_folder
+):
+    mount = tmp_path / "mnt"
+    shutil.copytree(image_folder, mount / "photos")
+    settings = tmp_path / "kubernetes.yaml"
+    settings.write_text(
+        "volumes: [{name: training, persistentVolumeClaim: {claimName: training}}]\n"
+        f"volumeMounts: [{{name: training, mountPath: {mount}}}]\n"
+    )
+    kubeflow = Kubeflow(tmp_path / "kubeflow", storage_url)
+    kubeflow.start()
+    try:
+        backend = ["--backend", "kubeflow", "--host", kubeflow.url, "--kubernetes", str(settings)]
+        paths = [
+            "--train_metadata",
+            f"{mount}/photos",
+            "--model_dir",
+            f"{mount}/runs",
+            "--champion",
+            f"{mount}/service",
+        ]
+        done = command("submit", *backend, "--pipeline_root", "gs://bucket/mounted", *paths, *FLAGS, "--wait")
+        logs = "".join(log.read_text()[-3000:] for log in (kubeflow.runner.folder / "logs").iterdir())
+        assert done.returncode == 0, done.stderr + logs
+    finally:
+        kubeflow.stop()
+    assert list((mount / "runs").glob("*/model.ckpt-4.index"))
+    pointer = json.loads((mount / "service" / "champion.json").read_text())
+    assert (mount / "service" / pointer["model"] / "saved_model" / "saved_model.pb").exists()

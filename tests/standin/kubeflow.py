@@ -17,6 +17,7 @@ from typing import Any
 import kfp_server_api
 from werkzeug.wrappers import Request, Response
 
+from tests.standin import kubernetes
 from tests.standin.clock import Clock, next_time
 from tests.standin.runs import Event, Runner, leaf_tasks
 from tests.standin.service import ApiError, Service
@@ -86,7 +87,8 @@ class Kubeflow(Service):
         return self._start(_parse(kfp_server_api.V2beta1Run, request.data))
 
     def _start(self, run: Resource) -> Resource:
-        spec = run["pipeline_spec"]
+        spec = kubernetes.pipeline_of(run["pipeline_spec"])
+        self.runner.fail_once += kubernetes.tasks_without_a_pod(spec)
         config = run.get("runtime_config", {})
         parameters = config.get("parameters", {})
         unknown = set(parameters) - set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))

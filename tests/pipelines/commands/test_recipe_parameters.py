@@ -144,7 +144,7 @@ def own_template(tmp_path_factory):
 
 
 def test_a_pipeline_without_the_recipes_parameters_leaves_it_to_the_steps(own_template):
-    spec = template.load(own_template("recipe: str = '', batch_size: int = 1"))
+    spec = template.load(own_template("recipe: str = '', batch_size: int = 1")).spec
     assert combine({}, {"recipe": "finetune", "batch_size": 8}, spec) == {"recipe": "finetune", "batch_size": 8}
     with pytest.raises(FlagError, match=r"--batch_size at its default.*template without all flags"):
         combine({}, {"recipe": "finetune", "batch_size": "1"}, spec)
@@ -161,4 +161,5 @@ def test_a_recipe_that_is_a_templates_default_is_expanded_with_the_templates_oth
     path = own_template(f"recipe: str = 'finetune', batch_size: int = 1, learning_rate: float = 0.5{others}")
     sent = submitted("--template", path, "--train_steps", "20")
     assert (sent["train_steps"], sent["learning_rate"], sent["batch_size"], sent["recipe"]) == (20, 0.5, 32, "")
-    assert combine(sent, {}, template.load(path))["recipe"] == ""  # of a rerun: else the template's default returns
+    spec = template.load(path).spec
+    assert combine(sent, {}, spec)["recipe"] == ""  # of a rerun: else the template's default returns
