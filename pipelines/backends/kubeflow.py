@@ -19,7 +19,7 @@ import urllib3
 import yaml
 from kfp import client as kfp_client
 
-from pipelines.backends import base, bucket
+from pipelines.backends import base, kubeflow_bucket
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from tf_image_classification import storage
@@ -51,7 +51,7 @@ class Kubeflow:
     def check_pipeline_root(self, pipeline_root: str) -> None:
         """See `Backend`; without a root, the cluster's own is used."""
         if pipeline_root:
-            bucket.check(pipeline_root)
+            kubeflow_bucket.check(pipeline_root)
 
     def submit(self, submission: Submission) -> tuple[Run, bool]:
         """See `Backend`; the run id becomes the display name."""

@@ -1,17 +1,19 @@
 """Amazon S3 or MinIO on 127.0.0.1: moto's server in this process, and what it lacks.
 
-Added are conditions on the end of an upload in parts, access keys that are unknown, and faults. As on MinIO, a deletion
+Added are conditions on the end of an upload in parts, checksums of contents, unknown access keys, and faults. As on MinIO, a deletion
 is carried out whatever its conditions, unless the service is to be `aws`. Not served: signatures, rights, versions.
 """
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
 import logging
 import re
 import sys
 import threading
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from http.server import ThreadingHTTPServer
@@ -31,8 +33,15 @@ from tests.standin.bucket import Change
 from tests.standin.faults import Fault
 
 ACCESS_KEY, SECRET_KEY = "minio", "minio123"
-_CODES = {403: "AccessDenied", 412: "PreconditionFailed", 429: "SlowDown", 500: "InternalError", 503: "SlowDown"}
-_UNKNOWN_KEY = "InvalidAccessKeyId"
+_CODES = {
+    403: "AccessDenied",
+    409: "ConditionalRequestConflict",
+    412: "PreconditionFailed",
+    429: "SlowDown",
+    500: "InternalError",
+    503: "SlowDown",
+}
+_UNKNOWN_KEY, _CHECKSUM = "InvalidAccessKeyId", "XAmzContentChecksumMismatch"
 _CREDENTIAL = re.compile(r"Credential=([^/]*)/")
 
 
@@ -75,6 +84,7 @@ class S3:
 
     Attributes: as of `bucket.Buckets`, with ETags as the checksums of changes.
         aws: whether deletions heed their conditions, as on Amazon S3.
+        code: of the errors that are injected; '' for the one that fits their status.
     """
 
     def __init__(self, *names: str, page_size: int = 1000) -> None:
@@ -85,6 +95,7 @@ class S3:
         self.changes: list[Change] = []
         self.lock = threading.RLock()
         self.aws = False
+        self.code = ""
         self._names, self._page_size = names, page_size
         self._moto = _moto()
         self._server = _Server((HOST, 0), type("Handler", (_Handler,), {"service": self}))
@@ -97,12 +108,18 @@ class S3:
         return self.access.url
 
     def __enter__(self) -> S3:
-        backends.get_backend("s3").reset()
         self._thread.start()
-        for name in self._names:
+        self.reset(*self._names)
+        return self
+
+    def reset(self, *names: str) -> None:
+        """Begins anew, with these empty buckets and without faults."""
+        backends.get_backend("s3").reset()
+        self.faults, self.code, self.aws = [], "", False
+        for name in names:
             client(self.url).create_bucket(Bucket=name)
         self.requests.clear()
-        return self
+        self.changes.clear()
 
     def __exit__(self, *_: object) -> None:
         self._server.shutdown()
@@ -118,6 +135,10 @@ class S3:
                 self.injected[fault.kind] += 1
             return fault
 
+    def unfinished_uploads(self, bucket: str) -> int:
+        """How many uploads in parts have neither ended nor been aborted."""
+        return len(client(self.url).list_multipart_uploads(Bucket=bucket).get("Uploads", []))
+
     def carry_out(self, environ: dict[str, Any], headers: Mapping[str, str]) -> bytes:
         """Carries out a request, and returns the whole HTTP response."""
         method, url = environ["REQUEST_METHOD"], urlparse(environ["RAW_URI"])
@@ -127,6 +148,8 @@ class S3:
             return error_response(403, "The Access Key Id you provided does not exist in our records.", _UNKNOWN_KEY)
         is_end = method == "POST" and "uploadId" in query
         is_write = is_end or (method == "PUT" and name != "" and "uploadId" not in query)
+        if (sent := headers.get("x-amz-checksum-crc32")) and sent != _crc32(environ["wsgi.input"].getvalue()):
+            return error_response(400, "The provided checksum does not match the content", _CHECKSUM)
         with self.lock:
             before = _object(bucket, name)
             if is_end and not _holds(headers, before):
@@ -169,7 +192,7 @@ class _Handler(MotoRequestHandler):
             environ["wsgi.input"] = io.BytesIO(body)
             response = self.service.carry_out(environ, self.headers)
         if fault and fault.kind == faults.REFUSED:
-            response = error_response(fault.code, "injected by the stand-in")
+            response = error_response(fault.code, "injected by the stand-in", self.service.code, self.command)
         faults.send(self, response, fault)
 
     def log(self, *_: object) -> None:
@@ -186,9 +209,11 @@ class _Server(ThreadingHTTPServer):
             super().handle_error(*where)
 
 
-def error_response(code: int, message: str, name: str = "") -> bytes:
-    """An HTTP response with an error in the format of S3."""
+def error_response(code: int, message: str, name: str = "", method: str = "GET") -> bytes:
+    """An HTTP response with an error in the format of S3; that to a HEAD has no body."""
     name = name or _CODES.get(code, "InvalidRequest")
+    if method == "HEAD":
+        return b"HTTP/1.1 %d .\r\nContent-Length: 0\r\n\r\n" % code
     body = f"<?xml version='1.0'?><Error><Code>{name}</Code><Message>{message}</Message></Error>".encode()
     return b"HTTP/1.1 %d .\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % (code, len(body)) + body
 
@@ -198,6 +223,10 @@ def _response(method: str, status: str, answered: Any, body: bytes) -> bytes:
     length = answered.get("Content-Length", "0") if method == "HEAD" else str(len(body))
     lines = [f"HTTP/1.1 {status}", *(f"{name}: {value}" for name, value in fields), f"Content-Length: {length}"]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def _crc32(content: bytes) -> str:
+    return base64.b64encode(zlib.crc32(content).to_bytes(4)).decode()
 
 
 def _object(bucket: str, name: str) -> Any:

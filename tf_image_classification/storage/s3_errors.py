@@ -91,15 +91,23 @@ def of_request(error: BaseException, path: str, writing: bool) -> ServiceError:
         botocore.TokenRetrievalError,
     )
     if isinstance(error, missing):
-        return ServiceError(
-            f"Cannot {_action(writing)} {path}: no usable S3 credentials", received=error, hint=_NO_CREDENTIALS_HINT
-        )
+        return missing_credentials(f"{_action(writing)} {path}", error)
     hint = "Run again when the service and the network are available."
     if isinstance(error, botocore.SSLError):
         hint = "Set AWS_CA_BUNDLE to the file of the certificate authority, or use http:// in the endpoint's address."
     elif isinstance(error, (botocore.EndpointConnectionError, botocore.ConnectTimeoutError, ResponseParserError)):
         hint = f"Set {_ENDPOINT} to the address of the service's API, such as http://minio-service.kubeflow:9000."
     return ServiceError("A request to S3 failed", received=received, hint=hint)
+
+
+def missing_credentials(action: str, error: BaseException | None = None) -> ServiceError:
+    """The error that this machine has no credentials for S3.
+
+    Args:
+        action: what they are needed for.
+        error: what boto3 raised.
+    """
+    return ServiceError(f"Cannot {action}: no usable S3 credentials", received=error, hint=_NO_CREDENTIALS_HINT)
 
 
 @contextlib.contextmanager

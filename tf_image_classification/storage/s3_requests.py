@@ -68,6 +68,19 @@ def check_installed() -> None:
         )
 
 
+def credentials() -> Any:
+    """botocore's credentials, wherever boto3 finds them on this machine, valid or not; None if there are none.
+
+    Raises:
+        FlagError: boto3 is not installed, or the environment is invalid.
+    """
+    check_installed()
+    import boto3
+
+    with s3_errors.translate_client_errors():
+        return boto3.session.Session().get_credentials()
+
+
 def call(operation: str, **arguments: Any) -> dict[str, Any]:
     """The answer to a request that may be repeated.
 
