@@ -1,7 +1,8 @@
 """Amazon S3 or MinIO on 127.0.0.1: moto's server in this process, and what it lacks.
 
-Added are conditions on the end of an upload in parts, checksums of contents, unknown access keys, and faults. As on MinIO, a deletion
-is carried out whatever its conditions, unless the service is to be `aws`. Not served: signatures, rights, versions.
+Added are conditions on the end of an upload in parts, checksums of contents, unknown access keys, and faults. As on
+MinIO, a deletion is carried out whatever its conditions, unless the service is to be `aws`. Not served: signatures,
+rights, versions.
 """
 
 from __future__ import annotations
