@@ -16,6 +16,8 @@ from tf_image_classification.errors import ConflictError, FlagError
 from tf_image_classification.flags import Flag
 from tf_image_classification.training_run import TrainOutputs
 
+RUN = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
 
 @pytest.fixture
 def step(built_data, training_flags, tmp_path):
@@ -50,6 +52,22 @@ def test_a_root_that_the_service_has_not_filled_in_cannot_hold_checkpoints(step,
     with pytest.raises(FlagError, match="--model_dir is required here"):
         step(root="{{$.pipeline_root}}")
     step(root="{{$.pipeline_root}}", model_dir=str(tmp_path / "elsewhere"))
+
+
+@pytest.mark.parametrize(
+    "root", ["gs://bucket", "s3://bucket/a/b", "minio://mlpipeline/v2/artifacts", f"gs://b/{RUN}/x"]
+)
+@pytest.mark.parametrize("task", ["train", f"train-2/{RUN}"])
+def test_the_root_on_kubeflow_is_that_of_the_uri_of_an_output(root, task):
+    assert training_run.pipeline_root_of(f"{root}/image-classification/{RUN}/{task}/model") == root
+
+
+@pytest.mark.parametrize(
+    "uri", ["gs://bucket/123/image-classification-2030/train_-45/model", f"/pipeline/{RUN}/train/model"]
+)
+def test_a_uri_of_another_form_has_no_root(uri):
+    with pytest.raises(FlagError, match="--model_dir is required here"):
+        training_run.pipeline_root_of(uri)
 
 
 def test_model_dir_names_the_parent_of_the_checkpoints(step, tmp_path):

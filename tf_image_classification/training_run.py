@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PLACEHOLDER = "{{$"  # begins what Vertex AI and kfp.local fill in, and Kubeflow leaves as it is
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+# <root>/<pipeline>/<run id>/<task>/<random id>/<output>; Kubeflow Pipelines before 2.5 has no random id. See
+# `provisionOutputs` in backend/src/v2/driver/driver.go and `GetPipeline` in backend/src/v2/metadata/client.go.
+_KUBEFLOW_OUTPUT = re.compile(rf"(\w+://.+)/[^/]+/{_UUID}/[^/]+(?:/{_UUID})?/[^/]+")
 
 # Version 2.0.0 hashed all of these, at their defaults or not. Its folders are still continued; the list never changes.
 # Its batch normalisation was what --batch_norm original is now.
@@ -61,6 +66,7 @@ def train(
     pipeline_root: str,
     checkpoint_version: str,
     estimator_version: str = "",
+    output_uri: str = "",
 ) -> TrainingResult:
     """Trains on a built data set, with checkpoints that outlive the step.
 
@@ -72,9 +78,11 @@ def train(
         flags: of the train step. `model_dir` names the parent of the checkpoint folders, default
             `<pipeline_root>/checkpoints`, and is replaced by the folder of this training.
         outputs: each is written whole or not at all.
-        pipeline_root: as the service fills it in; a placeholder where it does not.
+        pipeline_root: as the service fills it in; where it leaves the placeholder, as Kubeflow does, the root is taken
+            from `output_uri`.
         checkpoint_version: identifies the content at `checkpoint_path`.
         estimator_version: of the code that the resolve step found; '' for no check against it.
+        output_uri: of any output artifact of the step.
 
     Raises:
         UserError: as `train_estimator.train_and_evaluate`; FlagError without a folder for checkpoints;
@@ -84,10 +92,7 @@ def train(
     from tf_image_classification.training import curves, training_folder
 
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
-        raise FlagError(
-            "--model_dir is required here: this service does not pass the pipeline root to its steps",
-            expected="gs://BUCKET/FOLDER for the checkpoints",
-        )
+        pipeline_root = pipeline_root_of(output_uri)
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     spec = estimator_loading.load(flags.estimator, flags.packages)
@@ -104,6 +109,22 @@ def train(
     samples, _ = storage.read_version(storage.join(flags.model_dir, training_folder.AUGMENTATION_FILE))
     storage.write_bytes(outputs.augmentation_samples, samples or b"")
     return result
+
+
+def pipeline_root_of(output_uri: str) -> str:
+    """The pipeline root in the URI of an output artifact on Kubeflow; it is the same in all runs that have this root.
+
+    Raises:
+        FlagError: the URI has another form.
+    """
+    found = _KUBEFLOW_OUTPUT.fullmatch(output_uri)
+    if not found:
+        raise FlagError(
+            "--model_dir is required here: this service does not pass the pipeline root to its steps",
+            received=output_uri,
+            expected="gs://BUCKET/FOLDER for the checkpoints",
+        )
+    return found[1]
 
 
 def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_version: str, code_version: str) -> str:

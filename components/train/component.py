@@ -98,6 +98,7 @@ def train(
             recipes.for_step("train", arguments),
             training_run.TrainOutputs(model.path, logs.path, curves.path, augmentation_samples.path),
             pipeline_root=pipeline_root,
+            output_uri=model.uri,
             checkpoint_version=checkpoint_version,
             estimator_version=estimator_version,
         )

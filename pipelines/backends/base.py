@@ -54,7 +54,7 @@ class Submission:
         run_id: identifies the run: two submissions with the same id start one run.
         spec: the compiled pipeline.
         parameters: those that differ from their defaults.
-        pipeline_root: gs:// folder for the run's artifacts; '' leaves it to the service.
+        pipeline_root: folder for the run's artifacts, in a bucket; '' leaves it to the service.
         labels, service_account, network, encryption_key, failure_policy: as Vertex AI defines them.
         platforms: the pipeline's settings for Kubernetes, by platform; only Kubeflow takes them.
     """
@@ -84,7 +84,7 @@ class Run:
     id: str
     state: State
     pipeline: str
-    created: dt.datetime
+    created: dt.datetime | None
     ended: dt.datetime | None
     submission: Submission
     tasks: tuple[TaskStatus, ...]
@@ -98,7 +98,7 @@ class Recurrence:
     """When a schedule starts runs.
 
     Attributes:
-        cron: five fields.
+        cron: five fields; of a recurring run that was made in Kubeflow's UI also another form, as `@every 3600s`.
         time_zone: IANA name.
         start, end: None for now, and for never.
         max_concurrent_runs: a run beyond these is skipped, or waits when `queue` is set.
@@ -121,6 +121,7 @@ class Schedule:
         submission: what each of its runs is started from; its run_id is ''.
         next_run, started_runs: None when the service does not report it.
         link: its page in the service's console.
+        late_runs: what becomes of runs that cannot start when they are due, in a sentence; '' if `recurrence` says it.
     """
 
     id: str
@@ -128,10 +129,11 @@ class Schedule:
     state: str
     recurrence: Recurrence
     submission: Submission
-    created: dt.datetime
+    created: dt.datetime | None
     next_run: dt.datetime | None
     started_runs: int | None
     link: str
+    late_runs: str = ""
 
 
 class Backend(Protocol):

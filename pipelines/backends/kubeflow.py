@@ -1,14 +1,18 @@
 """Kubeflow Pipelines as a backend, over kfp.Client.
 
-The service chooses the ids of runs and recurring runs itself, so this module finds them by their display names.
+The service chooses the ids of runs and recurring runs itself, so this module finds them by their display names. These
+need not be unique: an id is accepted too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
+import itertools
 import json
+import uuid
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -25,9 +29,7 @@ from pipelines.backends.base import Recurrence, Run, Schedule, Submission
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError, ServiceError
 
-_PAGE_SIZE = 50
-# The service cannot filter runs by recurring run, so this many of the newest runs are searched for those of one.
-_MAX_SEARCHED = 200
+_PAGE_SIZE = 200  # the largest that the service returns
 
 Result = TypeVar("Result")
 
@@ -40,13 +42,7 @@ class Kubeflow:
         with _translate_api_errors("sign in"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that servers before 2.0 are not supported
             self._client = kfp_client.Client(host=self._host, **({"namespace": namespace} if namespace else {}))
-            try:
-                found = self._client.get_experiment(experiment_name=experiment, namespace=self._namespace)
-            except ValueError:
-                raise FlagError(
-                    "The --experiment is not found", received=experiment, hint="Create it in the UI first."
-                ) from None
-            self._experiment = found.experiment_id
+            self._experiment = self._find_experiment(experiment)
 
     def check_pipeline_root(self, pipeline_root: str) -> None:
         """See `Backend`; without a root, the cluster's own is used."""
@@ -56,7 +52,6 @@ class Kubeflow:
     def submit(self, submission: Submission) -> tuple[Run, bool]:
         """See `Backend`; the run id becomes the display name."""
         messages.check_options(submission)
-        parameters = messages.parameters(submission)
 
         def create() -> Any:
             # A repetition must not start a second run when the first attempt was carried out.
@@ -67,7 +62,7 @@ class Kubeflow:
                     self._experiment,
                     submission.run_id,
                     package,
-                    parameters,
+                    messages.parameters(submission),
                     pipeline_root=submission.pipeline_root or None,
                     service_account=submission.service_account or None,
                 )
@@ -75,7 +70,7 @@ class Kubeflow:
         with _translate_api_errors("submit a run"):
             existing = self._find_run(submission.run_id)
             run = existing or _retried(create)
-        if existing and messages.sent_parameters(existing) != parameters:
+        if existing and not messages.has_parameters(existing, submission):
             raise base.run_id_taken(submission.run_id)
         return messages.to_run(run, self._host), existing is None
 
@@ -84,25 +79,24 @@ class Kubeflow:
         with _translate_api_errors(f"show the run {run_id}"):
             found = _retried(lambda: self._find_run(run_id))
             run = _retried(lambda: self._client.get_run(found.run_id if found else run_id))
-        return messages.to_run(run, self._host)
+            return messages.to_run(self._with_spec(run), self._host)
 
     def list_runs(self, limit: int, schedule_id: str = "") -> list[Run]:
-        """See `Backend`; runs of a schedule are searched for among the newest runs."""
-        found: list[Run] = []
-        token = ""
+        """See `Backend`; of several runs with one display name, the newest has it as its id, the others their own."""
+        where = _equals("recurring_run_id", schedule_id) if schedule_id else None
+
+        def page(token: str) -> Any:
+            size = min(limit, _PAGE_SIZE)
+            return self._client.list_runs(token, size, "created_at desc", self._experiment, filter=where)
+
         with _translate_api_errors("list runs"):
-            for _ in range(0, _MAX_SEARCHED if schedule_id else limit, _PAGE_SIZE):
-                list_page = functools.partial(
-                    self._client.list_runs, token, _PAGE_SIZE, "created_at desc", self._experiment
-                )
-                page = _retried(list_page)
-                for run in page.runs or []:
-                    if not schedule_id or run.recurring_run_id == schedule_id:
-                        found.append(messages.to_run(run, self._host))
-                token = page.next_page_token or ""
-                if len(found) >= limit or not token:
-                    break
-        return found[:limit]
+            found = list(itertools.islice(_items(page, "runs"), limit))
+        runs: dict[str, Run] = {}
+        for message in found:
+            run = messages.to_run(message, self._host)
+            run = dataclasses.replace(run, id=message.run_id) if run.id in runs else run
+            runs[run.id] = run
+        return list(runs.values())
 
     def cancel_run(self, run_id: str) -> None:
         """See `Backend`."""
@@ -111,12 +105,14 @@ class Kubeflow:
             _retried(lambda: self._client.terminate_run(found.run_id if found else run_id))
 
     def create_schedule(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
-        """See `Backend`; Kubeflow has no time zones and no queue."""
+        """See `Backend`; Kubeflow has one time zone, and with `queue` also starts the runs that a pause skipped."""
         if self._find_recurring_runs(name):
             raise base.schedule_exists(name)
-        return self._create_recurring_run(name, recurrence, submission)
+        return self._create_recurring_run(name, recurrence, submission, enabled=True)
 
-    def _create_recurring_run(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
+    def _create_recurring_run(
+        self, name: str, recurrence: Recurrence, submission: Submission, *, enabled: bool
+    ) -> Schedule:
         messages.check_options(submission)
         messages.check_recurrence(recurrence)
         earlier = {found.recurring_run_id for found in self._find_recurring_runs(name)}
@@ -130,13 +126,10 @@ class Kubeflow:
                 return self._client.create_recurring_run(
                     self._experiment,
                     name,
-                    start_time=recurrence.start.isoformat() if recurrence.start else None,
-                    end_time=recurrence.end.isoformat() if recurrence.end else None,
-                    cron_expression=f"0 {recurrence.cron}",  # Kubeflow's first field is the second
-                    max_concurrency=recurrence.max_concurrent_runs,
-                    no_catchup=True,
+                    **messages.trigger(recurrence),
                     params=messages.parameters(submission),
                     pipeline_package_path=package,
+                    enabled=enabled,
                     pipeline_root=submission.pipeline_root or None,
                     service_account=submission.service_account or None,
                 )
@@ -145,23 +138,28 @@ class Kubeflow:
             return messages.to_schedule(_retried(create), self._host)
 
     def get_schedule(self, name: str) -> Schedule:
-        """See `Backend`; the recurring run with this display name."""
+        """See `Backend`; the recurring run with this display name, or with this id."""
         found = self._find_recurring_runs(name)
+        with _translate_api_errors(f"show the schedule {name}"):
+            if not found and _is_id(name):
+                found = [_retried(lambda: self._client.get_recurring_run(name))]
+            if len(found) == 1:
+                return messages.to_schedule(self._with_spec(found[0]), self._host)
         if not found:
             raise base.schedule_not_found(self, name)
-        if len(found) > 1:
-            raise FlagError("Several schedules have this name", received=name, hint="Delete all but one in the UI.")
-        return messages.to_schedule(found[0], self._host)
+        ids = " or ".join(one.recurring_run_id for one in found)
+        raise FlagError("Several schedules have this name", received=name, expected=f"the id of one: {ids}")
 
     def list_schedules(self) -> list[Schedule]:
         """See `Backend`."""
-        with _translate_api_errors("list schedules"):
-            page = _retried(
-                lambda: self._client.list_recurring_runs(
-                    page_size=100, sort_by="created_at desc", experiment_id=self._experiment
-                )
+
+        def page(token: str) -> Any:
+            return self._client.list_recurring_runs(
+                token, _PAGE_SIZE, "created_at desc", experiment_id=self._experiment
             )
-        return [messages.to_schedule(found, self._host) for found in page.recurring_runs or []]
+
+        with _translate_api_errors("list schedules"):
+            return [messages.to_schedule(found, self._host) for found in _items(page, "recurring_runs")]
 
     def pause_schedule(self, schedule: Schedule) -> None:
         """See `Backend`."""
@@ -169,48 +167,120 @@ class Kubeflow:
             _retried(lambda: self._client.disable_recurring_run(schedule.id))
 
     def resume_schedule(self, schedule: Schedule, catch_up: bool) -> None:
-        """See `Backend`; Kubeflow cannot catch up."""
-        if catch_up:
+        """See `Backend`; whether a recurring run catches up is decided when it is created."""
+        if catch_up and not schedule.recurrence.queue:
             raise FlagError(
-                "Kubeflow cannot start the runs that a pause skipped",
+                "This schedule cannot start all runs that the pause skipped",
                 received="--catch_up",
-                hint="Submit the runs instead.",
+                hint="Resuming it starts the latest of them. Kubeflow catches up if the schedule was created with "
+                "--queue true, before the pause.",
             )
+        if schedule.recurrence.queue and not catch_up:
+            raise FlagError(
+                "Resuming this schedule starts every run that the pause skipped",
+                received="a schedule that catches up",
+                hint="Give --catch_up if they are to start; `schedule update --queue false` makes it forget them.",
+            )
+        self._enable(schedule)
+
+    def _enable(self, schedule: Schedule) -> None:
         with _translate_api_errors("resume a schedule"):
             _retried(lambda: self._client.enable_recurring_run(schedule.id))
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
-        """See `Backend`; a recurring run cannot be changed, so it is replaced."""
+        """See `Backend`; a recurring run cannot be changed, so it is replaced.
 
-        def create() -> Schedule:
-            return self._create_recurring_run(schedule.name, recurrence, submission)
-
-        return base.replace_schedule(self, schedule, create)
+        The new one is enabled last, so that no run is started twice.
+        """
+        created = self._create_recurring_run(schedule.name, recurrence, submission, enabled=False)
+        self.delete_schedule(schedule)
+        if schedule.state != "PAUSED":
+            self._enable(created)
+        return self.get_schedule(created.id)
 
     def delete_schedule(self, schedule: Schedule) -> None:
         """See `Backend`."""
         with _translate_api_errors("delete a schedule"):
             _retried(lambda: self._client.delete_recurring_run(schedule.id))
 
+    def _find_experiment(self, name: str) -> str:
+        """The id of the experiment with this name or id."""
+
+        def page(token: str) -> Any:
+            return self._client.list_experiments(token, _PAGE_SIZE, "", self._namespace, _equals("display_name", name))
+
+        found = [experiment.experiment_id for experiment in _items(page, "experiments")]
+        if not found and _is_id(name):
+            found = [self._client.get_experiment(name).experiment_id]
+        if len(found) > 1:
+            raise FlagError("Several experiments have this name", received=name, expected=" or ".join(found))
+        if not found:
+            raise FlagError("The --experiment is not found", received=name, hint="Create it in the UI first.")
+        return str(found[0])
+
     def _find_run(self, name: str) -> Any:
         """The newest run with this display name; None without one."""
-        page = self._client.list_runs(
-            page_size=1, sort_by="created_at desc", experiment_id=self._experiment, filter=_has_display_name(name)
-        )
+        named = _equals("display_name", name)
+        page = self._client.list_runs("", 1, "created_at desc", self._experiment, filter=named)
         return page.runs[0] if page.runs else None
 
     def _find_recurring_runs(self, name: str) -> list[Any]:
+        def page(token: str) -> Any:
+            named = _equals("display_name", name)
+            return self._client.list_recurring_runs(token, _PAGE_SIZE, "", self._experiment, None, named)
+
         with _translate_api_errors("list schedules"):
-            page = _retried(
-                lambda: self._client.list_recurring_runs(experiment_id=self._experiment, filter=_has_display_name(name))
-            )
-        return page.recurring_runs or []
+            return list(_items(page, "recurring_runs"))
+
+    def _with_spec(self, message: Any) -> Any:
+        """The message of a run or a recurring run, with its pipeline: that of the uploaded version that it refers to.
+
+        Without an id of the version, it is the latest one. A version that was deleted has none.
+        """
+        reference = message.pipeline_version_reference
+        if message.pipeline_spec or not (reference and reference.pipeline_id):
+            return message
+        pipeline_id, version_id = reference.pipeline_id, reference.pipeline_version_id
+        try:
+            if version_id:
+                versions = [_retried(lambda: self._client.get_pipeline_version(pipeline_id, version_id))]
+            else:
+                latest = functools.partial(self._client.list_pipeline_versions, pipeline_id, "", 1, "created_at desc")
+                versions = _retried(latest).pipeline_versions or []
+        except kfp_server_api.ApiException as error:
+            if error.status != 404:
+                raise
+            versions = []
+        message.pipeline_spec = versions[0].pipeline_spec if versions else None
+        return message
 
 
-def _has_display_name(name: str) -> str:
+def _items(page: Callable[[str], Any], field: str) -> Iterator[Any]:
+    """The items of all pages of a list, in order.
+
+    Args:
+        page: requests the page of a token; '' is the first one's.
+        field: of the answer, with the items.
+    """
+    token = ""
+    while True:
+        answer = _retried(functools.partial(page, token))
+        yield from getattr(answer, field) or []
+        token = answer.next_page_token or ""
+        if not token:
+            return
+
+
+def _equals(field: str, value: str) -> str:
     """A filter of the service's API."""
-    predicate = {"operation": "EQUALS", "key": "display_name", "stringValue": name}
-    return json.dumps({"predicates": [predicate]})
+    return json.dumps({"predicates": [{"operation": "EQUALS", "key": field, "stringValue": value}]})
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 @contextlib.contextmanager

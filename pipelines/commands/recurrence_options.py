@@ -24,7 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--queue",
         choices=("true", "false"),
-        help="a run beyond --max_concurrent_runs waits, or is skipped (default)",
+        help="a run beyond --max_concurrent_runs waits, or is skipped (default); on Kubeflow the latest always "
+        "waits, and with true all of them, as do those that a pause skipped",
     )
 
 

@@ -70,8 +70,13 @@ def read_parameters(
         spec: the pipeline; None for this project's own.
 
     Raises:
-        FlagError: a parameter is unknown, invalid or missing.
+        FlagError: a parameter is unknown, invalid or missing, or the service does not have the pipeline of `base`.
     """
+    if base and not spec:
+        raise FlagError(
+            "The service does not have this pipeline any more, or it is of Kubeflow Pipelines 1",
+            hint="Submit it from its file: --template PIPELINE.yaml",
+        )
     on_command_line = parameters.parse(arguments, spec)
     in_file = parameters.read_file(arguments.params) if arguments.params else {}
     inherited = base.parameters if base else {}

@@ -29,7 +29,12 @@ def add_parser(commands: SubParsers) -> None:
     _add_writing(verbs, "update", _update, "Changes a schedule.", "What is not given stays as it is; '' unsets a flag.")
     _add_named(verbs, "pause", _pause, "Pauses a schedule: it starts no runs. Active runs continue.")
     resume = _add_named(verbs, "resume", _resume, "Resumes a paused schedule.")
-    resume.add_argument("--catch_up", action="store_true", help="also start the runs that the pause skipped")
+    resume.add_argument(
+        "--catch_up",
+        action="store_true",
+        help="also start the runs that the pause skipped; Kubeflow starts the latest in any case, and all if the "
+        "schedule has --queue true",
+    )
     _add_named(verbs, "delete", _delete, "Deletes a schedule. Its runs are kept.")
 
 
@@ -59,6 +64,7 @@ def _create(arguments: argparse.Namespace) -> int:
     first = f"; its first run is at {_next_run(created)}" if created.next_run else ""
     print(f"Schedule {created.name} created{first}")
     print(created.link)
+    _print_late_runs(created)
     return 0
 
 
@@ -80,12 +86,13 @@ def _show(arguments: argparse.Namespace) -> int:
     recurrence = schedule.recurrence
     start = _local_time(recurrence.start, recurrence.time_zone) or "its creation"
     end = _local_time(recurrence.end, recurrence.time_zone) or "no end"
-    beyond = "wait" if recurrence.queue else "are skipped"
     rows = [(name, str(value)) for name, value in sorted(schedule.submission.parameters.items())]
     print(f"{schedule.name}  {schedule.state}")
     print(schedule.link)
     print(f"{recurrence.cron} ({recurrence.time_zone}), next run {_next_run(schedule) or '-'}")
-    print(f"from {start} to {end}; at most {recurrence.max_concurrent_runs} at once, the others {beyond}")
+    others = "" if schedule.late_runs else f", the others {'wait' if recurrence.queue else 'are skipped'}"
+    print(f"from {start} to {end}; at most {recurrence.max_concurrent_runs} at once{others}")
+    _print_late_runs(schedule)
     print(printable(f"pipeline_root {schedule.submission.pipeline_root}"))
     print(f"\n{table(('parameter', 'value'), rows)}\n")
     print(tables.runs(service.list_runs(10, schedule.id)))
@@ -123,6 +130,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     resumed = service.get_schedule(arguments.name)
     following = f"; its next run is at {_next_run(resumed)}" if resumed.next_run else ""
     print(f"Schedule {arguments.name} is active{following}")
+    _print_late_runs(resumed)
     return 0
 
 
@@ -131,6 +139,11 @@ def _delete(arguments: argparse.Namespace) -> int:
     service.delete_schedule(service.get_schedule(arguments.name))
     print(f"Schedule {arguments.name} is deleted")
     return 0
+
+
+def _print_late_runs(schedule: Schedule) -> None:
+    if schedule.late_runs:
+        print(schedule.late_runs)
 
 
 def _next_run(schedule: Schedule) -> str:

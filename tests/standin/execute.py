@@ -10,12 +10,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+import uuid
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from kfp import components, dsl, local
+from kfp.local import executor_input_utils, placeholder_utils
 from kfp.local.cache import LocalCache
 from kfp.local.orchestrator import task_executor
 from kfp.local.status import Status
@@ -28,6 +30,8 @@ def main(job_file: str, events_fd: str) -> int:
     job = json.loads(Path(job_file).read_text())
     with os.fdopen(int(events_fd), "w", buffering=1) as events:
         _report_tasks(lambda event: print(json.dumps(event), file=events), Path(job["buckets"]))
+        if job["run_folder"]:
+            _behave_as_kubeflow(job["run_folder"])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about image names, which mean nothing here
             local.init(
@@ -80,13 +84,38 @@ def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> No
     task_executor.execute_single_task = observed
 
 
+def _behave_as_kubeflow(run_folder: str) -> None:
+    """Gives the artifacts the URIs that Kubeflow's driver gives them, and leaves {{$.pipeline_root}} as it is.
+
+    The URI of an output is RUN_FOLDER/TASK/ID/OUTPUT, where ID is made anew for each task.
+    """
+    make_artifacts = executor_input_utils.artifact_type_schema_to_artifact_list
+    replace = placeholder_utils.replace_placeholders
+    root = uuid.uuid4().hex  # kfp.local reads the placeholder itself as one of an input
+
+    def artifacts(name: str, artifact_type: Any, task_root: str) -> Any:
+        made = make_artifacts(name, artifact_type, task_root)
+        task_id = uuid.uuid5(uuid.NAMESPACE_URL, task_root)
+        made.artifacts[0].uri = f"{run_folder}/{Path(task_root).name}/{task_id}/{name}"
+        return made
+
+    def replaced(**arguments: Any) -> list[str]:
+        words = replace(**arguments | {"pipeline_root": root})
+        return [word.replace(root, dsl.PIPELINE_ROOT_PLACEHOLDER) for word in words]
+
+    executor_input_utils.artifact_type_schema_to_artifact_list = artifacts
+    placeholder_utils.replace_placeholders = replaced
+
+
 def _publish(artifact: dsl.Artifact, buckets: Path, upload: bool) -> None:
-    """Sets an artifact's URI to its gs:// address, and uploads its files."""
-    local = Path(artifact.uri)
+    """Sets an artifact's URI to its gs:// address if it is local, and uploads its files."""
+    scheme, _, name = artifact.uri.rpartition("://")
+    local = buckets / name
     if not local.is_relative_to(buckets):
         return
-    artifact.uri = f"gs://{local.relative_to(buckets).as_posix()}"
-    if upload and (storage_url := os.environ.get("STORAGE_EMULATOR_HOST")):
+    if not scheme:
+        scheme, artifact.uri = "gs", f"gs://{local.relative_to(buckets).as_posix()}"
+    if upload and scheme == "gs" and (storage_url := os.environ.get("STORAGE_EMULATOR_HOST")):
         client = bucket.client(storage_url)
         files = [local] if local.is_file() else sorted(path for path in local.rglob("*") if path.is_file())
         for file in files:

@@ -1,7 +1,7 @@
 """Kubeflow Pipelines on 127.0.0.1: the methods of its v2beta1 API that kfp.Client calls.
 
-Served: runs and recurring runs of one experiment, with filters and pages. Not served: uploaded pipelines and their
-versions, several users and namespaces, artifacts, archiving, the UI.
+Served: runs and recurring runs of experiments, uploaded pipelines and their versions, with filters and pages. Not
+served: several users and namespaces, artifacts, archiving, the UI.
 """
 
 from __future__ import annotations
@@ -18,59 +18,83 @@ import kfp_server_api
 from werkzeug.wrappers import Request, Response
 
 from tests.standin import kubernetes
-from tests.standin.clock import Clock, next_time
+from tests.standin.clock import Clock
+from tests.standin.kubeflow_recurring import RecurringRuns
+from tests.standin.kubeflow_versions import PipelineVersions
 from tests.standin.runs import Event, Runner, leaf_tasks
 from tests.standin.service import ApiError, Service
 
 _API = "/apis/v2beta1"
-_EXPERIMENT = {"experiment_id": "e1", "display_name": "Default", "namespace": ""}
-
-_COPIED = ("experiment_id", "pipeline_spec", "runtime_config")  # fields of a recurring run that its runs have too
+_DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
+_NO_TIME = "0001-01-01T00:00:00Z"  # of what has not happened
+# The fields of each list that a filter may name.
+_FILTERED = {
+    "runs": {"run_id", "display_name", "experiment_id", "recurring_run_id", "state"},
+    "recurringRuns": {"recurring_run_id", "display_name"},
+    "experiments": {"experiment_id", "display_name"},
+    "pipeline_versions": {"pipeline_version_id", "display_name"},
+}
 
 Resource = dict[str, Any]
 
 
 class Kubeflow(Service):
-    """Runs and recurring runs of one experiment.
+    """Runs, recurring runs and uploaded pipelines.
 
     Attributes:
         clock: of recurring runs and timestamps; advanced by `advance`.
         runner: executes the pipelines.
-        runs: by id.
+        experiments, runs: by id.
         recurring: recurring runs, by id.
+        uploaded: versions of pipelines.
     """
 
     def __init__(self, folder: Path, storage_url: str = "", port: int = 0) -> None:
         self.clock, self.runner = Clock(), Runner(folder, storage_url)
+        self.experiments: dict[str, Resource] = {}
+        self.add_experiment("Default")
         self.runs: dict[str, Resource] = {}
-        self.recurring: dict[str, Resource] = {}
-        self._due: dict[str, dt.datetime] = {}
+        self.uploaded = PipelineVersions(self._now, _page)
+        self._recurring = RecurringRuns(self.clock, self.runs, self._start, _parse)
+        self.recurring = self._recurring.all
         self._threads: list[threading.Thread] = []
         super().__init__(port)
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
         return [
             ("GET", f"{_API}/healthz", lambda request: {"multi_user": False}),
-            ("GET", f"{_API}/experiments", lambda request: {"experiments": [_EXPERIMENT], "total_size": 1}),
+            ("GET", f"{_API}/experiments", lambda request: _page(request, self.experiments, "experiments")),
+            ("GET", f"{_API}/experiments/<name>", lambda request, name: _find(self.experiments, name)),
             ("POST", f"{_API}/runs", self._create_run),
             ("GET", f"{_API}/runs", lambda request: _page(request, self.runs, "runs")),
             ("GET", f"{_API}/runs/<name>", lambda request, name: _find(self.runs, name)),
             ("POST", f"{_API}/runs/<name>:terminate", self._terminate),
-            ("POST", f"{_API}/recurringruns", self._create_recurring),
+            ("POST", f"{_API}/recurringruns", self._recurring.create),
             ("GET", f"{_API}/recurringruns", lambda request: _page(request, self.recurring, "recurringRuns")),
-            ("GET", f"{_API}/recurringruns/<name>", lambda request, name: _find(self.recurring, name)),
+            ("GET", f"{_API}/recurringruns/<name>", lambda request, name: self._recurring.find(name)),
             (
                 "POST",
                 f"{_API}/recurringruns/<name>:enable",
-                lambda request, name: self._switch(name, "ENABLE", "ENABLED"),
+                lambda request, name: self._recurring.switch(name, "ENABLE"),
             ),
             (
                 "POST",
                 f"{_API}/recurringruns/<name>:disable",
-                lambda request, name: self._switch(name, "DISABLE", "DISABLED"),
+                lambda request, name: self._recurring.switch(name, "DISABLE"),
             ),
-            ("DELETE", f"{_API}/recurringruns/<name>", self._delete_recurring),
+            ("DELETE", f"{_API}/recurringruns/<name>", self._recurring.delete),
+            *self.uploaded.routes(_API),
         ]
+
+    def add_experiment(self, name: str) -> str:
+        """Creates an experiment, and returns its id."""
+        experiment_id = str(uuid.uuid4())
+        self.experiments[experiment_id] = {
+            "experiment_id": experiment_id,
+            "display_name": name,
+            "created_at": self._now(),
+        }
+        return experiment_id
 
     def stop(self) -> None:
         """Kills the processes of all runs, and stops serving."""
@@ -87,31 +111,40 @@ class Kubeflow(Service):
         return self._start(_parse(kfp_server_api.V2beta1Run, request.data))
 
     def _start(self, run: Resource) -> Resource:
-        spec = kubernetes.pipeline_of(run["pipeline_spec"])
+        """Starts a run; one of a version that was uploaded is answered with a reference to it, without its spec."""
+        reference = run.get("pipeline_version_reference")
+        sent = self.uploaded.find(reference)["pipeline_spec"] if reference else run["pipeline_spec"]
+        spec = kubernetes.pipeline_of(sent)
         self.runner.fail_once += kubernetes.tasks_without_a_pod(spec)
         config = run.get("runtime_config", {})
-        parameters = config.get("parameters", {})
-        unknown = set(parameters) - set(spec["root"].get("inputDefinitions", {}).get("parameters", {}))
-        if unknown:
-            raise ApiError(400, f"Unrecognized input parameter: {', '.join(sorted(unknown))}.")
+        parameters = _parameters(spec, config.get("parameters", {}))
         run_id = str(uuid.uuid4())
-        details = [
-            {"task_id": str(uuid.uuid4()), "display_name": name, "create_time": self._now(), "state": "PENDING"}
-            for name in ["root", *leaf_tasks(spec)]
-        ]
         run |= {
             "run_id": run_id,
             "created_at": self._now(),
+            "finished_at": _NO_TIME,
             "state": "RUNNING",
-            "run_details": {"task_details": details},
+            "run_details": {
+                "task_details": [
+                    {
+                        "task_id": str(uuid.uuid4()),
+                        "display_name": name,
+                        "create_time": self._now(),
+                        "start_time": _NO_TIME,
+                        "end_time": _NO_TIME,
+                        "state": "PENDING",
+                    }
+                    for name in ["root", *leaf_tasks(spec)]
+                ]
+            },
         }
         self.runs[run_id] = run
-        root, name = config.get("pipeline_root") or "gs://default/v2/artifacts", run["display_name"]
-        # The service does not replace {{$.pipeline_root}}; kfp.local, which executes the tasks here, would.
+        root = config.get("pipeline_root") or _DEFAULT_ROOT
+        # Of scheduled runs the service fills in no name. {{$.pipeline_root}} reaches the steps as it is.
         placeholders = {
-            "pipeline_root": "{{$pipeline_root}}",
-            "pipeline_job_name": name,
-            "pipeline_job_resource_name": name,
+            "pipeline_job_name": "" if run.get("recurring_run_id") else run["display_name"],
+            "pipeline_job_resource_name": f"{spec['pipelineInfo']['name']}-{run_id[:5]}",
+            "pipeline_job_uuid": run_id,
         }
         self._threads.append(
             self.runner.start(
@@ -122,6 +155,7 @@ class Kubeflow(Service):
                 placeholders,
                 lambda event: self._report(run, event),
                 lambda succeeded: self._finish(run, succeeded),
+                run_folder=f"{root}/{spec['pipelineInfo']['name']}/{run_id}",
             )
         )
         return run
@@ -139,6 +173,9 @@ class Kubeflow(Service):
 
     def _finish(self, run: Resource, succeeded: bool) -> None:
         with self.lock:
+            for detail in run["run_details"]["task_details"]:
+                if detail["state"] == "PENDING":  # Argo omits what is never reached, for which there is no state
+                    detail["state"] = "RUNTIME_STATE_UNSPECIFIED"
             if run["state"] == "RUNNING":
                 run |= {"state": "SUCCEEDED" if succeeded else "FAILED", "finished_at": self._now()}
 
@@ -150,54 +187,15 @@ class Kubeflow(Service):
         self.runner.cancel(name)
         return {}
 
-    def _create_recurring(self, request: Request) -> Resource:
-        recurring = _parse(kfp_server_api.V2beta1RecurringRun, request.data)
-        recurring_id = str(uuid.uuid4())
-        status = "ENABLED" if recurring["mode"] == "ENABLE" else "DISABLED"
-        recurring |= {"recurring_run_id": recurring_id, "created_at": self._now(), "status": status}
-        self._plan(recurring, self.clock.now())
-        self.recurring[recurring_id] = recurring
-        return recurring
-
-    def _plan(self, recurring: Resource, after: dt.datetime) -> None:
-        seconds, _, fields = recurring["trigger"]["cron_schedule"]["cron"].partition(" ")
-        if seconds != "0" or len(fields.split()) != 5:
-            raise ApiError(400, "Schedule cron is not supported: six fields, the first of which is the second.")
-        try:
-            self._due[recurring["recurring_run_id"]] = next_time(fields, after)
-        except ValueError as error:
-            raise ApiError(400, str(error)) from None
-
-    def _switch(self, name: str, mode: str, status: str) -> Resource:
-        recurring = _find(self.recurring, name)
-        recurring |= {"mode": mode, "status": status}
-        self._plan(recurring, self.clock.now())
-        return {}
-
-    def _delete_recurring(self, request: Request, name: str) -> Resource:
-        _find(self.recurring, name)
-        del self.recurring[name]
-        return {}
-
-    def advance(self, time: dt.timedelta) -> None:
+    def advance(self, time: dt.timedelta = dt.timedelta()) -> None:
         """Advances the clock. Runs that become due are started one after the other, as if they took no time."""
         end = self.clock.now() + time
-        while recurring := self._first_due(end):
-            recurring_id = recurring["recurring_run_id"]
-            self.clock.advance_to(self._due[recurring_id])
-            now = self.clock.now()
+        while (due := self._recurring.next_due()) and due <= end:
+            self.clock.advance_to(due)
             with self.lock:
-                self._plan(recurring, now)
-                copied = {key: recurring[key] for key in _COPIED if key in recurring}
-                name = f"{recurring['display_name']}-{now:%Y%m%d%H%M%S}"
-                self._start(json.loads(json.dumps(copied)) | {"display_name": name, "recurring_run_id": recurring_id})
+                self._recurring.start_due()
             self.join()
         self.clock.advance_to(end)
-
-    def _first_due(self, until: dt.datetime) -> Resource | None:
-        enabled = [one for one in self.recurring.values() if one["status"] == "ENABLED"]
-        first = min(enabled, key=lambda one: self._due[one["recurring_run_id"]], default=None)
-        return first if first and self._due[first["recurring_run_id"]] <= until else None
 
     def join(self) -> None:
         """Waits until all runs have ended."""
@@ -222,15 +220,35 @@ def _find(resources: dict[str, Resource], name: str) -> Resource:
     return resources[name]
 
 
+def _parameters(spec: Resource, given: Resource) -> Resource:
+    """The parameters of a run: those given, and the defaults of the others."""
+    declared = spec["root"].get("inputDefinitions", {}).get("parameters", {})
+    if unknown := set(given) - set(declared):
+        raise ApiError(400, f"Unrecognized input parameter: {', '.join(sorted(unknown))}.")
+    for name, one in declared.items():
+        if name not in given and "defaultValue" not in one and not one.get("isOptional"):
+            raise ApiError(400, f"parameter {name} is not optional, yet has neither default nor user provided value")
+    return {name: one["defaultValue"] for name, one in declared.items() if "defaultValue" in one} | given
+
+
 def _page(request: Request, resources: dict[str, Resource], key: str) -> Resource:
-    """One page of a list, newest first, of the resources that match a filter of EQUALS predicates."""
-    predicates = json.loads(request.args.get("filter") or "{}").get("predicates", [])
-    kept = []
-    for resource in reversed(resources.values()):
-        if all(resource.get(predicate["key"]) == predicate["stringValue"] for predicate in predicates):
-            kept.append(resource)
+    """One page of a list, of 20 items unless asked for others, at most 200.
+
+    Oldest first, unless they are sorted by `created_at desc`; of one experiment if one is given; those that match a
+    filter of EQUALS predicates.
+    """
+    wanted = {
+        one["key"]: one["stringValue"] for one in json.loads(request.args.get("filter") or "{}").get("predicates", [])
+    }
+    if unknown := wanted.keys() - _FILTERED[key]:
+        raise ApiError(400, f"no support for filtering on unrecognized field {', '.join(unknown)}")
+    if experiment := request.args.get("experiment_id"):
+        wanted["experiment_id"] = experiment
+    kept = [one for one in resources.values() if all(one.get(name) == value for name, value in wanted.items())]
+    if request.args.get("sort_by") == "created_at desc":
+        kept.reverse()
     start = int(request.args.get("page_token") or 0)
-    end = start + int(request.args.get("page_size") or 10)
+    end = start + min(int(request.args.get("page_size") or 0) or 20, 200)
     page: Resource = {key: kept[start:end], "total_size": len(kept)}
     if end < len(kept):
         page["next_page_token"] = str(end)

@@ -49,6 +49,7 @@ class Runner:
         placeholders: Mapping[str, str],
         report: Callable[[Event], None],
         finish: Callable[[bool], None],
+        run_folder: str = "",
     ) -> threading.Thread:
         """Runs a pipeline in the background.
 
@@ -56,10 +57,11 @@ class Runner:
             run_id: unique.
             pipeline_spec: as compiled by kfp.
             parameters: of the run.
-            pipeline_root: gs:// or local.
+            pipeline_root: in a bucket, or local.
             placeholders: {{$.NAME}} placeholders of the service: NAME -> value.
             report: called for each change of a task, with `task`, `state`, and `outputs` once it has ended.
             finish: called at the end; True if the run succeeded.
+            run_folder: where Kubeflow has the artifacts of the run; '' for the folders of kfp.local.
 
         Returns:
             The thread that calls `report` and `finish`.
@@ -72,22 +74,14 @@ class Runner:
                     "pipeline_spec": self._for_local_execution(spec),
                     "parameters": as_integers(spec, parameters),
                     "pipeline_root": self.local_path(pipeline_root),
+                    "run_folder": run_folder,
                     "buckets": str(self.folder / "buckets"),
                     "cache": str(self.folder / "cache"),
                 }
             )
         )
         events_read, events_write = os.pipe()
-        with log.open("w") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.standin.execute", str(job_file), str(events_write)],
-                pass_fds=[events_write],
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=REPOSITORY,
-                env=self._environment(),
-                start_new_session=True,
-            )
+        process = self._execute(job_file, log, events_write)
         os.close(events_write)
         self._processes[run_id] = process
 
@@ -100,6 +94,19 @@ class Runner:
         thread = threading.Thread(target=follow, daemon=True)
         thread.start()
         return thread
+
+    def _execute(self, job_file: Path, log: Path, events: int) -> subprocess.Popen:
+        """Starts the process of a run, which writes its events to a file descriptor."""
+        with log.open("w") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.standin.execute", str(job_file), str(events)],
+                pass_fds=[events],
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=REPOSITORY,
+                env=self._environment(),
+                start_new_session=True,
+            )
 
     def _environment(self) -> dict[str, str]:
         python_path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
@@ -118,8 +125,9 @@ class Runner:
             self.cancel(run_id)
 
     def local_path(self, path: str) -> str:
-        """Where steps see a gs:// path; any other path unchanged."""
-        return str(self.folder / "buckets" / path.removeprefix("gs://")) if path.startswith("gs://") else path
+        """Where steps see a path of a bucket; a local path unchanged."""
+        scheme, _, name = path.rpartition("://")
+        return str(self.folder / "buckets" / name) if scheme else path
 
     def _for_local_execution(self, spec: dict[str, Any]) -> dict[str, Any]:
         """The pipeline, changed so that artifacts on gs:// are local, and that the tasks in `fail_once` fail.
@@ -135,8 +143,9 @@ class Runner:
         spec = json.loads(json.dumps(spec))
         for label, executor in spec["deploymentSpec"]["executors"].items():
             lines = [
-                "__import__('kfp').dsl.types.artifact_types._GCS_LOCAL_MOUNT_PREFIX = "
+                f"__import__('kfp').dsl.types.artifact_types._{scheme}_LOCAL_MOUNT_PREFIX = "
                 f"{str(self.folder / 'buckets')!r} + '/'"
+                for scheme in ("GCS", "MINIO", "S3")
             ]
             lines += ["raise RuntimeError('injected by the stand-in')"] if label in failing else []
             command = executor["container"]["command"]
