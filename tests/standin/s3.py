@@ -63,11 +63,12 @@ def client(url: str) -> Any:
 
 
 def fill(url: str, bucket: str, prefix: str, folder: Path) -> None:
-    """Copies the files of a local folder to s3://BUCKET/PREFIX."""
+    """Copies a local file, or the files of a folder, to s3://BUCKET/PREFIX."""
     target = client(url)
-    for file in folder.rglob("*"):
+    for file in (folder, *folder.rglob("*")):
         if file.is_file():
-            target.upload_file(str(file), bucket, f"{prefix}/{file.relative_to(folder).as_posix()}")
+            name = f"{prefix}/{file.relative_to(folder).as_posix()}".removesuffix("/.")
+            target.upload_file(str(file), bucket, name)
 
 
 @functools.cache

@@ -94,7 +94,7 @@ def test_with_every_option_the_pipeline_is_accepted_by_vertex_ais_pipeline_job(c
     assert limits["accelerator"]["resourceType"] == "NVIDIA_TESLA_T4"
 
 
-def fail_at_once(*arguments):
+def fail_at_once(*arguments, run_folder=""):
     """In the place of a stand-in's runner, which would start the steps."""
     thread = threading.Thread(target=arguments[-1], args=(False,))
     thread.start()
