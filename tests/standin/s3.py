@@ -86,6 +86,7 @@ class S3:
 
     Attributes: as of `bucket.Buckets`, with ETags as the checksums of changes.
         aws: whether deletions heed their conditions, as on Amazon S3.
+        is_old: whether it ignores all conditions, as the MinIO of 2019 that Kubeflow has shipped for long.
         code: of the errors that are injected; '' for the one that fits their status.
     """
 
@@ -96,7 +97,7 @@ class S3:
         self.injected: Counter[str] = Counter()
         self.changes: list[Change] = []
         self.lock = threading.RLock()
-        self.aws = False
+        self.aws = self.is_old = False
         self.code = ""
         self._names, self._page_size = names, page_size
         self._moto = _moto()
@@ -117,7 +118,7 @@ class S3:
     def reset(self, *names: str) -> None:
         """Begins anew, with these empty buckets and without faults."""
         backends.get_backend("s3").reset()
-        self.faults, self.code, self.aws = [], "", False
+        self.faults, self.code, self.aws, self.is_old = [], "", False, False
         for name in names:
             client(self.url).create_bucket(Bucket=name)
         self.requests.clear()
@@ -156,8 +157,9 @@ class S3:
             before = _object(bucket, name)
             if is_end and not _holds(headers, before):
                 return error_response(412, "At least one of the pre-conditions you specified did not hold")
-            if method == "DELETE" and not self.aws:
+            if self.is_old or (method == "DELETE" and not self.aws):
                 environ.pop("HTTP_IF_MATCH", None)
+                environ.pop("HTTP_IF_NONE_MATCH", None)
             if "list-type" in query and "max-keys" not in query:
                 environ["QUERY_STRING"] += f"&max-keys={self._page_size}"
             content, status, answered = run_wsgi_app(self._moto, environ, buffered=True)

@@ -14,6 +14,7 @@ from tests.storage.conftest import serving
 from tf_image_classification import storage
 from tf_image_classification.errors import AccessError, ConflictError, FlagError, ServiceError, UserError
 from tf_image_classification.storage import gcs_requests, s3_requests, s3_transfers
+from tf_image_classification.storage import s3 as s3_module
 from tf_image_classification.storage.stores import store_of
 
 CONTENT = bytes(range(256)) * 400
@@ -27,7 +28,7 @@ TRANSIENT = {
     "reset after being carried out": Fault(faults.RESET, carried_out=True),
     "reset in the response": Fault(faults.RESET_IN_BODY, times=2),
     "truncated": Fault(faults.TRUNCATED, times=2),
-    "stalled": Fault(faults.STALLED, seconds=0.4),
+    "stalled": Fault(faults.STALLED, seconds=1.5),
 }
 CORRUPTION = {"clipped": Fault(faults.CLIPPED), "corrupted": Fault(faults.CORRUPTED, times=2)}
 
@@ -42,7 +43,7 @@ def running():
 def service(running, monkeypatch):
     """The service without objects and faults."""
     running.reset("bucket")
-    monkeypatch.setattr(gcs_requests, "TIMEOUT", (5.0, 0.2))
+    monkeypatch.setattr(gcs_requests, "TIMEOUT", (5.0, 1.0))
     s3_requests._client.cache_clear()
     yield running
     s3_requests._client.cache_clear()
@@ -138,6 +139,13 @@ def test_an_object_is_deleted_only_in_the_version_that_was_seen(service, aws):
         store.delete([seen])
     store.delete([storage.stat("s3://bucket/object"), seen])  # one that is gone is no error
     assert not storage.exists("s3://bucket/object")
+
+
+def test_a_service_that_ignores_conditions_is_refused(service):
+    service.is_old = True
+    s3_module._conditional.clear()
+    with pytest.raises(FlagError, match=r"ignores conditional writes.*If-Match.*recent MinIO"):
+        storage.write_text("s3://bucket/pointer", "x", if_version=0)
 
 
 ANSWERS = {

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from typing import Any
 
+from tf_image_classification.errors import FlagError
 from tf_image_classification.flag_types import GLOB_CHARACTERS
 from tf_image_classification.storage import s3_errors
 from tf_image_classification.storage.local_files import Stat, Version, conflict_error, not_found_error
@@ -24,6 +25,8 @@ from tf_image_classification.storage.paths import as_prefix, split_remote
 from tf_image_classification.storage.s3_requests import call, client, retried, translate_storage_errors
 
 WRITER = "tf-image-classification-write"  # metadata key of an object: id of the write that created it
+_NO_VERSION = "0" * 32  # an ETag that no object has
+_conditional: set[tuple[str, str]] = set()  # endpoints and buckets that are known to heed conditions
 
 
 def check_bucket(path: str) -> None:
@@ -129,34 +132,59 @@ def write(path: str, content: bytes, if_version: Version) -> Version:
         ConflictError: it has another one.
     """
     with translate_storage_errors(path, writing=True):
-        return put(path, lambda: content, if_version)
+        return put(path, content, if_version)
 
 
-def put(path: str, open_content: Callable[[], Any], if_version: Version) -> Version:
+def put(path: str, content: bytes, if_version: Version) -> Version:
     """Writes an object in one request, as `write` does.
 
     Idempotent: see `written_by`.
 
-    Args:
-        open_content: makes the body of each attempt: bytes, or a file at its beginning.
+    Raises:
+        botocore.exceptions.ClientError: 412, 404 or 409, it has another ETag.
+        FlagError: the service ignores such conditions.
     """
     from botocore.exceptions import ClientError
 
     write_id = uuid.uuid4().hex
-    conditions = condition(if_version)
 
-    def attempt() -> Version:
-        answer = client().put_object(
-            **address(path), Body=open_content(), Metadata={WRITER: write_id}, ChecksumAlgorithm="CRC32", **conditions
-        )
-        return version_of(answer)
+    def send(version: Version) -> Version:
+        sent = {**address(path), "Body": content, "Metadata": {WRITER: write_id}, "ChecksumAlgorithm": "CRC32"}
+        return version_of(call("put_object", **sent, **condition(version)))
 
     try:
-        return retried(attempt)
+        written = send(if_version)
     except ClientError:
-        if written := written_by(path, write_id):
-            return written
-        raise
+        if not (found := written_by(path, write_id)):
+            raise
+        written = found
+    _check_conditions(path, send)
+    return written
+
+
+def _check_conditions(path: str, send: Callable[[Version], Version]) -> None:
+    """Checks once per bucket that the service heeds conditions: old MinIOs ignore them, and writers would lose updates.
+
+    Args:
+        send: writes the object that was just written once more, if it has a version.
+    """
+    from botocore.exceptions import ClientError
+
+    bucket = (client().meta.endpoint_url, split_remote(path)[1])
+    if bucket in _conditional:
+        return
+    try:
+        send(_NO_VERSION)
+    except ClientError as error:
+        if s3_errors.status_of(error) not in (404, 412):
+            raise
+        _conditional.add(bucket)
+        return
+    raise FlagError(
+        "The S3 service ignores conditional writes, by which concurrent runs do not overwrite each other's files",
+        received=f"{path}: a write with If-Match for another ETag succeeded",
+        expected="a service that answers it with 412: Amazon S3, or a recent MinIO",
+    )
 
 
 def written_by(path: str, write_id: str) -> Version | None:

@@ -74,8 +74,7 @@ def _download(item: Stat, file: str) -> None:
 def _upload(file: str, path: str, if_version: Version) -> None:
     with translate_storage_errors(path, writing=True), open(file, "rb") as source:
         if os.fstat(source.fileno()).st_size <= _CHUNK_BYTES:
-            content = source.read()
-            s3.put(path, lambda: content, if_version)
+            s3.put(path, source.read(), if_version)
         else:
             _upload_parts(source, path, if_version)
 
