@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 
 import pytest
@@ -24,14 +25,20 @@ def service(scheme) -> Iterator[Buckets | s3.S3]:
         yield service
 
 
+@functools.cache
+def _s3() -> s3.S3:
+    """One for all tests: boto3 takes a while to make a client of another address."""
+    return s3.S3().__enter__()
+
+
 @contextlib.contextmanager
 def serving(scheme: str, *buckets: str) -> Iterator[Buckets | s3.S3]:
     """Serves empty buckets, in which `storage` finds gs:// or s3:// paths, while the block runs."""
     # Not the fixture of tests, which may undo what they have patched themselves.
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        s3.S3(*buckets) if scheme == "s3" else Buckets(*buckets) as service,
-    ):
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        service = _s3() if scheme == "s3" else stack.enter_context(Buckets(*buckets))
+        if scheme == "s3":
+            service.reset(*buckets)
         patch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
         found = s3.environment(service.url) if scheme == "s3" else {"STORAGE_EMULATOR_HOST": service.url}
         for name, value in found.items():

@@ -35,18 +35,18 @@ CORRUPTION = {"clipped": Fault(faults.CLIPPED), "corrupted": Fault(faults.CORRUP
 
 @pytest.fixture(scope="module")
 def running():
-    with serving("s3", "bucket") as service:
+    with serving("s3", "bucket") as service, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gcs_requests, "TIMEOUT", (5.0, 1.0))
+        s3_requests._client.cache_clear()
         yield service
+    s3_requests._client.cache_clear()
 
 
 @pytest.fixture
-def service(running, monkeypatch):
+def service(running):
     """The service without objects and faults."""
     running.reset("bucket")
-    monkeypatch.setattr(gcs_requests, "TIMEOUT", (5.0, 1.0))
-    s3_requests._client.cache_clear()
-    yield running
-    s3_requests._client.cache_clear()
+    return running
 
 
 def inject(service: s3.S3, fault: Fault, method: str = ".*", path: str = "/bucket") -> None:
