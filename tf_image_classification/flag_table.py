@@ -46,6 +46,10 @@ FLAGS: tuple[Flag, ...] = (
          "Folder that keeps the files downloaded for --checkpoint_path imagenet, and where they are looked for first; "
          "may be on gs://. Not set: Keras's own, ~/.keras/models.", path="write", no_glob=True,
          in_checkpoint_key=False, ours=True),
+    Flag("billing_project", str, None, COMMON,
+         "Project that pays for requests to gs:// buckets with Requester Pays. Not set: that of the bucket.",
+         commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP, TRAIN_STEP, EVALUATE_STEP, REGISTER_STEP),
+         in_checkpoint_key=False, ours=True),
     Flag("train_metadata", str, None, COMMON,
          "Training images: a CSV of path,label (or with header URIs,labels), a folder with one sub-folder per "
          "class, or TFRecord files or globs; several are separated by commas.",
@@ -270,7 +274,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag("promote", bool, True, SERVICE,
          "Promote a model that passes the gate. false: the run ends with the comparison, and `python -m "
          "tf_image_classification.vertex.promote` promotes it, under another account.",
-         commands=(), steps=(REGISTER_STEP,), ours=True),
+         commands=(), steps=(RESOLVE_STEP, REGISTER_STEP), ours=True),
     Flag("champion_metric", str, "accuracy", SERVICE,
          "Metric that compares the new model with the one in service; with several tasks, its mean over them.",
          choices=("accuracy", "macro_f1", "loss"), commands=(), steps=(GATE_STEP,), ours=True),

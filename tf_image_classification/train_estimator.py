@@ -308,7 +308,9 @@ def _parse(argv: Sequence[str] | None) -> Flags:
     table = flag_table.of_command(flag_table.TRAIN)
     parser.add_flags(table, required=["train_metadata"])
     parser.add_show()
-    return parser.parse_flags(table, argv, required=["train_metadata"])
+    flags = parser.parse_flags(table, argv, required=["train_metadata"])
+    storage.bill_to(flags.billing_project)
+    return flags
 
 
 if __name__ == "__main__":

@@ -93,6 +93,9 @@ def train(
 
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
         pipeline_root = pipeline_root_of(output_uri)
+    storage.bill_to(flags.billing_project)
+    # Where a bucket is mounted, the outputs are its objects; elsewhere this checks nothing.
+    storage.check_overwritable(storage.canonical(os.path.dirname(outputs.model)), "The train step replaces its files")
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     spec = estimator_loading.load(flags.estimator, flags.packages)

@@ -9,6 +9,7 @@ def build_tfrecords(
     statistics: dsl.Output[dsl.HTML],
     fingerprint: str,
     # flags: begin (written by `make generate`)
+    billing_project: str = "",
     train_metadata: str = "",
     eval_metadata: str = "",
     labels_file: str = "",
@@ -35,10 +36,11 @@ def build_tfrecords(
     arguments = dict(locals())
     import shutil
 
-    from tf_image_classification import build_tfrecords, command_line, flags
+    from tf_image_classification import build_tfrecords, command_line, flags, storage
 
     with command_line.reporting_errors():
         given = flags.for_step("build_tfrecords", arguments)
+        storage.bill_to(given.billing_project)
         manifest = build_tfrecords.build(
             given.train_metadata,
             data.path,

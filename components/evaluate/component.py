@@ -15,6 +15,7 @@ def evaluate(
     champion_version: str,
     estimator_version: str,
     # flags: begin (written by `make generate`)
+    billing_project: str = "",
     estimator: str = "",
     packages: str = "",
     eval_batch_size: int = 32,
@@ -38,12 +39,13 @@ def evaluate(
     arguments = dict(locals())
     import shutil
 
-    from tf_image_classification import command_line, estimator_loading, evaluation_folder, flags
+    from tf_image_classification import command_line, estimator_loading, evaluation_folder, flags, storage
     from tf_image_classification.data import manifest
     from tf_image_classification.evaluate import evaluate
 
     with command_line.reporting_errors():
         values = flags.for_step("evaluate", arguments)
+        storage.bill_to(values.billing_project)
         spec = estimator_loading.load(values.estimator, values.packages) if values.estimator else None
         if spec:
             spec.code.check_resolved(estimator_version)

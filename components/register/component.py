@@ -14,6 +14,7 @@ def register(
     reason: str,
     run: str,
     # flags: begin (written by `make generate`)
+    billing_project: str = "",
     champion: str = "",
     promote: bool = True,
     endpoint: str = "",
@@ -38,12 +39,13 @@ def register(
         version: name of the model in service from now on.
     """
     arguments = dict(locals())
-    from tf_image_classification import command_line, flags
+    from tf_image_classification import command_line, flags, storage
     from tf_image_classification.promotion.champion import InService, check, is_registry
     from tf_image_classification.vertex.promote import promote as promote_model
 
     with command_line.reporting_errors():
         values = flags.for_step("register", arguments)
+        storage.bill_to(values.billing_project)
         check(None, values.champion, values.endpoint)
         folder = model.uri if is_registry(values.champion) else model.path
         if values.promote:

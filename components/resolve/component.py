@@ -11,6 +11,7 @@ def resolve(
     recipe: str = "",
     checkpoint_path: str = "",
     weights_dir: str = "",
+    billing_project: str = "",
     train_metadata: str = "",
     eval_metadata: str = "",
     batch_size: int = 1,
@@ -75,6 +76,7 @@ def resolve(
     export_metric: str = "",
     early_stopping_evals: int = -1,
     champion: str = "",
+    promote: bool = True,
     # flags: end
 ) -> NamedTuple(
     "Outputs",
@@ -105,12 +107,13 @@ def resolve(
         in_service: name of the model in service; '' for none.
     """
     arguments = dict(locals())
-    from tf_image_classification import command_line, recipes
+    from tf_image_classification import command_line, recipes, storage
     from tf_image_classification.promotion import resolve
     from tf_image_classification.promotion.champion import in_service, is_registry
 
     with command_line.reporting_errors():
         values = recipes.for_step("resolve", arguments)
+        storage.bill_to(values.billing_project)
         model = None
         if values.champion and is_registry(values.champion):
             from tf_image_classification.vertex import registry

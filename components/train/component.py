@@ -18,6 +18,7 @@ def train(
     recipe: str = "",
     checkpoint_path: str = "",
     weights_dir: str = "",
+    billing_project: str = "",
     batch_size: int = 1,
     train_steps: int = 20,
     image_size: int = 299,

@@ -14,7 +14,7 @@ def check(pipeline_root: str, create_options: str = "") -> None:
         create_options: further options of `gcloud storage buckets create gs://BUCKET`, for the hint.
 
     Raises:
-        FlagError: the root is not on gs://, or its bucket is not found.
+        FlagError: the root is not on gs://, or its bucket is not found or has a retention policy.
         ServiceError: access is denied, or Cloud Storage cannot be reached.
     """
     if not storage.is_gcs(pipeline_root):
@@ -30,3 +30,9 @@ def check(pipeline_root: str, create_options: str = "") -> None:
             received=pipeline_root,
             hint=f"Create it where the runs will be: {command}",
         ) from None
+    if until := storage.retained_until(pipeline_root):
+        raise FlagError(
+            "The bucket of --pipeline_root has a retention policy, and steps replace checkpoints and other objects",
+            received=f"{pipeline_root}, with an object that is retained until {until:%Y-%m-%d}",
+            expected="a bucket whose objects may be overwritten and deleted",
+        )

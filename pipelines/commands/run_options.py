@@ -13,6 +13,7 @@ from pipelines import backend_limits, kubernetes_platform, template
 from pipelines.backends.base import Submission
 from pipelines.commands import parameters
 from tf_image_classification import flags as flag_table
+from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 from tf_image_classification.promotion import champion
 
@@ -92,6 +93,7 @@ def read_parameters(
             values.get("endpoint"),
             promote=values.get("promote", True) is not False,
         )
+    storage.bill_to(str(values.get("billing_project") or ""))
     return values
 
 

@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from tests.packaged import wheel
+from tests.standin.bucket import Buckets
+from tests.standin.bucket_rules import Rules
 from tf_image_classification import estimator_code, recipes
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import CheckpointError, DataError, FlagError
@@ -303,3 +305,19 @@ def test_any_flags_in_the_champions_model_json_are_those_of_another_training(wro
     in_service = champion(data_fingerprint=before.fingerprint, flags=flags, warm_start={})
     found = resolved(in_service, train_metadata=str(image_folder), champion="/home", checkpoint_path="champion")
     assert found.checkpoint == in_service.folder
+
+
+@pytest.fixture
+def service(monkeypatch):
+    with Buckets("bucket") as service:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        yield service
+
+
+def test_a_bucket_in_which_no_model_could_be_promoted_is_refused_before_the_data_is_read(service, image_folder):
+    flags = {"train_metadata": str(image_folder), "champion": "gs://bucket/service"}
+    assert resolved(**flags).champion_folder == ""
+    service.rules = Rules(deletion=False)
+    with pytest.raises(FlagError, match=r"^A promotion replaces.*--champion.*gs://bucket/service.*objects\.delete"):
+        resolved(**flags)
+    assert resolved(**flags, promote=False).champion_folder == ""  # another account promotes it

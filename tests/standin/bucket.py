@@ -31,7 +31,7 @@ from gcp_storage_emulator.storage import Storage
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 
-from tests.standin import faults
+from tests.standin import faults, remote_bucket
 from tests.standin.access import HOST, Access, AccessError
 from tests.standin.bucket_rules import RETAINED_UNTIL, RefusedError, Rules
 from tests.standin.faults import Fault, RandomFaults
@@ -107,6 +107,7 @@ class Buckets:
         self.lock = threading.Lock()
         self._names, self._page_size = names, page_size
         self._objects = _Objects(self, use_memory_fs=True)
+        self.remote = remote_bucket.named_in_environment(names)
         self._finished: dict[str, bytes] = {}  # id of a resumable upload -> its final response, which is repeated
         self._server = _Server((HOST, port), partial(_Handler, self, self._objects))
         self.access = Access(self._server.server_port)
@@ -156,6 +157,8 @@ class Buckets:
             self._objects.conditions = {name: int(query[name]) for name in _CONDITIONS if name in query}
             try:
                 self.rules.check_request(query, handler.headers)
+                for removed in self.remote.removals(method, handler.path, body) if self.remote else ():
+                    self.rules.check_removal(*removed)
                 response = handler.route(method, body)
             except RefusedError as refused:
                 return _response(refused.code, refused.text(query.get("alt") == "media"))
@@ -167,15 +170,17 @@ class Buckets:
                 traceback.print_exc()
                 return error_response(501, f"the stand-in failed: {failure!r}")
             head, _, content = response.partition(b"\r\n\r\n")
-            if b"\r\nLocation: " in head:  # where to continue a resumable upload
+            if b"\r\nLocation: " in head and not self.remote:  # where to continue a resumable upload
                 response = response.replace(f"http://{HOST}:{self._server.server_port}".encode(), self.url.encode(), 1)
             if session and head.startswith(b"HTTP/1.1 200"):
                 self._finished[session] = response
-            if method == "GET" and _LISTING.fullmatch(url.path) and content:
+            if method == "GET" and _LISTING.fullmatch(url.path) and head.startswith(b"HTTP/1.1 200") and content:
                 size = int(query.get("maxResults", self._page_size))
                 return _json_response(200, _page(json.loads(content), size, query.get("pageToken", "")))
             address = _OBJECT.search(unquote(url.path))
-            if address and query.get("alt") == "media" and head.startswith(b"HTTP/1.1 20"):
+            if self.remote:
+                self.changes.extend(Change(*change) for change in remote_bucket.changes(method, url.path, response))
+            elif address and query.get("alt") == "media" and head.startswith(b"HTTP/1.1 20"):
                 generation = self._objects.objects[address["bucket"]][address["name"]]["generation"]
                 return head + f"\r\nX-Goog-Generation: {generation}".encode() + b"\r\n\r\n" + content
             return response
@@ -293,7 +298,9 @@ class _Handler(emulator.RequestHandler):
     do_POST = do_PUT = do_PATCH = do_DELETE = do_GET
 
     def route(self, method: str, body: bytes) -> bytes:
-        """The emulator's own response."""
+        """The emulator's own response, or that of the service in its place."""
+        if self._buckets.remote:
+            return self._buckets.remote.send(method, self.path, self.headers, body, self._buckets.url)
         connection = self.rfile, self.wfile
         self.rfile, self.wfile = io.BytesIO(body), io.BytesIO()
         try:

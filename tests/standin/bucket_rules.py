@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ACCOUNT = "steps@project.iam.gserviceaccount.com"
-RETAINED_UNTIL = "2099-01-01T00:00:00-08:00"
+RETAINED_UNTIL = "2099-01-01T08:00:00Z"
 KEY_DISABLED, KEY_FORBIDDEN = "key disabled", "key forbidden"
 API_DISABLED, BILLING_DISABLED, OUTSIDE_PERIMETER = "API disabled", "billing disabled", "outside of the perimeter"
 _ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"

@@ -6,8 +6,9 @@ import pytest
 import requests
 from google.api_core.exceptions import BadRequest, NotFound, PreconditionFailed
 
-from tests.standin import bucket, faults
+from tests.standin import bucket, faults, remote_bucket
 from tests.standin.faults import Fault, RandomFaults
+from tests.standin.remote_bucket import needs_emulator
 
 
 @pytest.fixture
@@ -21,6 +22,7 @@ def remote(service):
     return bucket.client(service.url).bucket("bucket")
 
 
+@needs_emulator
 def test_conditions_are_kept(remote):
     blob = remote.blob("object")
     blob.upload_from_string("one", if_generation_match=0)
@@ -71,6 +73,7 @@ def test_listings_come_in_pages(service, remote):
     assert [blob.name for blob in remote.list_blobs(max_results=2)] == ["a/1", "a/2"]
 
 
+@needs_emulator
 def test_names_that_a_file_system_takes_for_one_are_different_objects(remote):
     names = ["a/b", "a//b", "/a/b", "a/./b", "a/c/../b", "a/b/", "a%2Fb", "a\\b", "a/b?x=1", "a/b#1", "a/b ", "a", "a/"]
     for name in names:
@@ -82,6 +85,7 @@ def test_names_that_a_file_system_takes_for_one_are_different_objects(remote):
     assert listing.prefixes == {"a//", "a/./", "a/b/", "a/c/"}
 
 
+@needs_emulator
 @pytest.mark.parametrize("name", ["a\nb", "a\r", "x" * 1025])
 def test_names_that_the_service_refuses_are_refused(remote, name):
     with pytest.raises(BadRequest, match="Invalid object name"):
@@ -104,3 +108,24 @@ def test_the_same_seed_makes_the_same_faults():
 
     assert outcome(1) == outcome(1) != outcome(2)
     assert 60 < sum(map(bool, outcome(1))) < 120
+
+
+@needs_emulator
+def test_another_service_may_keep_the_objects(service, monkeypatch):
+    monkeypatch.setenv(remote_bucket.VARIABLE, service.url)
+    with bucket.Buckets("bucket") as front, bucket.Buckets("bucket") as other:
+        remote = bucket.client(front.url).bucket("bucket")
+        for name, content in (("small", b"x"), ("large", bytes(9 * 2**20))):  # above 8 MiB in parts
+            remote.blob(name).upload_from_string(content, if_generation_match=0)
+            assert remote.blob(name).download_as_bytes() == content
+            with pytest.raises(PreconditionFailed):
+                remote.blob(name).upload_from_string(b"y", if_generation_match=0)
+        assert [blob.name for blob in remote.list_blobs()] == ["large", "small"]
+        assert list(bucket.client(other.url).bucket("bucket").list_blobs()) == []
+        remote.blob("small").delete()
+        assert [(change.path, change.size) for change in front.changes] == [
+            ("gs://bucket/small", 1),
+            ("gs://bucket/large", 9 * 2**20),
+            ("gs://bucket/small", 0),
+        ]
+    assert list(bucket.client(service.url).bucket("bucket").list_blobs()) == []

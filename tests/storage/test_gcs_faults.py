@@ -12,8 +12,9 @@ import pytest
 from tests.standin import faults
 from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault
+from tests.standin.remote_bucket import needs_emulator
 from tf_image_classification import storage
-from tf_image_classification.errors import AccessError, FlagError, UserError
+from tf_image_classification.errors import AccessError, FlagError, ServiceError, UserError
 from tf_image_classification.storage import gcs, gcs_requests, gcs_transfers
 
 CONTENT = bytes(range(256)) * 400
@@ -68,6 +69,7 @@ def test_an_object_is_written_once(service, fault):
     assert [change.size for change in service.changes] == [3, len(CONTENT)]
 
 
+@needs_emulator
 def test_content_that_is_corrupted_on_the_way_is_rejected_and_sent_again(service):
     inject(service, Fault(faults.CORRUPTED_UPLOAD, times=2), "POST")
     storage.write_bytes("gs://bucket/object", CONTENT)
@@ -181,6 +183,15 @@ def test_a_permanent_failure_is_one_error_that_names_the_object(service, monkeyp
         with pytest.raises(UserError) as raised:
             gcs_transfers.upload_files(str(tmp_path), ["large"], "gs://bucket/folder")
     assert "upload_id" not in str(raised.value)  # whoever has it may write
+
+
+def test_a_precondition_that_fails_for_another_reason_than_a_writer_is_no_silent_success(service):
+    service.faults = [Fault(code=412, method="POST", times=1)]
+    storage.write_text("gs://bucket/object", "x")  # another one that is gone again
+    assert storage.read_text("gs://bucket/object") == "x"
+    service.faults = [Fault(code=412, method="POST", times=10**6)]
+    with pytest.raises(ServiceError, match=r"failed.*gs://bucket/object.*412"):
+        storage.write_text("gs://bucket/object", "y")
 
 
 def test_missing_objects_and_missing_permissions_are_reported_without_retries(service, tmp_path):

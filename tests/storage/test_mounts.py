@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +110,21 @@ def test_an_image_may_be_named_by_either_of_its_names_whatever_the_root_is_named
 def test_a_folder_in_a_mounted_bucket_is_no_image(mounted):
     with pytest.raises(images.RejectedImage, match="not a file"):
         images.read("gs://photos/data")
+
+
+def test_a_folder_in_a_mounted_bucket_is_written_where_no_object_may_be_deleted(mounted, monkeypatch, caplog):
+    def refusing(function):  # as gcsfuse, which renames by copying and deleting
+        def call(path, *more, **options):
+            if str(path).startswith(f"{mounted}/gcs"):
+                raise PermissionError(errno.EACCES, "Permission denied", path)
+            return function(path, *more, **options)
+
+        return call
+
+    for name in ("unlink", "remove", "replace", "rename"):
+        monkeypatch.setattr(os, name, refusing(getattr(os, name)))
+    folder = f"{mounted}/gcs/photos/model"
+    with storage.replacing_dir(folder, "model.json") as staging:
+        Path(staging, "model.json").write_text("{}")
+    assert sorted(os.listdir(folder)) == [".model.json.unfinished", "model.json"]
+    assert f"stay in {folder}" in caplog.text

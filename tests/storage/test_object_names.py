@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.standin.remote_bucket import needs_emulator
 from tests.storage.conftest import SCHEMES, serving
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
@@ -51,6 +52,7 @@ def more(bucket) -> str:
     return bucket.replace("names", "more")
 
 
+@needs_emulator
 def test_every_object_is_found_read_and_listed_under_its_exact_name(bucket):
     for name in NAMES:
         assert storage.read_text(f"{bucket}/{name}") == name
@@ -60,6 +62,7 @@ def test_every_object_is_found_read_and_listed_under_its_exact_name(bucket):
     assert sorted(file.path for file in storage.walk(bucket)) == sorted(f"{bucket}/{name}" for name in NAMES)
 
 
+@needs_emulator
 def test_copies_of_objects_are_apart_and_those_of_a_folder_together(bucket, tmp_path):
     copies = {name: storage.fetch(f"{bucket}/{name}", str(tmp_path)) for name in NAMES}
     assert {name: storage.read_text(copy) for name, copy in copies.items()} == {name: name for name in NAMES}
@@ -76,6 +79,7 @@ def test_each_slash_at_the_end_of_a_folder_counts(bucket):
     assert not storage.is_dir(f"{bucket}/x//")
 
 
+@needs_emulator
 def test_a_glob_in_a_bucket_means_what_it_means_in_a_folder(bucket, more, tmp_path):
     for name in ("b", "b1", "b2", "b[2]", "{x,y}", "x", "c\\d", ".hidden", "deep/b"):
         storage.write_text(f"{more}/glob/{name}", "")
@@ -111,6 +115,7 @@ def test_a_folder_that_exists_is_no_glob_whatever_its_name(bucket, more, tmp_pat
     assert storage.glob(f"{root}/photos[12]/*.x") == [f"{root}/photos1/b.x"]
 
 
+@needs_emulator
 def test_placeholders_of_folders_are_no_files(bucket, more):
     for name in ("empty/", "full/", "full/deep/", "full/deep/a"):
         storage.write_bytes(f"{more}/{name}", b"a" if name.endswith("a") else b"")

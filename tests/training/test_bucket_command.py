@@ -7,13 +7,19 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from tests.standin import bucket as standin
+from tests.standin.bucket_rules import Rules
 from tests.training.support import RUN, command, digest, listed, names, refuse_uploads_later
+from tf_image_classification import storage
+from tf_image_classification.storage import gcs_client
 
 
 @pytest.mark.slow
@@ -89,3 +95,32 @@ def test_the_command_reports_in_a_paragraph_that_the_bucket_can_no_longer_be_wri
     assert message.startswith(f"The training's files cannot be uploaded to {RUN}.")
     assert re.search(r"kept in \S+, with \S+model\.ckpt-\d+ as the newest", message)
     assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.slow
+def test_every_request_of_every_command_and_step_names_the_billing_project(service, data, image_folder, monkeypatch):
+    from components.register.component import register
+    from components.resolve.component import resolve
+
+    standin.fill(service.url, "models", "photos", image_folder)
+    monkeypatch.setenv(gcs_client.BILLING_VARIABLE, "")
+    service.rules = Rules(payers=("payer",))
+    package = f"{sys.executable} -m tf_image_classification"
+    build = f"{package}.build_tfrecords --train_metadata gs://models/photos --output_dir gs://models/built".split()
+    evaluate = f"{package}.evaluate --model {RUN}/export --eval_metadata {data} --output_dir gs://models/e".split()
+    for words in (build, command(RUN, "gs://models/built", 2), evaluate):
+        refused = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert refused.returncode != 0
+        assert "--billing_project" in refused.stderr
+        done = subprocess.run([*words, "--billing_project", "payer"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    flags = {"champion": "gs://models/service", "billing_project": "payer"}
+    resolved = resolve.python_func(train_metadata="gs://models/built", model_name="small", **flags)
+    assert resolved[0] == "gs://models/built"
+    artifacts = {
+        "model": SimpleNamespace(path=f"{RUN}/export", uri=f"{RUN}/export"),
+        "evaluation": SimpleNamespace(path="gs://models/e"),
+        "registered": SimpleNamespace(path=f"{tempfile.gettempdir()}/registered", metadata={}),
+    }
+    register.python_func(**artifacts, in_service="", reason="accuracy is 0.9", run="run-1", **flags)
+    assert storage.exists("gs://models/service/champion.json")

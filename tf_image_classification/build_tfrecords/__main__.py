@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import build_tfrecords, command_line, flags
+from tf_image_classification import build_tfrecords, command_line, flags, storage
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
 
@@ -22,6 +22,7 @@ def _command(argv: Sequence[str] | None) -> None:
     table = flags.of_command(flags.BUILD)
     parser.add_flags(table, ("train_metadata", "output_dir"))
     given = parser.parse_flags(table, argv, ("train_metadata",))
+    storage.bill_to(given.billing_project)
     settings = {
         "eval_metadata": given.eval_metadata,
         "labels_file": given.labels_file,

@@ -24,6 +24,7 @@ def _command(argv: Sequence[str] | None) -> None:
     table = flags.of_command(flags.EVALUATE)
     parser.add_flags(table, _REQUIRED)
     given = parser.parse_flags(table, argv, _REQUIRED)
+    storage.bill_to(given.billing_project)
 
     from tf_image_classification.build_tfrecords import existing_tfrecords
     from tf_image_classification.evaluate import evaluate, served_model

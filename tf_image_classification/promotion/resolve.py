@@ -70,8 +70,8 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
         in_service: the model in service; None for none.
 
     Raises:
-        FlagError: a path or package was not found, images are too small for the network, or --checkpoint_path imagenet
-            has no weights for it.
+        FlagError: a path or package was not found, images are too small for the network, --checkpoint_path imagenet
+            has no weights for it, or no model could be promoted to --champion.
         MissingCheckpointError: no checkpoint was found at --checkpoint_path.
     """
     if flags.train_metadata is None:
@@ -81,6 +81,8 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
     if flags.estimator is None:
         network_sizes.check_image_size(flags.model_name, flags.image_size)
     champion.check(flags.checkpoint_path, flags.champion)
+    if flags.champion and flags.promote and not champion.is_registry(flags.champion):
+        storage.check_overwritable(flags.champion, "A promotion replaces the pointer in --champion")
     today = dt.datetime.now(dt.UTC).date()
     train_metadata = _fill_in_dates(flags.train_metadata, today)
     eval_metadata = _fill_in_dates(flags.eval_metadata or "", today)

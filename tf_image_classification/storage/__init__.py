@@ -1,5 +1,6 @@
 """One view of local paths, /gcs/ mounts, and objects on gs:// and s3://."""
 
+from tf_image_classification.storage.gcs import retained_until
 from tf_image_classification.storage.gcs_client import bill_to
 from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
@@ -89,6 +90,7 @@ __all__ = [
     "remove_leftovers",
     "replacing_dir",
     "restore_dir",
+    "retained_until",
     "split_gcs",
     "split_remote",
     "stat",

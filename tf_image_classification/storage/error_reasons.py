@@ -110,6 +110,8 @@ def _ask_for_perimeter(refusal: _Refusal) -> str:
 
 # Searched in this order in the reasons and the message.
 _STEPS: tuple[tuple[str, str | Callable[[_Refusal], str]], ...] = (
+    # Of user credentials without one: the project that the message says to enable the API in is gcloud's own.
+    (r"requires a quota project", "Run `gcloud auth application-default set-quota-project PROJECT`."),
     (r"SERVICE_DISABLED|accessNotConfigured|has not been used in project \S+ before or it is disabled", _enable_api),
     (r"SECURITY_POLICY_VIOLATED|vpcServiceControls|VPC_SERVICE_CONTROLS", _ask_for_perimeter),
     (

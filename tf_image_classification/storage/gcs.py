@@ -7,6 +7,7 @@ that a request that is repeated because its response was lost cannot undo anothe
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import errno
 import fnmatch
 import functools
@@ -46,6 +47,17 @@ def check_bucket(path: str) -> None:
         next(iter(listing), None)
     except NotFound:
         raise FileNotFoundError(errno.ENOENT, "bucket not found", path) from None
+
+
+def retained_until(path: str) -> dt.datetime | None:
+    """Until when the retention policy of a gs:// path's bucket keeps an object of it; None if none or for an empty one.
+
+    The policy itself is shown only to who has storage.buckets.get, which no role for objects has.
+    """
+    bucket, _ = split_gcs(path)
+    with translate_storage_errors(path):
+        blob = next(iter(gcs_client.bucket(bucket).list_blobs(max_results=1, **_request_options())), None)
+        return blob.retention_expiration_time if blob else None
 
 
 def find(path: str) -> Stat | None:
@@ -188,19 +200,24 @@ def upload_blob(blob: Blob, upload_content: Callable[..., None], if_version: Ver
 
     Raises:
         google.api_core.exceptions.PreconditionFailed: it has another generation.
+        google.api_core.exceptions.BadRequest: the service answers 412 for another reason, such as a policy.
     """
-    from google.api_core.exceptions import PreconditionFailed
+    from google.api_core.exceptions import BadRequest, PreconditionFailed
 
     blob.metadata = {WRITER: (blob.metadata or {}).get(WRITER) or uuid.uuid4().hex}
     write_id = blob.metadata[WRITER]
-    try:
-        retry_on_corruption(lambda: upload_content(if_generation_match=if_version, **upload_options()))
-    except PreconditionFailed:
+    for _ in range(2):
+        try:
+            retry_on_corruption(lambda: upload_content(if_generation_match=if_version, **upload_options()))
+            return blob.generation or 0
+        except PreconditionFailed as error:
+            refused = error
         current = blob.bucket.get_blob(blob.name, **_request_options())
-        if not current or (current.metadata or {}).get(WRITER) != write_id:
-            raise
-        return current.generation
-    return blob.generation or 0
+        if current and (current.metadata or {}).get(WRITER) == write_id:
+            return current.generation
+        if (current.generation if current else 0) != if_version:
+            raise refused
+    raise BadRequest(refused.message, response=refused.response)
 
 
 def upload_options() -> dict[str, Any]:

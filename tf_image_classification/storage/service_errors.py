@@ -34,12 +34,20 @@ def last_error(error: BaseException) -> BaseException:
 
 
 def missing_credentials(action: str, error: BaseException) -> ServiceError:
-    """The error that this account has no valid Google Cloud credentials.
+    """The error that this account has no valid Google Cloud credentials, or that nobody can be asked for a token.
 
     Args:
         action: what they are needed for, such as 'submit a run'.
         error: what the service or google-auth raised.
     """
+    from google.auth.exceptions import TransportError
+
+    if isinstance(error, TransportError):
+        return ServiceError(
+            f"Cannot {action}: the service that gives access tokens cannot be reached",
+            received=server_message(error),
+            hint="Check the network, its name server (DNS), firewall and proxy.",
+        )
     return ServiceError(
         f"Cannot {action}: no usable Google Cloud credentials",
         received=server_message(error).partition(". ")[0],

@@ -72,6 +72,7 @@ def _command(argv: Sequence[str] | None) -> None:
     parser.add_argument("--run", default="", help="Name of the run, which is recorded.")
     arguments, given = parser.parse_args(argv), parser.parse_flags(table, argv, required)
     champion.check(None, given.champion, given.endpoint)
+    storage.bill_to(given.billing_project)
 
     metrics, compared = gate.read_metrics(arguments.evaluation)
     decision = gate.decide(metrics, given, compared)
