@@ -130,6 +130,7 @@ def check_paths(
         if backend == "vertex":
             roots += [storage.GCS_MOUNT]
         else:
+            roots += storage.REMOTE_SCHEMES
             roots += [storage.as_prefix(mount) for mount in _mounts_of(flag, parameters, mounts or {})]
         if flag.name == "champion":  # a mounted bucket cannot write on a condition, as promoting a model does
             roots = [root for root in roots if not root.startswith(storage.GCS_MOUNT)]
@@ -151,8 +152,10 @@ def _mounts_of(flag: Flag, parameters: Mapping[str, Any], mounts: Mapping[str, S
 
 def _unseen(flag: Flag, path: str, backend: str) -> FlagError:
     expected, hint = "gs://BUCKET/PATH", f"Copy it there first: gcloud storage cp --recursive {path} gs://BUCKET/"
+    if storage.is_remote(path):
+        hint = "Vertex AI's machines read buckets of Cloud Storage alone."
     if backend == "kubeflow":
-        expected += " or a path below a volume that --kubernetes mounts in the steps " + ", ".join(flag.steps)
+        expected += f", s3://BUCKET/PATH or a path below a volume that --kubernetes mounts in {', '.join(flag.steps)}"
         if path.startswith(storage.GCS_MOUNT):
             hint = f"Kubeflow mounts no bucket: write {storage.GCS_SCHEME}{path.removeprefix(storage.GCS_MOUNT)}."
     return FlagError(

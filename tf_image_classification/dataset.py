@@ -211,7 +211,7 @@ def _records(
     """
     stored = data.splits[split]
     paths = [storage.mounted(path) for path in data.shard_paths(split)]
-    in_bucket = bucket_shards.BucketShards(data, split) if any(map(storage.is_gcs, paths)) else None
+    in_bucket = bucket_shards.BucketShards(data, split) if any(map(storage.is_remote, paths)) else None
 
     def read(files: tf.Tensor | Sequence[str]) -> tf.data.Dataset:
         if in_bucket:

@@ -44,7 +44,7 @@ FLAGS: tuple[Flag, ...] = (
          "train from scratch.", path="read", no_glob=True),
     Flag("weights_dir", str, None, COMMON,
          "Folder that keeps the files downloaded for --checkpoint_path imagenet, and where they are looked for first; "
-         "may be on gs://. Not set: Keras's own, ~/.keras/models.", path="write", no_glob=True,
+         "may be in a bucket. Not set: Keras's own, ~/.keras/models.", path="write", no_glob=True,
          in_checkpoint_key=False, ours=True),
     Flag("billing_project", str, None, COMMON,
          "Project that pays for requests to gs:// buckets with Requester Pays. Not set: that of the bucket.",
@@ -144,8 +144,8 @@ FLAGS: tuple[Flag, ...] = (
          "Your own EstimatorSpec, as package.module:Class. Not set: the built-in network --model_name.",
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), ours=True),
     Flag("packages", str, None, MODEL,
-         "Wheels or source archives that --estimator needs, local or gs://, separated by commas; installed into a "
-         "folder of their own.",
+         "Wheels or source archives that --estimator needs, local or in a bucket, separated by commas; installed into "
+         "a folder of their own.",
          commands=(TRAIN, EVALUATE), steps=(RESOLVE_STEP, TRAIN_STEP, EVALUATE_STEP), path="read", is_list=True,
          in_checkpoint_key=False, ours=True),  # its content is, see training_run
     Flag("model", str, None, MODEL,

@@ -108,9 +108,9 @@ def verify(folder: str, copy_to: str = "", *, accept_unlisted: bool = False) -> 
         DataError: the folder is not as it was exported, or is no model folder.
     """
     storage.restore_dir(folder)
-    if not storage.is_gcs(folder):
+    if not storage.is_remote(folder):
         return _verify(folder, folder, copy_to, accept_unlisted)
-    _check_names(folder, _names_on_gcs(folder), _listed(folder, read_facts(folder), accept_unlisted))
+    _check_names(folder, _names_in_bucket(folder), _listed(folder, read_facts(folder), accept_unlisted))
     with storage.temporary_dir() as temporary:
         try:
             local = storage.fetch_dir(folder, copy_to or os.path.join(temporary, "model"))
@@ -145,7 +145,7 @@ def inside(folder: str, name: object, listed_in: str = FACTS) -> str:
             expected="a relative name without .. and links",
         )
     path = storage.join(folder, str(name))
-    if not storage.is_gcs(path) and os.path.lexists(path):
+    if not storage.is_remote(path) and os.path.lexists(path):
         real = os.path.realpath(path)
         if not real.startswith(storage.as_prefix(os.path.realpath(folder))):
             raise DataError(
@@ -245,7 +245,7 @@ def _names_in(folder: str, local: str) -> Iterator[str]:
                     yield name
 
 
-def _names_on_gcs(folder: str) -> Iterator[str]:
+def _names_in_bucket(folder: str) -> Iterator[str]:
     """`_names_in`, of a folder in a bucket."""
     for item in storage.walk(folder):
         if (name := item.path.removeprefix(storage.as_prefix(folder))) != FACTS:
@@ -274,7 +274,7 @@ def _sha256(folder: str, name: str, copy_to: str = "") -> str:
 def _content(folder: str, local: str) -> bytes:
     """The bytes of model.json of a folder, whose name is for messages, at its path or that of its download."""
     path = storage.join(local, FACTS)
-    if not storage.is_gcs(path) and os.path.islink(path):
+    if not storage.is_remote(path) and os.path.islink(path):
         raise _changed(folder, f"{FACTS}, which is a link")
     try:
         return storage.read_bytes(path, storage.MAX_TEXT_BYTES)

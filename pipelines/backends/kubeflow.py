@@ -12,6 +12,7 @@ import functools
 import io
 import itertools
 import json
+import logging
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -19,14 +20,15 @@ from typing import Any
 import kfp_server_api
 import yaml
 
-from pipelines.backends import base, bucket, kubeflow_version, run_differences
+from pipelines.backends import base, kubeflow_bucket, kubeflow_version, run_differences
 from pipelines.backends import kubeflow_messages as messages
 from pipelines.backends.base import Recurrence, Run, Schedule, Submission
-from pipelines.backends.kubeflow_errors import retried as _retried
-from pipelines.backends.kubeflow_errors import translate_api_errors as _translate_api_errors
+from pipelines.backends.kubeflow_errors import retried, translate_api_errors
 from pipelines.backends.kubeflow_sign_in import SignIn, address, connect
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
+
+_log = logging.getLogger(__name__)
 
 _PAGE_SIZE = 200  # the largest that the service returns
 
@@ -43,8 +45,8 @@ class Kubeflow:
 
     def check_pipeline_root(self, pipeline_root: str) -> None:
         """See `Backend`; without a root, the cluster's own is used."""
-        if pipeline_root:
-            bucket.check(pipeline_root)
+        if pipeline_root and not kubeflow_bucket.check(pipeline_root):
+            _log.warning("%s is not checked: this machine has no address and credentials of its service", pipeline_root)
 
     def submit(self, submission: Submission) -> tuple[Run, bool]:
         """See `Backend`; the run id becomes the display name."""
@@ -64,19 +66,19 @@ class Kubeflow:
                     service_account=submission.service_account or None,
                 )
 
-        with _translate_api_errors("submit a run"):
-            _retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
+        with translate_api_errors("submit a run"):
+            retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
             existing = self._find_run(submission.run_id)
-            run = messages.to_run(self._with_spec(existing or _retried(create)), self._host)
+            run = messages.to_run(self._with_spec(existing or retried(create)), self._host)
         if existing and (differences := run_differences.find(run.submission, submission)):
             raise base.run_id_taken(submission.run_id, differences)
         return run, existing is None
 
     def get_run(self, run_id: str) -> Run:
         """See `Backend`; the newest run with this display name, or the one with this id."""
-        with _translate_api_errors(f"show the run {run_id}"):
-            found = _retried(lambda: self._find_run(run_id))
-            run = _retried(lambda: self._client.get_run(found.run_id if found else run_id))
+        with translate_api_errors(f"show the run {run_id}"):
+            found = retried(lambda: self._find_run(run_id))
+            run = retried(lambda: self._client.get_run(found.run_id if found else run_id))
             return messages.to_run(self._with_spec(run), self._host)
 
     def list_runs(self, limit: int, schedule_id: str = "") -> list[Run]:
@@ -87,7 +89,7 @@ class Kubeflow:
             size = min(limit, _PAGE_SIZE)
             return self._client.list_runs(token, size, "created_at desc", self._experiment, filter=where)
 
-        with _translate_api_errors("list runs"):
+        with translate_api_errors("list runs"):
             found = list(itertools.islice(_items(page, "runs"), limit))
         runs: dict[str, Run] = {}
         for message in found:
@@ -98,9 +100,9 @@ class Kubeflow:
 
     def cancel_run(self, run_id: str) -> None:
         """See `Backend`."""
-        with _translate_api_errors(f"cancel the run {run_id}"):
+        with translate_api_errors(f"cancel the run {run_id}"):
             found = self._find_run(run_id)
-            _retried(lambda: self._client.terminate_run(found.run_id if found else run_id))
+            retried(lambda: self._client.terminate_run(found.run_id if found else run_id))
 
     def create_schedule(self, name: str, recurrence: Recurrence, submission: Submission) -> Schedule:
         """See `Backend`; Kubeflow has one time zone, and with `queue` also starts the runs that a pause skipped."""
@@ -113,8 +115,8 @@ class Kubeflow:
     ) -> Schedule:
         messages.check_options(submission)
         messages.check_recurrence(recurrence)
-        with _translate_api_errors("read the version"):
-            _retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
+        with translate_api_errors("read the version"):
+            retried(lambda: kubeflow_version.check(self._client, submission.spec, submission.platforms))
         earlier = {found.recurring_run_id for found in self._find_recurring_runs(name)}
 
         def create() -> Any:
@@ -134,15 +136,15 @@ class Kubeflow:
                     service_account=submission.service_account or None,
                 )
 
-        with _translate_api_errors("create a schedule"):
-            return messages.to_schedule(_retried(create), self._host)
+        with translate_api_errors("create a schedule"):
+            return messages.to_schedule(retried(create), self._host)
 
     def get_schedule(self, name: str) -> Schedule:
         """See `Backend`; the recurring run with this display name, or with this id."""
         found = self._find_recurring_runs(name)
-        with _translate_api_errors(f"show the schedule {name}"):
+        with translate_api_errors(f"show the schedule {name}"):
             if not found and _is_id(name):
-                found = [_retried(lambda: self._client.get_recurring_run(name))]
+                found = [retried(lambda: self._client.get_recurring_run(name))]
             if len(found) == 1:
                 return messages.to_schedule(self._with_spec(found[0]), self._host)
         if not found:
@@ -158,13 +160,13 @@ class Kubeflow:
                 token, _PAGE_SIZE, "created_at desc", experiment_id=self._experiment
             )
 
-        with _translate_api_errors("list schedules"):
+        with translate_api_errors("list schedules"):
             return [messages.to_schedule(found, self._host) for found in _items(page, "recurring_runs")]
 
     def pause_schedule(self, schedule: Schedule) -> None:
         """See `Backend`."""
-        with _translate_api_errors("pause a schedule"):
-            _retried(lambda: self._client.disable_recurring_run(schedule.id))
+        with translate_api_errors("pause a schedule"):
+            retried(lambda: self._client.disable_recurring_run(schedule.id))
 
     def resume_schedule(self, schedule: Schedule, catch_up: bool) -> None:
         """See `Backend`; whether a recurring run catches up is decided when it is created."""
@@ -184,8 +186,8 @@ class Kubeflow:
         self._enable(schedule)
 
     def _enable(self, schedule: Schedule) -> None:
-        with _translate_api_errors("resume a schedule"):
-            _retried(lambda: self._client.enable_recurring_run(schedule.id))
+        with translate_api_errors("resume a schedule"):
+            retried(lambda: self._client.enable_recurring_run(schedule.id))
 
     def update_schedule(self, schedule: Schedule, recurrence: Recurrence, submission: Submission) -> Schedule:
         """See `Backend`; a recurring run cannot be changed, so it is replaced.
@@ -200,8 +202,8 @@ class Kubeflow:
 
     def delete_schedule(self, schedule: Schedule) -> None:
         """See `Backend`."""
-        with _translate_api_errors("delete a schedule"):
-            _retried(lambda: self._client.delete_recurring_run(schedule.id))
+        with translate_api_errors("delete a schedule"):
+            retried(lambda: self._client.delete_recurring_run(schedule.id))
 
     def _find_experiment(self, name: str) -> str:
         """The id of the experiment with this name or id.
@@ -212,7 +214,7 @@ class Kubeflow:
         def page(token: str) -> Any:
             return self._client.list_experiments(token, _PAGE_SIZE, "", self._namespace, _equals("display_name", name))
 
-        with _translate_api_errors(f"find the experiment {name}"):
+        with translate_api_errors(f"find the experiment {name}"):
             found = [experiment.experiment_id for experiment in _items(page, "experiments")]
             if not found and _is_id(name):
                 found = [self._client.get_experiment(name).experiment_id]
@@ -237,7 +239,7 @@ class Kubeflow:
             named = _equals("display_name", name)
             return self._client.list_recurring_runs(token, _PAGE_SIZE, "", self._experiment, None, named)
 
-        with _translate_api_errors("list schedules"):
+        with translate_api_errors("list schedules"):
             return list(_items(page, "recurring_runs"))
 
     def _with_spec(self, message: Any) -> Any:
@@ -251,10 +253,10 @@ class Kubeflow:
         pipeline_id, version_id = reference.pipeline_id, reference.pipeline_version_id
         try:
             if version_id:
-                versions = [_retried(lambda: self._client.get_pipeline_version(pipeline_id, version_id))]
+                versions = [retried(lambda: self._client.get_pipeline_version(pipeline_id, version_id))]
             else:
                 latest = functools.partial(self._client.list_pipeline_versions, pipeline_id, "", 1, "created_at desc")
-                versions = _retried(latest).pipeline_versions or []
+                versions = retried(latest).pipeline_versions or []
         except kfp_server_api.ApiException as error:
             if error.status != 404:
                 raise
@@ -272,7 +274,7 @@ def _items(page: Callable[[str], Any], field: str) -> Iterator[Any]:
     """
     token = ""
     while True:
-        answer = _retried(functools.partial(page, token))
+        answer = retried(functools.partial(page, token))
         yield from getattr(answer, field) or []
         token = answer.next_page_token or ""
         if not token:

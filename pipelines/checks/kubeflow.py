@@ -11,7 +11,7 @@ from typing import Any
 
 import requests
 
-from pipelines.backends import bucket, kubeflow_messages, kubeflow_sign_in, kubeflow_version, options
+from pipelines.backends import kubeflow_bucket, kubeflow_messages, kubeflow_sign_in, kubeflow_version, options
 from pipelines.backends.kubeflow_errors import translate_api_errors
 from pipelines.checks import shared
 from pipelines.checks.lines import Line, Obstacle, Unknown, line
@@ -94,5 +94,9 @@ def _experiment(client: Any, name: str, namespace: str) -> str:
 
 
 def _bucket(pipeline_root: str) -> str:
-    bucket.check(pipeline_root)
+    if not kubeflow_bucket.check(pipeline_root):
+        raise Unknown(
+            f"{pipeline_root}: this machine has no address and credentials of its service",
+            "export AWS_ENDPOINT_URL_S3=https://HOST AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=...",
+        )
     return f"{pipeline_root}, as this machine sees it"

@@ -10,8 +10,9 @@ from typing import Any
 
 from docker.types import Mount
 
-from pipelines.local import credentials, mounts
+from pipelines.local import credentials, mounts, s3_credentials
 from pipelines.local.step_paths import StepPath
+from tf_image_classification import storage
 from tf_image_classification.flag_types import TRAIN_STEP
 from tf_image_classification.imagenet_weights import IMAGENET
 from tf_image_classification.storage import access_tokens
@@ -28,12 +29,14 @@ class ContainerAccess:
         mounts: of what flags name for the step.
         buckets: those on gs://, each with whether the step writes to it.
         needs_network: whether it reaches the network.
+        uses_s3: whether it reaches buckets on s3://.
     """
 
     root: str
     mounts: list[Mount]
     buckets: dict[str, bool]
     needs_network: bool
+    uses_s3: bool = False
 
     @classmethod
     def of(cls, step: str, paths: list[StepPath], parameters: Mapping[str, Any], root: Path) -> ContainerAccess:
@@ -46,13 +49,17 @@ class ContainerAccess:
 
         Raises:
             FlagError: the flags name too many buckets.
-            ServiceError: a path is on gs://, and there are no Google credentials.
+            ServiceError: a path is on gs:// or s3://, and there are no credentials for it.
         """
         buckets = credentials.buckets_of(paths)
         if buckets:
             credentials.of_caller()
+        if uses_s3 := any(storage.is_remote(path.path) and not storage.is_gcs(path.path) for path in paths):
+            s3_credentials.of_caller()
         downloads = step == TRAIN_STEP and parameters.get("checkpoint_path") == IMAGENET
-        return cls(str(root), mounts.of_paths(paths, str(root)), buckets, bool(buckets) or downloads)
+        return cls(
+            str(root), mounts.of_paths(paths, str(root)), buckets, bool(buckets) or uses_s3 or downloads, uses_s3
+        )
 
     def sees(self, path: str) -> bool:
         """Whether the container has what this machine has at a path."""
@@ -64,7 +71,7 @@ class ContainerAccess:
         """The arguments of Docker's `create` that give a container this access, for as long as the block runs.
 
         Args:
-            announce: is told whose credentials the container gets tokens of, and what they allow.
+            announce: is told whose credentials the container gets, or tokens of, and what these allow.
 
         Raises:
             ServiceError: Google gives no token.
@@ -74,6 +81,10 @@ class ContainerAccess:
             "network_mode": "bridge" if self.needs_network else "none",
             "environment": {},
         }
+        if self.uses_s3:
+            arguments["environment"], certificates = s3_credentials.of_caller()
+            arguments["mounts"] += certificates
+            announce(f"gets the S3 credentials of {arguments['environment']['AWS_ACCESS_KEY_ID']}")
         if not self.buckets:
             yield arguments
             return

@@ -72,7 +72,7 @@ def _absolute(name: str, value: str) -> str:
     part of its name too."""
     if flags.BY_NAME[name].is_list:
         return resolve.absolute_paths(value)
-    return value if storage.is_gcs(value) else os.path.abspath(value)
+    return value if storage.is_remote(value) else os.path.abspath(value)
 
 
 def access_of_steps(parameters: Mapping[str, Any], root: Path) -> dict[str, ContainerAccess]:
@@ -93,7 +93,7 @@ def access_of_steps(parameters: Mapping[str, Any], root: Path) -> dict[str, Cont
     paths = {step: step_paths.of_step(step, parameters) for step in STEPS}
     mounts.check([StepPath("runs_dir", str(root), is_written=True), *itertools.chain(*paths.values())])
     for path in itertools.chain(*paths.values()):
-        if path.is_written and not storage.is_gcs(path.path):
+        if path.is_written and not storage.is_remote(path.path):
             os.makedirs(path.path, exist_ok=True)
     return {step: ContainerAccess.of(step, paths[step], parameters, root) for step in STEPS}
 

@@ -31,7 +31,7 @@ def check(paths: Iterable[StepPath]) -> None:
         FlagError: one of them holds credentials, or is a folder of the system.
     """
     for flag, path, _ in paths:
-        if not storage.is_gcs(path) and (reason := _why_not(PurePath(os.path.realpath(path)))):
+        if not storage.is_remote(path) and (reason := _why_not(PurePath(os.path.realpath(path)))):
             raise FlagError(
                 f"--{flag} would mount {path} into a container: {reason}",
                 received=path,

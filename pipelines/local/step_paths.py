@@ -75,9 +75,9 @@ def _paths(name: str, parameters: Mapping[str, Any]) -> Iterator[str]:
         return
     for path in sources.split_metadata(value) if flags.BY_NAME[name].is_list else [value]:
         stem = os.path.splitext(path)[0]
-        if not storage.is_gcs(path) and os.path.exists(f"{stem}.index"):  # one of a checkpoint's files
+        if not storage.is_remote(path) and os.path.exists(f"{stem}.index"):  # one of a checkpoint's files
             yield from glob.glob(f"{glob.escape(stem)}.*")
-        elif storage.is_gcs(path) or os.path.exists(path):
+        elif storage.is_remote(path) or os.path.exists(path):
             yield path
         else:  # the prefix of a checkpoint's files, or nothing
             yield from glob.glob(f"{glob.escape(path)}.*")
@@ -88,7 +88,7 @@ def _source_paths(part: str, has_root: bool = True) -> Iterator[str]:
 
     The images of a list are in its folder, unless --image_root names theirs.
     """
-    if storage.is_gcs(part):
+    if storage.is_remote(part):
         yield part
         return
     path = part if os.path.exists(part) else storage.other_form(part) or part

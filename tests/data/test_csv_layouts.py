@@ -165,7 +165,7 @@ def test_paths_of_windows_and_of_other_services_are_rejected_in_words_and_a_back
         Rejected("C:\\data\\a.jpg", "file not found: Windows path, with backslashes"),
         Rejected("img\\b.jpg", "file not found: Windows path, with backslashes"),
         Entry(str(tmp_path / "odd\\name.jpg"), "odd\\name.jpg", ("dog",)),
-        Rejected("https://x.org/c.jpg", "not a local or gs:// path"),
+        Rejected("https://x.org/c.jpg", "not a local, gs:// or s3:// path"),
     ]
 
 

@@ -99,7 +99,7 @@ def test_a_json_line_that_cannot_be_used_is_rejected_by_its_line(tmp_path):
         Rejected(f"{path}:4", "no imageGcsUri"),
         Rejected(f"{path}:5", "no label"),
         Rejected("gs://b/a.jpg", "no label"),
-        Rejected("https://x.org/a.jpg", "not a local or gs:// path"),
+        Rejected("https://x.org/a.jpg", "not a local, gs:// or s3:// path"),
     ]
 
 

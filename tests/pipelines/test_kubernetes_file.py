@@ -179,3 +179,9 @@ def test_the_example_of_the_documentation_compiles(read, tmp_path):
     assert spec["deploymentSpec"]["executors"].keys() == set(
         platform["platforms"]["kubernetes"]["deploymentSpec"]["executors"]
     )
+
+
+def test_the_settings_that_the_page_gives_for_s3_are_valid(read):
+    (text,) = documents.blocks(documents.section(documents.read("docs/kubeflow.md"), "s3://"), "yaml")
+    names = [variable.name for variable in read(text)["train"].variables]
+    assert names == ["AWS_ENDPOINT_URL_S3", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"]

@@ -48,11 +48,12 @@ def client(url: str) -> storage.Client:
 
 
 def fill(url: str, bucket: str, prefix: str, folder: Path) -> None:
-    """Copies the files of a local folder to gs://BUCKET/PREFIX."""
+    """Copies a local file, or the files of a folder, to gs://BUCKET/PREFIX."""
     target = client(url).bucket(bucket)
-    for file in folder.rglob("*"):
+    for file in (folder, *folder.rglob("*")):
         if file.is_file():
-            target.blob(f"{prefix}/{file.relative_to(folder).as_posix()}").upload_from_filename(str(file))
+            name = f"{prefix}/{file.relative_to(folder).as_posix()}".removesuffix("/.")
+            target.blob(name).upload_from_filename(str(file))
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ from kfp.local.cache import LocalCache
 from kfp.local.orchestrator import task_executor
 from kfp.local.status import Status
 
-from tests.standin import bucket
+from tests.standin import bucket, s3
 
 
 def main(job_file: str, events_fd: str) -> int:
@@ -115,12 +115,12 @@ def _publish(artifact: dsl.Artifact, buckets: Path, upload: bool) -> None:
         return
     if not scheme:
         scheme, artifact.uri = "gs", f"gs://{local.relative_to(buckets).as_posix()}"
-    if upload and scheme == "gs" and (storage_url := os.environ.get("STORAGE_EMULATOR_HOST")):
-        client = bucket.client(storage_url)
-        files = [local] if local.is_file() else sorted(path for path in local.rglob("*") if path.is_file())
-        for file in files:
-            name, _, blob = file.relative_to(buckets).as_posix().partition("/")
-            client.bucket(name).blob(blob).upload_from_filename(str(file))
+    service, url = (bucket, os.environ.get("STORAGE_EMULATOR_HOST"))
+    if scheme != "gs":
+        service, url = (s3, os.environ.get("AWS_ENDPOINT_URL_S3"))
+    if upload and url:
+        name, _, prefix = local.relative_to(buckets).as_posix().partition("/")
+        service.fill(url, name, prefix, local)
 
 
 def _as_json(value: Any) -> Any:

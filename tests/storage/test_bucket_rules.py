@@ -16,7 +16,7 @@ from tests.standin.bucket import Buckets
 from tests.standin.bucket_rules import Rules
 from tf_image_classification import storage
 from tf_image_classification.errors import AccessError, FlagError, ServiceError, UserError
-from tf_image_classification.storage import gcs_client, gcs_folders, gcs_requests, leftovers
+from tf_image_classification.storage import gcs_client, gcs_requests, gcs_transfers, leftovers
 
 FOLDER = "gs://bucket/folder"
 LOCKED = {"retention policy": Rules(retention=True), "no delete rights": Rules(deletion=False)}
@@ -101,7 +101,7 @@ def test_every_request_names_who_pays(service, monkeypatch, tmp_path):
         write_folder()
     (tmp_path / "large").write_bytes(bytes(9 * 2**20))  # more than 8 MiB are sent in parts
     storage.upload(str(tmp_path / "large"), "gs://bucket/large")
-    monkeypatch.setattr(gcs_folders, "_LARGE_BYTES", 4 * 2**20)
+    monkeypatch.setattr(gcs_transfers, "_LARGE_BYTES", 4 * 2**20)
     storage.fetch("gs://bucket/large", str(tmp_path / "copies"))
     storage.fetch_dir(FOLDER, str(tmp_path / "folder"))
     storage.check_bucket(FOLDER)

@@ -15,7 +15,7 @@ from tests.standin.faults import Fault
 from tests.standin.remote_bucket import needs_emulator
 from tf_image_classification import storage
 from tf_image_classification.errors import AccessError, FlagError, ServiceError, UserError
-from tf_image_classification.storage import gcs, gcs_folders, gcs_requests
+from tf_image_classification.storage import gcs, gcs_requests, gcs_transfers
 
 CONTENT = bytes(range(256)) * 400
 TRANSIENT = {
@@ -134,7 +134,7 @@ def test_a_folder_is_copied_whole(service, tmp_path, fault, part):
 
 @pytest.mark.parametrize("fault", (TRANSIENT | CORRUPTION).values(), ids=(TRANSIENT | CORRUPTION).keys())
 def test_a_large_object_is_fetched_in_parts_that_are_checked_together(service, tmp_path, monkeypatch, fault):
-    monkeypatch.setattr(gcs_folders, "_LARGE_BYTES", 30_000)
+    monkeypatch.setattr(gcs_transfers, "_LARGE_BYTES", 30_000)
     storage.write_bytes("gs://bucket/large", CONTENT)
     inject(service, fault, "GET", "alt=media")
     local = storage.fetch("gs://bucket/large", str(tmp_path))
@@ -146,10 +146,10 @@ def test_a_large_object_is_fetched_in_parts_that_are_checked_together(service, t
 @pytest.mark.parametrize("fault", TRANSIENT.values(), ids=TRANSIENT.keys())
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_large_file_is_sent_in_parts(service, tmp_path, monkeypatch, fault, method):
-    monkeypatch.setattr(gcs_folders, "_CHUNK_BYTES", 4 * 2**20)
+    monkeypatch.setattr(gcs_transfers, "_CHUNK_BYTES", 4 * 2**20)
     (tmp_path / "large").write_bytes(CONTENT * 100)  # 10 MB; up to 8 MiB go in one request
     inject(service, fault, method, "resumable")
-    gcs_folders.upload_files(str(tmp_path), ["large"], "gs://bucket/folder")
+    gcs_transfers.upload_files(str(tmp_path), ["large"], "gs://bucket/folder")
     assert_injected(service)
     assert storage.read_bytes("gs://bucket/folder/large") == CONTENT * 100
     assert len(service.changes) == 1
@@ -181,7 +181,7 @@ def test_a_permanent_failure_is_one_error_that_names_the_object(service, monkeyp
         service.faults = [Fault(times=10**6, method="PUT")]
         (tmp_path / "large").write_bytes(CONTENT * 100)
         with pytest.raises(UserError) as raised:
-            gcs_folders.upload_files(str(tmp_path), ["large"], "gs://bucket/folder")
+            gcs_transfers.upload_files(str(tmp_path), ["large"], "gs://bucket/folder")
     assert "upload_id" not in str(raised.value)  # whoever has it may write
 
 

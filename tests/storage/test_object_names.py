@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.standin import bucket as standin
 from tests.standin.remote_bucket import needs_emulator
+from tests.storage.conftest import SCHEMES, serving
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 from tf_image_classification.storage import mounts, paths
@@ -38,13 +38,18 @@ NAMES = (
 )
 
 
-@pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    with standin.serving("names", "more") as url, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("STORAGE_EMULATOR_HOST", url)
+@pytest.fixture(scope="module", params=SCHEMES)
+def bucket(request) -> Iterator[str]:
+    with serving(request.param, "names", "more"):
         for name in NAMES:
-            storage.write_text(f"gs://names/{name}", name)
-        yield "gs://names"
+            storage.write_text(f"{request.param}://names/{name}", name)
+        yield f"{request.param}://names"
+
+
+@pytest.fixture
+def more(bucket) -> str:
+    """The address of another bucket."""
+    return bucket.replace("names", "more")
 
 
 @needs_emulator
@@ -75,9 +80,9 @@ def test_each_slash_at_the_end_of_a_folder_counts(bucket):
 
 
 @needs_emulator
-def test_a_glob_in_a_bucket_means_what_it_means_in_a_folder(bucket, tmp_path):
+def test_a_glob_in_a_bucket_means_what_it_means_in_a_folder(bucket, more, tmp_path):
     for name in ("b", "b1", "b2", "b[2]", "{x,y}", "x", "c\\d", ".hidden", "deep/b"):
-        storage.write_text(f"gs://more/glob/{name}", "")
+        storage.write_text(f"{more}/glob/{name}", "")
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     for pattern in (
@@ -96,12 +101,12 @@ def test_a_glob_in_a_bucket_means_what_it_means_in_a_folder(bucket, tmp_path):
         ".h*",
     ):
         local = [path.removeprefix(f"{tmp_path}/") for path in storage.glob(f"{tmp_path}/{pattern}")]
-        assert [path.removeprefix("gs://more/glob/") for path in storage.glob(f"gs://more/glob/{pattern}")] == local
+        assert [path.removeprefix(f"{more}/glob/") for path in storage.glob(f"{more}/glob/{pattern}")] == local
 
 
 @pytest.mark.parametrize("is_local", [True, False])
-def test_a_folder_that_exists_is_no_glob_whatever_its_name(bucket, tmp_path, is_local):
-    root = str(tmp_path) if is_local else "gs://more/literal"
+def test_a_folder_that_exists_is_no_glob_whatever_its_name(bucket, more, tmp_path, is_local):
+    root = str(tmp_path) if is_local else f"{more}/literal"
     for name in ("photos[1]/a.x", "photos1/b.x", "what?/c.x"):
         os.makedirs(os.path.dirname(f"{tmp_path}/{name}"), exist_ok=True)
         storage.write_text(f"{root}/{name}", "")
@@ -111,16 +116,16 @@ def test_a_folder_that_exists_is_no_glob_whatever_its_name(bucket, tmp_path, is_
 
 
 @needs_emulator
-def test_placeholders_of_folders_are_no_files(bucket):
+def test_placeholders_of_folders_are_no_files(bucket, more):
     for name in ("empty/", "full/", "full/deep/", "full/deep/a"):
-        storage.write_bytes(f"gs://more/{name}", b"a" if name.endswith("a") else b"")
-    assert not storage.exists("gs://more/empty")
-    assert not storage.exists("gs://more/empty/")
-    assert storage.glob("gs://more/empty/") == []
-    assert [file.path for file in storage.walk("gs://more/full")] == ["gs://more/full/deep/a"]
-    assert storage.glob("gs://more/full/**") == ["gs://more/full/deep/a"]
-    assert storage.names_in("gs://more/full") == storage.folders_in("gs://more/full/") == ["deep"]
-    storage.check_replaceable("gs://more/empty", "marker")
+        storage.write_bytes(f"{more}/{name}", b"a" if name.endswith("a") else b"")
+    assert not storage.exists(f"{more}/empty")
+    assert not storage.exists(f"{more}/empty/")
+    assert storage.glob(f"{more}/empty/") == []
+    assert [file.path for file in storage.walk(f"{more}/full")] == [f"{more}/full/deep/a"]
+    assert storage.glob(f"{more}/full/**") == [f"{more}/full/deep/a"]
+    assert storage.names_in(f"{more}/full") == storage.folders_in(f"{more}/full/") == ["deep"]
+    storage.check_replaceable(f"{more}/empty", "marker")
 
 
 def test_names_that_no_object_can_have_are_not_found(bucket):
@@ -142,21 +147,21 @@ def test_a_mount_is_asked_only_for_objects_that_it_can_show(tmp_path, monkeypatc
     assert storage.mounted("gs://names") == f"{tmp_path}/gcs/names/"
 
 
-def test_a_folder_is_written_and_replaced_where_its_slashes_say(bucket):
+def test_a_folder_is_written_and_replaced_where_its_slashes_say(bucket, more):
     for content in ("old", "new"):
-        with storage.replacing_dir("gs://more/out//", "marker") as staging:
+        with storage.replacing_dir(f"{more}/out//", "marker") as staging:
             storage.write_text(os.path.join(staging, "marker"), content)
-    assert [file.path for file in storage.walk("gs://more/out//")] == ["gs://more/out//marker"]
-    assert storage.read_text("gs://more/out//marker") == "new"
+    assert [file.path for file in storage.walk(f"{more}/out//")] == [f"{more}/out//marker"]
+    assert storage.read_text(f"{more}/out//marker") == "new"
 
 
-def test_hidden_files_and_folders_are_listed_on_request(bucket, tmp_path):
+def test_hidden_files_and_folders_are_listed_on_request(bucket, more, tmp_path):
     for name in ("a/.git/1", "a/.git/2", "a/.x", "a/y", "a/..z/1"):
-        storage.write_text(f"gs://more/hidden/{name}", "")
+        storage.write_text(f"{more}/hidden/{name}", "")
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     expected = ["a/..z/", "a/.git/", "a/.x", "a/y"]
-    for root in ("gs://more/hidden", str(tmp_path)):
+    for root in (f"{more}/hidden", str(tmp_path)):
         assert sorted(file.path.removeprefix(f"{root}/") for file in storage.walk(root, hidden=True)) == expected
         assert [file.path.removeprefix(f"{root}/") for file in storage.walk(root)] == ["a/y"]
 

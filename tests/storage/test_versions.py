@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from tests.standin import faults
-from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault
+from tests.storage.conftest import SCHEMES, serving
 from tf_image_classification import storage
 from tf_image_classification.errors import ConflictError
-from tf_image_classification.storage import gcs_requests
 
 COUNTER = """
 import sys
@@ -30,17 +30,13 @@ while times:
 """
 
 
-@pytest.fixture
-def service(monkeypatch):
-    with Buckets("bucket") as service:
-        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
-        monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
-        yield service
-
-
-@pytest.fixture(params=["local", "gs"])
-def path(request, service, tmp_path) -> str:
-    return "gs://bucket/pointer" if request.param == "gs" else str(tmp_path / "pointer")
+@pytest.fixture(params=["local", *SCHEMES])
+def path(request, tmp_path) -> Iterator[str]:
+    if request.param == "local":
+        yield str(tmp_path / "pointer")
+    else:
+        with serving(request.param, "bucket"):
+            yield f"{request.param}://bucket/pointer"
 
 
 def test_a_file_is_written_only_if_it_is_still_what_was_read(path):
@@ -73,31 +69,32 @@ def test_processes_that_count_together_lose_no_step(path):
 
 
 @pytest.mark.parametrize("kind", [faults.REFUSED, faults.RESET])
-def test_a_write_whose_answer_was_lost_is_known_as_ones_own(service, kind):
-    service.faults = [Fault(kind, "POST", carried_out=True, times=2)]
-    storage.write_text("gs://bucket/pointer", "mine", if_version=0)
+def test_a_write_whose_answer_was_lost_is_known_as_ones_own(service, root, kind):
+    service.faults = [Fault(kind, "POST|PUT", carried_out=True, times=2)]
+    storage.write_text(f"{root}/pointer", "mine", if_version=0)
     assert len(service.changes) == 1
 
 
-def test_the_same_content_of_another_writer_is_a_conflict(service):
-    storage.write_text("gs://bucket/lock", "taken", if_version=0)
+def test_the_same_content_of_another_writer_is_a_conflict(service, root):
+    storage.write_text(f"{root}/lock", "taken", if_version=0)
     with pytest.raises(ConflictError):
-        storage.write_text("gs://bucket/lock", "taken", if_version=0)
+        storage.write_text(f"{root}/lock", "taken", if_version=0)
 
 
-def test_a_repeated_request_does_not_overwrite_what_another_writer_did_since(service, monkeypatch):
+def test_a_repeated_request_does_not_overwrite_what_another_writer_did_since(service, root, monkeypatch):
     """The first request is carried out and its answer lost; before the second, another process writes."""
-    storage.write_text("gs://bucket/pointer", "old")
+    storage.write_text(f"{root}/pointer", "old")
     another = type(service).carry_out
 
-    def carry_out(service, handler, method, body):
-        answer = another(service, handler, method, body)
-        if method == "POST" and b"mine" in body and len(service.changes) == 2:
-            storage.write_text("gs://bucket/pointer", "theirs")
+    def carry_out(service, *request):
+        answer = another(service, *request)
+        if len(service.changes) == 2:
+            monkeypatch.undo()
+            storage.write_text(f"{root}/pointer", "theirs")
         return answer
 
-    service.faults = [Fault(method="POST", carried_out=True)]
-    monkeypatch.setattr(Buckets, "carry_out", carry_out)
-    storage.write_text("gs://bucket/pointer", "mine")
-    assert storage.read_text("gs://bucket/pointer") == "theirs"
+    service.faults = [Fault(method="POST|PUT", carried_out=True)]
+    monkeypatch.setattr(type(service), "carry_out", carry_out)
+    storage.write_text(f"{root}/pointer", "mine")
+    assert storage.read_text(f"{root}/pointer") == "theirs"
     assert len(service.changes) == 3

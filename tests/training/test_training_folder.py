@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import tensorflow as tf
 
+from tests.standin import s3
+from tests.standin.bucket import Buckets
 from tests.standin.bucket_rules import Rules
 from tests.standin.faults import Fault
 from tests.training.support import RUN, listed, names, working_folders
@@ -82,24 +85,38 @@ def test_training_does_not_wait_for_uploads_and_the_newest_checkpoint_is_uploade
     assert listed(RUN)[-1] == "model.ckpt-19"
 
 
-def test_of_two_trainings_that_start_afresh_the_second_to_save_stops(service):
+@pytest.fixture(params=["gs", "s3"])
+def both(request, service, monkeypatch) -> Iterator[tuple[Buckets | s3.S3, str]]:
+    """The service and the folder of a training, on gs:// and on s3://."""
+    if request.param == "gs":
+        yield service, RUN
+        return
+    with s3.S3("models") as other:
+        for name, value in s3.environment(other.url).items():
+            monkeypatch.setenv(name, value)
+        yield other, "s3://models/run"
+
+
+def test_of_two_trainings_that_start_afresh_the_second_to_save_stops(both):
+    _, run = both
     with (
-        pytest.raises(TrainingError, match=rf"Another training has taken over {RUN}"),
-        training_folder.open_folder(RUN) as lost,
+        pytest.raises(TrainingError, match=rf"Another training has taken over {run}"),
+        training_folder.open_folder(run) as lost,
     ):
-        with training_folder.open_folder(RUN) as winner:
+        with training_folder.open_folder(run) as winner:
             Publisher(winner).save(1)
         Publisher(lost).save(2)
-    assert listed(RUN) == ["model.ckpt-1"]
+    assert listed(run) == ["model.ckpt-1"]
     assert not working_folders()
 
 
-def test_a_training_that_another_one_continues_stops_at_its_next_checkpoint(service):
-    with pytest.raises(TrainingError, match="Another training has taken over"), training_folder.open_folder(RUN) as old:
+def test_a_training_that_another_one_continues_stops_at_its_next_checkpoint(both):
+    service, run = both
+    with pytest.raises(TrainingError, match="Another training has taken over"), training_folder.open_folder(run) as old:
         lost = Publisher(old)
         lost.save(5)
         old.finish()
-        with training_folder.open_folder(RUN) as new:
+        with training_folder.open_folder(run) as new:
             training = Publisher(new)
             assert training.restore() == 5
             before = len(service.changes)
@@ -107,16 +124,17 @@ def test_a_training_that_another_one_continues_stops_at_its_next_checkpoint(serv
             old._worker.wait()
             assert len(service.changes) == before  # it has seen that it is no longer alone, and written nothing
             training.save(7)
-    assert listed(RUN) == ["model.ckpt-5", "model.ckpt-7"]
+    assert listed(run) == ["model.ckpt-5", "model.ckpt-7"]
 
 
-def test_of_two_trainings_that_continue_from_one_checkpoint_at_once_one_stops(service):
-    with training_folder.open_folder(RUN) as folder:
+def test_of_two_trainings_that_continue_from_one_checkpoint_at_once_one_stops(both):
+    _, run = both
+    with training_folder.open_folder(run) as folder:
         Publisher(folder).save(5)
     with (
-        training_folder.open_folder(RUN) as one,
+        training_folder.open_folder(run) as one,
         pytest.raises(TrainingError, match="Another training"),
-        training_folder.open_folder(RUN) as two,
+        training_folder.open_folder(run) as two,
     ):
         first, second = Publisher(one), Publisher(two)
         first.restore()

@@ -59,7 +59,7 @@ def _contents_of(job: RecordsJob, local: str) -> Contents:
                 expected=_expected(job),
             ) from error
     return Contents(
-        path=job.path if storage.is_gcs(job.path) else os.path.abspath(job.path),
+        path=job.path if storage.is_remote(job.path) else os.path.abspath(job.path),
         examples=records.count,
         bytes=os.path.getsize(local),
         record_bytes=record_bytes,

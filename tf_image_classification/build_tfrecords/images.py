@@ -110,7 +110,7 @@ def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoot
     """
     try:
         local = storage.mounted(path)
-        is_remote = storage.is_gcs(local)
+        is_remote = storage.is_remote(local)
         data = storage.read_bytes(path, limits.max_bytes) if is_remote else _read_local(local, limits, roots)
     except PermissionError:
         raise RejectedImage(rejection.PERMISSION_DENIED) from None

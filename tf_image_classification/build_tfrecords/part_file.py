@@ -95,7 +95,7 @@ def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> W
 
 def _contents(paths: list[str], limits: ImageLimits, roots: ImageRoots) -> Iterator[Callable[[], bytes]]:
     """Per path, in their order, a function that returns its content. Of images on gs:// the next are prefetched."""
-    if not any(map(storage.is_gcs, paths)):
+    if not any(map(storage.is_remote, paths)):
         yield from (functools.partial(_read, path, limits, roots) for path in paths)
         return
     from concurrent.futures import Future, ThreadPoolExecutor

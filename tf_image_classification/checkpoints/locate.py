@@ -76,7 +76,7 @@ def fetch(location: CheckpointLocation, folder: str) -> str:
     Returns:
         Path of the file, or prefix of the files, as in `CheckpointLocation.path`.
     """
-    if not storage.is_gcs(location.path):
+    if not storage.is_remote(location.path):
         return location.path
     if location.kind != TENSORFLOW or not storage.exists(index := f"{location.path}.index"):
         return storage.fetch(location.path, folder)

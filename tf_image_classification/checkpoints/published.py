@@ -44,7 +44,7 @@ def open_file(file: PublishedFile, weights_dir: str | None) -> Iterator[str]:
         if storage.exists(kept):
             path = storage.fetch(kept, temporary)
             _check_hash(file, path, kept)
-        elif storage.is_gcs(folder):
+        elif storage.is_remote(folder):
             path = _download(file, temporary)
             with contextlib.suppress(ConflictError):  # another training has kept the same file meanwhile
                 storage.upload(path, kept)

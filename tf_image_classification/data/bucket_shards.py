@@ -40,7 +40,7 @@ class BucketShards:
         def local_path(path: bytes) -> Iterator[str]:
             # tf.data drops the generator, and with it the shard, also when it stops before the last record.
             name = path.decode()
-            if storage.is_gcs(name):
+            if storage.is_remote(name):
                 with shard_cache.shared().open(name, self._shards[name]) as local:
                     yield local
             else:
@@ -56,7 +56,7 @@ class BucketShards:
     def _prefetch(self, file: tf.Tensor) -> tf.Tensor:
         def prefetch(path: bytes) -> bytes:
             name = path.decode()
-            if storage.is_gcs(name):
+            if storage.is_remote(name):
                 shard_cache.shared().prefetch(name, self._shards[name])
             return path
 

@@ -34,7 +34,7 @@ def fingerprint(
 
     The version of a local file is the SHA-256 of its content, so that a copy has the fingerprint of the original; of
     more than `CONTENT_BYTES` or `CONTENT_FILES`, it is the modification time. The version of an object in a bucket is
-    its generation. The order of listings plays no part: the digests of the items are added up.
+    its generation or, on s3://, its ETag. The order of listings plays no part: the digests of the items are added up.
 
     Args:
         eval_fraction: part of the fingerprint only without `eval_metadata`, when it decides what is held out.
@@ -48,7 +48,7 @@ def fingerprint(
     total = by_times = num_objects = num_local = local_bytes = 0
     local: list[tuple[str, listing.File]] = []  # by split; emptied when they become too many to be read
     for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
-        is_object = isinstance(item, listing.File) and storage.is_gcs(item.path)
+        is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
         if isinstance(item, listing.File) and item.size >= 0 and not is_object:
             by_times += _item_digest(split, item)
             num_local, local_bytes = num_local + 1, local_bytes + item.size
@@ -66,7 +66,7 @@ def fingerprint(
         total += by_times
     result = f"{total % 2**256:064x}"
     version = "content" if len(local) == num_local else "size and modification time"
-    used = {f"{num_local:,} files by {version}": num_local, f"{num_objects:,} objects by generation": num_objects}
+    used = {f"{num_local:,} files by {version}": num_local, f"{num_objects:,} objects by version": num_objects}
     shown = " and ".join(text for text, count in used.items() if count) or "no files"
     _log.info("Data fingerprint: %s, of %s", result[:12], shown)
     return result
@@ -82,7 +82,7 @@ def content_digests(paths: Iterable[str]) -> Iterator[str | None]:
 
 
 def _content_digest(path: str) -> str | None:
-    if storage.is_gcs(path):
+    if storage.is_remote(path):
         return None
     try:
         # A pipe or device, which could be read for ever, has no size.

@@ -167,7 +167,9 @@ class Manifest:
     def shard_paths(self, split: str) -> list[str]:
         """Paths of a split's shards as they can be opened."""
         return [
-            shard.path if shard.path.startswith(("/", storage.GCS_SCHEME)) else storage.join(self.folder, shard.path)
+            shard.path
+            if shard.path.startswith(("/", *storage.REMOTE_SCHEMES))
+            else storage.join(self.folder, shard.path)
             for shard in self.splits[split].shards
         ]
 
@@ -207,7 +209,7 @@ def read(folder: str) -> Manifest:
             counts = {task: _canonical_counts(of_task) for task, of_task in values["class_counts"].items()}
             shards = tuple(Shard(**shard) for shard in values["shards"])
             for shard in shards:  # an absolute one was given as a TFRecord, and is where it was
-                if not shard.path.startswith(("/", storage.GCS_SCHEME)) and ".." in shard.path.split("/"):
+                if not shard.path.startswith(("/", *storage.REMOTE_SCHEMES)) and ".." in shard.path.split("/"):
                     raise ValueError(f"a shard outside the folder: {shard.path}")
             splits[name] = Split(**{**values, "shards": shards, "class_counts": counts})
         tasks = tuple(

@@ -192,7 +192,7 @@ def read_digest(facts: Mapping[str, Any], folder: str) -> str:
     return digest
 
 
-def _read_pointer(champion_dir: str) -> tuple[InService | None, int]:
+def _read_pointer(champion_dir: str) -> tuple[InService | None, storage.Version]:
     """The model in service, and the pointer's version for compare-and-swap."""
     path = storage.join(champion_dir, POINTER)
     try:

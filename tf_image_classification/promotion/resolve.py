@@ -125,7 +125,7 @@ def resolve(flags: Flags, in_service: InService | None = None) -> Resolved:
 def absolute_paths(metadata: str) -> str:
     """A path, or several separated by commas, made absolute: later steps may run in another working directory."""
     paths = sources.split_metadata(metadata)
-    return ",".join(path if storage.is_gcs(path) else os.path.abspath(path) for path in paths)
+    return ",".join(path if storage.is_remote(path) else os.path.abspath(path) for path in paths)
 
 
 def _warm_start(champion_folder: str, fingerprint: str, flags: Flags, code: EstimatorCode) -> tuple[str, str]:
@@ -173,7 +173,7 @@ def _deciding(flags: Mapping[str, object]) -> dict[str, object]:
 
 def _resolve_links(path: str) -> str:
     """The path without symbolic links: one such as runs/latest points to another folder tomorrow."""
-    return path if storage.is_gcs(path) or path == IMAGENET else os.path.realpath(path)
+    return path if storage.is_remote(path) or path == IMAGENET else os.path.realpath(path)
 
 
 def _checkpoint_version(checkpoint: str, flags: Flags) -> str:

@@ -1,26 +1,30 @@
-"""One view of local paths, /gcs/ mounts and gs:// objects."""
+"""One view of local paths, /gcs/ mounts, and objects on gs:// and s3://."""
 
-from tf_image_classification.storage.gcs import check_bucket, retained_until
+from tf_image_classification.storage.gcs import retained_until
 from tf_image_classification.storage.gcs_client import bill_to
-from tf_image_classification.storage.gcs_folders import upload
 from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
-from tf_image_classification.storage.local_files import Stat, open_file, temporary_dir
+from tf_image_classification.storage.local_files import Stat, Version, open_file, temporary_dir
 from tf_image_classification.storage.local_folders import remove_leftovers
 from tf_image_classification.storage.local_locks import exclusive
 from tf_image_classification.storage.paths import (
     GCS_MOUNT,
     GCS_SCHEME,
+    REMOTE_SCHEMES,
+    S3_SCHEME,
     as_prefix,
     canonical,
     is_gcs,
+    is_remote,
     is_unicode,
     join,
     mounted,
     split_gcs,
+    split_remote,
 )
 from tf_image_classification.storage.reading import (
     MAX_TEXT_BYTES,
+    check_bucket,
     exists,
     folders_in,
     glob,
@@ -42,6 +46,7 @@ from tf_image_classification.storage.writing import (
     delete,
     replacing_dir,
     restore_dir,
+    upload,
     write_bytes,
     write_text,
 )
@@ -50,7 +55,10 @@ __all__ = [
     "GCS_MOUNT",
     "GCS_SCHEME",
     "MAX_TEXT_BYTES",
+    "REMOTE_SCHEMES",
+    "S3_SCHEME",
     "Stat",
+    "Version",
     "as_prefix",
     "bill_to",
     "canonical",
@@ -67,6 +75,7 @@ __all__ = [
     "glob",
     "is_dir",
     "is_gcs",
+    "is_remote",
     "is_unicode",
     "join",
     "mounted",
@@ -83,6 +92,7 @@ __all__ = [
     "restore_dir",
     "retained_until",
     "split_gcs",
+    "split_remote",
     "stat",
     "temporary_dir",
     "tidying",

@@ -20,16 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from tf_image_classification.storage import gcs_client, gcs_requests
 from tf_image_classification.storage.gcs_requests import retry_on_corruption, storage_retry, translate_storage_errors
-from tf_image_classification.storage.local_files import Stat, not_found_error
+from tf_image_classification.storage.local_files import Stat, Version, not_found_error
+from tf_image_classification.storage.object_names import hidden_part, is_placeholder, is_valid_name, visible
 from tf_image_classification.storage.paths import GCS_SCHEME, as_prefix, split_gcs
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
 
 WRITER = "tf-image-classification-write"  # metadata key of an object: id of the write that created it
-# See https://cloud.google.com/storage/docs/objects#naming: UTF-8, no line ends, no `.` and `..`.
-_MAX_NAME_BYTES = 1024
-_INVALID_NAME = re.compile(r"\.{1,2}|(?s:.*)[\r\n](?s:.*)")
 # Where the service's globs differ from those of a local file system: classes, alternatives and escapes.
 _SPECIAL_IN_GLOB = re.compile(r"\[!?\]?[^\]]*\]|[][{}\\]")
 
@@ -64,7 +62,7 @@ def retained_until(path: str) -> dt.datetime | None:
 
 def find(path: str) -> Stat | None:
     """Size and generation of an object; None if it does not exist."""
-    if not _is_valid_name(path):
+    if not is_valid_name(split_gcs(path)[1]):
         return None
     with translate_storage_errors(path):
         blob = blob_of(path).bucket.get_blob(split_gcs(path)[1], **_request_options())
@@ -82,11 +80,6 @@ def stat(path: str) -> Stat:
     raise not_found_error(path)
 
 
-def is_placeholder(found: Stat) -> bool:
-    """Whether an object stands for a folder, as consoles and mounts create it: it is no file."""
-    return found.size == 0 and found.path.endswith("/")
-
-
 def list_objects(folder: str, hidden: bool = False) -> Iterator[Stat]:
     """The objects below a folder, sorted by name; none if the bucket does not exist. Placeholders are left out.
 
@@ -94,18 +87,10 @@ def list_objects(folder: str, hidden: bool = False) -> Iterator[Stat]:
         hidden: also list hidden objects, and each hidden folder as one entry with a slash at its end.
     """
     bucket, prefix = split_gcs(as_prefix(folder))
-    seen = ""
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        for blob in gcs_client.bucket(bucket).list_blobs(prefix=prefix, **_request_options()):
-            found = Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation)
-            if is_placeholder(found):
-                continue
-            if not (hidden_name := _hidden_part(blob.name[len(prefix) :])):
-                yield found
-            elif hidden and hidden_name != seen:
-                seen = hidden_name
-                is_folder = hidden_name.endswith("/")
-                yield Stat(f"{GCS_SCHEME}{bucket}/{prefix}{hidden_name}", 0, 0) if is_folder else found
+        blobs = gcs_client.bucket(bucket).list_blobs(prefix=prefix, **_request_options())
+        found = (Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation) for blob in blobs)
+        yield from visible(found, as_prefix(folder), hidden)
 
 
 def glob(pattern: str) -> list[str]:
@@ -115,7 +100,7 @@ def glob(pattern: str) -> list[str]:
     matches = re.compile(fnmatch.translate(name.replace("**/", "*"))).match
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(pattern):
         listing = gcs_client.bucket(bucket).list_blobs(match_glob="/".join(parts), **_request_options())
-        named = [blob for blob in listing if matches(blob.name) and (_hidden_part(name) or not _hidden_part(blob.name))]
+        named = [blob for blob in listing if matches(blob.name) and (hidden_part(name) or not hidden_part(blob.name))]
         found = (Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, 0) for blob in named)
         return sorted(item.path for item in found if not is_placeholder(item))
     return []
@@ -133,20 +118,7 @@ def names_in(folder: str, folders_only: bool = False) -> list[str]:
     return []
 
 
-def read(path: str, max_bytes: int | None = None) -> bytes:
-    """The content of an object.
-
-    Args:
-        max_bytes: see `read_version`.
-
-    Raises:
-        FileNotFoundError: object not found.
-        AccessError: no permission to read it.
-    """
-    return read_version(path, max_bytes)[0]
-
-
-def read_version(path: str, max_bytes: int | None = None) -> tuple[bytes, int]:
+def read_version(path: str, max_bytes: int | None = None) -> tuple[bytes, Version]:
     """The content of an object, and its generation.
 
     Args:
@@ -157,7 +129,7 @@ def read_version(path: str, max_bytes: int | None = None) -> tuple[bytes, int]:
         FileNotFoundError: object not found.
         AccessError: no permission to read it.
     """
-    if not _is_valid_name(path):
+    if not is_valid_name(split_gcs(path)[1]):
         raise not_found_error(path)
 
     def attempt() -> tuple[bytes, int]:
@@ -184,7 +156,7 @@ class _Content(io.BytesIO):
         return super().write(part)
 
 
-def write(path: str, content: bytes, if_version: int) -> int:
+def write(path: str, content: bytes, if_version: Version) -> Version:
     """Writes an object if it still has this generation; 0: if it does not exist.
 
     Returns:
@@ -215,7 +187,7 @@ def delete(objects: Iterable[Stat]) -> None:
                     raise
 
 
-def upload_blob(blob: Blob, upload_content: Callable[..., None], if_version: int) -> int:
+def upload_blob(blob: Blob, upload_content: Callable[..., None], if_version: Version) -> Version:
     """Uploads an object if it still has this generation, and returns the new one.
 
     Idempotent: the object's metadata hold the id of its write, by which an upload that was carried out while its
@@ -253,7 +225,7 @@ def upload_options() -> dict[str, Any]:
     return {**_request_options(), "checksum": "crc32c"}
 
 
-def blob_of(path: str, version: int | None = None, chunk_bytes: int | None = None) -> Blob:
+def blob_of(path: str, version: Version | None = None, chunk_bytes: int | None = None) -> Blob:
     """The library's handle of an object; sends no request.
 
     Args:
@@ -267,18 +239,3 @@ def blob_of(path: str, version: int | None = None, chunk_bytes: int | None = Non
 
 def _request_options() -> dict[str, Any]:
     return {"retry": storage_retry(), "timeout": gcs_requests.TIMEOUT}
-
-
-def _is_valid_name(path: str) -> bool:
-    """Whether an object may have this name; the service answers requests for others with 400."""
-    name = split_gcs(path)[1]
-    return 0 < len(name.encode()) <= _MAX_NAME_BYTES and not _INVALID_NAME.fullmatch(name)
-
-
-def _hidden_part(name: str) -> str:
-    """The name up to its first hidden part, with the slash behind it; '' for a name without one."""
-    parts = name.split("/")
-    for index, part in enumerate(parts):
-        if part.startswith(".") and part not in (".", ".."):
-            return "/".join(parts[: index + 1]) + ("/" if index + 1 < len(parts) else "")
-    return ""

@@ -1,4 +1,4 @@
-"""Local copies of files and folders on gs://, for code that needs a local path."""
+"""Local copies of files and folders in buckets, for code that needs a local path."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import hashlib
 import os
 import shutil
 
-from tf_image_classification.storage import gcs, gcs_folders, local_files
-from tf_image_classification.storage.paths import as_prefix, is_gcs, mounted
+from tf_image_classification.storage import bucket_folders, local_files
+from tf_image_classification.storage.paths import as_prefix, is_remote, mounted
+from tf_image_classification.storage.stores import store_of, transfers_of
 
 _MAX_NAME_BYTES = 200  # of a local file, beside what a staging path adds
 
@@ -22,12 +23,12 @@ def fetch(path: str, folder: str) -> str:
         FileNotFoundError: file not found.
     """
     path = mounted(path)
-    if not is_gcs(path):
+    if not is_remote(path):
         return path
     target = _copy_path(folder, path)
     staging = local_files.staging_path(target)
     try:
-        gcs_folders.download(path, staging)
+        bucket_folders.download(path, staging)
         os.replace(staging, target)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
@@ -39,21 +40,21 @@ def fetch(path: str, folder: str) -> str:
 def fetch_dir(folder: str, target: str) -> str:
     """The local path of a folder: itself, or a copy at `target`, which appears whole or not at all.
 
-    One on gs:// comes from the service also where it is mounted: a mount may show older content.
+    One in a bucket comes from the service also where it is mounted: a mount may show older content.
 
     Raises:
         FileNotFoundError: folder not found, or empty.
         ConflictError: it was replaced while it was copied.
     """
-    if not is_gcs(folder):
+    if not is_remote(folder):
         return folder
-    found = list(gcs.list_objects(folder))
+    found = list(store_of(folder).list_objects(folder))
     if not found:
         raise local_files.not_found_error(folder)
     staging = local_files.staging_path(target)
-    files = [gcs_folders.local_path(staging, item.path.removeprefix(as_prefix(folder))) for item in found]
+    files = [bucket_folders.local_path(staging, item.path.removeprefix(as_prefix(folder))) for item in found]
     try:
-        gcs_folders.download_files(found, files)
+        transfers_of(folder).download_files(found, files)
         os.rename(staging, target)
     except BaseException:
         shutil.rmtree(staging, ignore_errors=True)

@@ -16,20 +16,23 @@ from typing import NamedTuple
 from tf_image_classification.errors import ConflictError, DataError
 from tf_image_classification.storage import local_locks
 
+# Changes whenever a content does: a local file's modification time in nanoseconds, an object's generation on gs:// and
+# its ETag on s3://. 0 stands for no file.
+Version = int | str
+
 
 class Stat(NamedTuple):
     """The status of a file or object.
 
     Attributes:
-        path: local or gs://.
+        path: local or remote.
         size: bytes.
-        version: changes whenever the content does: a local file's modification time in nanoseconds, an object's
-            generation.
+        version: see `Version`.
     """
 
     path: str
     size: int
-    version: int
+    version: Version
 
 
 def stat(path: str) -> Stat:
@@ -85,7 +88,7 @@ def write(path: str, content: bytes, newer_than: int = 0) -> None:
     sync(os.path.dirname(path))
 
 
-def write_if_version(path: str, content: bytes, version: int) -> None:
+def write_if_version(path: str, content: bytes, version: Version) -> None:
     """Writes a file if its modification time is still `version`; 0: if it does not exist.
 
     Of several processes of this machine that write so at once, one wins: they wait for its lock.
@@ -186,12 +189,12 @@ def temporary_dir() -> Iterator[str]:
 
 
 def conflict_error(path: str) -> ConflictError:
-    """The error that another process has changed a file or folder, local or on gs://."""
+    """The error that another process has changed a file or folder, local or remote."""
     return ConflictError(
         "Another process has changed this meanwhile", received=path, hint="Run again when it has ended."
     )
 
 
 def not_found_error(path: str) -> FileNotFoundError:
-    """The error that a file does not exist, local or on gs://."""
+    """The error that a file does not exist, local or remote."""
     return FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)

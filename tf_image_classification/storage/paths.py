@@ -1,4 +1,7 @@
-"""The forms of a path: local, below the /gcs/ mount of a bucket, or gs://.
+"""The forms of a path: local, below the /gcs/ mount of a bucket, or remote: gs:// or s3://.
+
+Remote is what is accessed through a service's client library. Kubeflow calls its own object store, which speaks S3's
+protocol, minio://: another name for s3://.
 
 A bucket that gcsfuse has mounted, as in Vertex AI's containers, has two names for each file: gs://BUCKET/OBJECT and
 /gcs/BUCKET/OBJECT.
@@ -13,6 +16,8 @@ from tf_image_classification.errors import FlagError
 from tf_image_classification.storage import mounts
 
 GCS_SCHEME = "gs://"
+S3_SCHEME = "s3://"
+REMOTE_SCHEMES = (GCS_SCHEME, S3_SCHEME, "minio://")
 GCS_MOUNT = "/gcs/"
 _NO_FILE_NAMES = frozenset(("", ".", ".."))
 _BUCKET_NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,220}[a-z0-9])?")
@@ -23,18 +28,34 @@ def is_gcs(path: str) -> bool:
     return path.startswith(GCS_SCHEME)
 
 
-def split_gcs(path: str) -> tuple[str, str]:
-    """gs://bucket/some/object -> (bucket, some/object).
+def is_remote(path: str) -> bool:
+    """Whether a path is the address of an object or a folder in a bucket, on gs:// or s3://."""
+    return path.startswith(REMOTE_SCHEMES)
+
+
+def split_remote(path: str) -> tuple[str, str, str]:
+    """gs://bucket/some/object -> (gs://, bucket, some/object).
 
     Raises:
         FlagError: the bucket's name is invalid, or the object's no Unicode.
     """
-    bucket, _, name = path.removeprefix(GCS_SCHEME).partition("/")
+    service, _, rest = path.partition("://")
+    bucket, _, name = rest.partition("/")
+    expected = f"{service}://BUCKET/OBJECT"
     if not is_unicode(name):
-        raise FlagError("The name of an object is no UTF-8", received=ascii(path), expected="gs://BUCKET/OBJECT")
+        raise FlagError("The name of an object is no UTF-8", received=ascii(path), expected=expected)
     if not _BUCKET_NAME.fullmatch(bucket):
-        raise FlagError("Invalid bucket name", received=path, expected="gs://BUCKET/OBJECT")
-    return bucket, name
+        raise FlagError("Invalid bucket name", received=path, expected=expected)
+    return f"{service}://", bucket, name
+
+
+def split_gcs(path: str) -> tuple[str, str]:
+    """gs://bucket/some/object -> (bucket, some/object).
+
+    Raises:
+        FlagError: as of `split_remote`.
+    """
+    return split_remote(path)[1:]
 
 
 def is_unicode(text: str) -> bool:
@@ -43,8 +64,8 @@ def is_unicode(text: str) -> bool:
 
 
 def join(folder: str, *parts: str) -> str:
-    """Joins path parts, for local and gs:// paths alike."""
-    return as_prefix(folder) + "/".join(parts) if is_gcs(folder) else os.path.join(folder, *parts)
+    """Joins path parts, for local and remote paths alike."""
+    return as_prefix(folder) + "/".join(parts) if is_remote(folder) else os.path.join(folder, *parts)
 
 
 def mounted(path: str) -> str:
@@ -61,12 +82,12 @@ def mounted(path: str) -> str:
 
 
 def canonical(path: str) -> str:
-    """One form for each path: gs:// for everything in a bucket, mounted or not, else an absolute local path.
+    """One form for each path: gs:// or s3:// for everything in a bucket, mounted or not, else an absolute local path.
 
-    A gs:// path stays as it is: `//`, `.` and `..` are parts of the name of an object like any other.
+    The name of an object stays as it is: `//`, `.` and `..` are parts of it like any other.
     """
-    if is_gcs(path):
-        return path
+    if is_remote(path):
+        return path if is_gcs(path) else S3_SCHEME + path.partition("://")[2]
     path = os.path.abspath(path)
     if path.startswith("//"):  # POSIX leaves two slashes at the beginning to the system, for which they are one
         path = path[1:]
@@ -79,10 +100,10 @@ def canonical(path: str) -> str:
 def as_prefix(folder: str) -> str:
     """A folder's path as all paths below it begin: with a slash at its end.
 
-    On gs:// each further slash is a part of the names of the objects: `gs://bucket/a//` is another folder than
+    In a bucket each further slash is a part of the names of the objects: `gs://bucket/a//` is another folder than
     `gs://bucket/a/`.
     """
-    if is_gcs(folder):
+    if is_remote(folder):
         return folder if folder.endswith("/") else f"{folder}/"
     return folder.rstrip("/") + "/"
 

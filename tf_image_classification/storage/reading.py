@@ -1,8 +1,8 @@
-"""Reading and listing files, local, mounted or gs://.
+"""Reading and listing files, local, mounted or remote.
 
-Contents of gs:// paths are read through their /gcs/ mount where there is one, else through google-cloud-storage.
-Listings and versions of gs:// paths always come from google-cloud-storage: a mount has no generations, and may show for
-a while what was there before.
+Contents of gs:// paths are read through their /gcs/ mount where there is one, else through the service. Listings and
+versions of remote paths always come from the service: a mount has no versions, and may show for a while what was there
+before.
 """
 
 from __future__ import annotations
@@ -17,18 +17,31 @@ from typing import Any
 
 from tf_image_classification.errors import DataError
 from tf_image_classification.flag_types import GLOB_CHARACTERS
-from tf_image_classification.storage import gcs, local_files, local_glob, local_walk, unicode_forms
-from tf_image_classification.storage.local_files import Stat
-from tf_image_classification.storage.paths import is_gcs, mounted
+from tf_image_classification.storage import local_files, local_glob, local_walk, unicode_forms
+from tf_image_classification.storage.local_files import Stat, Version
+from tf_image_classification.storage.object_names import is_placeholder
+from tf_image_classification.storage.paths import is_remote, mounted
+from tf_image_classification.storage.stores import store_of
 
 MAX_TEXT_BYTES = 2**28  # of a file that is read whole as text: 100,000 class names of 1,000 bytes, and some
 
 
+def check_bucket(path: str) -> None:
+    """Checks that the bucket of a remote path exists and that this account may list it.
+
+    Raises:
+        FileNotFoundError: bucket not found.
+        google.api_core.exceptions.GoogleAPICallError: Cloud Storage refuses.
+        AccessError, ServiceError: S3 refuses.
+    """
+    store_of(path).check_bucket(path)
+
+
 def exists(path: str) -> bool:
-    """Whether a file or folder exists; on gs://, a folder without files does not."""
-    if is_gcs(path):
-        found = gcs.find(path)
-        return (found is not None and not gcs.is_placeholder(found)) or is_dir(path)
+    """Whether a file or folder exists; in a bucket, a folder without files does not."""
+    if is_remote(path):
+        found = store_of(path).find(path)
+        return (found is not None and not is_placeholder(found)) or is_dir(path)
     return os.path.exists(path)
 
 
@@ -41,8 +54,8 @@ def other_form(path: str) -> str | None:
 
 
 def is_dir(path: str) -> bool:
-    """Whether a path is a folder; on gs://, whether there is an object below it."""
-    if is_gcs(path):
+    """Whether a path is a folder; in a bucket, whether there is an object below it."""
+    if is_remote(path):
         return next(walk(path), None) is not None
     return os.path.isdir(path)
 
@@ -63,13 +76,13 @@ def glob(pattern: str) -> list[str]:
                 break
             parts[index] = escape(part)
     pattern = "/".join(parts)
-    return gcs.glob(pattern) if is_gcs(pattern) else local_glob.glob(pattern)
+    return store_of(pattern).glob(pattern) if is_remote(pattern) else local_glob.glob(pattern)
 
 
 def names_in(folder: str) -> list[str]:
     """The names of the files and folders directly in a folder, sorted; [] if it does not exist."""
-    if is_gcs(folder):
-        return gcs.names_in(folder)
+    if is_remote(folder):
+        return store_of(folder).names_in(folder)
     return sorted(os.listdir(folder)) if os.path.isdir(folder) else []
 
 
@@ -79,8 +92,8 @@ def folders_in(folder: str) -> list[str]:
     Raises:
         PermissionError: the folder cannot be listed.
     """
-    if is_gcs(folder):
-        return gcs.names_in(folder, folders_only=True)
+    if is_remote(folder):
+        return store_of(folder).names_in(folder, folders_only=True)
     return [name for name in names_in(folder) if os.path.isdir(os.path.join(folder, name))]
 
 
@@ -90,7 +103,7 @@ def stat(path: str) -> Stat:
     Raises:
         FileNotFoundError: file not found.
     """
-    return gcs.stat(path) if is_gcs(path) else local_files.stat(path)
+    return store_of(path).stat(path) if is_remote(path) else local_files.stat(path)
 
 
 def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
@@ -107,7 +120,7 @@ def walk(folder: str, hidden: bool = False) -> Iterator[Stat]:
         PermissionError: a folder cannot be listed.
         FlagError: likewise, for another reason, such as a path that is too long.
     """
-    return gcs.list_objects(folder, hidden) if is_gcs(folder) else local_walk.walk(folder, hidden)
+    return store_of(folder).list_objects(folder, hidden) if is_remote(folder) else local_walk.walk(folder, hidden)
 
 
 def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
@@ -123,8 +136,8 @@ def read_bytes(path: str, max_bytes: int | None = None) -> bytes:
     """
     local = mounted(path)
     try:
-        if is_gcs(local):
-            return gcs.read(local, max_bytes)
+        if is_remote(local):
+            return store_of(local).read_version(local, max_bytes)[0]
         with local_files.open_file(local) as file:
             if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
                 raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
@@ -183,11 +196,11 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def read_version(path: str) -> tuple[bytes | None, int]:
+def read_version(path: str) -> tuple[bytes | None, Version]:
     """The content and version of a file, for `write_bytes(if_version=)`; (None, 0) if it does not exist."""
     with contextlib.suppress(FileNotFoundError):
-        if is_gcs(path):
-            return gcs.read_version(path)
+        if is_remote(path):
+            return store_of(path).read_version(path)
         # The version is read first: with a content newer than its version, a later conditional write fails; with an
         # older one it would overwrite what this process has never seen.
         version = stat(path).version

@@ -1,6 +1,7 @@
 """Whether a bucket lets objects be overwritten and deleted, for who depends on it, before hours of work do.
 
-A retention policy, a hold, or an account without storage.objects.delete refuses both.
+A retention policy, a hold, or an account without the right to delete (storage.objects.delete, s3:DeleteObject) refuses
+both.
 """
 
 from __future__ import annotations
@@ -8,10 +9,10 @@ from __future__ import annotations
 import contextlib
 
 from tf_image_classification.errors import AccessError, ConflictError, FlagError
-from tf_image_classification.storage import gcs
 from tf_image_classification.storage.gcs_requests import bucket_not_found
 from tf_image_classification.storage.local_files import Stat
-from tf_image_classification.storage.paths import is_gcs, join
+from tf_image_classification.storage.paths import is_remote, join
+from tf_image_classification.storage.stores import store_of
 
 _FILE = ".write-check"
 
@@ -26,15 +27,16 @@ def check_overwritable(folder: str, use: str) -> None:
     Raises:
         FlagError: the service refuses it, or the bucket does not exist.
     """
-    if not is_gcs(folder):
+    if not is_remote(folder):
         return
+    store = store_of(folder)
     path = join(folder, _FILE)
     try:
         with contextlib.suppress(ConflictError):  # another process checks the same folder
-            found = gcs.find(path)
-            version = gcs.write(path, b"created", found.version if found else 0)
-            version = gcs.write(path, b"overwritten", version)
-            gcs.delete([Stat(path, 0, version)])
+            found = store.find(path)
+            version = store.write(path, b"created", found.version if found else 0)
+            version = store.write(path, b"overwritten", version)
+            store.delete([Stat(path, 0, version)])
     except FlagError:
         raise bucket_not_found(folder) from None
     except AccessError as error:

@@ -1,8 +1,8 @@
-"""Writing whole files and folders, local, mounted or gs://.
+"""Writing whole files and folders, local, mounted or remote.
 
 A file or folder appears whole or not at all: it is written to a staging path and renamed. Folders in a bucket, mounted
-or not, cannot be renamed: one is whole when its marker exists, see gcs_folders. Writes to gs:// always go through
-google-cloud-storage: a mount has no conditional writes.
+or not, cannot be renamed: one is whole when its marker exists, see bucket_folders. Writes to remote paths always go to
+the service: a mount has no conditional writes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,19 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 
 from tf_image_classification.errors import ConflictError, FlagError
-from tf_image_classification.storage import gcs, gcs_folders, gcs_requests, local_files, local_folders, paths
+from tf_image_classification.storage import bucket_folders, gcs_requests, local_files, local_folders, paths
 from tf_image_classification.storage.leftovers import tidying
-from tf_image_classification.storage.paths import as_prefix, canonical, is_gcs, join
+from tf_image_classification.storage.local_files import Version
+from tf_image_classification.storage.object_names import is_placeholder
+from tf_image_classification.storage.paths import as_prefix, canonical, is_remote, join
 from tf_image_classification.storage.reading import exists, is_dir, walk
+from tf_image_classification.storage.stores import store_of, transfers_of
 from tf_image_classification.storage.write_check import check_overwritable
 
 _MAX_DEPTH = 100  # of the files of a folder that is written or copied
 
 
-def write_bytes(path: str, content: bytes, if_version: int | None = None) -> None:
+def write_bytes(path: str, content: bytes, if_version: Version | None = None) -> None:
     """Writes a file; readers see the old content or the new one, never a part.
 
     Args:
@@ -32,35 +35,46 @@ def write_bytes(path: str, content: bytes, if_version: int | None = None) -> Non
         ConflictError: the file has another version.
     """
     if if_version is not None:
-        if is_gcs(path):
-            gcs.write(path, content, if_version)
+        if is_remote(path):
+            store_of(path).write(path, content, if_version)
         else:
             local_files.write_if_version(path, content, if_version)
-    elif is_gcs(path):
-        found = gcs.find(path)
+    elif is_remote(path):
+        store = store_of(path)
+        found = store.find(path)
         # A concurrent writer's content stays: the result is the same as if this one had been written just before it.
         with contextlib.suppress(ConflictError):
-            gcs.write(path, content, found.version if found else 0)
+            store.write(path, content, found.version if found else 0)
     else:
         local_files.write(path, content)
 
 
-def write_text(path: str, text: str, if_version: int | None = None) -> None:
+def write_text(path: str, text: str, if_version: Version | None = None) -> None:
     """Writes a UTF-8 text file, as `write_bytes` does."""
     write_bytes(path, text.encode(), if_version)
+
+
+def upload(file: str, path: str) -> None:
+    """Copies a local file of any size to an object, which it replaces; it appears whole or not at all.
+
+    Raises:
+        ConflictError: another process has written it meanwhile.
+    """
+    transfers_of(path).upload(file, path)
 
 
 def delete(path: str) -> None:
     """Deletes an object of a bucket; does nothing if it does not exist.
 
     Args:
-        path: gs://BUCKET/OBJECT.
+        path: of the object, gs:// or s3://.
 
     Raises:
         ConflictError: another process has written it meanwhile.
     """
-    if (found := gcs.find(path)) is not None:
-        gcs.delete([found])
+    store = store_of(path)
+    if (found := store.find(path)) is not None:
+        store.delete([found])
 
 
 @contextlib.contextmanager
@@ -85,16 +99,16 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
     """
     check_replaceable(path, marker)
     path = _only_name(path)
-    if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
+    if not is_remote(path) and not path.startswith(paths.GCS_MOUNT):
         with local_folders.replacing_dir(path) as staging:
             yield staging
         return
-    if is_gcs(path) and is_dir(path):
+    if is_remote(path) and is_dir(path):
         check_overwritable(path, "An older folder is replaced")
     with local_files.temporary_dir() as staging:
         yield staging
-        if is_gcs(path):
-            gcs_folders.replace_dir(staging, _names(staging), path, marker)
+        if is_remote(path):
+            bucket_folders.replace_dir(staging, _names(staging), path, marker)
         else:
             _replace_mounted_dir(staging, _names(staging), path, marker)
 
@@ -116,12 +130,12 @@ def copy_dir_once(source: str, path: str, marker: str) -> None:
     """
     check_replaceable(path, marker)
     path = _only_name(path)
-    if not is_gcs(path) and not path.startswith(paths.GCS_MOUNT):
+    if not is_remote(path) and not path.startswith(paths.GCS_MOUNT):
         local_folders.copy_dir_once(source, _names(source), path, marker)
     elif _is_whole(path, marker):
         return
-    elif is_gcs(path):
-        gcs_folders.replace_dir(source, _names(source), path, marker, keep_whole=True)
+    elif is_remote(path):
+        bucket_folders.replace_dir(source, _names(source), path, marker, keep_whole=True)
     else:
         _replace_mounted_dir(source, _names(source), path, marker)
 
@@ -131,7 +145,7 @@ def restore_dir(path: str) -> None:
 
     Only where a file system cannot exchange two folders in one step; elsewhere a folder is never missing.
     """
-    if not is_gcs(path):
+    if not is_remote(path):
         local_folders.restore_dir(_only_name(path))
 
 
@@ -146,13 +160,13 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
     Raises:
         FlagError: it may not be, or its bucket does not exist.
     """
-    if is_gcs(path):
+    if is_remote(path):
         target = path
-        has_other_content = _gcs_has_other_content(target, marker)
+        has_other_content = _bucket_has_other_content(target, marker)
     else:
         target = os.path.abspath(path)
         has_other_content = _local_has_other_content(target, marker)
-    if has_other_content and not exists(join(target, gcs_folders.unfinished_marker(marker))):
+    if has_other_content and not exists(join(target, bucket_folders.unfinished_marker(marker))):
         raise FlagError(
             f"{path} has other content", expected=f"a new or empty folder, or one with {marker}, which is replaced"
         )
@@ -164,7 +178,7 @@ def check_replaceable(path: str, marker: str, keep: Iterable[str] = ()) -> None:
 def _replace_mounted_dir(folder: str, names: Sequence[str], destination: str, marker: str) -> None:
     """Replaces a folder in a mounted bucket by a local one. Nothing can be renamed there, so the marker comes last.
 
-    Killed at any moment, it leaves no marker without all other files; see gcs_folders.
+    Killed at any moment, it leaves no marker without all other files; see bucket_folders.
 
     Args:
         folder: the local folder.
@@ -172,7 +186,7 @@ def _replace_mounted_dir(folder: str, names: Sequence[str], destination: str, ma
         destination: the folder to replace, below /gcs/.
         marker: the file, or folder of files, that is removed first and copied last.
     """
-    unfinished_marker = gcs_folders.unfinished_marker(marker)
+    unfinished_marker = bucket_folders.unfinished_marker(marker)
     os.makedirs(destination, exist_ok=True)
     marker_path = os.path.join(destination, unfinished_marker)
     with open(marker_path, "wb"):  # not renamed from a staging file: a mount would have to delete that one
@@ -188,12 +202,12 @@ def _replace_mounted_dir(folder: str, names: Sequence[str], destination: str, ma
 
 def _only_name(path: str) -> str:
     """A folder's path: in a bucket as it is, a local one absolute and without links."""
-    return path if is_gcs(path) else os.path.realpath(path)
+    return path if is_remote(path) else os.path.realpath(path)
 
 
 def _is_whole(path: str, marker: str) -> bool:
     """Whether a folder in a bucket has its marker, and no writer has left or is leaving it unfinished."""
-    return exists(join(path, marker)) and not exists(join(path, gcs_folders.unfinished_marker(marker)))
+    return exists(join(path, marker)) and not exists(join(path, bucket_folders.unfinished_marker(marker)))
 
 
 def _names(folder: str) -> list[str]:
@@ -214,14 +228,15 @@ def _names(folder: str) -> list[str]:
     return names
 
 
-def _gcs_has_other_content(path: str, marker: str) -> bool:
+def _bucket_has_other_content(path: str, marker: str) -> bool:
+    store = store_of(path)
     try:
         with gcs_requests.translate_storage_errors(path, writing=True):
-            gcs.check_bucket(path)
+            store.check_bucket(path)
     except FileNotFoundError:
         raise gcs_requests.bucket_not_found(path) from None
-    found = gcs.find(as_prefix(path)[:-1])  # an object of the folder's own name
-    is_file = found is not None and not gcs.is_placeholder(found)
+    found = store.find(as_prefix(path)[:-1])  # an object of the folder's own name
+    is_file = found is not None and not is_placeholder(found)
     return is_file or (is_dir(path) and not exists(join(path, marker)))
 
 

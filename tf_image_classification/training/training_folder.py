@@ -1,7 +1,7 @@
 """The folder that a training writes to: its --model_dir, or a local one that is uploaded to a --model_dir in a bucket.
 
-TensorFlow never sees gs://. What it writes is uploaded while training continues, TensorFlow's `checkpoint` file last: a
-reader of the bucket, and a training that resumes from it, find complete checkpoints only.
+TensorFlow never sees gs:// or s3://. What it writes is uploaded while training continues, TensorFlow's `checkpoint`
+file last: a reader of the bucket, and a training that resumes from it, find complete checkpoints only.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ def open_folder(path: str) -> Iterator[TrainingFolder]:
         FlagError: the folder cannot be written to, or another process of this machine has it open.
         TrainingError: as `TrainingFolder.check`.
     """
-    if not storage.is_gcs(path):
+    if not storage.is_remote(path):
         with storage.exclusive(path):
             checkpoint_file.remove_unfinished(path, CHECKPOINT_NAME)
             yield TrainingFolder(path, path)
@@ -165,8 +165,8 @@ class _BucketFolder(TrainingFolder):
     """A folder in a bucket, and the local one that is uploaded to it.
 
     Two trainings may have it open at once, for example a lost one and its retry. The `checkpoint` object's version
-    (Cloud Storage's generation) tells them apart: a training overwrites only the version that it has read or written
-    itself, and stops when it finds another.
+    (Cloud Storage's generation, S3's ETag) tells them apart: a training overwrites only the version that it has read or
+    written itself, and stops when it finds another.
 
     Two threads: the training's calls the methods, the worker's runs `_upload`. `_staged` is both's, under `_lock`.
     `_listed`, `_content` and `_version` are the training's until its first request to the worker, then the worker's;
@@ -178,7 +178,7 @@ class _BucketFolder(TrainingFolder):
         self._checkpoint_object = storage.join(path, checkpoint_file.FILE)
         self._listed: dict[str, float] = {}  # checkpoints in the `checkpoint` object -> time, oldest first
         self._content: bytes | None = None  # of the `checkpoint` object, as this training knows it
-        self._version = 0  # of that object; 0 if there is none
+        self._version: storage.Version = 0  # of that object; 0 if there is none
         self._names = self._download_small_files()  # of all files in the bucket's folder, when it was opened
         self._staged: str | None = None  # folder of the checkpoint that waits for its upload
         self._lock = threading.Lock()

@@ -148,5 +148,5 @@ def _left_out(path: str, filename: str) -> str | None:
         return IN_SYSTEM_FOLDER
     if listing.is_hidden(name):
         return HIDDEN
-    is_folder = filename.endswith("/") and not storage.is_gcs(path)  # the name of an object may end so
+    is_folder = filename.endswith("/") and not storage.is_remote(path)  # the name of an object may end so
     return LISTED_ELSEWHERE if is_folder else None

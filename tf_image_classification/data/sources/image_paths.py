@@ -19,7 +19,7 @@ def locate(text: str, base: str) -> str | Rejected:
     """The path of an image as a list names it: normalized, or why it cannot be one.
 
     Args:
-        text: relative, absolute or gs://. A gs:// one is the exact name of an object.
+        text: relative, absolute or remote. A remote one is the exact name of an object.
         base: absolute folder that a relative one is relative to.
     """
     if not storage.is_unicode(text):
@@ -28,9 +28,9 @@ def locate(text: str, base: str) -> str | Rejected:
         return Rejected(ascii(text), HAS_NUL)
     if not is_absolute(text):
         return _joined(base, text)
-    if storage.is_gcs(text):
+    if storage.is_remote(text):
         try:
-            storage.split_gcs(text)
+            storage.split_remote(text)
         except FlagError:
             return Rejected(text, NO_BUCKET)
     return normalize(text)
@@ -49,7 +49,7 @@ def check_labels(entry: Entry) -> Entry | Rejected:
 def folder_of(path: str) -> str:
     """The absolute folder of a file: relative paths in a list are relative to it."""
     folder = storage.canonical(path).rpartition("/")[0] + "/"
-    return folder if storage.is_gcs(folder) else normalize(folder)
+    return folder if storage.is_remote(folder) else normalize(folder)
 
 
 def normalize(path: str) -> str:
@@ -64,15 +64,15 @@ def is_below(path: str, root: str) -> bool:
 
 
 def _joined(base: str, text: str) -> str:
-    """The absolute path of a relative one. `.` and `..` mean here what they do to a person, also on gs://, where an
+    """The absolute path of a relative one. `.` and `..` mean here what they do to a person, also in a bucket, where an
     object could be called so."""
-    if not storage.is_gcs(base):
+    if not storage.is_remote(base):
         return normalize(os.path.join(base, text))
-    bucket, name = storage.split_gcs(storage.as_prefix(base))
+    scheme, bucket, name = storage.split_remote(storage.as_prefix(base))
     parts = name.split("/")[:-1]
     for part in text.split("/"):
         if part == "..":
             del parts[-1:]  # above the bucket is the bucket, as above / is /
         elif part != ".":
             parts.append(part)
-    return f"{storage.GCS_SCHEME}{bucket}/{'/'.join(parts)}"
+    return f"{scheme}{bucket}/{'/'.join(parts)}"

@@ -17,7 +17,7 @@ class ImageRoots:
     """The folders that --image_root names, or the one that is meant without it.
 
     Links are resolved on both sides: a folder may be a link itself, and a link in it may lead to another place in it.
-    On gs:// a folder is the beginning of names; `/gcs/BUCKET/x` is `gs://BUCKET/x` where the bucket is mounted.
+    In a bucket a folder is the beginning of names; `/gcs/BUCKET/x` is `gs://BUCKET/x` where the bucket is mounted.
 
     Attributes:
         folders: absolute. Relative paths in a list are relative to the first.
@@ -53,7 +53,7 @@ class ImageRoots:
 
     def real(self, path: str) -> str:
         """The path of what opening a normalized path reads: without links, and in the Unicode form that exists."""
-        if storage.is_gcs(path):
+        if storage.is_remote(path):
             return path
         folder, _, name = path.rpartition("/")
         if folder not in self._real_folders:  # of a million images in a few folders

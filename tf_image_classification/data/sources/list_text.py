@@ -95,7 +95,7 @@ def fetched(path: str, kind: str) -> Iterator[ListText]:
     with contextlib.ExitStack() as stack:
         local = storage.mounted(path)
         try:
-            if storage.is_gcs(local):
+            if storage.is_remote(local):
                 local = storage.fetch(path, stack.enter_context(storage.temporary_dir()))
             with storage.open_file(local) as file:
                 head = file.read(other_kinds.HEAD_BYTES)

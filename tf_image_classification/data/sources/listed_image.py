@@ -12,7 +12,7 @@ from tf_image_classification.data.sources.outside_images import OutsideImages
 from tf_image_classification.data.sources.path_list import is_absolute
 from tf_image_classification.errors import FlagError, printable
 
-OTHER_SERVICE = "not a local or gs:// path"
+OTHER_SERVICE = "not a local, gs:// or s3:// path"
 BACKSLASHES = "file not found: Windows path, with backslashes"
 
 _NEARLY_ALL = 0.9  # of a list's images outside: the roots are wrong, not the lines
@@ -41,7 +41,7 @@ class ListedImages:
             labels: a class name per task.
             split: see `Entry`.
         """
-        if _URL.match(text) and not storage.is_gcs(text):
+        if _URL.match(text) and not storage.is_remote(text):
             return Rejected(text, OTHER_SERVICE)
         path = locate(text, self.base)
         if isinstance(path, Rejected):
@@ -52,7 +52,7 @@ class ListedImages:
             return Rejected(text, self._roots.outside)
         self._inside += 1
         # A backslash may be part of a name. In a bucket, looking up each such path would cost a request.
-        if "\\" in text and not storage.is_gcs(path) and not storage.exists(path):
+        if "\\" in text and not storage.is_remote(path) and not storage.exists(path):
             return Rejected(text, BACKSLASHES)
         return check_labels(Entry(path, self._filename(text, path), labels, split))
 
@@ -84,4 +84,4 @@ class ListedImages:
             for root in self._roots.folders:
                 if is_below(path, root):
                     return path[len(storage.as_prefix(root)) :]
-        return path.removeprefix(storage.GCS_SCHEME).lstrip("/")
+        return (path.partition("://")[2] if storage.is_remote(path) else path).lstrip("/")

@@ -62,7 +62,7 @@ def walk(folder: str, hidden: bool = False) -> Iterator[File]:
     Raises:
         FlagError: a folder cannot be listed.
     """
-    root = folder if storage.is_gcs(folder) else folder.rstrip("/") or "/"
+    root = folder if storage.is_remote(folder) else folder.rstrip("/") or "/"
     skip = len(storage.as_prefix(root))
     try:
         for path, size, version in storage.walk(root, hidden):
@@ -83,7 +83,7 @@ def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[File]:
     with ThreadPoolExecutor(_PARALLEL_STATS) as executor:
         while chunk := list(itertools.islice(remaining, 8 * _PARALLEL_STATS)):
             paths = [path for path, _ in chunk]
-            stats = executor.map(_stat, paths) if any(map(storage.is_gcs, paths)) else map(_stat, paths)
+            stats = executor.map(_stat, paths) if any(map(storage.is_remote, paths)) else map(_stat, paths)
             for (_, filename), (path, size, version) in zip(chunk, stats, strict=True):
                 yield File(path, filename, size, version)
 
@@ -100,7 +100,7 @@ def digest_of_list(path: str) -> str:
         DataError: it is larger than any list, or a pipe or a device.
     """
     local = storage.mounted(path)
-    if storage.is_gcs(local):
+    if storage.is_remote(local):
         return digest(storage.read_bytes(path, MAX_LIST_BYTES))
     with storage.open_file(local) as file:
         if os.fstat(file.fileno()).st_size > MAX_LIST_BYTES:

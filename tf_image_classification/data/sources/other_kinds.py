@@ -144,7 +144,7 @@ def _refuse_gzip(path: str, head: bytes) -> None:
 
 def _refuse_image(path: str) -> None:
     folder = posixpath.dirname(path) or "."
-    above = posixpath.dirname(os.path.abspath(folder) if not storage.is_gcs(folder) else folder)
+    above = posixpath.dirname(os.path.abspath(folder) if not storage.is_remote(folder) else folder)
     _refuse(
         path,
         "an image: a glob or list of images names no classes",
@@ -160,7 +160,7 @@ def _refuse(path: str, what: str, hint: str) -> None:
 def _head(path: str) -> bytes:
     """The first bytes of a file; b"" for one of a bucket, where each costs a request, and for an unreadable one."""
     path = storage.mounted(path)
-    if storage.is_gcs(path):
+    if storage.is_remote(path):
         return b""
     try:
         with storage.open_file(path) as file:

@@ -29,7 +29,7 @@ class OutsideImages:
         self.example = self.example or text
         real = self._roots.real(path)
         folder = real.split("/")[:-1]
-        top = tuple(folder[: 3 if storage.is_gcs(real) else 2])
+        top = tuple(folder[: 3 if storage.is_remote(real) else 2])
         if top in self._common or len(self._common) < MAX_NAMES:
             pairs = zip(self._common.get(top, folder), folder, strict=False)
             self._common[top] = [part for part, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)]

@@ -15,7 +15,7 @@ def split_metadata(metadata: str) -> list[str]:
 
     Of `photos, 2024/cat.csv,dog.csv` the first two words are one path if there is a folder `photos, 2024`.
     """
-    if "," in metadata and not storage.is_gcs(metadata) and storage.exists(metadata):
+    if "," in metadata and not storage.is_remote(metadata) and storage.exists(metadata):
         return [metadata]
     words, parts = metadata.split(","), []
     while words:
@@ -49,4 +49,4 @@ def _longest_path(words: Sequence[str]) -> str | None:
 
 def is_absolute(path: str) -> bool:
     """Whether a path names the same place in every working directory."""
-    return path.startswith(("/", storage.GCS_SCHEME))
+    return path.startswith(("/", *storage.REMOTE_SCHEMES))
