@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime as dt
+import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -126,36 +127,44 @@ def check_paths(
             continue
         if dates.PLACEHOLDER in value and flag.name not in ("train_metadata", "eval_metadata"):
             raise _date_in(flag.name, value)
+        steps = _steps_that_open(flag, parameters)
         roots = [storage.GCS_SCHEME]
         if backend == "vertex":
             roots += [storage.GCS_MOUNT]
         else:
             roots += storage.REMOTE_SCHEMES
-            roots += [storage.as_prefix(mount) for mount in _mounts_of(flag, parameters, mounts or {})]
+            roots += [storage.as_prefix(mount) for mount in _mounts_of(steps, mounts or {})]
         if flag.name == "champion":  # a mounted bucket cannot write on a condition, as promoting a model does
             roots = [root for root in roots if not root.startswith(storage.GCS_MOUNT)]
         for part in _paths(value, tuple(roots)) if flag.is_list else [value]:
-            if part and not part.strip().startswith(tuple(roots)):
-                raise _unseen(flag, part, backend)
+            place = part.strip()
+            if place.startswith("/"):
+                place = storage.as_prefix(posixpath.normpath(place))  # /mnt/photos/../x is outside of /mnt/photos
+            if part and not place.startswith(tuple(roots)):
+                raise _unseen(flag, part, backend, steps)
 
 
-def _mounts_of(flag: Flag, parameters: Mapping[str, Any], mounts: Mapping[str, Sequence[str]]) -> list[str]:
-    """The folders at which every step that opens the path of a flag sees a PersistentVolumeClaim."""
-    steps = set(flag.steps)
+def _steps_that_open(flag: Flag, parameters: Mapping[str, Any]) -> list[str]:
+    steps = list(flag.steps)
     if flag.name == "champion":
-        steps |= {EVALUATE_STEP}
+        steps.append(EVALUATE_STEP)
         if parameters.get("checkpoint_path") == champion.WARM_START:
-            steps |= {TRAIN_STEP}
-    seen = [set(mounts[step]) for step in steps & mounts.keys() or mounts]
+            steps.append(TRAIN_STEP)
+    return steps
+
+
+def _mounts_of(steps: Sequence[str], mounts: Mapping[str, Sequence[str]]) -> list[str]:
+    """The folders at which each of the steps sees a PersistentVolumeClaim."""
+    seen = [set(mounts[step]) for step in mounts if step in steps] or [set(mount) for mount in mounts.values()]
     return sorted(set.intersection(*seen)) if seen else []
 
 
-def _unseen(flag: Flag, path: str, backend: str) -> FlagError:
+def _unseen(flag: Flag, path: str, backend: str, steps: Sequence[str]) -> FlagError:
     expected, hint = "gs://BUCKET/PATH", f"Copy it there first: gcloud storage cp --recursive {path} gs://BUCKET/"
     if storage.is_remote(path):
         hint = "Vertex AI's machines read buckets of Cloud Storage alone."
     if backend == "kubeflow":
-        expected += f", s3://BUCKET/PATH or a path below a volume that --kubernetes mounts in {', '.join(flag.steps)}"
+        expected += f", s3://BUCKET/PATH or a path below a volume that --kubernetes mounts in {', '.join(steps)}"
         if path.startswith(storage.GCS_MOUNT):
             hint = f"Kubeflow mounts no bucket: write {storage.GCS_SCHEME}{path.removeprefix(storage.GCS_MOUNT)}."
     return FlagError(

@@ -20,7 +20,7 @@ DAY = 86400.0
 def spec(tmp_path_factory) -> template.Spec:
     path = tmp_path_factory.mktemp("compiled") / "pipeline.yaml"
     compile_pipeline(str(path), Options(images=dict.fromkeys(COMPONENTS, "images/any:1"), retries=3))
-    return template.load(str(path))
+    return template.load(str(path)).spec
 
 
 def policy_of(spec: template.Spec, step: str) -> dict[str, Any]:

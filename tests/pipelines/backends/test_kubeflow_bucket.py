@@ -29,25 +29,25 @@ def test_a_root_on_s3_is_checked_with_this_machines_credentials(service, scheme,
         kubeflow_bucket.check(f"{scheme}://mlpipeline/runs")
 
 
-def test_a_root_in_a_store_that_this_machine_does_not_know_is_not_checked_and_a_warning_says_so(
-    service, monkeypatch, caplog
-):
+def test_a_root_in_a_store_that_this_machine_does_not_know_is_not_checked(service, monkeypatch):
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
-    kubeflow_bucket.check("minio://mlpipeline/runs")
+    assert not kubeflow_bucket.check("minio://mlpipeline/runs")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
-    kubeflow_bucket.check("s3://mlpipeline/runs")
+    assert not kubeflow_bucket.check("s3://mlpipeline/runs")
     assert not service.requests
-    assert [record.getMessage().partition(" ")[0] for record in caplog.records] == [
-        "minio://mlpipeline/runs",
-        "s3://mlpipeline/runs",
-    ]
     with pytest.raises(FlagError, match=r"no folder in a bucket.*s3://BUCKET/FOLDER"):
         kubeflow_bucket.check("/mnt/runs")
     with pytest.raises(FlagError, match="Invalid bucket name"):
         kubeflow_bucket.check("s3:///runs")
+
+
+def test_a_run_whose_root_is_not_checked_says_so(instant, submit):
+    done = submit("--pipeline_root", "minio://mlpipeline/runs")
+    assert done.returncode == 0, done.stderr
+    assert "minio://mlpipeline/runs is not checked" in done.stderr
 
 
 def test_only_kubeflow_takes_paths_and_roots_on_s3():

@@ -177,10 +177,16 @@ MOUNTED = {step: ["/mnt/photos"] for step in ("resolve", "build_tfrecords", "tra
 )
 def test_a_path_below_a_claim_needs_its_mount_in_every_step_that_opens_it(values, unmounted):
     template.check_paths(values, "kubeflow", MOUNTED)
-    with pytest.raises(FlagError, match="a volume that --kubernetes mounts in the steps"):
+    with pytest.raises(FlagError, match=f"a volume that --kubernetes mounts in .*{unmounted}"):
         template.check_paths(values, "kubeflow", MOUNTED | {unmounted: ["/mnt/other"]})
     with pytest.raises(FlagError, match="cannot see"):
         template.check_paths(values, "vertex", MOUNTED)
+
+
+def test_a_path_that_leads_out_of_a_claim_is_not_below_it():
+    template.check_paths({"train_metadata": "/mnt/photos"}, "kubeflow", MOUNTED)
+    with pytest.raises(FlagError, match="cannot see"):
+        template.check_paths({"train_metadata": "/mnt/photos/../others"}, "kubeflow", MOUNTED)
 
 
 def test_kubeflow_mounts_no_buckets():
