@@ -194,6 +194,7 @@ class Kubeflow:
 
         The new one is enabled last, so that no run is started twice.
         """
+        self._check_runs_outlive(schedule)
         created = self._create_recurring_run(schedule.name, recurrence, submission, enabled=False)
         self.delete_schedule(schedule)
         if schedule.state != "PAUSED":
@@ -201,9 +202,31 @@ class Kubeflow:
         return self.get_schedule(created.id)
 
     def delete_schedule(self, schedule: Schedule) -> None:
-        """See `Backend`."""
+        """See `Backend`; Kubeflow Pipelines before 2.16 would end its active runs, so then it is refused."""
+        self._check_runs_outlive(schedule)
+
+        def delete() -> None:
+            api = self._client._recurring_run_api  # kfp.Client's own method has no propagation_policy
+            try:
+                api.recurring_run_service_delete_recurring_run(schedule.id, propagation_policy="ORPHAN")
+            except kfp_server_api.ApiException as error:
+                if error.status != 404:  # an earlier attempt was carried out
+                    raise
+
         with translate_api_errors("delete a schedule"):
-            retried(lambda: self._client.delete_recurring_run(schedule.id))
+            retried(delete)
+
+    def _check_runs_outlive(self, schedule: Schedule) -> None:
+        with translate_api_errors("read the version"):
+            if retried(lambda: kubeflow_version.orphans_runs(self._client)):
+                return
+        active = [run.id for run in self.list_runs(_PAGE_SIZE, schedule.id) if not run.state.has_ended]
+        if active:
+            raise FlagError(
+                "Kubeflow Pipelines before 2.16 ends the active runs of a schedule when it is deleted or replaced",
+                received=", ".join(active),
+                hint="Pause the schedule, and wait for them or cancel them: python -m pipelines runs cancel RUN",
+            )
 
     def _find_experiment(self, name: str) -> str:
         """The id of the experiment with this name or id.

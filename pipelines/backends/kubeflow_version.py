@@ -17,6 +17,7 @@ _RETRIES = (2, 5)  # the first compiler that reads retryPolicy
 _LIMITS = (2, 3)  # the first API server that knows resourceCpuLimit and its like
 _SETTINGS = (2, 5)  # the first driver that knows secretNameParameter and its like, which kfp-kubernetes writes
 _SUB_PATHS = (2, 16)  # the first driver that knows subPath of a claim, and optional of a variable
+_ORPHANS = (2, 16)  # the first API server that reads propagation_policy
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.\S*)?")
 
 
@@ -29,6 +30,16 @@ def read(client: Any) -> str:
     answer = client._healthz_api.healthz_service_get_healthz(_preload_content=False)
     told = json.loads(answer.data)
     return str(told.get("tag_name") or told.get("apiServerTagName") or "unknown")  # the UI's server renames it
+
+
+def orphans_runs(client: Any) -> bool:
+    """Whether the active runs of a recurring run can outlive it; before, Kubernetes removes them with their owner.
+
+    Args:
+        client: kfp.Client.
+    """
+    match = _VERSION.fullmatch(read(client))
+    return match is not None and (int(match[1]), int(match[2])) >= _ORPHANS
 
 
 def check(client: Any, spec: Mapping[str, Any], platforms: Mapping[str, Any]) -> None:

@@ -57,9 +57,10 @@ class Kubeflow(Service):
         self.add_experiment("Default")
         self.runs: dict[str, Resource] = {}
         self.uploaded = PipelineVersions(self._now, _page)
-        self._recurring = RecurringRuns(self.clock, self.runs, self._start, _parse)
+        self._recurring = RecurringRuns(self.clock, self.runs, self._start, _parse, self._remove_workflow)
         self.recurring = self._recurring.all
         self._threads: list[threading.Thread] = []
+        self._removed: set[str] = set()  # runs whose workflows nothing reports of any more
         super().__init__(port)
 
     def routes(self) -> list[tuple[str, str, Callable[..., Any]]]:
@@ -182,7 +183,7 @@ class Kubeflow(Service):
             for detail in run["run_details"]["task_details"]:
                 if detail["state"] == "PENDING":  # Argo omits what is never reached, for which there is no state
                     detail["state"] = "RUNTIME_STATE_UNSPECIFIED"
-            if run["state"] == "RUNNING":
+            if run["state"] == "RUNNING" and run["run_id"] not in self._removed:
                 run |= {"state": "SUCCEEDED" if succeeded else "FAILED", "finished_at": self._now()}
 
     def _terminate(self, request: Request, name: str) -> Resource:
@@ -192,6 +193,13 @@ class Kubeflow(Service):
         run |= {"state": "CANCELED", "finished_at": self._now()}
         self.runner.cancel(name)
         return {}
+
+    def _remove_workflow(self, run_id: str, orphan: bool) -> None:
+        """Ends a run whose recurring run was deleted; its state stays what it was. 2.16 and newer can orphan it."""
+        release = self.version.removeprefix("v").split(".")[:2]
+        if not orphan or [int(number) for number in release] < [2, 16]:
+            self._removed.add(run_id)
+            self.runner.cancel(run_id)
 
     def advance(self, time: dt.timedelta = dt.timedelta()) -> None:
         """Advances the clock. Runs that become due are started one after the other, as if they took no time."""

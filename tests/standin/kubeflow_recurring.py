@@ -2,7 +2,8 @@
 
 Rules: backend/src/crd/controller/scheduledworkflow/util of kubeflow/pipelines. A run that is due is not started while
 as many as `max_concurrency` are active, nor while its recurring run is disabled. When it can be started, so it is at
-once: the latest that was missed, or with catch-up all, one after the other.
+once: the latest that was missed, or with catch-up all, one after the other. Its runs are its dependents, which
+Kubernetes removes with it unless they are orphaned (`SetOwnerReferences` and `DeleteJob` of the API server).
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ class RecurringRuns:
         runs: dict[str, Resource],
         start: Callable[[Resource], Any],
         parse: Callable[[type, bytes], Resource],
+        remove: Callable[[str, bool], None],
     ) -> None:
         self.all: dict[str, Resource] = {}
         self._last: dict[str, dt.datetime] = {}  # when the latest run of each was due
-        self._clock, self._runs, self._start, self._parse = clock, runs, start, parse
+        self._clock, self._runs, self._start, self._parse, self._remove = clock, runs, start, parse, remove
 
     def find(self, name: str) -> Resource:
         """The recurring run with this id."""
@@ -81,6 +83,10 @@ class RecurringRuns:
         """Handles DELETE /recurringruns/NAME."""
         self.find(name)
         del self.all[name]
+        orphan = request.args.get("propagation_policy") == "ORPHAN"
+        for run in self._runs.values():
+            if run.get("recurring_run_id") == name and run["state"] == "RUNNING":
+                self._remove(run["run_id"], orphan)
         return {}
 
     def next_due(self) -> dt.datetime | None:

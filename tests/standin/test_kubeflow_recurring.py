@@ -23,10 +23,18 @@ class Controller:
     def __init__(self) -> None:
         self.clock = Clock()
         self.runs: dict[str, dict] = {}
-        self.recurring = RecurringRuns(self.clock, self.runs, self._start, lambda kind, body: json.loads(body))
+        self.removed: list[tuple[str, bool]] = []
+        self.recurring = RecurringRuns(
+            self.clock,
+            self.runs,
+            self._start,
+            lambda kind, body: json.loads(body),
+            lambda *run: self.removed.append(run),
+        )
 
     def _start(self, run: dict) -> None:
-        self.runs[str(len(self.runs))] = run | {"state": "RUNNING"}
+        run_id = str(len(self.runs))
+        self.runs[run_id] = run | {"state": "RUNNING", "run_id": run_id}
 
     def create(self, trigger: dict, **changes: object) -> str:
         body = {"display_name": "daily", "mode": "ENABLE", "max_concurrency": 1, "no_catchup": True, "trigger": trigger}
@@ -110,3 +118,14 @@ def test_what_the_service_refuses(changes):
     with pytest.raises(ApiError) as refused:
         Controller().create(**{"trigger": DAILY, **changes})
     assert refused.value.code == 400
+
+
+@pytest.mark.parametrize(("query", "orphan"), [("", False), ("propagation_policy=ORPHAN", True)])
+def test_active_runs_are_removed_with_their_recurring_run_unless_they_are_orphaned(query, orphan):
+    controller = Controller()
+    name = controller.create(DAILY, max_concurrency=2)
+    controller.advance(DAY)
+    controller.end_runs()
+    controller.advance(DAY)
+    controller.recurring.delete(Request(EnvironBuilder(query_string=query).get_environ()), name)
+    assert controller.removed == [("1", orphan)]

@@ -186,3 +186,27 @@ def test_a_recurring_run_that_the_service_cannot_read_is_listed(create, call, ku
     listed = call("schedule", "list")
     assert listed.returncode == 0, listed.stderr
     assert [line.split()[0] for line in listed.stdout.splitlines()] == ["schedule", "once" if broken else "x", "weekly"]
+
+
+@pytest.mark.parametrize("words", [("delete",), ("update", "--steps", "5")])
+def test_before_2_16_a_schedule_with_an_active_run_is_neither_deleted_nor_replaced(words, create, call, kubeflow):
+    create()
+    kubeflow.advance(WEEK)
+    (run,) = kubeflow.runs.values()
+    run["state"], kubeflow.version = "RUNNING", "2.15.2"
+    before = _only(kubeflow)["recurring_run_id"]
+    refused = call("schedule", words[0], "weekly", *words[1:])
+    assert refused.returncode == 2 and f"Received: {run['display_name']}." in _words(refused.stderr)
+    assert _only(kubeflow)["recurring_run_id"] == before
+    run["state"] = "SUCCEEDED"
+    assert call("schedule", words[0], "weekly", *words[1:]).returncode == 0
+
+
+def test_active_runs_outlive_their_schedule_and_a_deletion_whose_answer_is_lost_succeeds(create, call, kubeflow):
+    create()
+    kubeflow.advance(WEEK)
+    (run,) = kubeflow.runs.values()
+    run["state"] = "RUNNING"
+    kubeflow.faults.append(Fault(503, path="/recurringruns/", method="DELETE", carried_out=True))
+    deleted = call("schedule", "delete", "weekly")
+    assert (deleted.returncode, kubeflow.recurring) == (0, {}), deleted.stderr
