@@ -166,6 +166,12 @@ def _forbidden(error: kfp_server_api.ApiException, action: str, message: str) ->
 
 def _unreachable(error: urllib3.exceptions.HTTPError, action: str) -> ServiceError:
     cause = getattr(error, "reason", None) or error
+    if isinstance(cause, urllib3.exceptions.SSLError) and "CERTIFICATE" not in str(cause):
+        return ServiceError(
+            f"Kubeflow's address does not speak TLS as https:// wants it; cannot {action}",
+            received=cause,
+            hint="For a port without TLS, as kubectl forwards it, give --host with http://.",
+        )
     if isinstance(cause, urllib3.exceptions.SSLError):
         return ServiceError(
             f"The certificate of Kubeflow's address is not trusted; cannot {action}",

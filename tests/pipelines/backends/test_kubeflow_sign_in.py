@@ -224,6 +224,12 @@ def test_a_session_that_expires_while_a_run_is_followed_is_renewed(call, gateway
     assert gateway.requests.count("POST /dex/auth/local/login") == 3
 
 
+def test_an_address_without_tls_is_not_taken_for_one_with_an_unknown_certificate(command, gateway):
+    done = command("runs", "list", "--backend", "kubeflow", "--host", gateway.host.removeprefix("http://"))
+    assert done.returncode == 1 and "give --host with http://" in _printed(done)
+    assert "--ca_file" not in done.stderr
+
+
 @pytest.mark.parametrize("content", ["two words", "a\nb", "", "token\x00"])
 def test_what_is_no_token_is_refused_without_being_printed(call, tmp_path, content):
     file = tmp_path / "token"
