@@ -19,9 +19,10 @@ _EXPECTED = "a YAML file of `flag: value` lines"
 _DEFAULT_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "seq", "map")}
 _NOTHING = re.compile(r"~|null|Null|NULL|")
 _TRUTH = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_WORDS = "true or false"
 # What YAML 1.1 makes of a word -> what to write instead.
 _AMBIGUOUS = (
-    (re.compile(r"yes|no|on|off|y|n", re.IGNORECASE), "a word that is true or false in YAML 1.1", "true or false"),
+    (re.compile(r"yes|no|on|off|y|n", re.IGNORECASE), "a word that is true or false in YAML 1.1", _WORDS),
     (re.compile(r"[-+]?0[0-9_]+"), "octal in YAML 1.1", "the number without the leading 0"),
     (re.compile(r"[-+]?0[oOxXbB]\w+"), "octal, hexadecimal or binary", "a decimal number"),
     (re.compile(r"[-+]?[0-9][0-9_]*(:[0-5]?[0-9])+(\.[0-9_]*)?"), "base 60 in YAML 1.1", "a decimal number"),
@@ -82,7 +83,7 @@ def _word(flag: Flag, node: Any) -> str | None:
     if _is_nothing(node):
         return None
     if flag.type is not str:
-        _check_unambiguous(flag.name, node)
+        _check_unambiguous(flag.name, node, is_number=flag.type in (int, float))
     return str(node.value)
 
 
@@ -114,12 +115,15 @@ def _is_nothing(node: Any) -> bool:
     return node.style is None and _NOTHING.fullmatch(node.value) is not None
 
 
-def _check_unambiguous(name: str, node: Any) -> None:
+def _check_unambiguous(name: str, node: Any, *, is_number: bool = False) -> None:
     if node.style is not None:
         return
     for form, meaning, instead in _AMBIGUOUS:
         if form.fullmatch(node.value):
-            raise _invalid(name, node, f"{node.value}, {meaning}", f"{instead}, or a text in quotes")
+            expected = f"{instead}, or a text in quotes"
+            if is_number:
+                expected = "a number" if instead == _WORDS else instead
+            raise _invalid(name, node, f"{node.value}, {meaning}", expected)
 
 
 def _check_tags(node: Any, name: str) -> None:

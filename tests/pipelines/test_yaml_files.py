@@ -64,7 +64,7 @@ def test_a_template_is_data_and_nothing_else(tmp_path, text, reason):
 @pytest.mark.parametrize(
     ("text", "line", "reason"),
     [
-        ("learning_rate: yes", 1, "yes, a word that is true or false in YAML 1.1"),
+        ("learning_rate: yes", 1, "yes, a word that is true or false in YAML 1.1. Expected: a number."),
         ("debug: On", 1, "On, a word"),
         ("batch_size: 4\ntrain_steps: 02000", 2, "02000, octal"),
         ("train_steps: 0o17", 1, "0o17, octal, hexadecimal or binary"),
