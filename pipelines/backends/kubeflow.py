@@ -196,7 +196,11 @@ class Kubeflow:
         """
         self._check_runs_outlive(schedule)
         created = self._create_recurring_run(schedule.name, recurrence, submission, enabled=False)
-        self.delete_schedule(schedule)
+        try:
+            self.delete_schedule(schedule)
+        except FlagError:  # as when it has started a run since
+            self.delete_schedule(created)
+            raise
         if schedule.state != "PAUSED":
             self._enable(created)
         return self.get_schedule(created.id)

@@ -210,3 +210,11 @@ def test_active_runs_outlive_their_schedule_and_a_deletion_whose_answer_is_lost_
     kubeflow.faults.append(Fault(503, path="/recurringruns/", method="DELETE", carried_out=True))
     deleted = call("schedule", "delete", "weekly")
     assert (deleted.returncode, kubeflow.recurring) == (0, {}), deleted.stderr
+
+
+def test_a_schedule_that_cannot_be_deleted_is_not_doubled_by_an_update(create, call, kubeflow):
+    create()
+    before = _only(kubeflow)["recurring_run_id"]
+    kubeflow.faults.append(Fault(400, path="/recurringruns/", method="DELETE"))
+    assert call("schedule", "update", "weekly", "--steps", "5").returncode == 2
+    assert (_only(kubeflow)["recurring_run_id"], _only(kubeflow)["status"]) == (before, "ENABLED")
