@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ConnectTimeoutError, EndpointConnectionError
 
 from tests.standin import faults, s3
 from tests.standin.faults import Fault
@@ -211,6 +212,12 @@ def test_a_wrong_address_is_said_within_seconds(service, monkeypatch):
     s3_requests._client.cache_clear()
     with pytest.raises(FlagError, match=r"boto3.*pip install 'tf-image-classification\[s3\]'"):
         storage.read_bytes("s3://bucket/object")
+
+
+def test_a_service_that_restarts_is_waited_for():
+    address = {"endpoint_url": "http://minio", "error": "refused"}
+    assert s3_requests._is_transient(EndpointConnectionError(**address))
+    assert s3_requests._is_transient(ConnectTimeoutError(**address))
 
 
 def test_an_outage_is_one_error_that_names_the_object(service, monkeypatch, tmp_path):

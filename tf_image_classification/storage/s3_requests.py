@@ -135,6 +135,8 @@ def _is_transient(error: Exception) -> bool:
     return isinstance(
         error,
         (
+            botocore.EndpointConnectionError,  # neither this one nor the next is an HTTPClientError
+            botocore.ConnectTimeoutError,
             botocore.HTTPClientError,
             botocore.IncompleteReadError,
             botocore.ResponseStreamingError,
