@@ -9,9 +9,10 @@ import pytest
 
 from tests.packaged import wheel
 from tests.standin.bucket import Buckets
-from tf_image_classification import estimator_code, storage
+from tf_image_classification import estimator_code, storage, train_estimator
 from tf_image_classification.errors import ConflictError, FlagError
 from tf_image_classification.estimator_code import EstimatorCode
+from tf_image_classification.evaluate import __main__ as evaluate
 
 NAME = "own-1-py3-none-any.whl"
 
@@ -42,6 +43,17 @@ def test_equal_packages_are_equal_code_whatever_their_folder_and_name(tmp_path, 
 def test_the_order_of_packages_counts_as_they_are_installed_in_it(tmp_path):
     one, other = (wheel(tmp_path / f"{name}-1-py3-none-any.whl", "own", f"NAME = {name!r}\n") for name in "ab")
     assert of_packages(one, other).version != of_packages(other, one).version
+
+
+def test_packages_without_an_estimator_that_needs_them_are_refused():
+    words = ["--packages", "own.whl"]
+    for refused in (
+        lambda: estimator_code.find(None, "own.whl"),
+        lambda: train_estimator._command(["--train_metadata", "/nowhere", *words]),
+        lambda: evaluate._command(["--model", "/nowhere", "--eval_metadata", "x", "--output_dir", "y", *words]),
+    ):
+        with pytest.raises(FlagError, match="--packages needs an --estimator"):
+            refused()
 
 
 def test_a_package_that_is_a_folder_is_refused(tmp_path):

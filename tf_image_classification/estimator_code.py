@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_image_classification import packages as user_packages
-from tf_image_classification.errors import ConflictError
+from tf_image_classification.errors import ConflictError, FlagError
 
 PACKAGES, SOURCE = "packages", "estimator_source"  # entries of model.json, and of a training's record
 _INSTALLED = ("site-packages", "dist-packages")  # folders in which what lies beside a module is not the user's
@@ -90,6 +90,20 @@ class EstimatorCode(NamedTuple):
             )
 
 
+def check_flags(estimator: str | None, packages: str | None) -> None:
+    """Checks that there is an --estimator for --packages to be installed for.
+
+    Raises:
+        FlagError: there is none.
+    """
+    if packages and not estimator:
+        raise FlagError(
+            "--packages needs an --estimator",
+            received=f"--packages {packages}",
+            expected="package.module:Class, a class in these packages, as --estimator",
+        )
+
+
 def find(estimator: str | None, packages: str | None) -> EstimatorCode:
     """The code of an --estimator; none for the built-in one.
 
@@ -98,8 +112,9 @@ def find(estimator: str | None, packages: str | None) -> EstimatorCode:
         packages: see `packages.install`.
 
     Raises:
-        FlagError: a package is not found.
+        FlagError: a package is not found, or there is no estimator for it.
     """
+    check_flags(estimator, packages)
     if estimator is None:
         return EstimatorCode()
     digests = user_packages.digests(packages) if packages else ()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tf_image_classification import command_line, imagenet_weights, network_sizes, storage
+from tf_image_classification import command_line, estimator_code, imagenet_weights, network_sizes, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.flags import Flags
 
@@ -255,7 +255,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # raises if there is none, before TensorFlow takes seconds to load
 
-    from tf_image_classification import built_in_estimator, estimator_code, estimator_loading
+    from tf_image_classification import built_in_estimator, estimator_loading
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
     from tf_image_classification.data.sources import ReadOptions
@@ -307,6 +307,7 @@ def _parse(argv: Sequence[str] | None) -> Flags:
     parser.add_flags(table, required=["train_metadata"])
     parser.add_show()
     flags = parser.parse_flags(table, argv, required=["train_metadata"])
+    estimator_code.check_flags(flags.estimator, flags.packages)
     storage.bill_to(flags.billing_project)
     return flags
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pipelines import template
-from tf_image_classification import command_line, recipes
+from tf_image_classification import command_line, estimator_code, recipes
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flag
@@ -109,12 +109,7 @@ def check_together(values: Mapping[str, Any], *, in_images: bool) -> None:
     if values.get("endpoint") and not promote:
         _log.warning("--endpoint has no effect with --promote false: the run deploys nothing")
     estimator, packages = values.get("estimator"), values.get("packages")
-    if packages and not estimator:
-        raise FlagError(
-            "--packages needs an --estimator",
-            received=f"--packages {packages}",
-            expected="package.module:Class, a class in these packages, as --estimator",
-        )
+    estimator_code.check_flags(estimator, packages)
     if in_images and estimator and not packages and not estimator.startswith(f"{flag_table.__package__}."):
         _log.warning(
             "--estimator %s without --packages: the steps find it only if the base image of their images has it",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_image_classification import command_line, flags, storage
+from tf_image_classification import command_line, estimator_code, flags, storage
 from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import Manifest, Task
 from tf_image_classification.data.sources import BuiltDataSet, ReadOptions
@@ -24,6 +24,7 @@ def _command(argv: Sequence[str] | None) -> None:
     table = flags.of_command(flags.EVALUATE)
     parser.add_flags(table, _REQUIRED)
     given = parser.parse_flags(table, argv, _REQUIRED)
+    estimator_code.check_flags(given.estimator, given.packages)
     storage.bill_to(given.billing_project)
 
     from tf_image_classification.build_tfrecords import existing_tfrecords
