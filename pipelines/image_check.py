@@ -71,6 +71,11 @@ def find_problems(references: Iterable[str], backend: str, built_with: Mapping[s
     local = [reference for reference in listed if reference.startswith(f"{catalog.REGISTRY}/")]
     asked = [reference for reference in listed if reference not in local]
     found_of: dict[tuple[str, bool, str], list[str]] = {}
+    after = ""
+    if backend == "vertex":
+        if built_with.get("platform") not in (None, "", build.PLATFORM):  # which Vertex AI does not run
+            after = f", and give no --image_platform {built_with['platform']}"
+        built_with = {**built_with, "platform": ""}
 
     def add(reference: str, what: str, mend: str, *, certain: bool) -> None:
         found_of.setdefault((what, certain, mend), []).append(reference)
@@ -81,12 +86,13 @@ def find_problems(references: Iterable[str], backend: str, built_with: Mapping[s
     with ThreadPoolExecutor() as pool:
         for reference, found in zip(asked, pool.map(registry.look_up, asked), strict=True):
             if found.exists is None:
-                add(reference, f"not checked: {found.reason}", make_command(reference, built_with), certain=False)
+                mend = make_command(reference, built_with) + after
+                add(reference, f"not checked: {found.reason}", mend, certain=False)
             elif not found.exists:
-                add(reference, "not found", make_command(reference, built_with), certain=True)
+                add(reference, "not found", make_command(reference, built_with) + after, certain=True)
             elif backend == "vertex" and build.PLATFORM not in found.platforms:
                 what = f"for {', '.join(sorted(found.platforms))}, not for {build.PLATFORM}"
-                add(reference, what, make_command(reference, {**built_with, "platform": ""}), certain=True)
+                add(reference, what, make_command(reference, built_with) + after, certain=True)
     return [Problem(tuple(names), what, certain, mend) for (what, certain, mend), names in found_of.items()]
 
 
