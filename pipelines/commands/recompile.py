@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from images import catalog
@@ -13,6 +14,7 @@ from pipelines.commands import compile_options
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
+_PLATFORM_TAG = re.compile(r"[0-9a-f]{12}-([a-z0-9]+(?:-v[0-9]+)?)")
 _RESOURCES = {"cpu": "resourceCpuLimit", "memory": "resourceMemoryLimit"}
 
 _log = logging.getLogger(__name__)
@@ -46,7 +48,9 @@ def recompile(arguments: argparse.Namespace, pipeline: template.Pipeline) -> tem
         if before != after:
             changed.append(f"{step} {before} -> {after}")
     if changed:
-        _log.warning("The pipeline is compiled from this checkout; images change: %s", ", ".join(changed))
+        _log.warning(
+            "The pipeline is compiled from this checkout; images change: %s%s", ", ".join(changed), _not_kept(given)
+        )
     if "kubernetes" in given:
         return compiled
     for step, compiled_container in _containers(compiled.spec).items():
@@ -65,6 +69,8 @@ def _inherited(
     tags = {container["image"].rpartition(":")[2] for container in containers.values()}
     if len(tags) == 1 and not [name for name in given if name.startswith("image_") and name != "image_registry"]:
         options["image_tag"] = tags.pop()  # otherwise they are hashes of each image's content
+    elif not {"image_tag", "image_platform"} & given.keys():
+        options["image_platform"] = _platform(tags)
     for option, limit in _RESOURCES.items():
         limits = {step: _resources(one)[limit] for step, one in containers.items() if limit in _resources(one)}
         options[option] = _merged(limits, given.get(option, ()))
@@ -81,6 +87,20 @@ def _inherited(
             if parameter in inputs:
                 options[option] = inputs[parameter]["runtimeValue"]["constant"]
     return options
+
+
+def _not_kept(given: Mapping[str, Any]) -> str:
+    """What a user has to give again, since the hashes in the tags do not tell it; '' where they say which images."""
+    missing = [f"--{name}" for name in ("image_base", "image_user") if name not in given]
+    if "image_tag" in given or not missing:
+        return ""
+    return f". If the schedule has images with another {' or '.join(missing)}, give that again: their tags do not tell"
+
+
+def _platform(tags: Collection[str]) -> str:
+    """The platform that default tags end with, see `images.build.Build.tag`; '' for the default one."""
+    found = {match[1] for tag in tags if (match := _PLATFORM_TAG.fullmatch(tag))}
+    return f"linux/{found.pop().replace('-', '/')}" if len(found) == 1 else ""
 
 
 def _merged(inherited: Mapping[str, str], given: Sequence[str]) -> list[str]:

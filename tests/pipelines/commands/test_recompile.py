@@ -57,6 +57,17 @@ def test_what_a_step_has_is_taken_back_and_changed_images_are_said(pipelines, ve
     assert "resources" not in _container(_spec(vertex), "train")
     said = _changed(pipelines, "--image_tag", "v2")
     assert f"resolve {team}/vertex:v1 -> {team}/vertex:v2" in " ".join(said.split())
+    assert "give that again" not in said
+
+
+def test_the_platform_of_images_stays_and_a_user_or_base_that_tags_do_not_tell_is_asked_for(pipelines, vertex):
+    assert pipelines(*_CREATE, *_OURS, "--image_user", "0:0", "--image_platform", "linux/arm/v7").returncode == 0
+    before = _spec(vertex)
+    said = " ".join(_changed(pipelines, "--retries", "2").split())
+    assert "images with another --image_base or --image_user, give that again" in said
+    assert _container(_spec(vertex), "train")["image"].endswith("-arm-v7")
+    _changed(pipelines, "--image_user", "0:0")
+    assert _container(_spec(vertex), "train") == _container(before, "train")
 
 
 def test_a_pipeline_of_others_is_not_compiled_by_this_checkout(pipelines, vertex, tiny_template):
