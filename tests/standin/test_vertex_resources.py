@@ -20,9 +20,11 @@ def spec(**limits) -> dict:
         {"resourceMemoryLimit": "32Gi"},
         {"resourceMemoryLimit": "625G"},
         {"cpuLimit": 97.0},
+        {"resourceCpuLimit": "97"},
     ],
 )
 def test_other_names_units_and_larger_machines_are_refused(limits):
     with pytest.raises(ApiError):
         check_resources(spec(**limits))
     check_resources(spec(accelerator={"resourceType": "NVIDIA_TESLA_T4"}, resourceMemoryLimit="624G", cpuLimit=96.0))
+    check_resources(spec(resourceCpuLimit="96000m"))

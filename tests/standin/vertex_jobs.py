@@ -75,7 +75,8 @@ class PipelineJobs:
         if name in self.all:
             raise ApiError(409, f"The PipelineJob {name} already exists.")
         spec, config = to_json(job)["pipelineSpec"], job.runtime_config
-        check_parameters(spec, dict(config.parameter_values))
+        parameters = parameters_of(job)
+        check_parameters(spec, parameters)
         check_resources(spec)
         if not config.gcs_output_directory.startswith("gs://"):
             raise ApiError(400, "pipeline_job.runtime_config.gcs_output_directory must be a Cloud Storage path.")
@@ -102,7 +103,7 @@ class PipelineJobs:
         self._threads[name] = self._runner.start(
             name,
             spec,
-            dict(config.parameter_values),
+            parameters,
             config.gcs_output_directory,
             {
                 "pipeline_root": config.gcs_output_directory,
@@ -187,6 +188,11 @@ class PipelineJobs:
             if detail.state in (state.PENDING, state.RUNNING):
                 detail.state = state.CANCELLED
         return {}
+
+
+def parameters_of(job: types.PipelineJob) -> dict[str, Any]:
+    """The parameters of a job, as JSON has them."""
+    return to_json(job)["runtimeConfig"].get("parameterValues", {})
 
 
 def check_parameters(spec: dict[str, Any], parameters: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from google.cloud.aiplatform_v1 import types
 
 from tests.standin.service import ApiError
 
-_MAX_GB = 624
+_MAX_CPU, _MAX_GB = 96, 624
 _GB = {"": 1e-9, "K": 1e-6, "M": 1e-3, "G": 1.0}
 
 
@@ -29,5 +29,6 @@ def check_resources(spec: Mapping[str, Any]) -> None:
         memory = re.fullmatch(r"([0-9.]+)([KMG]?)", limits.get("resourceMemoryLimit", "1G"))
         if not memory or float(memory[1]) * _GB[memory[2]] > _MAX_GB:
             raise ApiError(400, f"{label}: memory_limit {limits['resourceMemoryLimit']} is not supported.")
-        if float(limits.get("cpuLimit", 1)) > 96:
-            raise ApiError(400, f"{label}: cpu_limit {limits['cpuLimit']} is not supported.")
+        cpu = limits.get("resourceCpuLimit") or limits.get("cpuLimit", 1)  # before kfp 2.11, a number
+        if float(str(cpu).removesuffix("m")) / (1000 if str(cpu).endswith("m") else 1) > _MAX_CPU:
+            raise ApiError(400, f"{label}: cpu_limit {cpu} is not supported.")

@@ -13,9 +13,10 @@ from werkzeug.wrappers import Request
 
 from tests.standin.clock import Clock, next_time
 from tests.standin.service import ApiError
-from tests.standin.vertex_jobs import RUNNING, PipelineJobs, check_parameters
+from tests.standin.vertex_jobs import RUNNING, PipelineJobs, check_parameters, parameters_of
 from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, copy_message, page, parse, to_json, update_mask
 from tests.standin.vertex_operations import Operations
+from tests.standin.vertex_resources import check_resources
 
 
 class Schedules:
@@ -119,7 +120,9 @@ class Schedules:
         if schedule.end_time and schedule.end_time <= max(self._clock.now(), schedule.start_time or self._clock.now()):
             raise ApiError(400, "end_time must be in the future, and after start_time.")
         job = schedule.create_pipeline_job_request.pipeline_job
-        check_parameters(to_json(job)["pipelineSpec"], dict(job.runtime_config.parameter_values))
+        spec = to_json(job)["pipelineSpec"]
+        check_parameters(spec, parameters_of(job))
+        check_resources(spec)
 
     def _find(self, name: str) -> types.Schedule:
         if name not in self.all:
