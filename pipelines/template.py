@@ -77,6 +77,11 @@ def signature(spec: Spec | None) -> list[Flag]:
     return flags
 
 
+def parameter_names(spec: Spec) -> set[str]:
+    """The names of a pipeline's parameters, lists and structs included."""
+    return set(_definitions(spec))
+
+
 def defaults(spec: Spec | None) -> dict[str, object]:
     """The parameters that have a default in a compiled pipeline, and it; empty for this project's own, the flags'."""
     definitions = _definitions(spec) if spec else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime as dt
+import logging
 import re
 import secrets
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
 
+_log = logging.getLogger(__name__)
 _RESOURCE_ID = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _LABEL = re.compile(r"([a-z][a-z0-9_-]{0,62})=([a-z0-9_-]{0,63})")
 
@@ -77,7 +79,8 @@ def read_parameters(
 ) -> dict[str, object]:
     """The run's checked parameters: those of `base`, overridden by --params, overridden by the command line.
 
-    A recipe is replaced by its values, see `parameters.combine`.
+    What `base` has and the pipeline has not, as another --template may, is left out with a warning. A recipe is
+    replaced by its values, see `parameters.combine`.
 
     Args:
         spec: the pipeline; None for this project's own.
@@ -93,7 +96,7 @@ def read_parameters(
     on_command_line = parameters.parse(arguments, spec)
     flags = {flag.name: flag for flag in template.signature(spec)}
     in_file = parameter_files.read(arguments.params, flags) if arguments.params else {}
-    inherited = base.parameters if base else {}
+    inherited = _kept(spec, base.parameters) if base and spec else {}
     combined = parameters.combine(spec, inherited, {**in_file, **on_command_line})
     values = template.check_parameters(spec, combined)
     if combined.get("recipe") == "":  # sent, because a template may have a recipe as its default
@@ -103,6 +106,15 @@ def read_parameters(
         parameters.check_together(values, in_images=True)
     storage.bill_to(str(values.get("billing_project") or ""))
     return values
+
+
+def _kept(spec: template.Spec, inherited: Mapping[str, object]) -> dict[str, object]:
+    """The parameters that the pipeline has."""
+    known = template.parameter_names(spec)
+    for name, value in inherited.items():
+        if name not in known and value != "":
+            _log.warning("The pipeline has no --%s: its value %s is left out", name, value)
+    return {name: value for name, value in inherited.items() if name in known}
 
 
 def new_submission(
@@ -185,5 +197,7 @@ def _parse_label(text: str) -> tuple[str, str]:
 
 
 def _new_run_id(pipeline: str) -> str:
-    stem = re.sub(r"[^a-z0-9]+", "-", pipeline.lower()).strip("-")
+    stem = re.sub(r"[^a-z0-9]+", "-", pipeline.lower()).strip("-")[:100]
+    if not stem[:1].isalpha():  # as the ids of Vertex AI begin
+        stem = f"run-{stem}"
     return f"{stem}-{dt.datetime.now(dt.UTC):%Y%m%d%H%M%S}-{secrets.token_hex(2)}"

@@ -10,6 +10,8 @@ import time
 import pytest
 import yaml
 
+from tests.standin.vertex_messages import to_json
+
 COMMANDS = [
     *([name] for name in ("compile", "run", "check", "submit", "runs", "schedule")),
     *(["runs", verb] for verb in ("list", "show", "cancel", "rerun")),
@@ -111,3 +113,26 @@ def test_a_parameter_that_an_option_shadows_is_set_in_the_file(pipelines, tiny_t
     job = vertex.jobs["first"]
     assert job.network == network
     assert job.runtime_config.parameter_values["network"] == "wan"
+
+
+def test_a_new_template_of_a_schedule_may_lack_a_parameter_and_take_a_list(pipelines, tiny_template, vertex, tmp_path):
+    root = ["--pipeline_root", "gs://bucket/root"]
+    first = [*root, "--template", str(tiny_template), "--folder", "gs://bucket/words", "--verbose", "true"]
+    assert pipelines("schedule", "create", "weekly", "--cron", "0 3 * * 1", *first).returncode == 0
+    spec = yaml.safe_load(tiny_template.read_text())
+    spec["pipelineInfo"]["name"] = "2nd"
+    inputs = spec["root"]["inputDefinitions"]["parameters"]
+    del inputs["verbose"]
+    inputs["sizes"] = {"parameterType": "LIST"}
+    template, parameters = tmp_path / "other.yaml", tmp_path / "parameters.yaml"
+    template.write_text(yaml.safe_dump(spec))
+    parameters.write_text("sizes: [96, 2.5, {name: large}]\n")
+    words = ["--template", str(template), "--params", str(parameters)]
+    done = pipelines("schedule", "update", "weekly", *words)
+    assert done.returncode == 0, done.stderr
+    assert "The pipeline has no --verbose: its value True is left out" in done.stderr
+    (schedule,) = vertex.schedules.values()
+    sent = to_json(schedule.create_pipeline_job_request.pipeline_job)["runtimeConfig"]["parameterValues"]
+    assert sent == {"folder": "gs://bucket/words", "sizes": [96, 2.5, {"name": "large"}]}
+    done = pipelines("submit", *root, *words, "--folder", "gs://bucket/words")
+    assert done.returncode == 0 and "Run run-2nd-" in done.stdout, done.stderr
