@@ -86,7 +86,10 @@ def _given_values(arguments: argparse.Namespace, spec: template.Spec | None) -> 
         if spec is None and name not in flags:
             raise flag_table.unknown_flag(name, flags)
     values = {name: flags[name].parse(value) for name, value in given.items() if name in flags}
-    return {name: value for name, value in values.items() if value is not None}
+    values = {name: value for name, value in values.items() if value is not None}
+    if arguments.backend == "kubeflow" or (arguments.project and arguments.location):  # which ids of models are in
+        values |= run_options.check_together(spec, values, arguments)
+    return values
 
 
 def _plan(arguments: argparse.Namespace, pipeline: template.Pipeline, values: dict[str, object]) -> Plan:

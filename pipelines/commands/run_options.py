@@ -101,11 +101,24 @@ def read_parameters(
     values = template.check_parameters(spec, combined)
     if combined.get("recipe") == "":  # sent, because a template may have a recipe as its default
         values["recipe"] = ""
-    if flag_table.BY_NAME["champion"] in template.signature(spec):
-        values |= _resource_names(values, arguments.project, arguments.location)
-        parameters.check_together(values, in_images=True)
+    values |= check_together(spec, values, arguments)
     storage.bill_to(str(values.get("billing_project") or ""))
     return values
+
+
+def check_together(
+    spec: template.Spec | None, values: Mapping[str, object], arguments: argparse.Namespace
+) -> dict[str, object]:
+    """Checks parameters that need each other, see `parameters.check_together`, of a pipeline that has them.
+
+    Returns:
+        The full names of Vertex AI resources that `values` gives by their ids.
+    """
+    if flag_table.BY_NAME["champion"] not in template.signature(spec):
+        return {}
+    names = _resource_names(values, arguments.project, arguments.location)
+    parameters.check_together({**values, **names}, in_images=True)
+    return names
 
 
 def _kept(spec: template.Spec, inherited: Mapping[str, object]) -> dict[str, object]:

@@ -206,10 +206,16 @@ def test_without_credentials_what_needs_them_cannot_be_told(command, words, goog
     assert len([request for request in google.requests if request == "POST /token"]) <= 3  # google-auth's own attempts
 
 
-def test_an_option_of_the_other_service_a_label_or_an_unknown_parameter_is_refused(command, tmp_path, words):
+def test_what_submit_would_refuse_of_the_options_and_the_parameters_is_refused(command, tmp_path, words):
     (tmp_path / "params.yaml").write_text("train_steq: 3\n")
     assert command(*words, "--labels", "Team=x").returncode == 2
-    for more in (["--namespace", "team"], ["--params", str(tmp_path / "params.yaml")]):
+    place = ["--project", "p", "--location", "l"]
+    for more in (
+        ["--namespace", "team"],
+        ["--params", str(tmp_path / "params.yaml")],
+        [*place, "--packages", "gs://bucket/own.whl"],
+        [*place, "--endpoint", "42"],
+    ):
         assert command("check", *more).returncode == 2
 
 
