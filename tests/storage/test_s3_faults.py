@@ -182,6 +182,8 @@ def test_what_is_missing_is_told_apart(service, monkeypatch):
         with pytest.raises(FileNotFoundError):
             storage.read_bytes(path)
         assert not storage.exists(path)
+    with pytest.raises(FileNotFoundError, match="bucket not found: 's3://none/object'"):
+        storage.read_bytes("s3://none/object")
     assert storage.glob("s3://none/*") == storage.names_in("s3://none/folder") == []
     for work in (lambda: storage.write_text("s3://none/a", "x"), lambda: storage.check_replaceable("s3://none/a", "m")):
         with pytest.raises(FlagError, match="bucket does not exist"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,6 +49,8 @@ def of_answer(error: Any, path: str, writing: bool) -> Exception:
     received = f"{path}: {_describe(error)}"
     if code in _CHANGED or (writing and code == "NoSuchKey"):  # the object of a condition is gone
         return conflict_error(path)
+    if code == "NoSuchBucket" and not writing:
+        return FileNotFoundError(errno.ENOENT, "bucket not found", path)
     if is_not_found(error):
         return gcs_requests.bucket_not_found(path) if writing else not_found_error(path)
     if code in _CREDENTIALS:
