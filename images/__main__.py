@@ -18,7 +18,9 @@ from tf_image_classification.errors import FlagError
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    given = _parser().parse_args(argv)
+    parser = _parser()
+    given, strays = parser.parse_known_intermixed_args(argv)  # names may follow options, as those of `docker build`
+    parser.reject(strays)
     catalog.check_tag("tag", given.tag)
     for name in given.images:
         if name not in catalog.IMAGES:

@@ -150,6 +150,8 @@ def pins(path: Path) -> dict[str, list[str]]:
         (["tags", "--tag", "latest"], "latest"),
         (["bild"], "Invalid value for command. Received: bild. Expected: build or tags or pin. Did you mean build?"),
         (["build", "trian"], "train-gpu"),
+        (["build", "--user", "0:0", "trian"], "Unknown image. Received: trian"),
+        (["build", "--platfrom", "linux/arm64"], "Did you mean --platform?"),
         (["pin", "train"], "pin takes no IMAGE"),
         (["build", "--push", "--base", "debian"], "--push needs a base image by its digest"),
     ],
