@@ -52,7 +52,7 @@ def check(references: Iterable[str], backend: str, built_with: Mapping[str, str]
         raise FlagError(
             "Vertex AI cannot pull the images",
             received="; ".join(f"{', '.join(problem.references)}: {problem.what}" for problem in certain),
-            hint=" ".join(dict.fromkeys(problem.mend for problem in certain)),
+            hint="; ".join(dict.fromkeys(problem.mend for problem in certain)),
         )
     for problem in problems:
         names = ", ".join(problem.references)

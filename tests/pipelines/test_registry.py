@@ -98,7 +98,7 @@ def test_vertex_gets_no_run_whose_image_is_missing_or_for_another_platform(image
     assert f"{train}: not found" in text
     push = f"make images PUSH=1 REGISTRY={images.host}/team RUN_AS=0:0"
     other = ", and give no --image_platform linux/arm64"
-    assert f"{push} IMAGES=train-gpu{other}" in text  # not for a platform that is refused in its turn
+    assert f"{push} IMAGES=train-gpu{other}; " in text  # not for a platform that is refused in its turn
     assert "vertex:1: for linux/arm64, not for linux/amd64" in text
     assert text.endswith(f"{push}{other}.")
 
