@@ -85,8 +85,8 @@ def _given_values(arguments: argparse.Namespace, spec: template.Spec | None) -> 
     for name in given:
         if spec is None and name not in flags:
             raise flag_table.unknown_flag(name, flags)
-    values = {name: flags[name].parse(value) for name, value in given.items() if name in flags}
-    values = {name: value for name, value in values.items() if value is not None}
+    parsed = {name: flags[name].parse(value) for name, value in given.items() if name in flags}
+    values: dict[str, object] = {name: value for name, value in parsed.items() if value is not None}
     if arguments.backend == "kubeflow" or (arguments.project and arguments.location):  # which ids of models are in
         values |= run_options.check_together(spec, values, arguments)
     return values
