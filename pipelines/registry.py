@@ -90,6 +90,8 @@ def look_up(reference: str) -> Found:
     try:
         with requests.Session() as session:
             return _Registry(session, image).find()
+    except requests.HTTPError as error:
+        return Found(None, reason=f"{image.host} answers with HTTP {error.response.status_code}")
     except requests.RequestException as error:
         return Found(None, reason=f"{image.host} cannot be reached: {cause_of(error)}")
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from werkzeug.wrappers import Response
 
 from images import catalog
 from pipelines import image_check, registry
@@ -115,6 +116,11 @@ def test_what_a_registry_does_not_say_is_a_warning(images, caplog):
     closed = "127.0.0.1:9/team/train:1"
     image_check.check([closed], "vertex", NOTHING)
     assert f"Images {closed}: not checked: 127.0.0.1:9 cannot be reached: Failed to establish" in caplog.text
+
+
+def test_a_registry_that_refuses_for_now_is_not_called_unreachable(images, monkeypatch):
+    monkeypatch.setattr(images, "_denied", lambda request, name: Response(status=429))
+    assert look_up(f"{images.host}/team/train:1").reason == f"{images.host} answers with HTTP 429"
 
 
 def test_on_kubeflow_a_missing_image_is_a_warning_because_nodes_may_have_it(images, caplog):
