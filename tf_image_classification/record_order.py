@@ -77,8 +77,9 @@ def records(
     if len(paths) > 1:
         # In a bucket one at a time, which gives the same order: in parallel, tf.data opens three times as many, and
         # each has to be there.
-        parallel = {} if in_bucket else {"num_parallel_calls": PARALLEL_CALLS, "deterministic": True}
-        examples = files.interleave(read, cycle_length=min(len(paths), _OPEN_SHARDS), **parallel)
+        opened = min(len(paths), _OPEN_SHARDS)
+        parallel = {} if in_bucket else {"num_parallel_calls": min(PARALLEL_CALLS, opened), "deterministic": True}
+        examples = files.interleave(read, cycle_length=opened, **parallel)
     else:
         examples = files.flat_map(read)
     return examples.shuffle(_shuffle_buffer(stored, batch_size), seed=seed, reshuffle_each_iteration=False)
