@@ -223,6 +223,9 @@ FLAGS: tuple[Flag, ...] = (
          "was long enough for their decay. original: all layers normalise by the batch, and moving statistics are "
          "evaluated as they are. frozen: all layers use the statistics of --checkpoint_path.",
          choices=("auto", "original", "frozen"), ours=True),
+    Flag("sync_batch_norm", bool, False, FINE_TUNING,
+         "Batch normalisation normalises by the batch of all replicas, which communicate in each such layer; else each "
+         "replica normalises by its own part. Without effect on one device.", ours=True),
     Flag("head_fraction", float, 0.0, FINE_TUNING,
          "Fraction of --train_steps at the beginning in which the head alone is trained, with a constant learning "
          "rate; the schedule follows for the other steps.", ge=0, le=1, ours=True),

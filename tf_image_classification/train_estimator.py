@@ -220,6 +220,7 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
         state.strategy,
         inference_layers=stage.inference_layers,
         average=state.average,
+        sync_batch_norm=state.params.sync_batch_norm,
     )
 
 

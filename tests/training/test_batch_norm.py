@@ -157,7 +157,7 @@ def test_batches_that_are_too_small_for_their_statistics_are_warned_of(
     batch_size, warned, built_data, training_flags, caplog
 ):
     train(built_data, training_flags(train_steps=1, batch_size=batch_size))
-    assert (f"by the statistics of {batch_size} images per step and replica" in caplog.text) == warned
+    assert (f"by the statistics of {batch_size} images at a time" in caplog.text) == warned
 
 
 def test_own_layers_of_batch_normalisation_are_re_estimated_too(built_data, training_flags, caplog):

@@ -86,8 +86,7 @@ class Reestimation:
 
     def _compile(self) -> Callable[[Any], list[tf.Tensor]]:
         def replica_moments(images: tf.Tensor) -> list[tf.Tensor]:
-            with layer_modes.calling(self._layers, training=True), _without_momentum(self._layers):
-                self._model(images, training=False)
+            self._model(images, training=False)
             moments = []
             for layer in self._layers:  # without momentum, their statistics are the batch's
                 mean = tf.cast(layer.moving_mean.value, tf.float32)
@@ -96,7 +95,9 @@ class Reestimation:
 
         @tf.function(autograph=False, reduce_retracing=True)
         def moments(images: Any) -> list[tf.Tensor]:
-            values = self._strategy.run(replica_moments, args=(images,))
+            # Not within a replica: of layers that are synchronized, TensorFlow traces several by turns.
+            with layer_modes.calling(self._layers, training=True), _without_momentum(self._layers):
+                values = self._strategy.run(replica_moments, args=(images,))
             return [self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in values]
 
         return moments
@@ -107,13 +108,13 @@ def warn_of_small_batches(layers: Sequence[keras.layers.BatchNormalization], bat
 
     Args:
         layers: that compute in training mode.
-        batch_size: images per step and replica.
+        batch_size: images that are normalised together.
     """
     if layers and batch_size < _WARNED_BATCH:
         _log.warning(
-            "Batch normalisation: %d layers normalise by the statistics of %d images per step and replica. Evaluations "
-            "and the exported model use those of many images, and may be far worse than the training: give a "
-            "--batch_size of 16 or more, or --batch_norm frozen with --checkpoint_path",
+            "Batch normalisation: %d layers normalise by the statistics of %d images at a time. Evaluations and the "
+            "exported model use those of many images, and may be far worse than the training: give a --batch_size of "
+            "16 or more (per replica without --sync_batch_norm), or --batch_norm frozen with --checkpoint_path",
             len(layers),
             batch_size,
         )

@@ -62,7 +62,8 @@ class Evaluator:
         self._evaluation = Evaluation(spec, state.model, self._input_fn(data, flags.batch_size, flags.eval_freq))
         self._writer = tf.summary.create_file_writer(os.path.join(folder.local, "eval"))
         layers, start = stages.batch_norm_start(state.model, state.stages)
-        batch_norm.warn_of_small_batches(layers, flags.batch_size // state.strategy.num_replicas_in_sync)
+        normalised_apart = 1 if flags.sync_batch_norm else state.strategy.num_replicas_in_sync
+        batch_norm.warn_of_small_batches(layers, flags.batch_size // normalised_apart)
         self._batch_norm = batch_norm.BatchNormPolicy(
             flags.batch_norm, layers, start, state.average is not None, lambda: self._reestimation(layers)
         )
