@@ -156,15 +156,16 @@ def _hooks(
     """The hooks of a training, in the order in which they run after a step."""
     import tensorflow as tf
 
-    from tf_image_classification import hooks
+    from tf_image_classification import hooks, optimizers
     from tf_image_classification.training.progress_hook import Progress
 
+    examples_per_step = flags.batch_size * optimizers.micro_batches(flags)
     writer = tf.summary.create_file_writer(folder.local)
     nan_stop = hooks.NanStop()
     saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
     return [
         nan_stop,
-        Progress(writer, evaluator.history, flags.train_steps, flags.batch_size, state.learning_rate_at),
+        Progress(writer, evaluator.history, flags.train_steps, examples_per_step, state.learning_rate_at),
         saver,
         hooks.Preemption(saver, folder),
         hooks.PeriodicEvaluation(saver, evaluator, flags.eval_throttle_secs, flags.num_evals, flags.train_steps),
@@ -173,16 +174,18 @@ def _hooks(
 
 def _train(spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, hooks: Sequence[Hook]) -> None:
     """Updates the state from its global step up to --train_steps, or to where a hook stops it."""
+    from tf_image_classification import optimizers
     from tf_image_classification.training import stages
 
     step = start = int(state.global_step)
+    batches_per_step = optimizers.micro_batches(flags)
     batches = spec.input_fn(
         data,
         is_training=True,
         batch_size=flags.batch_size,
         image_size=flags.image_size,
-        steps=flags.train_steps - start,
-        first_step=start,
+        steps=(flags.train_steps - start) * batches_per_step,
+        first_step=start * batches_per_step,
         seed=int(state.data_seed),
         shuffle=not flags.debug,
     )()
@@ -209,6 +212,7 @@ def _train(spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Fla
 
 def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable[[Any], Mapping[str, tf.Tensor]]:
     """The compiled update of a stage."""
+    from tf_image_classification import optimizers
     from tf_image_classification.training import steps
 
     return steps.train_step(
@@ -221,6 +225,7 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
         inference_layers=stage.inference_layers,
         average=state.average,
         sync_batch_norm=state.params.sync_batch_norm,
+        micro_batches=optimizers.micro_batches(state.params),
     )
 
 

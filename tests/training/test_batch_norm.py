@@ -132,7 +132,7 @@ def test_a_training_that_is_too_short_for_the_decay_is_told_so_in_numbers(graph,
     flags = training_flags(train_steps=20, batch_norm="original")
     state = build.build(prepared(spec, built_data, flags), built_data, flags)
     layers, start = stages.batch_norm_start(state.model, state.stages)
-    policy = batch_norm.BatchNormPolicy("original", layers, start, False, pytest.fail)
+    policy = batch_norm.BatchNormPolicy("original", layers, start, 1, False, pytest.fail)
     with policy.applied(20):
         pass
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -144,6 +144,9 @@ def test_a_training_that_is_too_short_for_the_decay_is_told_so_in_numbers(graph,
     with policy.applied(200):  # 0.99^200 = 0.13
         pass
     assert not caplog.records
+    assert batch_norm.BatchNormPolicy("original", layers, start, 2, False, pytest.fail).share_of_initial(
+        10
+    ) == pytest.approx(policy.share_of_initial(20))
 
 
 def prepared(spec, data, flags):

@@ -29,6 +29,8 @@ def test_adam_with_the_default_epsilon_is_warned_of(flags, warned, caplog):
     [
         ({"sync_batch_norm": True, "batch_norm": "frozen", "checkpoint_path": "x.keras"}, ["--sync_batch_norm has no"]),
         ({"sync_batch_norm": True}, []),
+        ({"replicas_to_aggregate": 4}, ["--replicas_to_aggregate 4 has no effect without --sync_replicas"]),
+        ({"replicas_to_aggregate": 4, "sync_replicas": True}, []),
     ],
 )
 def test_flags_that_take_no_effect_are_warned_of(flags, warned, caplog):

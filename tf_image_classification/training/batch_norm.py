@@ -127,6 +127,7 @@ class BatchNormPolicy:
         batch_norm: value of --batch_norm.
         layers: of batch normalisation that compute in training mode: those whose statistics change.
         start: the global step from which they do.
+        updates: of the moving averages per global step.
         averaged: whether other weights are evaluated than those that the moving averages belong to.
         reestimate: created when it is first needed.
     """
@@ -136,18 +137,20 @@ class BatchNormPolicy:
         batch_norm: str,
         layers: Sequence[keras.layers.BatchNormalization],
         start: int,
+        updates: int,
         averaged: bool,
         reestimate: Callable[[], Reestimation],
     ) -> None:
         self._batch_norm, self._layers, self._start, self._averaged = batch_norm, layers, start, averaged
+        self._updates_per_step = updates
         self._create = reestimate
         self._reestimation: Reestimation | None = None
 
     def share_of_initial(self, step: int) -> float:
         """The largest share that the statistics at the start of training have in a moving average at global step
-        `step`: decay^steps."""
-        steps = max(0, step - self._start)
-        return max((float(layer.momentum) ** steps for layer in self._layers), default=0.0)
+        `step`: decay^updates."""
+        updates = max(0, step - self._start) * self._updates_per_step
+        return max((float(layer.momentum) ** updates for layer in self._layers), default=0.0)
 
     @contextlib.contextmanager
     def applied(self, step: int) -> Iterator[None]:
@@ -165,8 +168,10 @@ class BatchNormPolicy:
                 yield
 
     def _warn(self, step: int, share: float) -> None:
-        decay, steps = max(float(layer.momentum) for layer in self._layers), step - self._start
-        enough = f"train for {math.ceil(math.log(FORGOTTEN) / math.log(decay)):,} steps, or " if decay < 1 else ""
+        decay = max(float(layer.momentum) for layer in self._layers)
+        updates = (step - self._start) * self._updates_per_step
+        needed = math.log(FORGOTTEN) / math.log(decay) / self._updates_per_step if decay < 1 else None
+        enough = f"train for {math.ceil(needed):,} steps, or " if needed else ""
         _log.warning(
             "Batch normalisation: %.0f %% of the moving statistics at step %d are still those that training started "
             "with (mean 0 and variance 1, or those of --checkpoint_path): %d updates with a decay (momentum) of %g "
@@ -174,12 +179,12 @@ class BatchNormPolicy:
             "--batch_norm auto re-estimates them on training images. Else %sgive the layers a momentum of at most %.3g",
             100 * share,
             step,
-            steps,
+            updates,
             decay,
             decay,
-            steps,
+            updates,
             enough,
-            FORGOTTEN ** (1 / steps),
+            FORGOTTEN ** (1 / updates),
         )
 
     def _reestimate(self) -> None:

@@ -19,6 +19,8 @@ def warn(flags: Flags) -> None:
             "moment hardly counts; 1e-7 is Keras's default",
             flags.optimizer,
         )
+    if flags.replicas_to_aggregate > 1 and not flags.sync_replicas:
+        _log.warning("--replicas_to_aggregate %d has no effect without --sync_replicas", flags.replicas_to_aggregate)
     if flags.batch_norm == "frozen" and not flags.checkpoint_path:
         _log.warning("--batch_norm frozen without --checkpoint_path keeps initial statistics, mean 0 and variance 1")
     if flags.sync_batch_norm and flags.batch_norm == "frozen":
