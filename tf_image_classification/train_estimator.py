@@ -193,20 +193,23 @@ def _train(
     spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, hooks: Sequence[Hook], wishes: Wishes
 ) -> None:
     """Updates the state from its global step up to --train_steps, or to where a hook stops it."""
+    from tf_image_classification import optimizers
     from tf_image_classification.training import distribution, stages
 
     step = start = int(state.global_step.numpy())
-    batches_fn = spec.input_fn(
+    batches_per_step = optimizers.micro_batches(flags)
+    batches = distribution.training_batches(
+        spec,
         data,
-        is_training=True,
+        state.strategy,
         batch_size=flags.batch_size,
         image_size=flags.image_size,
-        steps=flags.train_steps - start,
-        first_step=start,
+        steps=(flags.train_steps - start) * batches_per_step,
+        first_step=start * batches_per_step,
         seed=int(state.data_seed.numpy()),
         shuffle=not flags.debug,
     )
-    iterator = iter(distribution.distribute(state.strategy, cluster.current(), flags.batch_size, batches_fn))
+    iterator = iter(batches)
     updates = {id(stage): _update(spec, state, stage) for stage in state.stages}
     try:
         for hook in hooks:
@@ -229,6 +232,7 @@ def _train(
 
 def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable[..., Mapping[str, tf.Tensor]]:
     """The compiled update of a stage."""
+    from tf_image_classification import optimizers
     from tf_image_classification.training import steps
 
     return steps.train_step(
@@ -240,6 +244,8 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
         state.strategy,
         inference_layers=stage.inference_layers,
         average=state.average,
+        sync_batch_norm=state.params.sync_batch_norm,
+        micro_batches=optimizers.micro_batches(state.params),
     )
 
 
