@@ -84,6 +84,13 @@ def _training_step(images: str, folder: str) -> Iterator[Row]:
     yield Row("training step", "bare tf.function loop", 0.98, *training_step.ours_and_bare(folder))
 
 
+def _scaling(images: str, folder: str) -> Iterator[Row]:
+    from benchmarks import scaling
+
+    with scaling.two_and_one() as (ours, yardstick):
+        yield Row("two workers", "one worker, a core each", 1.7, ours, yardstick)
+
+
 def _evaluation(images: str, folder: str) -> Iterator[Row]:
     from benchmarks import evaluation
     from tf_image_classification import build_tfrecords
@@ -98,6 +105,7 @@ ROWS: dict[str, Callable[[str, str], Iterator[Row]]] = {
     "training_input": _training_input,
     "training_step": _training_step,
     "evaluation": _evaluation,
+    "scaling": _scaling,
 }
 
 if __name__ == "__main__":
