@@ -104,6 +104,7 @@ def train_and_evaluate(
         build,
         distribution,
         estimator_record,
+        peer_watch,
         training_folder,
     )
     from tf_image_classification.training.evaluator import Evaluator
@@ -114,6 +115,7 @@ def train_and_evaluate(
     workers = Workers(distribution.strategy(), task)
     data = _configure(spec, data, flags)
     with (
+        peer_watch.watching(task),
         training_folder.open_folder(flags.model_dir, keeps=workers.is_chief) as folder,
         bucket_shards.translate_fetch_errors(),
     ):
@@ -284,7 +286,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import built_in_estimator, estimator_code, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import build, distribution
+    from tf_image_classification.training import build, distribution, peer_watch
     from tf_image_classification.training.workers import Workers
 
     if flags.model_dir is None:
@@ -310,8 +312,9 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         else:
             locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
     workers = Workers(distribution.strategy(), task)
-    data = training_data.prepare_data(flags, workers)
-    result = train_and_evaluate(spec, data, flags)
+    with peer_watch.watching(task):
+        data = training_data.prepare_data(flags, workers)
+        result = train_and_evaluate(spec, data, flags)
     if workers.is_chief:
         _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
         print(result.export_dir)
