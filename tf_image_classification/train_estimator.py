@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tf_image_classification.training.hook import Hook
     from tf_image_classification.training.stages import Stage
     from tf_image_classification.training.training_folder import TrainingFolder
-    from tf_image_classification.training.workers import Wishes
+    from tf_image_classification.training.workers import Wishes, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +77,7 @@ def train_and_evaluate(
 
     A training starts from its own newest checkpoint in --model_dir; else from --checkpoint_path; else from scratch.
 
-    Of several workers, which TF_CONFIG describes, the chief alone reads and writes --model_dir and the export; all
-    return after it has.
+    Of several workers the chief alone reads and writes --model_dir and the export; all return after it has.
 
     Sets `spec.flags`, `spec.class_weights` and, if it has none, `spec.class_dict`; resets Keras's global state and,
     with --seed, the random seeds of Python, NumPy and TensorFlow.
@@ -99,56 +98,63 @@ def train_and_evaluate(
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.model_folder import EXPORT_DIR
-    from tf_image_classification.training import (
-        augmentation_page,
-        build,
-        distribution,
-        estimator_record,
-        peer_watch,
-        training_folder,
-    )
-    from tf_image_classification.training.evaluator import Evaluator
-    from tf_image_classification.training.history import History
+    from tf_image_classification.training import build, distribution, peer_watch
     from tf_image_classification.training.workers import Wishes, Workers
 
-    task = cluster.current()
-    workers = Workers(distribution.strategy(), task)
+    workers = Workers(distribution.strategy(), cluster.current())
     data = _configure(spec, data, flags)
+    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
+    metrics: dict[str, float] = {}
     with (
-        peer_watch.watching(task),
-        training_folder.open_folder(flags.model_dir, keeps=workers.is_chief) as folder,
+        peer_watch.watching(workers.task),
+        workers.open_folder(flags.model_dir) as folder,
         bucket_shards.translate_fetch_errors(),
     ):
         state = build.build(spec, data, flags)
-        names = class_names.of_tasks(data.tasks)
+        names, network = class_names.of_tasks(data.tasks), build.model_name(spec, flags)
         manager = state.checkpoint_manager(folder.local, names)
         warm_start = evaluator = None
         if workers.is_chief:
-            network = build.model_name(spec, flags)
             warm_start = hooks.load_checkpoint(
                 state.model, manager, folder, flags, checkpoint_version, model_name=network, class_names=names
             )
         workers.copy_from_chief(state.variables)
         start = state.begin()
         if workers.is_chief:
-            estimator_record.update(folder, spec.code, start, flags.train_steps)
-            augmentation_page.write(spec, data, folder, int(state.data_seed.numpy()))
-            evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
-        has_ended = evaluator is not None and evaluator.selection.should_stop
-        if start >= flags.train_steps:
-            _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
-        elif workers.of_chief(int(has_ended)):
-            _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
-        else:
-            wishes = Wishes(task)
+            evaluator = _evaluator(spec, state, data, flags, folder, start)
+        if not _is_over(start, flags, evaluator, workers):
+            wishes = Wishes(workers.task)
             around = training_hooks.of(state, flags, manager, folder, evaluator, workers, wishes)
             _train(spec, state, data, flags, around, wishes)
-        target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
-        steps_made, metrics = int(state.global_step.numpy()) - start, {}
         if evaluator is not None:
             metrics = _finish(spec, state, data, flags, folder, evaluator, target, warm_start)
         workers.wait_for_chief()
-    return TrainingResult(flags.model_dir, target, metrics, steps_made)
+    return TrainingResult(flags.model_dir, target, metrics, int(state.global_step.numpy()) - start)
+
+
+def _evaluator(
+    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: TrainingFolder, start: int
+) -> Evaluator:
+    """Writes what is known of a training at its start; returns the evaluations that follow."""
+    from tf_image_classification.training import augmentation_page, estimator_record
+    from tf_image_classification.training.evaluator import Evaluator
+    from tf_image_classification.training.history import History
+
+    estimator_record.update(folder, spec.code, start, flags.train_steps)
+    augmentation_page.write(spec, data, folder, int(state.data_seed.numpy()))
+    return Evaluator(spec, state, data, flags, folder, History(folder.local, start))
+
+
+def _is_over(start: int, flags: Flags, evaluator: Evaluator | None, workers: Workers) -> bool:
+    """Whether nothing is left to train from global step `start` on."""
+    if start >= flags.train_steps:
+        _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
+        return True
+    has_ended = evaluator is not None and evaluator.selection.should_stop
+    if workers.of_chief(int(has_ended)):
+        _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
+        return True
+    return False
 
 
 def _finish(
