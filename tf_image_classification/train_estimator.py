@@ -186,7 +186,7 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     from tf_image_classification.training import class_weights, flag_checks
 
     spec.flags = flags
-    estimator_loading.check_augmentation(spec)
+    estimator_loading.check_input(spec)
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
     spec.class_weights = class_weights.class_weights(spec, data, flags)
@@ -309,7 +309,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     else:
         spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.flags = flags
-    estimator_loading.check_augmentation(spec)  # before images are read
+    estimator_loading.check_input(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         network_sizes.check_image_size(flags.model_name, flags.image_size)
     if task.is_chief and flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
