@@ -164,8 +164,12 @@ FLAGS: tuple[Flag, ...] = (
     Flag("save_checkpoints_secs", float, 600, MODEL,
          "Time between checkpoints, in seconds. There is also one before each evaluation and at the end.",
          gt=0, ours=True),
-    Flag("mixed_precision", bool, False, MODEL,
-         "Compute in float16 with float32 variables: faster on GPUs with tensor cores.", ours=True),
+    Flag("precision", str, None, MODEL,
+         "What the training computes in, with float32 variables: float32, or, faster on GPUs with tensor cores, "
+         "mixed_float16 or, from Ampere on, mixed_bfloat16. Evaluation on the finished model and serving compute in "
+         "float32. Not set: float32, or mixed_float16 with --mixed_precision.",
+         choices=("float32", "mixed_float16", "mixed_bfloat16"), ours=True),
+    Flag("mixed_precision", bool, False, MODEL, "Older name of --precision mixed_float16.", ours=True),
     # Optimizers
     Flag("weight_decay", float, 0.00004, OPTIMIZERS,
          "L2 regularisation of the network's kernels: weight_decay * sum(w^2) / 2 is added to the loss. With adamw, "

@@ -183,8 +183,9 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     import keras
 
     from tf_image_classification import dataset, estimator_loading
-    from tf_image_classification.training import class_weights, flag_checks
+    from tf_image_classification.training import class_weights, flag_checks, precision
 
+    precision.of(flags)  # raises if flags contradict each other
     spec.flags = flags
     estimator_loading.check_input(spec)
     spec.set_default_class_dict(data.tasks)
@@ -262,11 +263,11 @@ def _export(
 ) -> None:
     """Writes the model folder; `facts` are added to its model.json."""
     from tf_image_classification import export
-    from tf_image_classification.training import build
+    from tf_image_classification.training import build, precision
 
     model = state.model
-    if flags.mixed_precision:  # what is served computes in float32, whatever the training computed in
-        with build.dtype_policy(mixed=False):
+    if precision.of(flags) != precision.FLOAT32:  # what is served computes in float32
+        with precision.policy(precision.FLOAT32):
             model = spec.get_model_fn(None)(state.params)
         model.set_weights(state.model.get_weights())
     facts = {
@@ -292,7 +293,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import built_in_estimator, estimator_code, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import build, distribution, peer_watch
+    from tf_image_classification.training import build, distribution, peer_watch, precision
     from tf_image_classification.training.workers import Workers
 
     if flags.model_dir is None:
@@ -309,6 +310,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     else:
         spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.flags = flags
+    precision.of(flags)
     estimator_loading.check_input(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         network_sizes.check_image_size(flags.model_name, flags.image_size)

@@ -39,6 +39,7 @@ def resolve(
     packages: str = "",
     seed: int = -1,
     save_checkpoints_secs: float = 600.0,
+    precision: str = "",
     mixed_precision: bool = False,
     weight_decay: float = 4e-05,
     optimizer: str = "rmsprop",

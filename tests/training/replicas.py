@@ -19,6 +19,7 @@ import tensorflow as tf
 from tf_image_classification import flags as flag_table
 from tf_image_classification import nets
 from tf_image_classification.built_in_estimator import BuiltInEstimator
+from tf_image_classification.nets.layers import BatchNorm
 from tf_image_classification.training import batch_norm, layer_modes, stages, steps
 from tf_image_classification.training.weight_average import WeightAverage
 
@@ -54,7 +55,8 @@ def network(kind: str) -> keras.Model:
     for number in range(2):
         x = keras.layers.Conv2D(8, 3, strides=2, padding="same", kernel_regularizer=keras.regularizers.L2(0.01))(x)
         if kind != "plain":
-            x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
+            norm = (keras.layers.BatchNormalization, BatchNorm)[number]
+            x = norm(momentum=0.9, name=f"norm{number}")(x)
         x = keras.layers.ReLU()(x)
     return keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
 

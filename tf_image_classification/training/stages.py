@@ -10,7 +10,7 @@ import keras
 from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import layer_modes
+from tf_image_classification.training import layer_modes, precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def _stage(
 ) -> Stage:
     optimizer = optimizers.make_optimizer(flags, learning_rate)
     optimizers.scale_learning_rates(optimizer, _names(model, variables), flags.learning_rate_scales)
-    if flags.mixed_precision:
+    if precision.of(flags) == precision.MIXED_FLOAT16:  # bfloat16 has the range of float32
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)
     inference = layer_modes.inference_layers(model, variables, flags.batch_norm)
