@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import batch_norm, stages
+from tf_image_classification.training import batch_norm, distribution, stages
 from tf_image_classification.training.evaluation import Evaluation
 from tf_image_classification.training.history import History
 from tf_image_classification.training.model_selection import ModelSelection
@@ -162,7 +162,7 @@ class Evaluator:
             )
         # A spec's own data set may repeat for ever.
         return batch_norm.Reestimation(
-            self._state.model, layers, lambda: input_fn().take(batches), self._state.strategy
+            self._state.model, layers, lambda: input_fn().take(batches), distribution.local(self._state.strategy)
         )
 
     def _input_fn(self, data: Manifest, batch_size: int, batches: int) -> Callable[[], tf.data.Dataset]:

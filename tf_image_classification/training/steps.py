@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -30,7 +30,7 @@ def train_step(
     *,
     inference_layers: Sequence[keras.layers.Layer] = (),
     average: WeightAverage | None = None,
-) -> Callable[[Any], Tensors]:
+) -> Callable[..., Tensors]:
     """Compiles the function that takes the next batch of an iterator and updates `variables`.
 
     Args:
@@ -47,7 +47,8 @@ def train_step(
     Returns:
         step(iterator) -> the values of the batch, each float32 [] and the mean over replicas: `loss`, regularisation
         included, `loss_without_regularization`, and for each classification `accuracy` or, with several tasks,
-        `accuracy/<task>`.
+        `accuracy/<task>`. step(iterator, wishes) adds those of `workers.Wishes`, name -> float32 [], likewise reduced,
+        in the host's memory.
     """
     trained = [variable.value for variable in variables]
     replicas = strategy.num_replicas_in_sync
@@ -66,13 +67,16 @@ def train_step(
         return losses | _accuracies(spec, labels, logits)
 
     @tf.function(autograph=False)
-    def step(iterator: Any) -> Tensors:
-        values = strategy.run(replica_step, args=next(iterator))
+    def step(iterator: Any, wishes: Mapping[str, tf.Tensor] | None = None) -> Tensors:
+        sent = dict(wishes or {})
+        values = strategy.run(lambda *batch: replica_step(*batch) | sent, args=next(iterator))
         # Not optimizer.iterations: optimizers differ in counting skipped updates.
         global_step.assign_add(1)
         if average is not None:
             average.update(global_step)
-        return {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in values.items()}
+        means = {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in values.items()}
+        with tf.device("CPU"):  # so that reading them waits for this step alone, not for those after it
+            return means | {name: tf.identity(means[name]) for name in sent}
 
     return step
 
