@@ -92,7 +92,8 @@ def train_and_evaluate(
 
     Raises:
         UserError: of the kind that names what is wrong with flags, data, checkpoint or spec, or with the training (the
-            loss is not a number, the folder cannot be written). PeerError: not all workers came.
+            loss is not a number, the folder cannot be written). PeerError: not all workers came, or one was
+            lost.
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
     from tf_image_classification import hooks, training_hooks
@@ -104,6 +105,7 @@ def train_and_evaluate(
         build,
         distribution,
         estimator_record,
+        peer_watch,
         training_folder,
     )
     from tf_image_classification.training.evaluator import Evaluator
@@ -114,6 +116,7 @@ def train_and_evaluate(
     workers = Workers(distribution.strategy(), task)
     data = _configure(spec, data, flags)
     with (
+        peer_watch.watching(task),
         training_folder.open_folder(flags.model_dir, keeps=workers.is_chief) as folder,
         bucket_shards.translate_fetch_errors(),
     ):
@@ -278,7 +281,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import built_in_estimator, estimator_code, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import build, distribution
+    from tf_image_classification.training import build, distribution, peer_watch
     from tf_image_classification.training.workers import Workers
 
     if flags.model_dir is None:
@@ -304,8 +307,9 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         else:
             locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
     workers = Workers(distribution.strategy(), task)
-    data = training_data.prepare_data(flags, workers)
-    result = train_and_evaluate(spec, data, flags)
+    with peer_watch.watching(task):
+        data = training_data.prepare_data(flags, workers)
+        result = train_and_evaluate(spec, data, flags)
     if workers.is_chief:
         _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
         print(result.export_dir)
