@@ -14,6 +14,7 @@ from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.training import peer_watch
 
 HEARTBEAT_SECONDS = 30  # without one from a task, it counts as lost
 
@@ -86,7 +87,8 @@ def _join(role: Role, index: int, members: tuple[tuple[Role, tuple[str, ...]], .
         tf.train.ClusterSpec(addresses), task_type=str(role), task_id=index, rpc_layer="grpc"
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with peer_watch.interruptible():
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except tf.errors.OpError as error:
         raise PeerError(
             f"Not all tasks of the cluster were there within {cluster.join_seconds():g} s",
@@ -112,3 +114,5 @@ def _configure_coordination(addresses: dict[str, list[str]]) -> None:
             coordination_config_pb2.CoordinatedJob(name=job, num_tasks=len(tasks)) for job, tasks in addresses.items()
         ],
     )
+    # Otherwise the chief, who registers with itself, waits an hour for the others.
+    context.context().coordination_service.cluster_register_with_barrier = True

@@ -44,7 +44,8 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _TASK = re.compile(r"/job:(\w+)(?:/replica:0)?/task:(\d+)")
 _ABORTED = "Collective ops is aborted by: "
 
-_writing = threading.RLock()
+_writing = threading.Condition()
+_writers = 0  # threads that are `undisturbed`; under `_writing`
 _watches: list[_Watch] = []  # the one of this process, in `watching`
 
 
@@ -82,10 +83,30 @@ def watching(task: Task) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
-    """While in the block, nothing here ends the process: a checkpoint is being written."""
-    with _writing:
+def interruptible() -> Iterator[None]:
+    """Lets Ctrl-C end the process at once: the block keeps the interpreter's lock, so that no handler could run."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """While any thread is in the block, nothing here ends the process: a checkpoint is being written or uploaded."""
+    global _writers
+    with _writing:
+        _writers += 1
+    try:
+        yield
+    finally:
+        with _writing:
+            _writers -= 1
+            _writing.notify_all()
 
 
 class _Watch:
@@ -179,6 +200,7 @@ class _Watch:
 
     def _exit(self, code: int, message: str) -> None:
         with _writing:
+            _writing.wait_for(lambda: _writers == 0)
             if self._left.is_set():
                 return
             backstop = threading.Timer(5.0, os._exit, [code])  # whoever reads our output may have stopped to
