@@ -91,8 +91,7 @@ def train_and_evaluate(
 
     Raises:
         UserError: of the kind that names what is wrong with flags, data, checkpoint or spec, or with the training (the
-            loss is not a number, the folder cannot be written). PeerError: not all workers came, or one was
-            lost.
+            loss is not a number, the folder cannot be written, a worker did not come or was lost).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
     from tf_image_classification import hooks, training_end, training_hooks

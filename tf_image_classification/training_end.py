@@ -47,7 +47,6 @@ def _export(
     spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: str, facts: dict[str, Any]
 ) -> None:
     """Writes the model folder; `facts` are added to its model.json."""
-    from tf_image_classification.training import precision
 
     model = state.model
     if precision.of(flags) != precision.FLOAT32:  # what is served computes in float32
