@@ -49,7 +49,7 @@ def data(request, tmp_path_factory) -> Manifest:
 
 
 def batches_of(
-    data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True, part=None
+    data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True, **options
 ) -> tf.data.Dataset:
     return dataset.training_batches(
         data,
@@ -62,7 +62,7 @@ def batches_of(
         first_step=first_step,
         steps=steps,
         shuffle=shuffle,
-        part=part,
+        **options,
     )
 
 

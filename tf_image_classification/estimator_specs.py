@@ -291,6 +291,7 @@ class EstimatorSpec(abc.ABC):
             steps=steps,
             mix_fn=augmentation.mixer(self.flags),
             part=part,
+            streams=self.flags.shard_streams,
             **sizes,
         )
 

@@ -114,6 +114,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("check", bool, False, DATA,
          "Do all that a build does, but write no shards. The report goes to --output_dir if given: never a data set's.",
          commands=(BUILD,), steps=(), ours=True),
+    Flag("shard_streams", int, 1, DATA,
+         "Streams of shards, each of which fills an equal part of every batch: a worker of a cluster reads only the "
+         "shards of its part. The order of examples is the same on any cluster. 1: every worker reads all shards.",
+         ge=1, ours=True),
     Flag("workers", int, None, DATA, "Number of processes that read and check images. Not set: one per core.",
          ge=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
     Flag("output_dir", str, None, DATA, "Folder for the results.",

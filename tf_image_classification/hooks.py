@@ -22,7 +22,7 @@ from tf_image_classification import checkpoints, storage
 from tf_image_classification.checkpoints.class_names import ClassNames
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import steps
+from tf_image_classification.training import peer_watch, steps
 from tf_image_classification.training.evaluator import Evaluator
 from tf_image_classification.training.hook import Hook, Values
 from tf_image_classification.training.training_folder import WARM_START_FILE, TrainingFolder
@@ -173,7 +173,8 @@ class CheckpointSaver(Hook):
             return
         self._nan_stop.check()
         try:
-            path = self._manager.save(checkpoint_number=step)
+            with peer_watch.undisturbed():
+                path = self._manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self._manager.directory}",

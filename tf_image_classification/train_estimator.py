@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tf_image_classification import cluster, command_line, estimator_code, imagenet_weights, network_sizes, storage
 from tf_image_classification import flags as flag_table
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tf_image_classification.training.hook import Hook
     from tf_image_classification.training.stages import Stage
     from tf_image_classification.training.training_folder import TrainingFolder
-    from tf_image_classification.training.workers import Wishes
+    from tf_image_classification.training.workers import Wishes, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +77,7 @@ def train_and_evaluate(
 
     A training starts from its own newest checkpoint in --model_dir; else from --checkpoint_path; else from scratch.
 
-    Of several workers, which TF_CONFIG describes, the chief alone reads and writes --model_dir and the export; all
-    return after it has.
+    Of several workers the chief alone reads and writes --model_dir and the export; all return after it has.
 
     Sets `spec.flags`, `spec.class_weights` and, if it has none, `spec.class_dict`; resets Keras's global state and,
     with --seed, the random seeds of Python, NumPy and TensorFlow.
@@ -92,82 +91,70 @@ def train_and_evaluate(
 
     Raises:
         UserError: of the kind that names what is wrong with flags, data, checkpoint or spec, or with the training (the
-            loss is not a number, the folder cannot be written). PeerError: not all workers came.
+            loss is not a number, the folder cannot be written, a worker did not come or was lost).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
-    from tf_image_classification import hooks, training_hooks
+    from tf_image_classification import hooks, training_end, training_hooks
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.model_folder import EXPORT_DIR
-    from tf_image_classification.training import (
-        augmentation_page,
-        build,
-        distribution,
-        estimator_record,
-        training_folder,
-    )
-    from tf_image_classification.training.evaluator import Evaluator
-    from tf_image_classification.training.history import History
+    from tf_image_classification.training import build, distribution, peer_watch
     from tf_image_classification.training.workers import Wishes, Workers
 
-    task = cluster.current()
-    workers = Workers(distribution.strategy(), task)
+    workers = Workers(distribution.strategy(), cluster.current())
     data = _configure(spec, data, flags)
+    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
+    metrics: dict[str, float] = {}
     with (
-        training_folder.open_folder(flags.model_dir, keeps=workers.is_chief) as folder,
+        peer_watch.watching(workers.task),
+        workers.open_folder(flags.model_dir) as folder,
         bucket_shards.translate_fetch_errors(),
     ):
         state = build.build(spec, data, flags)
-        names = class_names.of_tasks(data.tasks)
+        names, network = class_names.of_tasks(data.tasks), build.model_name(spec, flags)
         manager = state.checkpoint_manager(folder.local, names)
         warm_start = evaluator = None
         if workers.is_chief:
-            network = build.model_name(spec, flags)
             warm_start = hooks.load_checkpoint(
                 state.model, manager, folder, flags, checkpoint_version, model_name=network, class_names=names
             )
         workers.copy_from_chief(state.variables)
         start = state.begin()
         if workers.is_chief:
-            estimator_record.update(folder, spec.code, start, flags.train_steps)
-            augmentation_page.write(spec, data, folder, int(state.data_seed.numpy()))
-            evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
-        has_ended = evaluator is not None and evaluator.selection.should_stop
-        if start >= flags.train_steps:
-            _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
-        elif workers.of_chief(int(has_ended)):
-            _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
-        else:
-            wishes = Wishes(task)
+            evaluator = _evaluator(spec, state, data, flags, folder, start)
+        if not _is_over(start, flags, evaluator, workers):
+            wishes = Wishes(workers.task)
             around = training_hooks.of(state, flags, manager, folder, evaluator, workers, wishes)
             _train(spec, state, data, flags, around, wishes)
-        target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
-        steps_made, metrics = int(state.global_step.numpy()) - start, {}
         if evaluator is not None:
-            metrics = _finish(spec, state, data, flags, folder, evaluator, target, warm_start)
+            metrics = training_end.evaluate_and_export(spec, state, data, flags, folder, evaluator, target, warm_start)
         workers.wait_for_chief()
-    return TrainingResult(flags.model_dir, target, metrics, steps_made)
+    return TrainingResult(flags.model_dir, target, metrics, int(state.global_step.numpy()) - start)
 
 
-def _finish(
-    spec: EstimatorSpec,
-    state: TrainingState,
-    data: Manifest,
-    flags: Flags,
-    folder: TrainingFolder,
-    evaluator: Evaluator,
-    target: str,
-    warm_start: dict[str, Any] | None,
-) -> dict[str, float]:
-    """Evaluates the model at the end of a training, and exports it or the best one; returns the metrics."""
-    step = int(state.global_step.numpy())
-    with evaluator.exported_weights(step):
-        evaluator.evaluate(step)
-        folder.finish()  # raises if another training has taken over: only one of them exports
-        step = evaluator.selection.load_best() or step
-        results = evaluator.compare_splits(step)
-        _export(spec, state, data, flags, target, {"warm_start": warm_start, **results})
-    return results["metrics"]
+def _evaluator(
+    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: TrainingFolder, start: int
+) -> Evaluator:
+    """Writes what is known of a training at its start; returns the evaluations that follow."""
+    from tf_image_classification.training import augmentation_page, estimator_record
+    from tf_image_classification.training.evaluator import Evaluator
+    from tf_image_classification.training.history import History
+
+    estimator_record.update(folder, spec.code, start, flags.train_steps)
+    augmentation_page.write(spec, data, folder, int(state.data_seed.numpy()))
+    return Evaluator(spec, state, data, flags, folder, History(folder.local, start))
+
+
+def _is_over(start: int, flags: Flags, evaluator: Evaluator | None, workers: Workers) -> bool:
+    """Whether nothing is left to train from global step `start` on."""
+    if start >= flags.train_steps:
+        _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
+        return True
+    has_ended = evaluator is not None and evaluator.selection.should_stop
+    if workers.of_chief(int(has_ended)):
+        _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
+        return True
+    return False
 
 
 def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
@@ -179,7 +166,7 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
 
     precision.of(flags)  # raises if flags contradict each other
     spec.flags = flags
-    estimator_loading.check_augmentation(spec)
+    estimator_loading.check_input(spec)
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
     spec.class_weights = class_weights.class_weights(spec, data, flags)
@@ -250,29 +237,6 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
     )
 
 
-def _export(
-    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: str, facts: dict[str, Any]
-) -> None:
-    """Writes the model folder; `facts` are added to its model.json."""
-    from tf_image_classification import export
-    from tf_image_classification.training import build, precision
-
-    model = state.model
-    if precision.of(flags) != precision.FLOAT32:  # what is served computes in float32
-        with precision.policy(precision.FLOAT32):
-            model = spec.get_model_fn(None)(state.params)
-        model.set_weights(state.model.get_weights())
-    facts = {
-        "model_name": build.model_name(spec, flags),
-        "estimator": f"{type(spec).__module__}:{type(spec).__qualname__}",
-        **spec.code.facts(),
-        "flags": vars(flags),
-        "data_fingerprint": data.fingerprint,
-        **facts,
-    }
-    export.export(model, spec, data.tasks, folder, facts, flags.image_size)
-
-
 def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None = None) -> None:
     flags = _parse(argv)
     task = cluster.current()
@@ -285,7 +249,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import built_in_estimator, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import build, distribution, precision
+    from tf_image_classification.training import build, distribution, peer_watch, precision
     from tf_image_classification.training.workers import Workers
 
     if flags.model_dir is None:
@@ -303,7 +267,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.flags = flags
     precision.of(flags)
-    estimator_loading.check_augmentation(spec)  # before images are read
+    estimator_loading.check_input(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         network_sizes.check_image_size(flags.model_name, flags.image_size)
     if task.is_chief and flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
@@ -312,8 +276,9 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         else:
             locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
     workers = Workers(distribution.strategy(), task)
-    data = training_data.prepare_data(flags, workers)
-    result = train_and_evaluate(spec, data, flags)
+    with peer_watch.watching(task):
+        data = training_data.prepare_data(flags, workers)
+        result = train_and_evaluate(spec, data, flags)
     if workers.is_chief:
         _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
         print(result.export_dir)

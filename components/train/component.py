@@ -25,6 +25,7 @@ def train(
     eval_freq: int = 5,
     eval_throttle_secs: int = 120,
     debug: bool = False,
+    shard_streams: int = 1,
     augmentation: str = "original",
     crop_area: str = "",
     crop_aspect: str = "",

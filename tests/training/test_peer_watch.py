@@ -60,6 +60,15 @@ def test_slow_work_of_any_task_is_no_loss_and_all_end_together(tmp_path):
         assert "has worked" in cluster.output("chief:0")
 
 
+def test_a_task_that_does_not_come_ends_the_others(tmp_path):
+    for missing in ("chief:0", "worker:1"):
+        with Cluster(TASK, tmp_path / missing[:5], chief=1, worker=2, env={"CLUSTER_JOIN_SECONDS": "8"}) as cluster:
+            others = [task for task in cluster.tasks if task != missing]
+            cluster.start(*others)
+            assert cluster.wait(60) == dict.fromkeys(others, 138), cluster.outputs()
+            assert "Not all tasks of the cluster were there within 8 s" in words(cluster.output(others[0]))
+
+
 def test_sigterm_ends_a_task_that_waits_for_another_within_the_limit(tmp_path):
     with Cluster([*TASK, "0"], tmp_path, chief=1, worker=1, env={"WORK": "1000"}) as cluster:
         cluster.start()

@@ -14,6 +14,7 @@ from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
+from tf_image_classification.training import peer_watch
 
 HEARTBEAT_SECONDS = 30  # without one from a task, it counts as lost
 
@@ -37,7 +38,7 @@ def strategy() -> tf.distribute.Strategy:
             received=f"TF_CONFIG with {', '.join(sorted(task.cluster))}",
             expected="workers only, which train synchronously",
         )
-    if task.num_workers > 1 and task.role != Role.EVALUATOR:
+    if task.is_synchronous:
         members = {role: task.cluster[role] for role in (Role.CHIEF, Role.WORKER) if role in task.cluster}
         return _join(task.role, task.index, tuple(members.items()))
     if len(tf.config.list_physical_devices("GPU")) > 1:
@@ -60,7 +61,7 @@ def training_batches(
         options: the arguments of `spec.input_fn` for a training.
     """
     task = cluster.current()
-    if task.num_workers == 1:
+    if not task.is_synchronous:
         return strategy.experimental_distribute_dataset(spec.input_fn(data, is_training=True, **options)())
     replicas = strategy.num_replicas_in_sync
     own = replicas // task.num_workers
@@ -86,7 +87,8 @@ def _join(role: Role, index: int, members: tuple[tuple[Role, tuple[str, ...]], .
         tf.train.ClusterSpec(addresses), task_type=str(role), task_id=index, rpc_layer="grpc"
     )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
+        with peer_watch.interruptible():
+            return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except tf.errors.OpError as error:
         raise PeerError(
             f"Not all tasks of the cluster were there within {cluster.join_seconds():g} s",
@@ -112,3 +114,5 @@ def _configure_coordination(addresses: dict[str, list[str]]) -> None:
             coordination_config_pb2.CoordinatedJob(name=job, num_tasks=len(tasks)) for job, tasks in addresses.items()
         ],
     )
+    # Otherwise the chief, who registers with itself, waits an hour for the others.
+    context.context().coordination_service.cluster_register_with_barrier = True

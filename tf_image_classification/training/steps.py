@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
@@ -54,8 +54,7 @@ def train_step(
     Returns:
         step(iterator) -> the values of the batches, each float32 [] and the mean over replicas and batches: `loss`,
         regularisation included, `loss_without_regularization`, and for each classification `accuracy` or, with several
-        tasks, `accuracy/<task>`. step(iterator, wishes) adds those of `workers.Wishes`, name -> float32 [], likewise
-        reduced, in the host's memory.
+        tasks, `accuracy/<task>`. step(iterator, wishes) adds those of `workers.Wishes`, likewise, on the host.
     """
     replicas = strategy.num_replicas_in_sync
     exchange = Exchange(model, optimizer, inference_layers, replicas)
@@ -63,24 +62,23 @@ def train_step(
     synchronized = layer_modes.batch_norms(model) if sync_batch_norm and replicas > 1 else []
     names = [LOSS, DATA_LOSS, *_accuracy_names(spec).values()]
 
-    def update(gradients: Gradients, values: Tensors) -> Tensors:
-        gradients, values = exchange(gradients, values)
+    def update(gradients: Gradients, values: Tensors, sent: Tensors) -> Tensors:
+        gradients, values = exchange(gradients, values | sent)
         optimizer.apply(gradients, variables)
         return values
 
     @tf.function(autograph=False)
-    def step(iterator: Any, wishes: Mapping[str, tf.Tensor] | None = None) -> Tensors:
-        sent = dict(wishes or {})
+    def step(iterator: Any, wishes: Tensors | None = None) -> Tensors:
         with layer_modes.calling(inference_layers, training=False), layer_modes.synchronizing(synchronized):
             computed = accumulate(strategy, compute, iterator, micro_batches, variables, names)
-            values = strategy.run(lambda gradients, values: update(gradients, values | sent), args=computed)
+            values = strategy.run(update, args=(*computed, wishes or {}))
         # Not optimizer.iterations: optimizers differ in counting skipped updates.
         global_step.assign_add(1)
         if average is not None:
             average.update(global_step)
         means = {name: strategy.experimental_local_results(value)[0] for name, value in values.items()}
         with tf.device("CPU"):  # so that reading them waits for this step alone, not for those after it
-            return means | {name: tf.identity(means[name]) for name in sent}
+            return means | {name: tf.identity(means[name]) for name in wishes or {}}
 
     return step
 

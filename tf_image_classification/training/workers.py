@@ -7,14 +7,18 @@ that each of them reaches.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
 import tensorflow as tf
 
+from tf_image_classification import storage
 from tf_image_classification.cluster import Task
+from tf_image_classification.training import training_folder
+from tf_image_classification.training.training_folder import TrainingFolder
 
 
 class Workers:
@@ -36,9 +40,20 @@ class Workers:
         """Whether this task decides and writes; the others keep nothing."""
         return self.task.is_chief
 
+    @contextlib.contextmanager
+    def open_folder(self, path: str) -> Iterator[TrainingFolder]:
+        """The folder of the training, see `training_folder.open_folder`; in other workers than the chief an empty one
+        of their own, which is removed after the block."""
+        if self.is_chief:
+            with training_folder.open_folder(path) as folder:
+                yield folder
+        else:
+            with storage.temporary_dir() as local:
+                yield TrainingFolder(path, local)
+
     def of_chief(self, number: int) -> int:
         """The number that the chief has; 64 bits."""
-        if self.task.num_workers == 1:
+        if not self.task.is_synchronous:
             return number
         return int(self._sum([tf.constant(number if self.is_chief else 0, tf.int64)])[0])
 
@@ -52,7 +67,7 @@ class Workers:
         So the chief alone reads checkpoints: all start from the very same values, and no other worker needs to reach
         the folder or the bucket.
         """
-        if self.task.num_workers == 1:
+        if not self.task.is_synchronous:
             return
         variables = list(variables)
         values = [tf.convert_to_tensor(variable) for variable in variables]
@@ -90,7 +105,7 @@ class Wishes:
     _LATER = 2  # steps until the numbers of a step are read: the device has work meanwhile
 
     def __init__(self, task: Task) -> None:
-        self._alone = task.num_workers == 1
+        self._alone = not task.is_synchronous
         self._made: set[Wish] = set()  # not sent yet
         self._pending: set[Wish] = set()  # made, and not granted
         self._granted: set[Wish] = set()
