@@ -93,10 +93,11 @@ def train_and_evaluate(
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.model_folder import EXPORT_DIR
-    from tf_image_classification.training import augmentation_page, build, estimator_record, training_folder
+    from tf_image_classification.training import augmentation_page, build, devices, estimator_record, training_folder
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
 
+    devices.prepare()
     data = _configure(spec, data, flags)
     with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.translate_fetch_errors():
         state = build.build(spec, data, flags)

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_image_classification.errors import FlagError
+from tf_image_classification.training import devices
 
 
 def tf_config() -> dict[str, Any]:
@@ -29,7 +30,7 @@ def tf_config() -> dict[str, Any]:
 def strategy() -> tf.distribute.Strategy:
     """The strategy for this machine and TF_CONFIG.
 
-    Several workers: MultiWorkerMirroredStrategy. Several GPUs: MirroredStrategy. One device: the default strategy.
+    Several workers: MultiWorkerMirroredStrategy. GPUs: as `devices.gpu_strategy`. A CPU: the default strategy.
 
     Raises:
         FlagError: TF_CONFIG describes a cluster with parameter servers, which are not supported.
@@ -43,9 +44,8 @@ def strategy() -> tf.distribute.Strategy:
         )
     if sum(len(cluster.get(role, ())) for role in ("chief", "master", "worker")) > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return devices.gpu_strategy(gpus) if gpus else tf.distribute.get_strategy()
 
 
 def trial_dir(model_dir: str) -> str:
