@@ -170,6 +170,9 @@ FLAGS: tuple[Flag, ...] = (
          "float32. Not set: float32, or mixed_float16 with --mixed_precision.",
          choices=("float32", "mixed_float16", "mixed_bfloat16"), ours=True),
     Flag("mixed_precision", bool, False, MODEL, "Older name of --precision mixed_float16.", ours=True),
+    Flag("jit_compile", bool, False, MODEL,
+         "Compile the computation of a batch, forward and backward, with XLA: faster on many GPUs, after a first step "
+         "of up to minutes; slower on CPUs.", ours=True),
     # Optimizers
     Flag("weight_decay", float, 0.00004, OPTIMIZERS,
          "L2 regularisation of the network's kernels: weight_decay * sum(w^2) / 2 is added to the loss. With adamw, "

@@ -234,6 +234,7 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
         average=state.average,
         sync_batch_norm=state.params.sync_batch_norm,
         micro_batches=optimizers.micro_batches(state.params),
+        jit_compile=state.params.jit_compile,
     )
 
 

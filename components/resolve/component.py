@@ -41,6 +41,7 @@ def resolve(
     save_checkpoints_secs: float = 600.0,
     precision: str = "",
     mixed_precision: bool = False,
+    jit_compile: bool = False,
     weight_decay: float = 4e-05,
     optimizer: str = "rmsprop",
     clip_norm: float = -1.0,

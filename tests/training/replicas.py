@@ -80,6 +80,7 @@ class Training:
             strategy,
             sync_batch_norm=kind == "synchronized",
             micro_batches=micro_batches,
+            jit_compile=spec.flags.jit_compile,
         )
         self._strategy = strategy
 

@@ -18,7 +18,7 @@ from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import distribution, layer_modes, precision, stages
+from tf_image_classification.training import distribution, flag_checks, layer_modes, precision, stages
 from tf_image_classification.training.stages import Stage
 from tf_image_classification.training.training_folder import CHECKPOINT_NAME, CHECKPOINTS_KEPT
 from tf_image_classification.training.weight_average import WeightAverage
@@ -119,7 +119,8 @@ def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
     network: an upload to a bucket, too, draws from Python's generator.
 
     Raises:
-        FlagError: --batch_size is no multiple of the number of replicas, or as `stages.make_stages`.
+        FlagError: --batch_size is no multiple of the number of replicas, or as `flag_checks.check_replicas` and
+            `stages.make_stages`.
         EstimatorError: the spec's model_fn returns no keras.Model, or as `stages.make_stages`.
     """
     strategy = distribution.strategy()
@@ -129,6 +130,7 @@ def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
             received=flags.batch_size,
             expected=f"a multiple of {strategy.num_replicas_in_sync}",
         )
+    flag_checks.check_replicas(flags, strategy.num_replicas_in_sync)
     outputs = {entry["name"]: entry["depth"] for entry in spec.class_dict}
     examples = data.splits[TRAIN].examples
     first_depth = next(iter(outputs.values()))

@@ -14,7 +14,7 @@ from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.training import peer_watch
+from tf_image_classification.training import devices, peer_watch
 
 HEARTBEAT_SECONDS = 30  # without one from a task, it counts as lost
 
@@ -22,8 +22,8 @@ HEARTBEAT_SECONDS = 30  # without one from a task, it counts as lost
 def strategy() -> tf.distribute.Strategy:
     """The strategy for this machine and TF_CONFIG.
 
-    Several workers: MultiWorkerMirroredStrategy, once all of them are there; the same one in each call. Several GPUs:
-    MirroredStrategy. One device: the default strategy.
+    Several workers: MultiWorkerMirroredStrategy, once all of them are there; the same one in each call. GPUs: as
+    `devices.gpu_strategy`. A CPU: the default strategy.
 
     In a cluster, nothing may have used TensorFlow's devices before the first call.
 
@@ -38,12 +38,12 @@ def strategy() -> tf.distribute.Strategy:
             received=f"TF_CONFIG with {', '.join(sorted(task.cluster))}",
             expected="workers only, which train synchronously",
         )
+    devices.prepare()
     if task.is_synchronous:
         members = {role: task.cluster[role] for role in (Role.CHIEF, Role.WORKER) if role in task.cluster}
         return _join(task.role, task.index, tuple(members.items()))
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+    gpus = len(tf.config.list_physical_devices("GPU"))
+    return devices.gpu_strategy(gpus) if gpus else tf.distribute.get_strategy()
 
 
 def local(training: tf.distribute.Strategy) -> tf.distribute.Strategy:

@@ -5,9 +5,24 @@ from __future__ import annotations
 import logging
 import math
 
+from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
 _log = logging.getLogger(__name__)
+
+
+def check_replicas(flags: Flags, replicas: int) -> None:
+    """Checks that flags go together in a training on so many replicas.
+
+    Raises:
+        FlagError: they do not.
+    """
+    if flags.jit_compile and flags.sync_batch_norm and replicas > 1:
+        raise FlagError(
+            "--jit_compile and --sync_batch_norm do not go together",
+            received=f"{replicas} replicas, which would have to communicate within what XLA compiles",
+            expected="one of the two, or one device",
+        )
 
 
 def warn(flags: Flags) -> None:

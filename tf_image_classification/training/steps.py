@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tf_image_classification.errors import EstimatorError
-from tf_image_classification.training import layer_modes
+from tf_image_classification.training import compilation, layer_modes
 from tf_image_classification.training.micro_batches import accumulate
 from tf_image_classification.training.replicas import Exchange, Gradients
 
@@ -34,6 +34,7 @@ def train_step(
     average: WeightAverage | None = None,
     sync_batch_norm: bool = False,
     micro_batches: int = 1,
+    jit_compile: bool = False,
 ) -> Callable[..., Tensors]:
     """Compiles the function that takes the next batches of an iterator and updates `variables`.
 
@@ -50,6 +51,7 @@ def train_step(
         sync_batch_norm: whether batch normalisation in training mode normalises by the batch of all replicas; else each
             replica normalises by its own part.
         micro_batches: batches of an update, which gets the mean of their gradients.
+        jit_compile: whether XLA compiles the computation of a batch; if it cannot, the step raises EstimatorError.
 
     Returns:
         step(iterator) -> the values of the batches, each float32 [] and the mean over replicas and batches: `loss`,
@@ -59,8 +61,9 @@ def train_step(
     replicas = strategy.num_replicas_in_sync
     exchange = Exchange(model, optimizer, inference_layers, replicas)
     compute = _gradients_fn(spec, model, optimizer, variables, replicas * micro_batches)
+    if jit_compile:  # not the whole step, whose input and exchange between replicas XLA has no operations for
+        compute = tf.function(compute, autograph=False, jit_compile=True)
     synchronized = layer_modes.batch_norms(model) if sync_batch_norm and replicas > 1 else []
-    names = [LOSS, DATA_LOSS, *_accuracy_names(spec).values()]
 
     def update(gradients: Gradients, values: Tensors, sent: Tensors) -> Tensors:
         gradients, values = exchange(gradients, values | sent)
@@ -70,7 +73,7 @@ def train_step(
     @tf.function(autograph=False)
     def step(iterator: Any, wishes: Tensors | None = None) -> Tensors:
         with layer_modes.calling(inference_layers, training=False), layer_modes.synchronizing(synchronized):
-            computed = accumulate(strategy, compute, iterator, micro_batches, variables, names)
+            computed = accumulate(strategy, compute, iterator, micro_batches, variables, _value_names(spec))
             values = strategy.run(update, args=(*computed, wishes or {}))
         # Not optimizer.iterations: optimizers differ in counting skipped updates.
         global_step.assign_add(1)
@@ -80,7 +83,7 @@ def train_step(
         with tf.device("CPU"):  # so that reading them waits for this step alone, not for those after it
             return means | {name: tf.identity(means[name]) for name in wishes or {}}
 
-    return step
+    return compilation.explaining(step) if jit_compile else step
 
 
 def _gradients_fn(
@@ -139,6 +142,10 @@ def _accuracies(spec: EstimatorSpec, labels: Tensors, logits: Tensors) -> Tensor
         right = tf.equal(tf.argmax(labels[task], axis=-1), tf.argmax(logits[task], axis=-1))
         accuracies[name] = tf.reduce_mean(tf.cast(right, tf.float32))
     return accuracies
+
+
+def _value_names(spec: EstimatorSpec) -> list[str]:
+    return [LOSS, DATA_LOSS, *_accuracy_names(spec).values()]
 
 
 def _accuracy_names(spec: EstimatorSpec) -> dict[str, str]:
