@@ -34,9 +34,9 @@ def times(task):
 """
 
 
-def job(folder: Path, script: str, **shape: int) -> Job:
+def job(folder: Path, script: str, **shape: object) -> Job:
     command = ["python", "-c", PRELUDE + script, str(folder)]
-    return Job("training", command, ClusterShape(**{"replicas": 2, **shape}), str(folder))
+    return Job("training", command, ClusterShape(**{"replicas": 2, "image": "train:1", **shape}), str(folder))
 
 
 def is_running(folder: Path) -> bool:
