@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from tf_image_classification.launch import task_log
+from tf_image_classification.launch import task_lines
 
 _TAIL_LINES = 20
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -87,14 +87,14 @@ class LocalTask:
         return f"{self.name} ended " + (f"by {signal.Signals(-code).name}" if code < 0 else f"with exit code {code}")
 
     def error(self) -> str:
-        """Why it failed, as of `task_log.error`."""
-        return task_log.error(list(self._lines))
+        """Why it failed, as of `task_lines.error`."""
+        return task_lines.error(list(self._lines))
 
     def _read(self) -> None:
         for data in self._process.stdout or ():
             line = data.decode(errors="replace").rstrip().rpartition("\r")[2]
             self._lines.append(line)
-            print(task_log.labelled(line, self.name), flush=True)
+            print(task_lines.labelled(line, self.name), flush=True)
 
 
 def _end_with_parent() -> Callable[[], None] | None:

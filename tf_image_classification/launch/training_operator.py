@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from tf_image_classification.errors import ServiceError, TrainingError, UnavailableError
-from tf_image_classification.launch import stop_signal, task_log, task_pods, tfjob
+from tf_image_classification.launch import stop_signal, task_lines, task_pods, tfjob
 from tf_image_classification.launch.job import Job
 from tf_image_classification.launch.kubernetes_api import KubernetesApi, RefusedError
 from tf_image_classification.launch.task_pods import Obstacle, Pod
@@ -185,7 +185,7 @@ class _TFJob:
         lines = [line for line in self._log_lines(failed[0], tailLines=str(_TAIL_LINES)) if line.strip()]
         return TrainingError(
             f"The training failed: {task_pods.end(failed[0])}",
-            received=task_log.error(lines) or message,
+            received=task_lines.error(lines) or message,
             hint=f"kubectl -n {self._api.namespace} logs {failed[0]['metadata']['name']} shows all of its log.",
         )
 
