@@ -94,7 +94,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 # The evaluate image contains all that the train image does: it imports the user's EstimatorSpec, whose module may
 # import anything that training uses.
-_NOT_IN_EVALUATE = ("launch/*", "promotion/*", "vertex/*")
+_NOT_IN_EVALUATE = ("cluster_step.py", "launch/*", "promotion/*", "vertex/*")
 _NOT_IN_TRAIN = (*_NOT_IN_EVALUATE, "evaluate/*")
 # What every step needs, and what reads metadata.
 _BASE = (
@@ -127,13 +127,18 @@ IMAGES = {
             "vertex",
             include=(
                 *_BASE,
+                "cluster.py",
+                "cluster_exchange.py",
+                "cluster_step.py",
                 "estimator_code.py",
                 "evaluation_folder.py",
                 "imagenet_weights.py",
                 "launch/*",
                 "packages.py",
                 "promotion/*",
+                "task_log.py",
                 "training_key.py",
+                "training_run.py",
                 "vertex/*",
             ),
         ),

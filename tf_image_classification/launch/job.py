@@ -64,7 +64,7 @@ class Job:
             most 40 lower-case letters, digits and hyphens, a letter first.
         command: of each task; the platform tells it its role by TF_CONFIG.
         shape: of the cluster.
-        folder: that all tasks can reach; each keeps the end of its log there, see `cluster_exchange`.
+        folder: that all tasks can reach; each keeps the end of its log there, see `task_log`.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Launcher(Protocol):
         """Starts a job, or re-attaches to the one of this name, and waits for its end.
 
         Logs the job's page and the end of its logs. A job that failed since a task was lost, which exits with
-        `cluster.RETRYABLE` or by a signal, is started again, up to a bound.
+        `cluster.EXIT_RETRYABLE` or by a signal, is started again, up to a bound.
 
         Raises:
             TrainingError: the job failed.
