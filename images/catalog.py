@@ -94,7 +94,9 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 # The evaluate image contains all that the train image does: it imports the user's EstimatorSpec, whose module may
 # import anything that training uses.
-_NOT_IN_EVALUATE = ("cluster_step.py", "launch/*", "promotion/*", "vertex/*")
+# Of what launches clusters, only what starts processes: so `python -m pipelines run --runner docker` does.
+_PLATFORMS = tuple(f"launch/{name}.py" for name in ("kubernetes_api", "task_pods", "tfjob", "training_operator"))
+_NOT_IN_EVALUATE = (*_PLATFORMS, "promotion/*", "vertex/*")
 _NOT_IN_TRAIN = (*_NOT_IN_EVALUATE, "evaluate/*")
 # What every step needs, and what reads metadata.
 _BASE = (

@@ -174,8 +174,8 @@ class _Chain:
             component, inputs = launch_cluster, inputs | clusters.OF_THE_RUN | {"cluster": cluster.to_json()}
         task = component(**flags | inputs)
         _configure(task, step, self.options)
-        if component is launch_cluster:
-            task.set_container_image(self.options.images["resolve"])  # has no TensorFlow
+        if cluster and cluster.image and component is launch_cluster:
+            task.set_container_image(self.options.images["resolve"])  # has no TensorFlow, which the tasks' image has
         return task
 
 

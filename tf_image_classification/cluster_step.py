@@ -6,6 +6,7 @@ It runs in a small image without TensorFlow, which the tasks of the cluster have
 from __future__ import annotations
 
 import hashlib
+import os
 import posixpath
 import re
 from collections.abc import Mapping
@@ -13,11 +14,13 @@ from dataclasses import replace
 
 from tf_image_classification import storage, training_run
 from tf_image_classification.cluster_exchange import Training
-from tf_image_classification.errors import FlagError, ServiceError
+from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 from tf_image_classification.launch.job import ClusterShape, Job, Launcher
+from tf_image_classification.launch.processes import LocalProcesses
 from tf_image_classification.training_run import TrainOutputs
 
+_IN_CLUSTER = "KUBERNETES_SERVICE_HOST"  # a variable of every container of Kubernetes
 _PLACEHOLDER = "{{$"  # begins what only Vertex AI fills in
 # Kubeflow's folder of a task's outputs ends so, and a repeated task gets another one.
 _TASK_ID = re.compile(r"/[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
@@ -69,24 +72,26 @@ def train(
     name = f"train-{identity[:24]}"
     training = replace(training, folder=storage.join(parent, "clusters", name))
     command = ["python", "-m", "tf_image_classification.cluster_task", training.to_json()]
-    choose(run["project"], run["location"]).run(Job(name, command, shape, training.folder))
+    choose(shape.image, run["project"], run["location"]).run(Job(name, command, shape, training.folder))
     return training.collect(*outputs)
 
 
-def choose(project: str, location: str) -> Launcher:
-    """The platform that this step runs on.
+def choose(image: str, project: str, location: str) -> Launcher:
+    """The platform that this step runs on: Vertex AI, Kubernetes, or this machine itself.
 
     Args:
+        image: of the tasks; '' for processes of this step, in whichever place it runs.
         project, location: of the run on Vertex AI; '' elsewhere.
-
-    Raises:
-        ServiceError: it runs no clusters.
     """
-    if location:
+    if image and location:
         from tf_image_classification.vertex.custom_job import CustomJobs
 
         return CustomJobs(project, location)
-    raise ServiceError("There is no platform for a cluster here", expected="Vertex AI")
+    if image and _IN_CLUSTER in os.environ:
+        from tf_image_classification.launch.training_operator import TrainingOperator
+
+        return TrainingOperator()
+    return LocalProcesses()
 
 
 def _check_batches(flags: Flags, shape: ClusterShape) -> None:

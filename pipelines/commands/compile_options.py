@@ -176,6 +176,35 @@ def _cluster(
     """
     from tf_image_classification.launch.job import ClusterShape
 
+    cluster = local_cluster(arguments)
+    if arguments.tensorboard and not _TENSORBOARD.fullmatch(arguments.tensorboard):
+        raise FlagError(
+            "Invalid value for --tensorboard",
+            received=arguments.tensorboard,
+            expected="projects/P/locations/L/tensorboards/ID",
+        )
+    if cluster is None and not arguments.spot and not arguments.tensorboard:
+        return None
+    cpu, memory, accelerator = (limits[name].pop(TRAIN_STEP, "") for name in ("cpu", "memory", "accelerator"))
+    return replace(
+        cluster or ClusterShape(replicas=1),
+        spot=arguments.spot,
+        tensorboard=arguments.tensorboard,
+        image=images[TRAIN_STEP],
+        cpu=cpu,
+        memory=memory,
+        accelerator=accelerator,
+    )
+
+
+def local_cluster(arguments: argparse.Namespace) -> ClusterShape | None:
+    """The tasks that the options of `add_cluster_options` describe; None for one.
+
+    Raises:
+        FlagError: a number is too small.
+    """
+    from tf_image_classification.launch.job import ClusterShape
+
     for name, least in (("replicas", 1), ("parameter_servers", 0)):
         if getattr(arguments, name) < least:
             raise FlagError(
@@ -183,23 +212,8 @@ def _cluster(
                 received=getattr(arguments, name),
                 expected=f"a whole number >= {least}",
             )
-    if arguments.tensorboard and not _TENSORBOARD.fullmatch(arguments.tensorboard):
-        raise FlagError(
-            "Invalid value for --tensorboard",
-            received=arguments.tensorboard,
-            expected="projects/P/locations/L/tensorboards/ID",
-        )
-    cluster = ClusterShape(
-        replicas=arguments.replicas,
-        parameter_servers=arguments.parameter_servers,
-        evaluator=arguments.evaluator,
-        spot=arguments.spot,
-        tensorboard=arguments.tensorboard,
-    )
-    if cluster == ClusterShape(replicas=1):
-        return None
-    cpu, memory, accelerator = (limits[name].pop(TRAIN_STEP, "") for name in ("cpu", "memory", "accelerator"))
-    return replace(cluster, image=images[TRAIN_STEP], cpu=cpu, memory=memory, accelerator=accelerator)
+    cluster = ClusterShape(arguments.replicas, arguments.parameter_servers, arguments.evaluator)
+    return None if cluster == ClusterShape(replicas=1) else cluster
 
 
 def check_images(arguments: argparse.Namespace, spec: template.Spec) -> None:

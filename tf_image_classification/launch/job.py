@@ -16,7 +16,7 @@ class ClusterShape:
         replicas: tasks that compute gradients.
         parameter_servers: tasks that hold the variables of an asynchronous training; 0 for a synchronous one.
         evaluator: whether a task of its own evaluates the checkpoints.
-        image: reference of the image that has TensorFlow.
+        image: reference of the image that has TensorFlow; '' where the tasks are processes of the launching step.
         cpu, memory, accelerator: of each task, as the pipeline's options write them ('8', '32G', 'nvidia.com/gpu:1').
         spot: machines that the platform may take back at any time.
         service_account, network, encryption_key, tensorboard: as the platform names them.

@@ -36,11 +36,6 @@ class RefusedError(ServiceError):
         self.status, self.message = status, message
 
 
-def is_in_cluster() -> bool:
-    """Whether this process runs in a Kubernetes cluster."""
-    return _HOST in os.environ
-
-
 class KubernetesApi:
     """Requests to the API server, repeated while it does not answer. The token is read anew for each.
 

@@ -93,6 +93,9 @@ CASES: dict[str, dict[str, Case]] = {
     "run": {
         "runs_dir": Case(("--runs_dir", "other")),
         "runner": Case(("--runner", "docker")),
+        "replicas": Case(("--replicas", "2")),
+        "parameter_servers": Case(("--parameter_servers", "1")),
+        "evaluator": Case(("--evaluator",)),
         "image_base": Case(("--image_base", "other"), beside=("--runner", "docker")),
         "image_user": Case(("--image_user", "1000:1000"), beside=("--runner", "docker")),
         "image_platform": Case(("--image_platform", "linux/arm64"), beside=("--runner", "docker")),
