@@ -10,6 +10,7 @@ import collections
 import contextlib
 import json
 import logging
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def keeping(folder: str, name: str) -> Iterator[None]:
         text = json.dumps(handler.content(start))
         if text != written:
             with contextlib.suppress(UserError, OSError):  # a training goes on without its log
+                if not storage.is_remote(path):
+                    os.makedirs(os.path.dirname(path), exist_ok=True)
                 storage.write_text(path, text)
                 written = text
 

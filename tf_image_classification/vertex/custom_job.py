@@ -31,6 +31,7 @@ LABEL = "training"
 
 _RUN_LABELS_VARIABLE = "VERTEX_AI_PIPELINES_RUN_LABELS"  # of a pipeline's steps: a JSON object
 _POLL_SECS = 5.0
+_PAUSE_SECS = 10.0  # before another job, and longer each time
 _MAX_SILENCE_SECS = 1800.0  # of the service, while a job is followed
 _MAX_CANCEL_SECS = 600.0
 _MAX_JOBS = 4  # of one training, by one attempt of the step
@@ -75,7 +76,7 @@ class CustomJobs:
                 if not is_retryable(ended.error.message) or number == _MAX_JOBS:
                     break
                 _log.warning("A task was lost: %s The training goes on in another job", printable(ended.error.message))
-                if stop.wait(10 * number):
+                if stop.wait(_PAUSE_SECS * number):
                     raise stop.exit()
         raise _failure(ended, self._page(ended), job)
 

@@ -88,7 +88,7 @@ def machine_type(cpu: str = "", memory: str = "", accelerator: str = "") -> str:
     """The smallest machine that has what is asked for.
 
     Args:
-        cpu: number, as KFP writes a limit: '8', '500m'; '' for any.
+        cpu: number, as KFP writes a limit: '8', '500m'; '' for at least 4.
         memory: amount in K, M or G, as '32G'; '' for any.
         accelerator: type and count, as 'NVIDIA_TESLA_T4:1'; '' for none.
 
@@ -98,7 +98,7 @@ def machine_type(cpu: str = "", memory: str = "", accelerator: str = "") -> str:
     if not (cpu or memory or accelerator):
         return DEFAULT
     kind, _, count = accelerator.partition(":")
-    cores, gigabytes = _cores(cpu), _gigabytes(memory)
+    cores, gigabytes = _cores(cpu or "4"), _gigabytes(memory)
     able = []
     for machine in _machines(kind):
         enough = machine.cpu >= cores and machine.memory >= gigabytes
@@ -111,7 +111,7 @@ def machine_type(cpu: str = "", memory: str = "", accelerator: str = "") -> str:
             received=", ".join(f"{what} {value}" for what, value in asked.items() if value),
             hint="docs/distributed.md lists the machines.",
         )
-    return min(able, key=lambda machine: (machine.cpu, machine.memory)).name
+    return min(able, key=lambda machine: machine.cpu).name  # of equal ones the first, which is the cheapest
 
 
 def _machines(gpu: str) -> Iterator[_Machine]:
