@@ -58,7 +58,7 @@ FLAGS: tuple[Flag, ...] = (
          "Evaluation images, in the same forms as --train_metadata. Not set: --eval_fraction of the training images "
          "is held out.",
          commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True),
-    Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", ge=1),
+    Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas; see --sync_replicas.", ge=1),
     Flag("train_steps", int, 20, COMMON,
          "Global step at which training ends, including those before a training was resumed.",
          ge=1, in_checkpoint_key=False),
@@ -213,9 +213,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("num_epochs_per_decay", float, 2.0, LEARNING_RATE,
          "Epochs between the steps of exponential decay, or for the whole of polynomial decay.", gt=0),
     Flag("sync_replicas", bool, False, LEARNING_RATE,
-         "Divide the decay steps of the schedule by --replicas_to_aggregate. It has no other effect: replicas are "
-         "always synchronous."),
-    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "Divisor of the decay steps with --sync_replicas.", ge=1),
+         "Each training step takes the mean of the gradients of --replicas_to_aggregate batches, on one machine too, "
+         "and the decay steps of the schedule are divided by it. Replicas are always synchronous."),
+    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE,
+         "Batches of --batch_size examples per training step with --sync_replicas. One is in memory at a time.", ge=1),
     # Fine tuning
     Flag("batch_norm", str, "auto", FINE_TUNING,
          "Batch normalisation. auto: layers whose variables are not trained use their moving statistics, and those of "
@@ -223,6 +224,9 @@ FLAGS: tuple[Flag, ...] = (
          "was long enough for their decay. original: all layers normalise by the batch, and moving statistics are "
          "evaluated as they are. frozen: all layers use the statistics of --checkpoint_path.",
          choices=("auto", "original", "frozen"), ours=True),
+    Flag("sync_batch_norm", bool, False, FINE_TUNING,
+         "Batch normalisation normalises by the batch of all replicas, which communicate in each such layer; else each "
+         "replica normalises by its own part. Without effect on one device.", ours=True),
     Flag("head_fraction", float, 0.0, FINE_TUNING,
          "Fraction of --train_steps at the beginning in which the head alone is trained, with a constant learning "
          "rate; the schedule follows for the other steps.", ge=0, le=1, ours=True),

@@ -51,6 +51,14 @@ class TrainingState:
     global_step: tf.Variable
     data_seed: tf.Variable
 
+    @property
+    def variables(self) -> list[tf.Variable]:
+        """All that decides how the training goes on: weights, optimizers, averages, counters, random states."""
+        optimizers = [variable for stage in self.stages for variable in stage.optimizer.variables]
+        averages = [] if self.average is None else self.average.averages
+        own = [variable.value for variable in (*self.model.variables, *optimizers)]
+        return [*own, *averages, self.global_step, self.data_seed]
+
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the update that follows `step` updates."""
         return stages.stage_at(self.stages, step + 1).learning_rate_at(step)
@@ -64,14 +72,14 @@ class TrainingState:
         Raises:
             FlagError: the checkpoint has trained all variables, and with this --train_steps it would train the head.
         """
-        start = int(self.global_step)
+        start = int(self.global_step.numpy())
         if start == 0 and self.average is not None:
             self.average.reset()
         for stage in self.stages:
             if not callable(stage.learning_rate):
                 stage.optimizer.learning_rate = stage.learning_rate
         last = self.stages[-1]
-        if last.start and start <= last.start and int(last.optimizer.iterations):
+        if last.start and start <= last.start and int(last.optimizer.iterations.numpy()):
             raise FlagError(
                 f"With this --train_steps, --head_fraction trains the head up to step {last.start}, and the checkpoint "
                 f"of step {start} has trained all variables already",

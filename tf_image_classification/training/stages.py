@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
-import tensorflow as tf
 
 from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.errors import FlagError
@@ -118,9 +117,6 @@ def _stage(
     learning_rate: optimizers.LearningRate,
 ) -> Stage:
     optimizer = optimizers.make_optimizer(flags, learning_rate)
-    if flags.clip_norm is not None:
-        # Keras clips the gradients of each replica before it sums them; see `steps.train_step`.
-        optimizer.global_clipnorm = flags.clip_norm / tf.distribute.get_strategy().num_replicas_in_sync
     optimizers.scale_learning_rates(optimizer, _names(model, variables), flags.learning_rate_scales)
     if flags.mixed_precision:
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
