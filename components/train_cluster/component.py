@@ -69,6 +69,7 @@ def train(
     sync_replicas: bool = False,
     replicas_to_aggregate: int = 1,
     batch_norm: str = "auto",
+    sync_batch_norm: bool = False,
     head_fraction: float = 0.0,
     head_learning_rate: float = -1.0,
     trainable_scopes: str = "",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+UNKNOWN = "unknown-placeholder"  # of a service that leaves it as it is, which kfp.local does not
 _GRACE_SECS = 30.0
 
 Event = dict[str, Any]
@@ -80,6 +81,10 @@ class Runner:
                     "run_folder": run_folder,
                     "buckets": str(self.folder / "buckets"),
                     "cache": str(self.folder / "cache"),
+                    "retries": {
+                        name: int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+                        for name, task in leaf_tasks(spec).items()
+                    },
                 }
             )
         )
@@ -122,11 +127,11 @@ class Runner:
         """Kills a run's process and those that it has started; does nothing if it has ended."""
         kill_group(self._processes[run_id])
 
-    def terminate(self, run_id: str) -> None:
+    def terminate(self, run_id: str, grace_secs: float = _GRACE_SECS) -> None:
         """Ends a run as a service does that cancels it: its step gets SIGTERM, and is killed after a while."""
         process = self._processes[run_id]
         signal_group(process, signal.SIGTERM)
-        killing = threading.Timer(_GRACE_SECS, signal_group, [process, signal.SIGKILL])
+        killing = threading.Timer(grace_secs, signal_group, [process, signal.SIGKILL])
         killing.daemon = True
         killing.start()
 
