@@ -148,7 +148,6 @@ def save(*_):
     (folder / f"{role}.saved").touch()
     sys.exit(143)
 signal.signal(signal.SIGTERM, save)
-signal.signal(signal.SIGINT, save)
 """
     process = launched(tmp_path, save)
     process.send_signal(number)

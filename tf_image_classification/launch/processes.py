@@ -114,9 +114,6 @@ class _Cluster:
                     _log.warning("%s; stopping %s", self._first(ended).end(), names)
                 return
             if stop.wait(_POLL_SECS):
-                for task in running:
-                    task.send(stop.number)
-                self._wait_for_end()
                 return
 
     def has_succeeded(self) -> bool:
@@ -147,19 +144,16 @@ class _Cluster:
         return min(ended, key=lambda task: task.ended_at)
 
     def _end_all(self) -> None:
-        """SIGTERM, and after the grace period SIGKILL, for what still runs."""
+        """SIGTERM, upon which a training saves a checkpoint, and after a while SIGKILL, for what still runs."""
         for task in self._tasks:
             task.send(signal.SIGTERM)
-        self._wait_for_end()
+        end = time.monotonic() + self._grace_secs
+        while self._running() and time.monotonic() < end:
+            time.sleep(_POLL_SECS / 4)
         for task in self._tasks:
             task.send(signal.SIGKILL)
         for task in self._tasks:
             task.close()
-
-    def _wait_for_end(self) -> None:
-        end = time.monotonic() + self._grace_secs
-        while self._running() and time.monotonic() < end:
-            time.sleep(_POLL_SECS / 4)
 
 
 def _patience_secs(ended: LocalTask, running: set[str]) -> float:
