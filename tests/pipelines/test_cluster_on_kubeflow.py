@@ -57,7 +57,7 @@ def state(kubeflow: Kubeflow) -> str:
 
 
 def logs(kubeflow: Kubeflow) -> str:
-    return "".join(log.read_text()[-5000:] for log in (kubeflow.runner.folder / "logs").iterdir())
+    return "".join(log.read_text() for log in (kubeflow.runner.folder / "logs").iterdir())
 
 
 def training_step(kubeflow: Kubeflow) -> psutil.Process:
