@@ -87,9 +87,14 @@ def _millions(count: int | None) -> str:
     return "" if count is None else f"{count / 1e6:.1f} M"
 
 
-def component_page(step: str) -> str:
-    """The README of a component: what it does, its inputs and outputs."""
-    component = getattr(import_module(f"components.{step}.component"), step)
+def component_page(folder: str, step: str) -> str:
+    """The README of a component: what it does, its inputs and outputs.
+
+    Args:
+        folder: of the component, in components/.
+        step: whose flags it takes, and the name of its function.
+    """
+    component = getattr(import_module(f"components.{folder}.component"), step)
     spec, docstring = component.component_spec, inspect.getdoc(component.python_func) or ""
     described = {flag.name: flag.help for flag in flag_table.of_step(step)} | _arguments(docstring)
     summary = re.split(r"^(Args|Returns):$", docstring, maxsplit=1, flags=re.MULTILINE)[0].strip()
@@ -102,7 +107,8 @@ def component_page(step: str) -> str:
         f"| `{name}` | {_type(given)} | {_cell(described[name])} |" for name, given in (spec.outputs or {}).items()
     )
     return (
-        f"# {step}\n\n{summary}\n\n## Inputs\n\n| name | type | default | what it is |\n|---|---|---|---|\n{inputs}\n\n"
+        f"# {folder}\n\n{summary}\n\n"
+        f"## Inputs\n\n| name | type | default | what it is |\n|---|---|---|---|\n{inputs}\n\n"
         f"## Outputs\n\n| name | type | what it is |\n|---|---|---|\n{outputs}\n\n(written by `make generate`)\n"
     )
 
@@ -122,15 +128,16 @@ def _cell(text: str) -> str:
 
 def generated() -> Iterator[tuple[Path, str, str]]:
     """Each generated file: its path, its content now, its content as it should be."""
-    for step in (*flag_table.STEPS, "notify"):
-        path = ROOT / "components" / step / "component.py"
+    steps = {step: step for step in (*flag_table.STEPS, "notify")}
+    for folder, step in (steps | {"train_cluster": flag_table.TRAIN_STEP}).items():
+        path = ROOT / "components" / folder / "component.py"
         now = path.read_text()
         wanted = _replace(
             now, "    # flags: begin (written by `make generate`)\n", "    # flags: end\n", signature(step)
         )
         yield path, now, wanted
         page = path.with_name("README.md")
-        yield page, page.read_text() if page.exists() else "", component_page(step)
+        yield page, page.read_text() if page.exists() else "", component_page(folder, step)
     for file_name, name, table in (
         ("docs/flags.md", "flags", flags_table()),
         ("docs/checkpoints.md", "nets", nets_table()),

@@ -94,7 +94,9 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 # The evaluate image contains all that the train image does: it imports the user's EstimatorSpec, whose module may
 # import anything that training uses.
-_NOT_IN_EVALUATE = ("promotion/*", "vertex/*")
+# Of what launches clusters, only what starts processes: so `python -m pipelines run --runner docker` does.
+_PLATFORMS = tuple(f"launch/{name}.py" for name in ("kubernetes_api", "task_pods", "tfjob", "training_operator"))
+_NOT_IN_EVALUATE = (*_PLATFORMS, "promotion/*", "vertex/*")
 _NOT_IN_TRAIN = (*_NOT_IN_EVALUATE, "evaluate/*")
 # What every step needs, and what reads metadata.
 _BASE = (
@@ -127,12 +129,18 @@ IMAGES = {
             "vertex",
             include=(
                 *_BASE,
+                "cluster.py",
+                "cluster_exchange.py",
+                "cluster_step.py",
                 "estimator_code.py",
                 "evaluation_folder.py",
                 "imagenet_weights.py",
+                "launch/*",
                 "packages.py",
                 "promotion/*",
+                "task_log.py",
                 "training_key.py",
+                "training_run.py",
                 "vertex/*",
             ),
         ),

@@ -9,7 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from pipelines import clusters
 from tf_image_classification.errors import FlagError, UserError, did_you_mean
+from tf_image_classification.flag_types import TRAIN_STEP
+from tf_image_classification.launch.job import ClusterShape
+from tf_image_classification.vertex import machines
 
 BACKENDS = {"vertex": "Vertex AI", "kubeflow": "Kubeflow"}
 
@@ -82,6 +86,8 @@ def check(spec: Mapping[str, Any], platforms: Mapping[str, Any], backend: str) -
         _check_amounts(hardware, backend)
         if hardware.gpu:
             (_check_vertex_gpu if backend == "vertex" else _check_kubernetes_gpu)(hardware)
+    if cluster := clusters.of_spec(spec):
+        _check_cluster(cluster, backend)
 
 
 def check_service_account(account: str, backend: str) -> None:
@@ -138,6 +144,19 @@ def _hardware(spec: Mapping[str, Any]) -> Iterator[_Hardware]:
         )
         fixed = ["" if str(value).startswith("{{") else str(value) for value in values]
         yield _Hardware(label.removeprefix("exec-").replace("-", "_"), *fixed)
+    if cluster := clusters.of_spec(spec):
+        kind, _, count = cluster.accelerator.partition(":")
+        yield _Hardware(TRAIN_STEP, cluster.cpu, cluster.memory, kind, count or "1")
+
+
+def _check_cluster(cluster: ClusterShape, backend: str) -> None:
+    if backend == "vertex":
+        machines.machine_type(cluster.cpu, cluster.memory, cluster.accelerator)
+        return
+    for option, value in (("spot", cluster.spot), ("tensorboard", cluster.tensorboard)):
+        if value:
+            hint = "On Kubeflow, --kubernetes selects the nodes." if option == "spot" else ""
+            raise FlagError(f"--{option} is for Vertex AI", received=value, hint=hint)
 
 
 def _check_amounts(hardware: _Hardware, backend: str) -> None:

@@ -16,8 +16,10 @@ from components.notify.component import notify
 from components.register.component import register
 from components.resolve.component import resolve
 from components.train.component import train
-from pipelines import kubernetes_platform
+from components.train_cluster.component import train as launch_cluster
+from pipelines import clusters, kubernetes_platform
 from tf_image_classification import flags as flag_table
+from tf_image_classification.launch.job import ClusterShape
 
 NAME = "image-classification"
 NOTIFY = "notify"  # the exit handler, which is not part of the chain
@@ -32,7 +34,7 @@ COMPONENTS: Mapping[str, Any] = {
     "register": register,
     NOTIFY: notify,
 }
-for _component in COMPONENTS.values():
+for _component in (*COMPONENTS.values(), launch_cluster):
     exec_python(_component)
 # These read or change what no input of theirs identifies: files, the model in service, the run's state.
 NEVER_CACHED = frozenset({"resolve", "gate", "register", NOTIFY})
@@ -76,6 +78,7 @@ class Options:
         notify: where a failed run is reported, see tf_image_classification.promotion.notify; '' for nowhere.
         notify_insecure: allows `notify` an http:// URL, and one of this machine.
         kubernetes: settings of the steps' pods, which only Kubeflow takes.
+        cluster: whose tasks train, with their limits, accelerators and image; None: the training step itself does.
     """
 
     images: Mapping[str, str]
@@ -86,6 +89,7 @@ class Options:
     notify: str = ""
     notify_insecure: bool = False
     kubernetes: Mapping[str, kubernetes_platform.PodSettings] = field(default_factory=dict)
+    cluster: ClusterShape | None = None
 
 
 def make_pipeline(options: Options) -> Any:
@@ -165,8 +169,13 @@ class _Chain:
     def _add(self, step: str, **inputs: Any) -> Any:
         """Adds a step's task: its flags are the pipeline's parameters, except where `inputs` replaces them."""
         flags = {flag.name: self.parameters[flag.name] for flag in flag_table.of_step(step)}
-        task = COMPONENTS[step](**flags | inputs)
+        component, cluster = COMPONENTS[step], self.options.cluster
+        if cluster and step == flag_table.TRAIN_STEP:
+            component, inputs = launch_cluster, inputs | clusters.OF_THE_RUN | {"cluster": cluster.to_json()}
+        task = component(**flags | inputs)
         _configure(task, step, self.options)
+        if cluster and cluster.image and component is launch_cluster:
+            task.set_container_image(self.options.images["resolve"])  # has no TensorFlow, which the tasks' image has
         return task
 
 

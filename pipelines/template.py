@@ -8,7 +8,7 @@ import posixpath
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pipelines import yaml_files
+from pipelines import clusters, yaml_files
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.data import dates, sources
@@ -268,9 +268,11 @@ def tasks(spec: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def images(spec: Mapping[str, Any]) -> set[str]:
-    """The images of a pipeline's tasks, except those that a parameter names."""
+    """The images of a pipeline's tasks and of its cluster's, except those that a parameter names."""
     executors = spec.get("deploymentSpec", {}).get("executors", {}).values()
     found = {executor.get("container", {}).get("image", "") for executor in executors}
+    if cluster := clusters.of_spec(spec):
+        found.add(cluster.image)
     return {image for image in found if image and "{{" not in image}
 
 

@@ -91,15 +91,13 @@ def train(
     from tf_image_classification import estimator_loading, train_estimator
     from tf_image_classification.training import curves, training_folder
 
-    if not flags.model_dir and _PLACEHOLDER in pipeline_root:
-        pipeline_root = pipeline_root_of(output_uri)
     storage.bill_to(flags.billing_project)
     is_chief = cluster.current().is_chief
     if is_chief:  # where a bucket is mounted, the outputs are its objects; elsewhere this checks nothing
         folder = storage.canonical(os.path.dirname(outputs.model))
         storage.check_overwritable(folder, "The train step replaces its files")
     data = manifests.read(data_dir)
-    parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
+    parent = checkpoints_parent(flags.model_dir, pipeline_root, output_uri)
     spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.code.check_resolved(estimator_version)
     flags.model_dir = _checkpoint_dir(parent, flags, data.fingerprint, checkpoint_version, spec.code.version)
@@ -116,6 +114,14 @@ def train(
     samples, _ = storage.read_version(storage.join(flags.model_dir, training_folder.AUGMENTATION_FILE))
     storage.write_bytes(outputs.augmentation_samples, samples or b"")
     return result
+
+
+def checkpoints_parent(model_dir: str | None, pipeline_root: str, output_uri: str) -> str:
+    """The folder that has a folder of checkpoints for each training; for arguments and errors see `train`."""
+    if model_dir:
+        return model_dir
+    root = pipeline_root_of(output_uri) if _PLACEHOLDER in pipeline_root else pipeline_root
+    return storage.join(root, "checkpoints")
 
 
 def pipeline_root_of(output_uri: str) -> str:

@@ -52,6 +52,23 @@ def act_as(api: GoogleApi, plan: Plan, account: str) -> str:
     return f"this account may act as {account}"
 
 
+def act_as_itself(api: GoogleApi, plan: Plan, account: str) -> str:
+    """Whether the account may start a cluster whose tasks have it, as the train step does."""
+    role, larger = "roles/iam.serviceAccountUser", {"roles/iam.serviceAccountAdmin"}
+    on_account = dict(projects.policy(api, plan.project))
+    for binding in api.post("iam", f"{_resource(plan, account)}:getIamPolicy", {}).get("bindings", []):
+        on_account[binding["role"]] = {*on_account.get(binding["role"], ()), *binding["members"]}
+    if not _lacking({role: larger}, on_account, account):
+        return f"{account} may start tasks that have it"
+    mend = (
+        f"gcloud iam service-accounts add-iam-policy-binding {account} --member serviceAccount:{account} --role {role}"
+    )
+    found = f"{account} lacks {_ACT_AS} on itself, which the tasks of a cluster need"
+    if _may_have_others(on_account, account):
+        raise Unknown(f"{found}, unless a group or a role of your own gives it that", mend)
+    raise Obstacle(found, mend)
+
+
 def roles(api: GoogleApi, plan: Plan, account: str) -> str:
     """Whether the account has the roles on the project and the bucket that steps need, as far as these show it."""
     on_project = projects.policy(api, plan.project)

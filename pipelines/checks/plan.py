@@ -16,7 +16,8 @@ class Plan:
         submission: of the run, of which `pipeline_root` and `service_account` are parts.
         images: references.
         built_with: tag, base, user and platform of the images.
-        accelerators: type -> number in a machine.
+        accelerators: type -> number in a machine, or of a cluster in all of its machines.
+        has_cluster: the train step launches one.
         paths: flag -> its value, which names what is read.
     """
 
@@ -26,6 +27,7 @@ class Plan:
     images: frozenset[str] = frozenset()
     built_with: Mapping[str, str] = field(default_factory=dict)
     accelerators: Mapping[str, int] = field(default_factory=dict)
+    has_cluster: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
 
     @property

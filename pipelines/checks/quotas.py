@@ -10,7 +10,7 @@ _SERVICE = "aiplatform.googleapis.com"
 
 
 def accelerator(api: GoogleApi, plan: Plan, kind: str, count: int) -> str:
-    """Whether the quota of an accelerator in the region is large enough for a machine of a run.
+    """Whether the quota of an accelerator in the region is large enough for a step of a run.
 
     Compute Engine's quotas of the same accelerators do not count for Vertex AI.
     """
@@ -26,7 +26,7 @@ def accelerator(api: GoogleApi, plan: Plan, kind: str, count: int) -> str:
     if found is None:
         raise Unknown(f"the quota {metric} has no limit for {plan.location}", console)
     if 0 <= found < count:  # -1 is no limit
-        raise Obstacle(f"the quota of {kind} in {plan.location} is {found}, a machine of the run has {count}", mend)
+        raise Obstacle(f"the quota of {kind} in {plan.location} is {found}, a step of the run has {count}", mend)
     return f"{kind}: {'no limit' if found < 0 else found} in {plan.location}"
 
 

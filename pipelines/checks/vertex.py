@@ -74,3 +74,5 @@ def _account(api: GoogleApi, plan: Plan) -> Iterator[Line]:
     yield line("acting as it", partial(accounts.act_as, api, plan, account))
     if plan.project:
         yield line("its roles", partial(accounts.roles, api, plan, account))
+        if plan.has_cluster:
+            yield line("its cluster", partial(accounts.act_as_itself, api, plan, account))

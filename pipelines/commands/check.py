@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from images import catalog
-from pipelines import template
+from pipelines import clusters, template
 from pipelines.backends import options
 from pipelines.checks.lines import Line, Verdict
 from pipelines.checks.plan import Plan
@@ -109,15 +109,21 @@ def _plan(arguments: argparse.Namespace, pipeline: template.Pipeline, values: di
         images=frozenset() if local else frozenset(template.images(pipeline.spec)),
         built_with=compile_options.built_with(arguments),
         accelerators=_accelerators(pipeline.spec),
+        has_cluster=clusters.of_spec(pipeline.spec) is not None,
         paths=paths,
     )
 
 
 def _accelerators(spec: template.Spec) -> dict[str, int]:
-    """The accelerators of the pipeline's machines, each with the largest number in one."""
+    """The accelerators of the pipeline's machines, each with the largest number in one step."""
     largest: dict[str, int] = {}
     for executor in spec["deploymentSpec"]["executors"].values():
         if wanted := executor.get("container", {}).get("resources", {}).get("accelerator"):
             kind, count = str(wanted["resourceType"]), int(wanted["resourceCount"])
             largest[kind] = max(count, largest.get(kind, 0))
+    cluster = clusters.of_spec(spec)
+    if cluster and cluster.accelerator:
+        kind, _, number = cluster.accelerator.partition(":")
+        count = int(number) * (cluster.replicas + cluster.evaluator)
+        largest[kind] = max(count, largest.get(kind, 0))
     return largest

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from images import catalog
 from pipelines import template
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flag_types import TRAIN_STEP
 
 if TYPE_CHECKING:
     from pipelines.definition import Options
+    from tf_image_classification.launch.job import ClusterShape
+
+_TENSORBOARD = re.compile(r"projects/[^/]+/locations/[^/]+/tensorboards/[^/]+")
 
 
 def add_options(parser: argparse._ActionsContainer) -> None:
@@ -41,6 +47,14 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     ):
         text = f"{what} of the training step, or of STEP; may be given several times"
         parser.add_argument(f"--{name}", action="append", default=[], metavar=f"[STEP=]{value}", help=text)
+    add_cluster_options(parser)
+    parser.add_argument("--spot", action="store_true", help="Vertex AI: train on machines that it may take back")
+    parser.add_argument(
+        "--tensorboard",
+        default="",
+        metavar="NAME",
+        help="Vertex AI: also show the training in projects/P/locations/L/tensorboards/ID",
+    )
     parser.add_argument(
         "--retries", type=int, default=0, metavar="N", help="how often a failed step is retried (default: %(default)s)"
     )
@@ -60,6 +74,26 @@ def add_options(parser: argparse._ActionsContainer) -> None:
         metavar="FILE.yaml",
         help="Kubeflow: Secrets, volumes, node selectors, tolerations and timeouts of the steps' pods",
     )
+
+
+def add_cluster_options(parser: argparse._ActionsContainer) -> None:
+    """Adds the options that say how many tasks train."""
+    parser.add_argument(
+        "--replicas",
+        type=int,
+        default=1,
+        metavar="N",
+        help="machines that train together; the training step launches them, and --cpu, --memory and --accelerator "
+        "are of each (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--parameter_servers",
+        type=int,
+        default=0,
+        metavar="M",
+        help="machines that hold the variables: training is asynchronous (default: none, synchronous)",
+    )
+    parser.add_argument("--evaluator", action="store_true", help="evaluate on a machine of its own meanwhile")
 
 
 def add_build_options(parser: argparse._ActionsContainer) -> None:
@@ -117,12 +151,12 @@ def read(arguments: argparse.Namespace) -> Options:
         raise FlagError("--kubernetes is for Kubeflow", received=arguments.kubernetes, expected="--backend kubeflow")
     if arguments.notify or arguments.notify_insecure:
         notify.check(arguments.notify, insecure=arguments.notify_insecure)
-    accelerator = parse_by_step("accelerator", arguments.accelerator)
+    limits = {name: parse_by_step(name, getattr(arguments, name)) for name in ("cpu", "memory", "accelerator")}
+    images = image_references(arguments.image_registry, accelerator=limits["accelerator"], **built_with(arguments))
     return Options(
-        images=image_references(arguments.image_registry, accelerator=accelerator, **built_with(arguments)),
-        cpu=parse_by_step("cpu", arguments.cpu),
-        memory=parse_by_step("memory", arguments.memory),
-        accelerator=accelerator,
+        images=images,
+        cluster=_cluster(arguments, limits, images),
+        **limits,
         retries=arguments.retries,
         notify=arguments.notify,
         notify_insecure=arguments.notify_insecure,
@@ -130,6 +164,56 @@ def read(arguments: argparse.Namespace) -> Options:
         if arguments.kubernetes
         else {},
     )
+
+
+def _cluster(
+    arguments: argparse.Namespace, limits: Mapping[str, dict[str, str]], images: Mapping[str, str]
+) -> ClusterShape | None:
+    """The cluster that the options describe; None for one machine.
+
+    Args:
+        limits: `cpu`, `memory` and `accelerator` by step. Those of the training step are removed: its tasks have them.
+    """
+    from tf_image_classification.launch.job import ClusterShape
+
+    cluster = local_cluster(arguments)
+    if arguments.tensorboard and not _TENSORBOARD.fullmatch(arguments.tensorboard):
+        raise FlagError(
+            "Invalid value for --tensorboard",
+            received=arguments.tensorboard,
+            expected="projects/P/locations/L/tensorboards/ID",
+        )
+    if cluster is None and not arguments.spot and not arguments.tensorboard:
+        return None
+    cpu, memory, accelerator = (limits[name].pop(TRAIN_STEP, "") for name in ("cpu", "memory", "accelerator"))
+    return replace(
+        cluster or ClusterShape(replicas=1),
+        spot=arguments.spot,
+        tensorboard=arguments.tensorboard,
+        image=images[TRAIN_STEP],
+        cpu=cpu,
+        memory=memory,
+        accelerator=accelerator,
+    )
+
+
+def local_cluster(arguments: argparse.Namespace) -> ClusterShape | None:
+    """The tasks that the options of `add_cluster_options` describe; None for one.
+
+    Raises:
+        FlagError: a number is too small.
+    """
+    from tf_image_classification.launch.job import ClusterShape
+
+    for name, least in (("replicas", 1), ("parameter_servers", 0)):
+        if getattr(arguments, name) < least:
+            raise FlagError(
+                f"Invalid value for --{name}",
+                received=getattr(arguments, name),
+                expected=f"a whole number >= {least}",
+            )
+    cluster = ClusterShape(arguments.replicas, arguments.parameter_servers, arguments.evaluator)
+    return None if cluster == ClusterShape(replicas=1) else cluster
 
 
 def check_images(arguments: argparse.Namespace, spec: template.Spec) -> None:

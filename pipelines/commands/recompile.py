@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from images import catalog
-from pipelines import template
+from pipelines import clusters, template
 from pipelines.commands import compile_options
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
@@ -42,9 +42,9 @@ def recompile(arguments: argparse.Namespace, pipeline: template.Pipeline) -> tem
         )
     containers = _containers(spec)
     compiled = compile_options.compile_checkout(arguments, _inherited(spec, containers, given))
-    changed = []
-    for step, container in _containers(compiled.spec).items():
-        before, after = containers.get(step, container)["image"], container["image"]
+    changed, images = [], _images(spec)
+    for step, after in _images(compiled.spec).items():
+        before = images.get(step, after)
         if before != after:
             changed.append(f"{step} {before} -> {after}")
     if changed:
@@ -64,21 +64,29 @@ def _inherited(
 ) -> dict[str, Any]:
     """The options that are given, and otherwise those that `spec` was compiled with, as a command line has them."""
     options: dict[str, Any] = dict(given)
+    cluster, images = clusters.of_spec(spec), _images(spec)
     if "image_registry" not in given:
-        options["image_registry"] = _registry(containers)
-    tags = {container["image"].rpartition(":")[2] for container in containers.values()}
+        options["image_registry"] = _registry(images)
+    tags = {image.rpartition(":")[2] for image in images.values()}
     if len(tags) == 1 and not [name for name in given if name.startswith("image_") and name != "image_registry"]:
         options["image_tag"] = tags.pop()  # otherwise they are hashes of each image's content
     elif not {"image_tag", "image_platform"} & given.keys():
         options["image_platform"] = _platform(tags)
-    for option, limit in _RESOURCES.items():
-        limits = {step: _resources(one)[limit] for step, one in containers.items() if limit in _resources(one)}
-        options[option] = _merged(limits, given.get(option, ()))
-    accelerators = {}
+    limits: dict[str, dict[str, str]] = {option: {} for option in (*_RESOURCES, "accelerator")}
     for step, container in containers.items():
-        if found := _resources(container).get("accelerator"):
-            accelerators[step] = f"{found['resourceType']}:{found['resourceCount']}"
-    options["accelerator"] = _merged(accelerators, given.get("accelerator", ()))
+        resources = _resources(container)
+        for option, limit in _RESOURCES.items():
+            if limit in resources:
+                limits[option][step] = resources[limit]
+        if found := resources.get("accelerator"):
+            limits["accelerator"][step] = f"{found['resourceType']}:{found['resourceCount']}"
+    for option, by_step in limits.items():
+        if cluster and (of_tasks := getattr(cluster, option)):
+            by_step[flag_table.TRAIN_STEP] = of_tasks
+        options[option] = _merged(by_step, given.get(option, ()))
+    if cluster and given.get("replicas") != 1:  # with which training is on one machine again
+        for option in ("replicas", "parameter_servers", "evaluator", "spot", "tensorboard"):
+            options.setdefault(option, getattr(cluster, option))
     policies = [task["retryPolicy"] for _, task in template.tasks(spec) if "retryPolicy" in task]
     options.setdefault("retries", int(max((policy.get("maxRetryCount", 0) for policy in policies), default=0)))
     if "notify" not in given:
@@ -126,19 +134,26 @@ def _containers(spec: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     return found
 
 
+def _images(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The image of each step that the pipeline has; of a training on a cluster, that of its tasks."""
+    images = {step: str(container["image"]) for step, container in _containers(spec).items()}
+    cluster = clusters.of_spec(spec)
+    return images | ({flag_table.TRAIN_STEP: cluster.image} if cluster else {})
+
+
 def _resources(container: Mapping[str, Any]) -> Mapping[str, Any]:
     return container.get("resources", {})
 
 
-def _registry(containers: Mapping[str, Mapping[str, Any]]) -> str:
+def _registry(images: Mapping[str, str]) -> str:
     registries = set()
-    for step, container in containers.items():
-        registry, _, image = container["image"].rpartition("/")
+    for step, reference in images.items():
+        registry, _, image = reference.rpartition("/")
         name = image.partition(":")[0].removesuffix(catalog.GPU)
         registries.add(registry if name == catalog.OF_STEP[step] else "")
     if len(registries) != 1 or "" in registries:
         raise FlagError(
             "--image_registry is required: the images of this schedule's pipeline do not tell it",
-            received=", ".join(sorted({container["image"] for container in containers.values()})),
+            received=", ".join(sorted(set(images.values()))),
         )
     return registries.pop()

@@ -38,6 +38,7 @@ def add_parser(commands: SubParsers) -> None:
         default="subprocess",
         help="run each step as a process, or in its image, which `make images` builds (default: %(default)s)",
     )
+    compile_options.add_cluster_options(parser)
     compile_options.add_build_options(parser)
     parser.add_argument("--verbose", action="store_true", help="show everything that the steps print")
     parameters.add_params_option(parser)
@@ -54,6 +55,7 @@ def _run(arguments: argparse.Namespace) -> int:
     expanded = parameters.combine(None, {}, given)
     checked = flag_table.validate(expanded, names)
     _check(checked, arguments)
+    cluster = compile_options.local_cluster(arguments)
     images_built_with = compile_options.built_with(arguments)
     for name, value in images_built_with.items():
         if value and arguments.runner != "docker":
@@ -66,7 +68,9 @@ def _run(arguments: argparse.Namespace) -> int:
         folder = sample.write(f"{arguments.runs_dir}/sample/digits")
         values = sample.FLAGS | values | {"train_metadata": folder}
     values = {name: value for name, value in values.items() if value is not None}
-    finished = run.run(values, arguments.runs_dir, arguments.runner, images_built_with, verbose=arguments.verbose)
+    finished = run.run(
+        values, arguments.runs_dir, arguments.runner, images_built_with, cluster=cluster, verbose=arguments.verbose
+    )
     print(summary.table(finished))
     return 0
 

@@ -12,13 +12,14 @@ from typing import Any
 
 from kfp import dsl
 
-from pipelines import definition
+from pipelines import clusters, definition
 from pipelines.compile import compile_pipeline, image_references
 from pipelines.local import execution, subprocess_runner
 from pipelines.local.screen import Screen
 from pipelines.local.steps import Steps
 from tf_image_classification import evaluation_folder, storage
 from tf_image_classification.errors import UserError
+from tf_image_classification.launch.job import ClusterShape
 from tf_image_classification.promotion import champion
 
 LATEST = "latest"
@@ -55,6 +56,7 @@ def run(
     runs_dir: str,
     runner: str = "subprocess",
     images_built_with: Mapping[str, str] | None = None,
+    cluster: ClusterShape | None = None,
     verbose: bool = False,
 ) -> LocalRun:
     """Compiles the pipeline, runs it and points `<runs_dir>/latest` at the run.
@@ -67,6 +69,7 @@ def run(
         parameters: pipeline parameters that differ from their defaults.
         runner: `subprocess`, or `docker` to run each step in its image.
         images_built_with: tag, base, user and platform, as of `compile.image_references`.
+        cluster: the tasks of the training step, processes beside each other; None for one.
         verbose: print all of it.
 
     Raises:
@@ -89,7 +92,7 @@ def run(
     with storage.exclusive(str(root)), kfp_output, kfp_runner as config:
         for step_folder in root.glob(f"{definition.NAME}-*/*/"):
             storage.remove_leftovers(str(step_folder))  # of runs that were killed
-        template = _compile(root, images)
+        template = _compile(root, definition.Options(images, cluster=cluster))
         try:
             outputs = execution.execute(template, parameters, config, root, root / ".cache" / runner, steps)
         except RuntimeError as error:
@@ -108,13 +111,15 @@ def run(
     return LocalRun(steps.folder, metrics, bool(outputs["passed"]), str(outputs["reason"]), in_service)
 
 
-def _compile(root: Path, images: Mapping[str, str]) -> Path:
+def _compile(root: Path, options: definition.Options) -> Path:
     template = root / ".pipeline.yaml"
-    compile_pipeline(str(template), definition.Options(images))
+    compile_pipeline(str(template), options)
     # kfp.local does not know the run's resource name; on this machine its name is unique.
     compiled = template.read_text().replace(
         dsl.PIPELINE_JOB_RESOURCE_NAME_PLACEHOLDER, dsl.PIPELINE_JOB_NAME_PLACEHOLDER
     )
+    for placeholder in clusters.OF_THE_RUN.values():  # Vertex AI's alone
+        compiled = compiled.replace(placeholder, "")
     storage.write_text(str(template), compiled)
     return template
 

@@ -23,13 +23,14 @@ from kfp.local.orchestrator import task_executor
 from kfp.local.status import Status
 
 from tests.standin import bucket, s3
+from tests.standin.runs import UNKNOWN
 
 
 def main(job_file: str, events_fd: str) -> int:
     """Executes the pipeline of a job file, as written by runs.Runner; returns the exit code."""
     job = json.loads(Path(job_file).read_text())
     with os.fdopen(int(events_fd), "w", buffering=1) as events:
-        _report_tasks(lambda event: print(json.dumps(event), file=events), Path(job["buckets"]))
+        _report_tasks(lambda event: print(json.dumps(event), file=events), Path(job["buckets"]), job["retries"])
         if job["run_folder"]:
             _behave_as_kubeflow(job["run_folder"])
         with warnings.catch_warnings():
@@ -48,14 +49,14 @@ def main(job_file: str, events_fd: str) -> int:
     return 0
 
 
-def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> None:
+def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path, retries: dict[str, int]) -> None:
     """Calls `report` for each change of a task, and uploads the artifacts of each.
 
     kfp.local only logs the states of tasks, so this patches the two functions by which both of its orchestrators look
     up the cache and execute a task. As a container's launcher does, it uploads a task's artifacts to the bucket and
     sets their URIs to their gs:// addresses.
     """
-    execute, look_up = task_executor.execute_single_task, LocalCache.get
+    execute, look_up = _with_retries(task_executor.execute_single_task, retries), LocalCache.get
     hits: list[bool] = []
 
     def get(cache: LocalCache, key: str) -> dict[str, Any] | None:
@@ -84,6 +85,19 @@ def _report_tasks(report: Callable[[dict[str, Any]], None], buckets: Path) -> No
     task_executor.execute_single_task = observed
 
 
+def _with_retries(execute: Callable[..., tuple[dict[str, Any], Status]], retries: dict[str, int]) -> Callable[..., Any]:
+    """kfp.local's function that executes a task, which it does not retry; how often it may be is by its name."""
+
+    def retried(*, task_name: str, **arguments: Any) -> tuple[dict[str, Any], Status]:
+        for _ in range(retries.get(task_name, 0)):
+            outputs, status = execute(task_name=task_name, **arguments)
+            if status == Status.SUCCESS:
+                return outputs, status
+        return execute(task_name=task_name, **arguments)
+
+    return retried
+
+
 def _behave_as_kubeflow(run_folder: str) -> None:
     """Gives the artifacts the URIs that Kubeflow's driver gives them, and leaves {{$.pipeline_root}} as it is.
 
@@ -101,7 +115,10 @@ def _behave_as_kubeflow(run_folder: str) -> None:
 
     def replaced(**arguments: Any) -> list[str]:
         words = replace(**arguments | {"pipeline_root": root})
-        return [word.replace(root, dsl.PIPELINE_ROOT_PLACEHOLDER) for word in words]
+        known = {root: dsl.PIPELINE_ROOT_PLACEHOLDER, UNKNOWN: "{{$.unknown}}"}
+        for text, placeholder in known.items():
+            words = [word.replace(text, placeholder) for word in words]
+        return words
 
     executor_input_utils.artifact_type_schema_to_artifact_list = artifacts
     placeholder_utils.replace_placeholders = replaced

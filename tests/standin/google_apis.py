@@ -31,6 +31,7 @@ class GoogleApis(Loopback):
         held: permissions of the caller, on the project, the bucket and the accounts.
         roles: role on the project -> its members.
         bucket_roles: role on the bucket -> its members; empty if there is no bucket.
+        account_roles: role on the account of the steps -> its members.
         location: of the bucket.
         quota: metric -> limit in europe-west4; elsewhere it is 0.
         revoked: whether the caller's credentials are.
@@ -52,6 +53,7 @@ class GoogleApis(Loopback):
         names = ("aiplatform.user", "artifactregistry.reader", "logging.logWriter")
         self.roles = {f"roles/{name}": [trainer] for name in names}
         self.bucket_roles = {"roles/storage.objectUser": [trainer]}
+        self.account_roles = {"roles/iam.serviceAccountUser": [trainer]}
         self.location = "EUROPE-WEST4"
         self.quota = {"custom_model_training_nvidia_t4_gpus": 1}
         self.revoked = False
@@ -72,6 +74,7 @@ class GoogleApis(Loopback):
             ("GET", "/v1beta1/projects/<project>/services/<service>/consumerQuotaMetrics/<path:metric>", self._quota),
             ("GET", "/v1/projects/<project>/serviceAccounts/<account>", self._account),
             ("POST", "/v1/projects/<project>/serviceAccounts/<account>:testIamPermissions", self._test_permissions),
+            ("POST", "/v1/projects/<project>/serviceAccounts/<account>:getIamPolicy", self._account_policy),
             ("GET", bucket, self._bucket),
             ("GET", f"{bucket}/iam", self._bucket_policy),
             ("GET", f"{bucket}/iam/testPermissions", self._test_bucket),
@@ -125,6 +128,9 @@ class GoogleApis(Loopback):
                 return self.error(403, "Permission iam.serviceAccounts.get is required", "PERMISSION_DENIED")
             return self.error(404, f"Unknown service account {account}", "NOT_FOUND")
         return {"email": account}
+
+    def _account_policy(self, request: Request, project: str, account: str) -> Any:
+        return _policy(self.account_roles)
 
     def _bucket_policy(self, request: Request, bucket: str) -> Any:
         if "bucket's policy" in self.hidden:

@@ -21,11 +21,20 @@ from tests.standin import kubernetes
 from tests.standin.clock import Clock
 from tests.standin.kubeflow_recurring import RecurringRuns
 from tests.standin.kubeflow_versions import PipelineVersions
-from tests.standin.runs import Event, Runner, leaf_tasks
+from tests.standin.runs import UNKNOWN, Event, Runner, leaf_tasks
 from tests.standin.service import ApiError, Service
 
 _API = "/apis/v2beta1"
 _DEFAULT_ROOT = "minio://mlpipeline/v2/artifacts"
+_GRACE_SECS = 2.0  # KFP's launcher ends at SIGTERM, and Argo the container about a second later
+# Vertex AI's own placeholders, which reach the steps as they are.
+_UNKNOWN = (
+    "pipeline_google_cloud_project_id",
+    "pipeline_google_cloud_location",
+    "pipeline_service_account",
+    "pipeline_network",
+    "pipeline_encryption_key_name",
+)
 _NO_TIME = "0001-01-01T00:00:00Z"  # of what has not happened
 # The fields of each list that a filter may name.
 _FILTERED = {
@@ -152,6 +161,7 @@ class Kubeflow(Service):
             "pipeline_job_name": "" if run.get("recurring_run_id") else run["display_name"],
             "pipeline_job_resource_name": f"{spec['pipelineInfo']['name']}-{run_id[:5]}",
             "pipeline_job_uuid": run_id,
+            **dict.fromkeys(_UNKNOWN, UNKNOWN),
         }
         self._threads.append(
             self.runner.start(
@@ -191,7 +201,7 @@ class Kubeflow(Service):
         if run["state"] != "RUNNING":
             raise ApiError(400, "The run has ended.")
         run |= {"state": "CANCELED", "finished_at": self._now()}
-        self.runner.cancel(name)
+        self.runner.terminate(name, _GRACE_SECS)
         return {}
 
     def _remove_workflow(self, run_id: str, orphan: bool) -> None:

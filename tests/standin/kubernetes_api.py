@@ -1,4 +1,4 @@
-"""Kubernetes' API on 127.0.0.1, over TLS: Argo workflows, for a pod that reads its own run's."""
+"""Kubernetes' API on 127.0.0.1, over TLS: Argo workflows, TFJobs and pods, for a pod of a run."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import json
 import re
 import ssl
 import threading
+import urllib.parse
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,33 +19,48 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.standin.tfjobs import NAMESPACE, StatusError, TFJobs
+
 HOST = "127.0.0.1"
 _PATH = re.compile(r"/apis/argoproj\.io/v1alpha1/namespaces/([^/]+)/workflows/([^/]+)")
 _TOKEN = "token-of-the-pod"  # noqa: S105 - of this stand-in alone
 
 
 class KubernetesApi:
-    """Serves workflows to whoever has the token of the pod's service account.
+    """Serves workflows, TFJobs and their pods to whoever has the token of the pod's service account.
 
     Attributes:
         account: the folder that a pod sees at /var/run/secrets/kubernetes.io/serviceaccount.
         environment: the variables of a pod's containers that lead here.
         workflows: by name, of the namespace `team`.
         may_read: whether the account may get workflows.
+        forbidden: what the account may not do, such as `create tfjobs`.
+        faults: HTTP status of the next responses, each instead of the request; 0 resets the connection.
+        tfjobs: the training operator.
         requests: how many were answered.
     """
 
     def __init__(self, folder: Path) -> None:
         self.account, self.may_read, self.requests = folder, True, 0
+        self.forbidden: set[str] = set()
+        self.faults: list[int] = []
         self.workflows: dict[str, dict[str, Any]] = {}
+        self.tfjobs = TFJobs()
         api = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                code, body = api._answer(self.path, self.headers.get("Authorization"))
+                content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                given = json.loads(content) if content else {}
+                code, body = api._answer(self.command, self.path, self.headers.get("Authorization"), given)
+                if not code:
+                    self.close_connection = True
+                    return
                 self.send_response(code)
                 self.end_headers()
-                self.wfile.write(json.dumps(body).encode())
+                self.wfile.write((body if isinstance(body, str) else json.dumps(body)).encode())
+
+            do_POST = do_DELETE = do_GET
 
             def log_message(self, *_: object) -> None:
                 pass
@@ -54,28 +70,45 @@ class KubernetesApi:
         context.load_cert_chain(_write_certificate(folder))
         self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
         (folder / "token").write_text(_TOKEN)
-        (folder / "namespace").write_text("team")
+        (folder / "namespace").write_text(NAMESPACE)
         self.environment = {
             "KUBERNETES_SERVICE_HOST": HOST,
             "KUBERNETES_SERVICE_PORT": str(self._server.server_port),
+            "KFP_POD_NAME": self.tfjobs.launching_pod["metadata"]["name"],
         }
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def stop(self) -> None:
-        """Stops serving and closes the port."""
+        """Ends the pods, stops serving and closes the port."""
+        self.tfjobs.stop()
         self._server.shutdown()
         self._server.server_close()
 
-    def _answer(self, path: str, authorization: str | None) -> tuple[int, dict[str, Any]]:
+    def _answer(self, method: str, path: str, authorization: str | None, given: dict[str, Any]) -> tuple[int, Any]:
         self.requests += 1
+        if self.faults:
+            return (code := self.faults.pop(0)), {"kind": "Status", "message": f"injected {code}"}
         if authorization != f"Bearer {_TOKEN}":
-            return 401, {"kind": "Status", "reason": "Unauthorized"}
-        asked = _PATH.fullmatch(path)
-        if not self.may_read or not asked or asked[1] != "team":
+            return 401, {"kind": "Status", "reason": "Unauthorized", "message": "Unauthorized"}
+        if not (asked := _PATH.fullmatch(path)):
+            return self._answer_operator(method, path, given)
+        if not self.may_read or asked[1] != NAMESPACE:
             return 403, {"kind": "Status", "reason": "Forbidden"}
         if asked[2] not in self.workflows:
             return 404, {"kind": "Status", "reason": "NotFound"}
         return 200, self.workflows[asked[2]]
+
+    def _answer_operator(self, method: str, path: str, given: dict[str, Any]) -> tuple[int, Any]:
+        url = urllib.parse.urlsplit(path)
+        query = dict(urllib.parse.parse_qsl(url.query))
+        try:
+            verb, resource, name = self.tfjobs.asked(method, url.path)
+            if f"{verb} {resource}" in self.forbidden or f"/namespaces/{NAMESPACE}/" not in url.path:
+                message = f'{resource} is forbidden: User "system:serviceaccount:team:default-editor" cannot {verb} it'
+                return 403, {"kind": "Status", "reason": "Forbidden", "message": message}
+            return 200, self.tfjobs.answer(verb, resource, name, query, given)
+        except StatusError as error:
+            return error.code, error.body
 
 
 def workflow(

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+UNKNOWN = "unknown-placeholder"  # of a service that leaves it as it is, which kfp.local does not
+_GRACE_SECS = 30.0
 
 Event = dict[str, Any]
 
@@ -79,6 +81,10 @@ class Runner:
                     "run_folder": run_folder,
                     "buckets": str(self.folder / "buckets"),
                     "cache": str(self.folder / "cache"),
+                    "retries": {
+                        name: int(task.get("retryPolicy", {}).get("maxRetryCount", 0))
+                        for name, task in leaf_tasks(spec).items()
+                    },
                 }
             )
         )
@@ -121,6 +127,14 @@ class Runner:
         """Kills a run's process and those that it has started; does nothing if it has ended."""
         kill_group(self._processes[run_id])
 
+    def terminate(self, run_id: str, grace_secs: float = _GRACE_SECS) -> None:
+        """Ends a run as a service does that cancels it: its step gets SIGTERM, and is killed after a while."""
+        process = self._processes[run_id]
+        signal_group(process, signal.SIGTERM)
+        killing = threading.Timer(grace_secs, signal_group, [process, signal.SIGKILL])
+        killing.daemon = True
+        killing.start()
+
     def stop(self) -> None:
         """Kills the processes of all runs."""
         for run_id in self._processes:
@@ -161,8 +175,13 @@ class Runner:
 def kill_group(process: subprocess.Popen) -> None:
     """Kills the processes of a group by its leader, which was started with `start_new_session`."""
     if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):  # it has just ended, and is still being waited for
-            os.killpg(process.pid, signal.SIGKILL)
+        signal_group(process, signal.SIGKILL)
+
+
+def signal_group(process: subprocess.Popen, number: int) -> None:
+    """Sends a signal to the processes of a group by its leader, which may have ended before them."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def leaf_tasks(spec: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _TYPES = {
     "STRUCT": dict,
 }
 _FAILED_PRECONDITION = 9  # google.rpc.Code
+_DEFAULT_ACCOUNT = f"{PROJECT_NUMBER}-compute@developer.gserviceaccount.com"
 RUNNING = (types.PipelineState.PIPELINE_STATE_PENDING, types.PipelineState.PIPELINE_STATE_RUNNING)
 
 
@@ -109,6 +110,11 @@ class PipelineJobs:
                 "pipeline_root": config.gcs_output_directory,
                 "pipeline_job_name": name,
                 "pipeline_job_resource_name": job.name,
+                "pipeline_google_cloud_project_id": project,
+                "pipeline_google_cloud_location": location,
+                "pipeline_service_account": job.service_account or _DEFAULT_ACCOUNT,
+                "pipeline_network": job.network,
+                "pipeline_encryption_key_name": job.encryption_spec.kms_key_name,
             },
             lambda event: self._report(job, event),
             lambda succeeded: self._finish(job, succeeded),
@@ -179,7 +185,7 @@ class PipelineJobs:
         job = self._find(name)
         if job.state not in RUNNING:
             raise ApiError(400, f"The PipelineJob {name} has ended already.")
-        self._runner.cancel(name)
+        self._runner.terminate(name)
         job.state = types.PipelineState.PIPELINE_STATE_CANCELLED
         job.end_time = job.update_time = self._clock.now()
         job.error = {"code": 1, "message": "The PipelineJob was cancelled by the user."}

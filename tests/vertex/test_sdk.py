@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from google.auth.credentials import AnonymousCredentials
@@ -131,6 +132,8 @@ def test_a_custom_job_can_be_cancelled(aiplatform, vertex):
     )
     job.submit()
     job.cancel()
+    while job.state.name == "JOB_STATE_CANCELLING":
+        time.sleep(0.05)
     assert job.state.name == "JOB_STATE_CANCELLED"
     assert [one.display_name for one in aiplatform.CustomJob.list()] == ["train"]
 

@@ -10,6 +10,7 @@ import pytest
 from tests.standin.google_apis import CALLER, TRAINER, GoogleApis
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.registry import Registry
+from tf_image_classification.launch.job import ClusterShape
 
 IMAGES = ("train-gpu", "evaluate", "build_tfrecords", "vertex")
 
@@ -148,6 +149,23 @@ def test_a_planted_obstacle_fails_its_line_alone_which_names_what_mends_it(
     assert found[name][0] == "FAIL", done.stdout
     assert mend in found[name][2]
     assert {verdict for other, (verdict, _, _) in found.items() if other != name} == {"OK"}, done.stdout
+
+
+def test_the_account_of_a_cluster_has_to_act_as_itself_and_the_quota_is_for_all_machines(
+    command, words, google, images, tiny_gpu_template
+):
+    cluster = ClusterShape(replicas=3, image=f"{images.host}/team/train-gpu:1", accelerator="NVIDIA_TESLA_T4:1")
+    template = json.loads(tiny_gpu_template.read_text())
+    constant = {"runtimeValue": {"constant": cluster.to_json()}}
+    template["root"]["dag"]["tasks"]["train"]["inputs"] = {"parameters": {"cluster": constant}}
+    tiny_gpu_template.write_text(json.dumps(template))
+    found = lines(command(*words).stdout)
+    assert found["its cluster"][:2] == ("OK", f"{TRAINER} may start tasks that have it")
+    assert (found["quota"][0], found["quota"][1].rpartition(", ")[2]) == ("FAIL", "a step of the run has 3")
+    google.account_roles = {}
+    found = lines(command(*words).stdout)
+    assert found["its cluster"][0] == "FAIL"
+    assert found["its cluster"][2].endswith(f"{TRAINER} --role roles/iam.serviceAccountUser")
 
 
 def test_data_that_is_not_there_fails_and_a_bucket_that_does_not_exist(command, words, google):
