@@ -14,7 +14,6 @@ from dataclasses import replace
 
 from tf_image_classification import storage, training_run
 from tf_image_classification.cluster_exchange import Training
-from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 from tf_image_classification.launch.job import ClusterShape, Job, Launcher
 from tf_image_classification.launch.processes import LocalProcesses
@@ -58,7 +57,8 @@ def train(
         network=run["network"],
         encryption_key=run["encryption_key"],
     )
-    _check_batches(flags, shape)
+    storage.bill_to(flags.billing_project)
+    shape.check_batch_size(flags.batch_size)
     parent = training_run.checkpoints_parent(flags.model_dir, pipeline_root, output_uri)
     training = Training(
         data=data_uri,
@@ -92,14 +92,3 @@ def choose(image: str, project: str, location: str) -> Launcher:
 
         return TrainingOperator()
     return LocalProcesses()
-
-
-def _check_batches(flags: Flags, shape: ClusterShape) -> None:
-    """Checks at once what each task of a synchronous cluster would find out later."""
-    devices = shape.replicas * int(shape.accelerator.partition(":")[2] or 1)
-    if not shape.parameter_servers and flags.batch_size % devices:
-        raise FlagError(
-            "--batch_size cannot be divided among the replicas",
-            received=f"{flags.batch_size} examples, {devices} devices in {shape.replicas} replicas",
-            expected="a multiple of the number of devices",
-        )

@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping
 
-from pipelines import backend_limits, kubernetes_platform, template
+from pipelines import backend_limits, clusters, kubernetes_platform, template
 from pipelines.backends.base import Submission
 from pipelines.commands import parameter_files, parameters
 from tf_image_classification import flags as flag_table
@@ -152,12 +152,14 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
         values: the checked parameters.
 
     Raises:
-        FlagError: a label is invalid, a parameter is a path that the steps cannot see, or the backend does not take the
-            pipeline's hardware or Kubernetes settings.
+        FlagError: a label is invalid, a parameter is a path that the steps cannot see, the batches cannot be divided
+            among the replicas, or the backend does not take the pipeline's hardware or Kubernetes settings.
     """
     backend_limits.check(base.spec, base.platforms, arguments.backend)
     backend_limits.check_service_account(arguments.service_account or "", arguments.backend)
     template.check_paths(values, arguments.backend, kubernetes_platform.claim_mounts(base.spec, base.platforms))
+    if cluster := clusters.of_spec(base.spec):
+        cluster.check_batch_size(int(str(values.get("batch_size") or flag_table.BY_NAME["batch_size"].default)))
     names = ("pipeline_root", "service_account", "network", "encryption_key", "failure_policy")
     changes: dict[str, object] = {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None

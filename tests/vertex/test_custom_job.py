@@ -14,6 +14,7 @@ from tests.standin.service import Fault
 from tests.vertex.conftest import PARENT
 from tf_image_classification import task_log
 from tf_image_classification.errors import FlagError, ServiceError, TrainingError, UnavailableError
+from tf_image_classification.launch import restarts
 from tf_image_classification.launch.job import ClusterShape, Job
 from tf_image_classification.vertex import custom_job, machines
 from tf_image_classification.vertex.custom_job import CustomJobs
@@ -41,7 +42,7 @@ if not done.exists():
 @pytest.fixture
 def jobs(vertex, monkeypatch) -> CustomJobs:
     monkeypatch.setattr(custom_job, "_POLL_SECS", 0.05)
-    monkeypatch.setattr(custom_job, "_PAUSE_SECS", 0.0)
+    monkeypatch.setattr(restarts, "_MAX_PAUSE_SECS", 0.0)
     return CustomJobs("my-project", "europe-west4")
 
 

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from tf_image_classification.errors import FlagError
+
 
 @dataclass(frozen=True, slots=True)
 class ClusterShape:
@@ -53,6 +55,20 @@ class ClusterShape:
         """
         workers = self.replicas if self.parameter_servers else self.replicas - 1
         return {"chief": 1, "worker": workers, "ps": self.parameter_servers, "evaluator": int(self.evaluator)}
+
+    def check_batch_size(self, batch_size: int) -> None:
+        """Checks, before anything is started, that the devices of a synchronous cluster can share a global batch.
+
+        Raises:
+            FlagError: they cannot.
+        """
+        devices = self.replicas * int(self.accelerator.partition(":")[2] or 1)
+        if not self.parameter_servers and batch_size % devices:
+            raise FlagError(
+                "--batch_size cannot be divided among the replicas",
+                received=f"{batch_size} examples for {devices} devices in {self.replicas} replicas",
+                expected="a multiple of the number of devices",
+            )
 
 
 @dataclass(frozen=True, slots=True)

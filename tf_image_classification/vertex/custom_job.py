@@ -22,6 +22,7 @@ from tf_image_classification import cluster, task_log
 from tf_image_classification.errors import ServiceError, TrainingError, UnavailableError, printable
 from tf_image_classification.launch import stop_signal
 from tf_image_classification.launch.job import Job
+from tf_image_classification.launch.restarts import Restarts
 from tf_image_classification.launch.stop_signal import StopSignal
 from tf_image_classification.promotion.google_errors import RETRY, translate_api_errors
 from tf_image_classification.vertex import machines
@@ -31,10 +32,9 @@ LABEL = "training"
 
 _RUN_LABELS_VARIABLE = "VERTEX_AI_PIPELINES_RUN_LABELS"  # of a pipeline's steps: a JSON object
 _POLL_SECS = 5.0
-_PAUSE_SECS = 10.0  # before another job, and longer each time
 _MAX_SILENCE_SECS = 1800.0  # of the service, while a job is followed
 _MAX_CANCEL_SECS = 600.0
-_MAX_JOBS = 4  # of one training, by one attempt of the step
+_MAX_RESTARTS = 3  # in a row; Vertex AI has restarted each of the jobs itself
 _STATE = vertex.JobState
 _ENDED = (
     _STATE.JOB_STATE_SUCCEEDED,
@@ -67,16 +67,17 @@ class CustomJobs:
             earlier = self._find(job.name)
             if earlier:
                 _log.info("An earlier attempt of this step has started %s", earlier.name)
-            for number in range(1, _MAX_JOBS + 1):
-                started = earlier or self._create(message)
+            restarts = Restarts(_MAX_RESTARTS)
+            while True:
+                began = time.monotonic()
+                ended = self._follow(earlier or self._create(message), job, stop)
                 earlier = None
-                ended = self._follow(started, job, stop)
                 if ended.state == _STATE.JOB_STATE_SUCCEEDED:
                     return
-                if not is_retryable(ended.error.message) or number == _MAX_JOBS:
+                if not is_retryable(ended.error.message) or not restarts.add(time.monotonic() - began):
                     break
                 _log.warning("A task was lost: %s The training goes on in another job", printable(ended.error.message))
-                if stop.wait(_PAUSE_SECS * number):
+                if stop.wait(restarts.pause_secs):
                     raise stop.exit()
         raise _failure(ended, self._page(ended), job)
 

@@ -51,7 +51,7 @@ _COMPILATION = {
     "cpu": _compiled("--cpu", "4"),
     "memory": _compiled("--memory", "16G"),
     "accelerator": _compiled("--accelerator", "GPU:1"),
-    "replicas": _compiled("--replicas", "3"),
+    "replicas": _compiled("--replicas", "1", beside=("--replicas", "2", "--parameter_servers", "1")),
     "parameter_servers": _compiled("--parameter_servers", "1"),
     "evaluator": _compiled("--evaluator"),
     "spot": _compiled("--spot"),
