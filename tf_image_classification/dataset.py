@@ -202,7 +202,7 @@ def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     if tf.config.list_physical_devices("GPU"):  # whose kernels the threads of TensorFlow itself launch
-        options.threading.private_threadpool_size = _PARALLEL_CALLS
+        options.threading.private_threadpool_size = record_order.PARALLEL_CALLS
     return dataset.with_options(options)
 
 
