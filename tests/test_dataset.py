@@ -48,7 +48,9 @@ def data(request, tmp_path_factory) -> Manifest:
     return Manifest((Task("label", ("a", "b", "c")),), splits, folder=str(folder))
 
 
-def batches_of(data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True) -> tf.data.Dataset:
+def batches_of(
+    data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True, part=None
+) -> tf.data.Dataset:
     return dataset.training_batches(
         data,
         CLASS_DICT,
@@ -60,6 +62,7 @@ def batches_of(data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, 
         first_step=first_step,
         steps=steps,
         shuffle=shuffle,
+        part=part,
     )
 
 
