@@ -36,7 +36,7 @@ def training_batches(
     preproc_fn: preprocessing.PreprocFn,
     image_size: int,
     batch_size: int,
-    seed: int,
+    seed: int | tf.Tensor,
     first_step: int,
     steps: int,
     shuffle: bool,
@@ -64,7 +64,7 @@ def training_batches(
     split = data.splits[manifests.TRAIN]
 
     def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
-        element_seed = tf.stack([tf.constant(seed, tf.int64), index])
+        element_seed = tf.stack([tf.cast(seed, tf.int64), index])
         features = _parse(record, split, data.tasks)
         image = training_image(features["image_bytes"], image_size, element_seed, decode_fn, preproc_fn)
         return image, _labels(features, class_dict)
@@ -97,7 +97,7 @@ def _is_read(batch_size: int, own: range, *, mixed: bool) -> Callable[[tf.Tensor
 
 
 def _mixed(
-    examples: tf.data.Dataset, mix_fn: MixFn, own: range, batch_size: int, *, seed: int, first_step: int
+    examples: tf.data.Dataset, mix_fn: MixFn, own: range, batch_size: int, *, seed: int | tf.Tensor, first_step: int
 ) -> tf.data.Dataset:
     """Mixed batches of the examples at the positions `own`, as they are in the mixed global batches.
 
@@ -109,7 +109,7 @@ def _mixed(
     kept = slice(1, None) if others and own.start else slice(0, len(own))
 
     def mix(index: tf.Tensor, batch: LabelledImage) -> LabelledImage:
-        images, labels = mix_fn(*batch, tf.stack([tf.constant(seed, tf.int64), index * batch_size]))
+        images, labels = mix_fn(*batch, tf.stack([tf.cast(seed, tf.int64), index * batch_size]))
         if not others:
             return images, labels
         return images[kept], {name: label[kept] for name, label in labels.items()}

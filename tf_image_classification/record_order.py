@@ -25,7 +25,7 @@ _READ_BYTES = 8 * 2**20  # at a time from each open shard: mounts of buckets are
 _EPOCH_SEEDS = 1_000_003  # between the seeds of two epochs' orders: a prime far above the --seed that people choose
 
 
-def epochs(data: Manifest, batch_size: int, *, seed: int | None, first: int) -> tf.data.Dataset:
+def epochs(data: Manifest, batch_size: int, *, seed: int | tf.Tensor | None, first: int) -> tf.data.Dataset:
     """Serialised training examples from the one with the index `first` on, epoch after epoch without end.
 
     Args:

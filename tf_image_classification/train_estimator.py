@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tf_image_classification.training.build import TrainingState
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.hook import Hook
+    from tf_image_classification.training.parameter_servers import Servers
     from tf_image_classification.training.stages import Stage
     from tf_image_classification.training.training_folder import TrainingFolder
 
@@ -89,10 +90,29 @@ def train_and_evaluate(
             loss is not a number, the folder cannot be written).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
-    from tf_image_classification import hooks
+    from tf_image_classification import cluster
+    from tf_image_classification.model_folder import EXPORT_DIR
+    from tf_image_classification.training import parameter_servers
+
+    task = cluster.current()
+    if parameter_servers.serves(task):
+        parameter_servers.serve(task)
+        return TrainingResult(flags.model_dir, "", {}, 0)
+    servers = parameter_servers.Servers(task) if task.has_parameter_servers else None
+    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
+    result = _train_and_export(spec, data, flags, servers, target, checkpoint_version)
+    if servers is not None:
+        servers.finish()
+    return result
+
+
+def _train_and_export(
+    spec: EstimatorSpec, data: Manifest, flags: Flags, servers: Servers | None, target: str, checkpoint_version: str
+) -> TrainingResult:
+    """As `train_and_evaluate`, of the task that decides and writes."""
+    from tf_image_classification import asynchronous_training, hooks
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.model_folder import EXPORT_DIR
     from tf_image_classification.training import augmentation_page, build, estimator_record, training_folder
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
@@ -114,9 +134,11 @@ def train_and_evaluate(
             _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
         elif evaluator.selection.should_stop:
             _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
+        elif servers is not None:
+            run = asynchronous_training.AsynchronousTraining(servers, spec, state, data, flags, folder, evaluator)
+            run(_hooks(state, flags, manager, folder, evaluator))
         else:
             _train(spec, state, data, flags, _hooks(state, flags, manager, folder, evaluator))
-        target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
         step = int(state.global_step)
         with evaluator.exported_weights(step):
             evaluator.evaluate(step)
@@ -249,6 +271,7 @@ def _export(
 def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None = None) -> None:
     flags = _parse(argv)
 
+    from tf_image_classification import cluster
     from tf_image_classification.data import sources
 
     for metadata in (flags.train_metadata, flags.eval_metadata):
@@ -259,8 +282,11 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
     from tf_image_classification.data.sources import ReadOptions
-    from tf_image_classification.training import build, distribution
+    from tf_image_classification.training import build, distribution, parameter_servers, presence
 
+    if parameter_servers.serves(task := cluster.current()):
+        parameter_servers.serve(task)
+        return
     if flags.model_dir is None:
         import tempfile
 
@@ -281,17 +307,18 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
             imagenet_weights.file_of(build.model_name(spec, flags))
         else:
             locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
-    data = prepare.prepare_training(
-        flags.train_metadata,
-        prepare.default_cache_dir(flags.model_dir),
-        eval_metadata=flags.eval_metadata,
-        labels_file=flags.labels_file,
-        eval_fraction=flags.eval_fraction,
-        options=ReadOptions.of(flags),
-        allow_missing_classes=flags.allow_missing_classes,
-        max_duplicates_across_splits=flags.max_duplicates_across_splits,
-        workers=flags.workers,
-    )
+    with presence.announced(task):
+        data = prepare.prepare_training(
+            flags.train_metadata,
+            prepare.default_cache_dir(flags.model_dir),
+            eval_metadata=flags.eval_metadata,
+            labels_file=flags.labels_file,
+            eval_fraction=flags.eval_fraction,
+            options=ReadOptions.of(flags),
+            allow_missing_classes=flags.allow_missing_classes,
+            max_duplicates_across_splits=flags.max_duplicates_across_splits,
+            workers=flags.workers,
+        )
     result = train_and_evaluate(spec, data, flags)
     _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
     print(result.export_dir)

@@ -31,16 +31,11 @@ def strategy() -> tf.distribute.Strategy:
 
     Several workers: MultiWorkerMirroredStrategy. Several GPUs: MirroredStrategy. One device: the default strategy.
 
-    Raises:
-        FlagError: TF_CONFIG describes a cluster with parameter servers, which are not supported.
+    Parameter servers: the default strategy for what the chief keeps of the state, see `parameter_servers`.
     """
     cluster = tf_config().get("cluster", {})
     if cluster.get("ps"):
-        raise FlagError(
-            "Parameter servers are not supported",
-            received=f"TF_CONFIG with {', '.join(sorted(cluster))}",
-            expected="workers only, which train synchronously",
-        )
+        return tf.distribute.get_strategy()
     if sum(len(cluster.get(role, ())) for role in ("chief", "master", "worker")) > 1:
         return tf.distribute.MultiWorkerMirroredStrategy()
     if len(tf.config.list_physical_devices("GPU")) > 1:
