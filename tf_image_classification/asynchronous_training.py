@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import queue
 import signal
 import threading
@@ -18,12 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from tf_image_classification import hooks, storage
+from tf_image_classification import cluster, hooks, storage
 from tf_image_classification.cluster import PeerError
 from tf_image_classification.data.manifest import TRAIN, Manifest
 from tf_image_classification.errors import DataError, FlagError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import parameter_servers, stages, steps
+from tf_image_classification.training import checkpoint_evaluation, parameter_servers, stages, steps
 from tf_image_classification.training.parameter_servers import Servers
 from tf_image_classification.training.progress_hook import Progress
 from tf_image_classification.training.served_state import ServedState, counters, next_number
@@ -40,6 +41,7 @@ _NEVER = 2**62  # more than a training has updates
 _PER_WORKER = 8  # scheduled updates: enough that none waits for the chief, also beside a worker that is much slower
 _LOOK_SECONDS = 5.0  # between two looks at the tasks
 _IDLE_SECONDS = 1.0
+_RETRY_SECONDS = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class AsynchronousTraining:
         data: the training split.
         flags: of the training.
         folder: of the training.
-        evaluator: of `state`; None if another task evaluates.
+        evaluator: of `state`.
     """
 
     def __init__(
@@ -96,7 +98,7 @@ class AsynchronousTraining:
         data: Manifest,
         flags: Flags,
         folder: TrainingFolder,
-        evaluator: Evaluator | None,
+        evaluator: Evaluator,
     ) -> None:
         check_flags(flags, data)
         self._servers, self._spec, self._state, self._data, self._flags = servers, spec, state, data, flags
@@ -111,9 +113,10 @@ class AsynchronousTraining:
         self._received = 0  # number of a signal
         self._is_leaving = False  # a parameter server
         self._is_exhausted = False  # an update was skipped: all numbers are given
+        self._throttle_secs = checkpoint_evaluation.throttle_secs(cluster.current(), flags)
         self._evaluations: set[int] = set()
         if flags.num_evals:
-            last = flags.train_steps
+            last, self._throttle_secs = flags.train_steps, math.inf
             self._evaluations = {round(n * last / flags.num_evals) for n in range(1, flags.num_evals)} - {0, last}
 
     def __call__(self, of_training: Sequence[Hook]) -> None:
@@ -196,16 +199,12 @@ class AsynchronousTraining:
             self._received != 0
             or self._is_leaving
             or now - self._saved_at >= self._flags.save_checkpoints_secs
-            or (self._evaluates_by_time and now - self._evaluated_at >= self._flags.eval_throttle_secs)
+            or (now - self._evaluated_at >= self._throttle_secs)
         )
 
     @property
-    def _evaluates_by_time(self) -> bool:
-        return self._evaluator is not None and not self._flags.num_evals
-
-    @property
     def _should_stop(self) -> bool:
-        return self._evaluator is not None and self._evaluator.selection.should_stop
+        return self._evaluator.selection.should_stop
 
     def _act(self, step: int) -> int:
         """Does what is due after a step, with the copied state; returns the step."""
@@ -220,8 +219,8 @@ class AsynchronousTraining:
                 hint="The training ends, to be restarted with all its tasks.",
             )
         is_last = step >= self._flags.train_steps  # which is evaluated after the training
-        by_time = self._evaluates_by_time and now - self._evaluated_at >= self._flags.eval_throttle_secs
-        if self._evaluator is not None and not is_last and (by_time or step in self._evaluations):
+        by_time = now - self._evaluated_at >= self._throttle_secs
+        if not is_last and (by_time or step in self._evaluations):
             self._saver.save(step)
             self._evaluator(step)
             self._evaluated_at = self._saved_at = time.monotonic()
@@ -294,10 +293,17 @@ class AsynchronousTraining:
     def _fetch(self) -> None:
         """Passes on results of updates, or the error instead of one; runs in a thread of its own."""
         while (value := self._scheduled.get()) is not None:
-            try:
-                self._results.put(value.get())
-            except Exception as error:  # of whatever kind, it is the training's
-                self._results.put(error)
+            limit = time.monotonic() + _RETRY_SECONDS
+            while True:
+                try:
+                    self._results.put(value.get())
+                except Exception as error:  # of whatever kind, it is the training's
+                    # A worker that is lost before its result is fetched: the coordinator makes another one compute it.
+                    if parameter_servers.lost_worker(error) and time.monotonic() < limit:
+                        time.sleep(_IDLE_SECONDS)
+                        continue
+                    self._results.put(error)
+                break
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:

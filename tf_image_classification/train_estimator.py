@@ -8,13 +8,15 @@ or, for an EstimatorSpec of your own, `train_estimator.run(MyEstimator)` in its 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tf_image_classification import command_line, imagenet_weights, network_sizes, storage
+from tf_image_classification import cluster, command_line, imagenet_weights, network_sizes, storage
 from tf_image_classification import flags as flag_table
+from tf_image_classification.cluster import Role
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
@@ -90,17 +92,20 @@ def train_and_evaluate(
             loss is not a number, the folder cannot be written).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
-    from tf_image_classification import cluster
     from tf_image_classification.model_folder import EXPORT_DIR
-    from tf_image_classification.training import parameter_servers
+    from tf_image_classification.training import checkpoint_evaluation, parameter_servers, presence
 
     task = cluster.current()
+    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
     if parameter_servers.serves(task):
         parameter_servers.serve(task)
-        return TrainingResult(flags.model_dir, "", {}, 0)
+        return TrainingResult(flags.model_dir, target, {}, 0)
+    if task.role == Role.EVALUATOR:
+        metrics = checkpoint_evaluation.evaluate_checkpoints(spec, _configure(spec, data, flags), flags, task)
+        return TrainingResult(flags.model_dir, target, metrics, 0)
     servers = parameter_servers.Servers(task) if task.has_parameter_servers else None
-    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
-    result = _train_and_export(spec, data, flags, servers, target, checkpoint_version)
+    with presence.announced(task) if task.is_alone else contextlib.nullcontext():  # for an evaluator
+        result = _train_and_export(spec, data, flags, servers, target, checkpoint_version)
     if servers is not None:
         servers.finish()
     return result
@@ -179,17 +184,19 @@ def _hooks(
     import tensorflow as tf
 
     from tf_image_classification import hooks
+    from tf_image_classification.training import checkpoint_evaluation
     from tf_image_classification.training.progress_hook import Progress
 
     writer = tf.summary.create_file_writer(folder.local)
     nan_stop = hooks.NanStop()
     saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
+    throttle_secs = checkpoint_evaluation.throttle_secs(cluster.current(), flags)
     return [
         nan_stop,
         Progress(writer, evaluator.history, flags.train_steps, flags.batch_size, state.learning_rate_at),
         saver,
         hooks.Preemption(saver, folder),
-        hooks.PeriodicEvaluation(saver, evaluator, flags.eval_throttle_secs, flags.num_evals, flags.train_steps),
+        hooks.PeriodicEvaluation(saver, evaluator, throttle_secs, flags.num_evals, flags.train_steps),
     ]
 
 
@@ -271,7 +278,6 @@ def _export(
 def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None = None) -> None:
     flags = _parse(argv)
 
-    from tf_image_classification import cluster
     from tf_image_classification.data import sources
 
     for metadata in (flags.train_metadata, flags.eval_metadata):
@@ -282,7 +288,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     from tf_image_classification.build_tfrecords import prepare
     from tf_image_classification.checkpoints import checkpoint_file, locate
     from tf_image_classification.data.sources import ReadOptions
-    from tf_image_classification.training import build, distribution, parameter_servers, presence
+    from tf_image_classification.training import build, checkpoint_evaluation, distribution, parameter_servers
 
     if parameter_servers.serves(task := cluster.current()):
         parameter_servers.serve(task)
@@ -307,7 +313,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
             imagenet_weights.file_of(build.model_name(spec, flags))
         else:
             locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
-    with presence.announced(task):
+    with checkpoint_evaluation.turn_for_data(task, flags.model_dir):
         data = prepare.prepare_training(
             flags.train_metadata,
             prepare.default_cache_dir(flags.model_dir),

@@ -188,6 +188,12 @@ class _SharedFlag:
         return int(self._session.run(self._size)) > 0
 
 
+def lost_worker(error: Exception) -> bool:
+    """Whether a result could not be had because a worker is gone."""
+    text = str(error)
+    return isinstance(error, tf.errors.UnavailableError) and "/job:worker" in text and "/job:ps" not in text
+
+
 def lost_server(error: Exception) -> PeerError | None:
     """The error to raise where an update failed because a parameter server is gone; None if it failed otherwise."""
     text = str(error)
