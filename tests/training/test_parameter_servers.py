@@ -143,7 +143,7 @@ def test_an_evaluator_ends_to_be_restarted_when_the_chief_is_lost(digits, tmp_pa
     changes = {"train_steps": 100_000, "num_epochs_per_decay": 4500.0}
     with Cluster(command(digits, tmp_path, **changes), tmp_path / "logs", chief=1, evaluator=1) as tasks:
         tasks.start()
-        tasks.wait_for(lambda: training_of(tasks), LIMIT)
+        tasks.wait_for(lambda: "Evaluating the checkpoints" in tasks.output("evaluator:0"), LIMIT)
         tasks.kill("chief:0")
         assert tasks.wait(LOSS_LIMIT) == {"chief:0": 137, "evaluator:0": EXIT_RETRYABLE}, tasks.outputs()
 

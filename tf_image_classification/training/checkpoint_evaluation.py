@@ -88,6 +88,8 @@ def evaluate_checkpoints(spec: EstimatorSpec, data: Manifest, flags: Flags, task
         evaluator = Evaluator(spec, state, data, flags, folder, History(local, 0))
         chief, metrics, newest = ChiefWatch(task), dict[str, float](), ""
         due_at = time.monotonic() + START_DELAY_SECONDS
+        chief.check()
+        _log.info("Evaluating the checkpoints in %s", flags.model_dir)
         while True:
             found = checkpoint_file.latest(flags.model_dir) or ""
             is_last = _step_of(found) >= flags.train_steps
