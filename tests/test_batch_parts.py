@@ -11,10 +11,12 @@ import tensorflow as tf
 
 from tests.test_dataset import CLASS_DICT, SIZE, example, write
 from tests.test_own_estimator import changed
-from tf_image_classification import augmentation, dataset
+from tests.training.support import train
+from tf_image_classification import augmentation, built_in_estimator, dataset
 from tf_image_classification.data import manifest
 from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest, Shard, Split, Task
+from tf_image_classification.errors import FlagError
 
 BATCH = 12
 STEPS = 10  # of an epoch of 50 examples, which ends in the fifth batch
@@ -93,8 +95,25 @@ def test_the_parts_of_all_workers_are_the_batches_of_one_process_bit_for_bit(dat
     assert_same(put_together(parts), batches_of(data_sets[shards], mixing=mixing))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", [2, 3, 4])
+@pytest.mark.parametrize("mixing", MIXINGS)
+@pytest.mark.parametrize("workers", [1, 2, 3, 4, 12])
+def test_the_parts_of_streams_are_the_batches_of_one_process_that_reads_all_streams(
+    data_sets, streams, mixing, workers
+):
+    options = {"streams": streams, "mixing": mixing}
+    parts = [batches_of(data_sets[5], BatchPart(worker, 1, workers), **options) for worker in range(workers)]
+    assert_same(put_together(parts), batches_of(data_sets[5], **options))
+
+
 @pytest.mark.parametrize(
-    ("mixing", "part"), [("plain", BatchPart(1, 2, 3)), ("mixup", BatchPart(0, 2, 4)), ("mixup", BatchPart(0, 4, 4))]
+    ("mixing", "part"),
+    [
+        ("plain", BatchPart(1, 2, 3)),
+        ("mixup", BatchPart(0, 2, 4)),
+        pytest.param("mixup", BatchPart(0, 4, 4), marks=pytest.mark.slow),
+    ],
 )
 def test_a_worker_with_several_devices_has_a_batch_for_each_of_them_in_every_step(data_sets, mixing, part):
     found = iter(batches_of(data_sets[5], part, mixing=mixing))
@@ -105,19 +124,47 @@ def test_a_worker_with_several_devices_has_a_batch_for_each_of_them_in_every_ste
     assert next(found, None) is None
 
 
-def test_four_workers_stop_and_two_go_on_with_the_same_examples_each_once_per_epoch(data_sets):
+@pytest.mark.parametrize(
+    ("streams", "before", "after"),
+    [(1, 4, 2), (4, 2, 1), *(pytest.param(4, *workers, marks=pytest.mark.slow) for workers in [(4, 2), (3, 4)])],
+)
+def test_workers_stop_and_others_go_on_with_the_same_examples_each_once_per_epoch(data_sets, streams, before, after):
     log = []
-    for workers, first_step, steps in [(4, 0, 7), (2, 7, 18)]:
-        log += put_together(
-            [
-                batches_of(data_sets[5], BatchPart(worker, 1, workers), first_step=first_step, steps=steps)
-                for worker in range(workers)
-            ]
-        )
-    assert_same(log, batches_of(data_sets[5], steps=25))
+    for workers, first_step, steps in [(before, 0, 7), (after, 7, 18)]:
+        parts = [BatchPart(worker, 1, workers) for worker in range(workers)]
+        options = {"streams": streams, "first_step": first_step, "steps": steps}
+        log += put_together([batches_of(data_sets[5], part, **options) for part in parts])
+    assert_same(log, batches_of(data_sets[5], steps=25, streams=streams))
     stream = [int(number) for images, _ in log for number in images[:, 0, 0, 0]]
-    for epoch in range(6):
-        assert sorted(stream[epoch * 50 : (epoch + 1) * 50]) == list(range(50))
+    epochs = [stream[epoch * 50 : (epoch + 1) * 50] for epoch in range(6)]
+    assert all(sorted(epoch) == list(range(50)) for epoch in epochs)
+    assert len(set(map(tuple, epochs))) == 6
+
+
+def test_streams_are_not_more_than_shards(data_sets):
+    with pytest.raises(FlagError, match=r"--shard_streams 6, 5 shards of training images. Expected: --shard_streams 5"):
+        batches_of(data_sets[5], streams=6)
+
+
+def test_the_flag_is_what_training_batches_are_read_by(built_data, training_flags):
+    spec = built_in_estimator.BuiltInEstimator()
+    spec.flags = training_flags(shard_streams=2)
+    spec.set_default_class_dict(built_data.tasks)
+    batches = spec.input_fn(built_data, is_training=True, batch_size=8, image_size=16, steps=1)
+    with pytest.raises(FlagError, match=r"A stream has to have a shard of its own.*2, 1 shards"):
+        batches()
+
+
+@pytest.mark.parametrize(
+    ("streams", "spec", "message"),
+    [
+        (3, None, "Received: --batch_size 8 --shard_streams 3. Expected: a --batch_size that"),
+        (2, changed(input_fn=None), "--shard_streams has no effect: Changed reads batches of its own"),
+    ],
+)
+def test_streams_without_effect_are_refused_before_training(built_data, training_flags, streams, spec, message):
+    with pytest.raises(FlagError, match=message):
+        train(built_data, training_flags(shard_streams=streams), spec)
 
 
 @pytest.mark.parametrize("mixing", ["plain", "mixup"])

@@ -9,12 +9,13 @@ its own part of every batch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tf_image_classification import preprocessing, record_order
+from tf_image_classification import preprocessing, record_order, record_streams
 from tf_image_classification.augmentation import MixFn
 from tf_image_classification.data import manifest as manifests
 from tf_image_classification.data.batch_part import BatchPart
@@ -42,6 +43,7 @@ def training_batches(
     shuffle: bool,
     mix_fn: MixFn | None = None,
     part: BatchPart | None = None,
+    streams: int = 1,
 ) -> tf.data.Dataset:
     """Batches for the global steps `first_step` to `first_step + steps`; epochs follow each other without a seam.
 
@@ -53,6 +55,7 @@ def training_batches(
         mix_fn: (images, labels, int64 [2] seed of the batch's first example) -> images and labels of the same shapes;
             None: batches stay as they are. It changes an example by the one before it, the first one by the last.
         part: what is read of each global batch; None: all of it, as one batch.
+        streams: --shard_streams. More than one have an order of their own, see `record_streams`.
 
     Returns:
         A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3], and a dict of task name ->
@@ -69,53 +72,43 @@ def training_batches(
         image = training_image(features["image_bytes"], image_size, element_seed, decode_fn, preproc_fn)
         return image, _labels(features, class_dict)
 
-    dataset = record_order.epochs(data, batch_size, seed=seed if shuffle else None, first=first_step * batch_size)
-    dataset = dataset.take(steps * batch_size).enumerate(start=first_step * batch_size)
-    if len(own) < batch_size:
-        # By the index of before the filter, examples have the seeds that they have in a whole batch.
-        dataset = dataset.filter(_is_read(batch_size, own, mixed=mix_fn is not None))
+    # Its first example is mixed with the one before it.
+    read = sorted({*own} if mix_fn is None else {*own, (own.start - 1) % batch_size})
+    dataset = record_streams.training_examples(
+        data, batch_size, streams, read, seed=seed if shuffle else None, first_step=first_step, steps=steps
+    )
+    if len(read) < batch_size:
+        is_read = np.isin(np.arange(batch_size), read)
+        dataset = dataset.filter(lambda index, record: tf.gather(is_read, index % batch_size))
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
     if mix_fn is None:
         dataset = dataset.batch(part.examples_each(batch_size), drop_remainder=True)
     else:
-        dataset = _mixed(dataset, mix_fn, own, batch_size, seed=seed, first_step=first_step)
+        dataset = _mixed(dataset.batch(len(read), drop_remainder=True), mix_fn, own, batch_size, seed, first_step)
         if part.count > 1:
             dataset = dataset.rebatch(part.examples_each(batch_size), drop_remainder=True)
     return _without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
-def _is_read(batch_size: int, own: range, *, mixed: bool) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """A predicate of (int64 [] index of an example, its record): whether the part with the positions `own` needs it."""
-
-    def is_read(index: tf.Tensor, record: tf.Tensor) -> tf.Tensor:
-        position = index % batch_size
-        read = (position >= own.start) & (position < own.stop)
-        # What its first example is mixed with.
-        return read | (position == (own.start - 1) % batch_size) if mixed else read
-
-    return is_read
-
-
 def _mixed(
-    examples: tf.data.Dataset, mix_fn: MixFn, own: range, batch_size: int, *, seed: int | tf.Tensor, first_step: int
+    batches: tf.data.Dataset, mix_fn: MixFn, own: range, batch_size: int, seed: int | tf.Tensor, first_step: int
 ) -> tf.data.Dataset:
-    """Mixed batches of the examples at the positions `own`, as they are in the mixed global batches.
+    """What the mixed global batches have at the positions `own`.
 
     Args:
-        examples: of each global batch, those at `own` and the one before them, in the order of the batch.
+        batches: of each global batch, the examples at `own` and the one before them, in the order of the batch: the one
+            before the first is the last.
     """
-    others = 0 if len(own) == batch_size else 1
-    # The one before position 0 is the global batch's last.
-    kept = slice(1, None) if others and own.start else slice(0, len(own))
 
     def mix(index: tf.Tensor, batch: LabelledImage) -> LabelledImage:
         images, labels = mix_fn(*batch, tf.stack([tf.cast(seed, tf.int64), index * batch_size]))
-        if not others:
+        if images.shape[0] == len(own):
             return images, labels
+        kept = slice(1, None) if own.start else slice(len(own))
         return images[kept], {name: label[kept] for name, label in labels.items()}
 
-    dataset = examples.batch(len(own) + others, drop_remainder=True).enumerate(start=first_step)
-    return dataset.map(mix, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
+    batches = batches.enumerate(start=first_step)
+    return batches.map(mix, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
 
 
 def part_of_batches(batches: tf.data.Dataset, part: BatchPart, batch_size: int) -> tf.data.Dataset:

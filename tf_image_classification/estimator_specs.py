@@ -261,7 +261,8 @@ class EstimatorSpec(abc.ABC):
             batch_size: examples per batch; the last batch of an evaluation may be smaller.
             image_size: height and width of the images in pixels.
             steps: number of batches; an evaluation ends earlier at the end of its split.
-            first_step: global step before the first batch: a resumed training continues with the next example.
+            first_step: number of batches before the first one, as many as global steps but for --sync_replicas: a
+                resumed training continues with the next example.
             seed: decides order and augmentation of a training.
             shuffle: False: examples are in the order of the shards.
             part: of each batch of a training, what this process reads: `count` batches per step, each of batch_size /
@@ -290,6 +291,7 @@ class EstimatorSpec(abc.ABC):
             steps=steps,
             mix_fn=augmentation.mixer(self.flags),
             part=part,
+            streams=self.flags.shard_streams,
             **sizes,
         )
 

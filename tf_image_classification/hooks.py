@@ -22,10 +22,11 @@ from tf_image_classification import checkpoints, storage
 from tf_image_classification.checkpoints.class_names import ClassNames
 from tf_image_classification.errors import CheckpointError, TrainingError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import steps
+from tf_image_classification.training import peer_watch, steps
 from tf_image_classification.training.evaluator import Evaluator
 from tf_image_classification.training.hook import Hook, Values
 from tf_image_classification.training.training_folder import WARM_START_FILE, TrainingFolder
+from tf_image_classification.training.workers import Wish, Wishes, Workers
 
 if TYPE_CHECKING:
     import keras
@@ -133,7 +134,10 @@ class NanStop(Hook):
 
 
 class CheckpointSaver(Hook):
-    """Saves a checkpoint every `every_secs` seconds and at the end; other hooks call `save` in between."""
+    """Saves a checkpoint every `every_secs` seconds and at the end; other hooks call `save` in between.
+
+    For the chief alone: the variables are the same in all workers, and saving them asks no other.
+    """
 
     def __init__(
         self, manager: tf.train.CheckpointManager, folder: TrainingFolder, every_secs: float, nan_stop: NanStop
@@ -169,7 +173,8 @@ class CheckpointSaver(Hook):
             return
         self._nan_stop.check()
         try:
-            path = self._manager.save(checkpoint_number=step)
+            with peer_watch.undisturbed():
+                path = self._manager.save(checkpoint_number=step)
         except (tf.errors.OpError, OSError) as error:
             raise TrainingError(
                 f"Cannot write the checkpoint of step {step} to {self._manager.directory}",
@@ -184,7 +189,7 @@ class CheckpointSaver(Hook):
 
 class Preemption(Hook):
     """Saves a checkpoint and stops when the machine is about to be taken (SIGTERM) or at Ctrl-C; a second Ctrl-C stops
-    at once.
+    at once. A signal to any of several workers stops all, each after the same step.
 
     Replaces the process's handlers of these signals from `begin` to `close`. Handlers run in the main thread, between
     two steps of the interpreter, and only set a number that `after_step` reads.
@@ -192,8 +197,9 @@ class Preemption(Hook):
 
     _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-    def __init__(self, saver: CheckpointSaver, folder: TrainingFolder) -> None:
+    def __init__(self, saver: CheckpointSaver | None, folder: TrainingFolder, workers: Workers, wishes: Wishes) -> None:
         self._saver, self._folder = saver, folder
+        self._workers, self._wishes = workers, wishes
         self._received = 0
         self._previous: dict[int, Any] = {}
         # Python lets only the main thread set handlers; elsewhere a signal ends the process as usual.
@@ -207,9 +213,13 @@ class Preemption(Hook):
 
     def after_step(self, step: int, values: Values) -> None:
         if self._received:
-            self._saver.save(step)
-            self._folder.finish()
-            raise Preempted(self._received, step)
+            self._wishes.make(Wish.STOP)
+        if self._wishes.is_granted(Wish.STOP):
+            if self._saver is not None:
+                self._saver.save(step)
+                self._folder.finish()
+            self._workers.wait_for_chief()  # a worker that is gone would end it before it has saved
+            raise Preempted(self._received or signal.SIGTERM, step)
 
     def close(self) -> None:
         for number, handler in self._previous.items():
@@ -240,15 +250,28 @@ class PeriodicEvaluation(Hook):
 
     The evaluation of the last step is not this hook's: it follows the training.
 
+    The chief alone evaluates, as a training on one machine does, to the same numbers; the other workers wait, and learn
+    from it whether the training ends.
+
     Args:
+        saver, evaluator: the chief's; None in other workers.
         num_evals: evaluations up to `last_step`, evenly spaced, the one at the last step among them; None: as time
             passes.
     """
 
     def __init__(
-        self, saver: CheckpointSaver, evaluator: Evaluator, throttle_secs: float, num_evals: int | None, last_step: int
+        self,
+        saver: CheckpointSaver | None,
+        evaluator: Evaluator | None,
+        workers: Workers,
+        wishes: Wishes,
+        *,
+        throttle_secs: float,
+        num_evals: int | None,
+        last_step: int,
     ) -> None:
         self._saver, self._evaluator = saver, evaluator
+        self._workers, self._wishes = workers, wishes
         self._throttle_secs, self._last_step = throttle_secs, last_step
         self._steps: set[int] | None = None
         if num_evals:  # more of them than steps: after each step
@@ -258,22 +281,33 @@ class PeriodicEvaluation(Hook):
     def begin(self, step: int) -> None:
         # A training that was killed between the checkpoint of an evaluation and its result. By time, a checkpoint need
         # not be an evaluation's, and one evaluation more does no harm.
-        is_evaluation = step in self._steps if self._steps is not None else self._evaluator.selection.has_model(step)
-        if is_evaluation and not self._evaluator.has_evaluated(step):
-            self._evaluate(step)
+        evaluator = self._evaluator
+        if evaluator is not None:
+            is_evaluation = step in self._steps if self._steps is not None else evaluator.selection.has_model(step)
+            if is_evaluation and not evaluator.has_evaluated(step):
+                self._save_and_evaluate(step, evaluator)
+        self._agree_on_stop()
         self._evaluated_at = time.monotonic()
 
     def after_step(self, step: int, values: Values) -> None:
         if self._is_due(step):
-            self._evaluate(step)
+            if self._evaluator is not None:
+                self._save_and_evaluate(step, self._evaluator)
+            self._agree_on_stop()
 
     def _is_due(self, step: int) -> bool:
         if self._steps is not None:
             return step in self._steps
-        return step < self._last_step and time.monotonic() - self._evaluated_at >= self._throttle_secs
+        if self._workers.is_chief and time.monotonic() - self._evaluated_at >= self._throttle_secs:
+            self._wishes.make(Wish.EVALUATE)
+        return step < self._last_step and self._wishes.is_granted(Wish.EVALUATE)
 
-    def _evaluate(self, step: int) -> None:
+    def _save_and_evaluate(self, step: int, evaluator: Evaluator) -> None:
+        assert self._saver is not None
         self._saver.save(step)
-        self._evaluator(step)
+        evaluator(step)
         self._evaluated_at = time.monotonic()
-        self.should_stop = self._evaluator.selection.should_stop
+
+    def _agree_on_stop(self) -> None:
+        is_enough = self._evaluator is not None and self._evaluator.selection.should_stop
+        self.should_stop = bool(self._workers.of_chief(int(is_enough)))

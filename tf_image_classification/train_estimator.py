@@ -12,11 +12,12 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tf_image_classification import cluster, command_line, imagenet_weights, network_sizes, storage
 from tf_image_classification import flags as flag_table
 from tf_image_classification.cluster import Role
+from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from tf_image_classification.training.parameter_servers import Servers
     from tf_image_classification.training.stages import Stage
     from tf_image_classification.training.training_folder import TrainingFolder
+    from tf_image_classification.training.workers import Wishes, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ class TrainingResult:
     Attributes:
         model_dir: checkpoints, summaries and history.
         export_dir: the model folder.
-        metrics: of the exported model: `loss`, `loss_without_regularization`, `global_step` and the spec's.
+        metrics: of the exported model: `loss`, `loss_without_regularization`, `global_step` and the spec's. Empty in
+            workers that are not the chief.
         steps_made: updates made by this process; 0 when the checkpoint was at --train_steps already.
     """
 
@@ -77,6 +80,8 @@ def train_and_evaluate(
 
     A training starts from its own newest checkpoint in --model_dir; else from --checkpoint_path; else from scratch.
 
+    Of several workers the chief alone reads and writes --model_dir and the export; all return after it has.
+
     Sets `spec.flags`, `spec.class_weights` and, if it has none, `spec.class_dict`; resets Keras's global state and,
     with --seed, the random seeds of Python, NumPy and TensorFlow.
 
@@ -89,7 +94,7 @@ def train_and_evaluate(
 
     Raises:
         UserError: of the kind that names what is wrong with flags, data, checkpoint or spec, or with the training (the
-            loss is not a number, the folder cannot be written).
+            loss is not a number, the folder cannot be written, a worker did not come or was lost).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
     from tf_image_classification.model_folder import EXPORT_DIR
@@ -114,44 +119,70 @@ def train_and_evaluate(
 def _train_and_export(
     spec: EstimatorSpec, data: Manifest, flags: Flags, servers: Servers | None, target: str, checkpoint_version: str
 ) -> TrainingResult:
-    """As `train_and_evaluate`, of the task that decides and writes."""
-    from tf_image_classification import asynchronous_training, hooks
+    """As `train_and_evaluate`, of a task that trains."""
+    from tf_image_classification import asynchronous_training, hooks, training_end, training_hooks
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.training import augmentation_page, build, estimator_record, training_folder
+    from tf_image_classification.training import build, distribution, peer_watch
+    from tf_image_classification.training.workers import Wishes, Workers
+
+    workers = Workers(distribution.strategy(), cluster.current())
+    data = _configure(spec, data, flags)
+    metrics: dict[str, float] = {}
+    with (
+        peer_watch.watching(workers.task),
+        workers.open_folder(flags.model_dir) as folder,
+        bucket_shards.translate_fetch_errors(),
+    ):
+        state = build.build(spec, data, flags)
+        names, network = class_names.of_tasks(data.tasks), build.model_name(spec, flags)
+        manager = state.checkpoint_manager(folder.local, names)
+        warm_start = evaluator = None
+        if workers.is_chief:
+            warm_start = hooks.load_checkpoint(
+                state.model, manager, folder, flags, checkpoint_version, model_name=network, class_names=names
+            )
+        workers.copy_from_chief(state.variables)
+        start = state.begin()
+        if workers.is_chief:
+            evaluator = _evaluator(spec, state, data, flags, folder, start)
+        if not _is_over(start, flags, evaluator, workers):
+            wishes = Wishes(workers.task)
+            around = training_hooks.of(state, flags, manager, folder, evaluator, workers, wishes)
+            if servers is not None and evaluator is not None:
+                run = asynchronous_training.AsynchronousTraining(servers, spec, state, data, flags, folder, evaluator)
+                run(around)
+            else:
+                _train(spec, state, data, flags, around, wishes)
+        if evaluator is not None:
+            metrics = training_end.evaluate_and_export(spec, state, data, flags, folder, evaluator, target, warm_start)
+        workers.wait_for_chief()
+    return TrainingResult(flags.model_dir, target, metrics, int(state.global_step.numpy()) - start)
+
+
+def _evaluator(
+    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: TrainingFolder, start: int
+) -> Evaluator:
+    """Writes what is known of a training at its start; returns the evaluations that follow."""
+    from tf_image_classification.training import augmentation_page, estimator_record
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.history import History
 
-    data = _configure(spec, data, flags)
-    with training_folder.open_folder(flags.model_dir) as folder, bucket_shards.translate_fetch_errors():
-        state = build.build(spec, data, flags)
-        names = class_names.of_tasks(data.tasks)
-        manager = state.checkpoint_manager(folder.local, names)
-        network = build.model_name(spec, flags)
-        warm_start = hooks.load_checkpoint(
-            state.model, manager, folder, flags, checkpoint_version, model_name=network, class_names=names
-        )
-        start = state.begin()
-        estimator_record.update(folder, spec.code, start, flags.train_steps)
-        augmentation_page.write(spec, data, folder, int(state.data_seed))
-        evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
-        if start >= flags.train_steps:
-            _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
-        elif evaluator.selection.should_stop:
-            _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
-        elif servers is not None:
-            run = asynchronous_training.AsynchronousTraining(servers, spec, state, data, flags, folder, evaluator)
-            run(_hooks(state, flags, manager, folder, evaluator))
-        else:
-            _train(spec, state, data, flags, _hooks(state, flags, manager, folder, evaluator))
-        step = int(state.global_step)
-        with evaluator.exported_weights(step):
-            evaluator.evaluate(step)
-            folder.finish()  # raises if another training has taken over: only one of them exports
-            step = evaluator.selection.load_best() or step
-            results = evaluator.compare_splits(step)
-            _export(spec, state, data, flags, target, {"warm_start": warm_start, **results})
-    return TrainingResult(flags.model_dir, target, results["metrics"], int(state.global_step) - start)
+    estimator_record.update(folder, spec.code, start, flags.train_steps)
+    augmentation_page.write(spec, data, folder, int(state.data_seed.numpy()))
+    return Evaluator(spec, state, data, flags, folder, History(folder.local, start))
+
+
+def _is_over(start: int, flags: Flags, evaluator: Evaluator | None, workers: Workers) -> bool:
+    """Whether nothing is left to train from global step `start` on."""
+    if start >= flags.train_steps:
+        _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
+        return True
+    has_ended = evaluator is not None and evaluator.selection.should_stop
+    if workers.of_chief(int(has_ended)):
+        _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
+        return True
+    return False
 
 
 def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
@@ -159,10 +190,11 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     import keras
 
     from tf_image_classification import dataset, estimator_loading
-    from tf_image_classification.training import class_weights, flag_checks
+    from tf_image_classification.training import class_weights, flag_checks, precision
 
+    precision.of(flags)  # raises if flags contradict each other
     spec.flags = flags
-    estimator_loading.check_augmentation(spec)
+    estimator_loading.check_input(spec)
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
     spec.class_weights = class_weights.class_weights(spec, data, flags)
@@ -173,56 +205,34 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     return data
 
 
-def _hooks(
-    state: TrainingState,
-    flags: Flags,
-    manager: tf.train.CheckpointManager,
-    folder: TrainingFolder,
-    evaluator: Evaluator,
-) -> list[Hook]:
-    """The hooks of a training, in the order in which they run after a step."""
-    import tensorflow as tf
-
-    from tf_image_classification import hooks
-    from tf_image_classification.training import checkpoint_evaluation
-    from tf_image_classification.training.progress_hook import Progress
-
-    writer = tf.summary.create_file_writer(folder.local)
-    nan_stop = hooks.NanStop()
-    saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
-    throttle_secs = checkpoint_evaluation.throttle_secs(cluster.current(), flags)
-    return [
-        nan_stop,
-        Progress(writer, evaluator.history, flags.train_steps, flags.batch_size, state.learning_rate_at),
-        saver,
-        hooks.Preemption(saver, folder),
-        hooks.PeriodicEvaluation(saver, evaluator, throttle_secs, flags.num_evals, flags.train_steps),
-    ]
-
-
-def _train(spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, hooks: Sequence[Hook]) -> None:
+def _train(
+    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, hooks: Sequence[Hook], wishes: Wishes
+) -> None:
     """Updates the state from its global step up to --train_steps, or to where a hook stops it."""
-    from tf_image_classification.training import stages
+    from tf_image_classification import optimizers
+    from tf_image_classification.training import distribution, stages
 
-    step = start = int(state.global_step)
-    batches = spec.input_fn(
+    step = start = int(state.global_step.numpy())
+    batches_per_step = optimizers.micro_batches(flags)
+    batches = distribution.training_batches(
+        spec,
         data,
-        is_training=True,
+        state.strategy,
         batch_size=flags.batch_size,
         image_size=flags.image_size,
-        steps=flags.train_steps - start,
-        first_step=start,
-        seed=int(state.data_seed),
+        steps=(flags.train_steps - start) * batches_per_step,
+        first_step=start * batches_per_step,
+        seed=int(state.data_seed.numpy()),
         shuffle=not flags.debug,
-    )()
-    iterator = iter(state.strategy.experimental_distribute_dataset(batches))
+    )
+    iterator = iter(batches)
     updates = {id(stage): _update(spec, state, stage) for stage in state.stages}
     try:
         for hook in hooks:
             hook.begin(start)
         while step < flags.train_steps and not any(hook.should_stop for hook in hooks):
             step += 1
-            values = updates[id(stages.stage_at(state.stages, step))](iterator)
+            values = wishes.exchange(updates[id(stages.stage_at(state.stages, step))], iterator)
             for hook in hooks:
                 hook.after_step(step, values)
         if step < flags.train_steps:
@@ -236,8 +246,9 @@ def _train(spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Fla
             hook.close()
 
 
-def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable[[Any], Mapping[str, tf.Tensor]]:
+def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable[..., Mapping[str, tf.Tensor]]:
     """The compiled update of a stage."""
+    from tf_image_classification import optimizers
     from tf_image_classification.training import steps
 
     return steps.train_step(
@@ -249,34 +260,14 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
         state.strategy,
         inference_layers=stage.inference_layers,
         average=state.average,
+        sync_batch_norm=state.params.sync_batch_norm,
+        micro_batches=optimizers.micro_batches(state.params),
     )
-
-
-def _export(
-    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: str, facts: dict[str, Any]
-) -> None:
-    """Writes the model folder; `facts` are added to its model.json."""
-    from tf_image_classification import export
-    from tf_image_classification.training import build
-
-    model = state.model
-    if flags.mixed_precision:  # what is served computes in float32, whatever the training computed in
-        with build.dtype_policy(mixed=False):
-            model = spec.get_model_fn(None)(state.params)
-        model.set_weights(state.model.get_weights())
-    facts = {
-        "model_name": build.model_name(spec, flags),
-        "estimator": f"{type(spec).__module__}:{type(spec).__qualname__}",
-        **spec.code.facts(),
-        "flags": vars(flags),
-        "data_fingerprint": data.fingerprint,
-        **facts,
-    }
-    export.export(model, spec, data.tasks, folder, facts, flags.image_size)
 
 
 def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None = None) -> None:
     flags = _parse(argv)
+    task = cluster.current()
 
     from tf_image_classification.data import sources
 
@@ -284,16 +275,17 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         if metadata:
             sources.expand(metadata)  # raises if there is none, before TensorFlow takes seconds to load
 
-    from tf_image_classification import built_in_estimator, estimator_code, estimator_loading
-    from tf_image_classification.build_tfrecords import prepare
+    from tf_image_classification import built_in_estimator, estimator_code, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.data.sources import ReadOptions
-    from tf_image_classification.training import build, checkpoint_evaluation, distribution, parameter_servers
+    from tf_image_classification.training import build, distribution, parameter_servers, peer_watch, precision
+    from tf_image_classification.training.workers import Workers
 
-    if parameter_servers.serves(task := cluster.current()):
+    if parameter_servers.serves(task):
         parameter_servers.serve(task)
         return
     if flags.model_dir is None:
+        if not task.is_alone:
+            raise FlagError("--model_dir is required in a cluster", expected="a folder that all of its machines share")
         import tempfile
 
         flags.model_dir = tempfile.mkdtemp(prefix="model-")
@@ -305,29 +297,22 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     else:
         spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.flags = flags
-    estimator_loading.check_augmentation(spec)  # before images are read
+    precision.of(flags)
+    estimator_loading.check_input(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         network_sizes.check_image_size(flags.model_name, flags.image_size)
-    if flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
+    if task.is_chief and flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:
         if flags.checkpoint_path == imagenet_weights.IMAGENET:
             imagenet_weights.file_of(build.model_name(spec, flags))
         else:
             locate.locate(flags.checkpoint_path)  # raises if there is none, before images are read
-    with checkpoint_evaluation.turn_for_data(task, flags.model_dir):
-        data = prepare.prepare_training(
-            flags.train_metadata,
-            prepare.default_cache_dir(flags.model_dir),
-            eval_metadata=flags.eval_metadata,
-            labels_file=flags.labels_file,
-            eval_fraction=flags.eval_fraction,
-            options=ReadOptions.of(flags),
-            allow_missing_classes=flags.allow_missing_classes,
-            max_duplicates_across_splits=flags.max_duplicates_across_splits,
-            workers=flags.workers,
-        )
-    result = train_and_evaluate(spec, data, flags)
-    _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
-    print(result.export_dir)
+    workers = Workers(distribution.strategy(), task)
+    with peer_watch.watching(task):
+        data = training_data.prepare_data(flags, workers)
+        result = train_and_evaluate(spec, data, flags)
+    if workers.is_chief:
+        _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
+        print(result.export_dir)
 
 
 def _parse(argv: Sequence[str] | None) -> Flags:

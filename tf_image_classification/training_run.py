@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from tf_image_classification import storage, training_key
+from tf_image_classification import cluster, storage, training_key
 from tf_image_classification.data import manifest as manifests
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
@@ -77,7 +77,7 @@ def train(
         data_dir: the folder that build_tfrecords wrote.
         flags: of the train step. `model_dir` names the parent of the checkpoint folders, default
             `<pipeline_root>/checkpoints`, and is replaced by the folder of this training.
-        outputs: each is written whole or not at all.
+        outputs: each is written whole or not at all; in a cluster by the chief.
         pipeline_root: as the service fills it in; where it leaves the placeholder, as Kubeflow does, the root is taken
             from `output_uri`.
         checkpoint_version: identifies the content at `checkpoint_path`.
@@ -105,6 +105,8 @@ def train(
     result = train_estimator.train_and_evaluate(
         spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version
     )
+    if not cluster.current().is_chief:
+        return result
     with storage.replacing_dir(outputs.logs, "eval") as staging:
         _copy_events(flags.model_dir, staging)
     storage.write_text(outputs.curves, curves.page(flags.model_dir))

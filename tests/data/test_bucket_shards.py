@@ -98,6 +98,21 @@ def test_workers_read_their_parts_of_the_batches_of_local_shards(local, remote, 
     assert [first + second for first, second in zip(*of_workers, strict=True)] == numbers_of(local, steps=20)
 
 
+def test_workers_fetch_the_shards_of_their_streams_only(local, remote, cache, service):
+    options = {"streams": 2, "batch_size": 10, "steps": 10, "shuffle": False}
+    fetched, of_workers = [], []
+    for worker in (0, 1):
+        cache(10**6)
+        service.requests.clear()
+        of_workers.append(numbers_of(remote, part=BatchPart(worker, 1, 2), **options))
+        fetched.append(downloads(service))
+    assert [first + second for first, second in zip(*of_workers, strict=True)] == numbers_of(local, **options)
+    assert {count for shards in fetched for count in shards.values()} == {1}
+    first, second = (sorted(shards) for shards in fetched)
+    assert len({*first, *second}) == SHARDS
+    assert first[-1:] == second[:1]  # the one with the end of the first half
+
+
 def test_the_order_holds_with_shards_of_very_different_lengths(service, cache, tmp_path):
     folder = tmp_path / "uneven"
     folder.mkdir()

@@ -45,6 +45,7 @@ class Cluster:
 
     Attributes:
         tasks: all of them, as "role:index".
+        starts: how often each was started.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class Cluster:
         members = {role: counts[role] for role in ("chief", "worker", "ps") if counts[role]}
         self.members = {role: [f"127.0.0.1:{next(ports)}" for _ in range(count)] for role, count in members.items()}
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.starts = dict.fromkeys(self.tasks, 0)
         folder.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> Cluster:
@@ -85,6 +87,7 @@ class Cluster:
         for task in tasks or self.tasks:
             role, _, index = task.partition(":")
             config = {"cluster": self.members, "task": {"type": role, "index": int(index)}}
+            self.starts[task] += 1
             command = self._command(task) if callable(self._command) else self._command
             with self.output_file(task).open("ab") as output:
                 self._processes[task] = subprocess.Popen(

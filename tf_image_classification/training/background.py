@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from tf_image_classification.training import peer_watch
+
 
 class BackgroundWorker:
     """Runs one function in a thread, never twice at a time.
@@ -48,6 +50,7 @@ class BackgroundWorker:
                     return
                 self._requested = False
             try:
-                self._work()
+                with peer_watch.undisturbed():
+                    self._work()
             except BaseException as error:  # whatever it is, the owner's thread has to know
                 self.error = error

@@ -6,12 +6,11 @@ with those of the chief, which evaluates the model at the end.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from tf_image_classification.training import build
 from tf_image_classification.training.evaluator import Evaluator
 from tf_image_classification.training.history import History, read_history
 from tf_image_classification.training.model_selection import BEST, ModelSelection
-from tf_image_classification.training.presence import ChiefWatch, announced
+from tf_image_classification.training.presence import ChiefWatch
 from tf_image_classification.training.training_folder import TrainingFolder
 
 if TYPE_CHECKING:
@@ -48,22 +47,16 @@ def throttle_secs(task: Task, flags: Flags) -> float:
     return math.inf if task.cluster.get(Role.EVALUATOR) and not decides else float(flags.eval_throttle_secs)
 
 
-@contextlib.contextmanager
-def turn_for_data(task: Task, model_dir: str) -> Iterator[None]:
-    """The block builds data or finds them built: the chief is announced in it, an evaluator waits before it.
-
-    It waits until the training has saved its first checkpoint in `model_dir`, and so has its data.
+def wait_for_checkpoint(model_dir: str, task: Task) -> None:
+    """Waits until the training has saved its first checkpoint, and so has its data.
 
     Raises:
         PeerError: the chief did not come, or was lost.
     """
-    if task.role == Role.EVALUATOR:
-        chief = ChiefWatch(task)
-        while checkpoint_file.latest(model_dir) is None:
-            chief.check()
-            time.sleep(_POLL_SECONDS)
-    with announced(task):
-        yield
+    chief = ChiefWatch(task)
+    while checkpoint_file.latest(model_dir) is None:
+        chief.check()
+        time.sleep(_POLL_SECONDS)
 
 
 def evaluate_checkpoints(spec: EstimatorSpec, data: Manifest, flags: Flags, task: Task) -> dict[str, float]:

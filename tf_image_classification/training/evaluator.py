@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from tf_image_classification import optimizers
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import batch_norm, stages
+from tf_image_classification.training import batch_norm, distribution, stages
 from tf_image_classification.training.evaluation import Evaluation
 from tf_image_classification.training.history import History
 from tf_image_classification.training.model_selection import ModelSelection
@@ -62,9 +63,15 @@ class Evaluator:
         self._evaluation = Evaluation(spec, state.model, self._input_fn(data, flags.batch_size, flags.eval_freq))
         self._writer = tf.summary.create_file_writer(os.path.join(folder.local, "eval"))
         layers, start = stages.batch_norm_start(state.model, state.stages)
-        batch_norm.warn_of_small_batches(layers, flags.batch_size // state.strategy.num_replicas_in_sync)
+        normalised_apart = 1 if flags.sync_batch_norm else state.strategy.num_replicas_in_sync
+        batch_norm.warn_of_small_batches(layers, flags.batch_size // normalised_apart)
         self._batch_norm = batch_norm.BatchNormPolicy(
-            flags.batch_norm, layers, start, state.average is not None, lambda: self._reestimation(layers)
+            flags.batch_norm,
+            layers,
+            start,
+            optimizers.micro_batches(flags),
+            state.average is not None,
+            lambda: self._reestimation(layers),
         )
         self._last: tuple[int, dict[str, float], int] | None = None  # step, metrics, number of examples
         self.selection = ModelSelection(state.model, folder, flags, patient_until=state.stages[-1].start)
@@ -162,7 +169,7 @@ class Evaluator:
             )
         # A spec's own data set may repeat for ever.
         return batch_norm.Reestimation(
-            self._state.model, layers, lambda: input_fn().take(batches), self._state.strategy
+            self._state.model, layers, lambda: input_fn().take(batches), distribution.local(self._state.strategy)
         )
 
     def _input_fn(self, data: Manifest, batch_size: int, batches: int) -> Callable[[], tf.data.Dataset]:

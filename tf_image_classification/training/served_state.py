@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import build, stages
+from tf_image_classification.training import precision, stages
 from tf_image_classification.training.parameter_servers import Servers
 from tf_image_classification.training.stages import Stage
 from tf_image_classification.training.weight_average import WeightAverage
@@ -33,7 +33,7 @@ class ServedState:
     ) -> None:
         self._state = state
         keras.utils.clear_session()  # layers without a name get those of the chief's
-        with servers.strategy.scope(), build.dtype_policy(mixed=flags.mixed_precision):
+        with servers.strategy.scope(), precision.policy(precision.of(flags)):
             self.model = spec.get_model_fn(flags.checkpoint_path)(state.params)
             self.stages = stages.make_stages(self.model, flags, examples)
             self.average = WeightAverage(self.stages[-1].variables, flags.ema_decay) if flags.ema_decay else None
