@@ -69,7 +69,7 @@ class Task:
     def num_workers(self) -> int:
         """The number of tasks that train together with this one, the chief among them, and wait for each other."""
         is_synchronous = not self.has_parameter_servers and self.role != Role.EVALUATOR
-        return len(self.worker_addresses) if is_synchronous and self.cluster else 1
+        return (len(self.worker_addresses) or 1) if is_synchronous else 1
 
     @property
     def worker_index(self) -> int:
