@@ -328,6 +328,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     result = train_and_evaluate(spec, data, flags)
     _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
     print(result.export_dir)
+    parameter_servers.end_process(task)
 
 
 def _parse(argv: Sequence[str] | None) -> Flags:
