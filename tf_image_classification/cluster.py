@@ -67,9 +67,8 @@ class Task:
 
     @property
     def num_workers(self) -> int:
-        """The number of tasks that train together with this one, the chief among them, and wait for each other."""
-        is_synchronous = not self.has_parameter_servers and self.role != Role.EVALUATOR
-        return (len(self.worker_addresses) or 1) if is_synchronous else 1
+        """The number of tasks that train together, the chief among them; 1 without a cluster."""
+        return len(self.worker_addresses) or 1
 
     @property
     def worker_index(self) -> int:
@@ -81,6 +80,11 @@ class Task:
     def has_parameter_servers(self) -> bool:
         """Whether the cluster trains asynchronously."""
         return bool(self.cluster.get(Role.PS))
+
+    @property
+    def is_synchronous(self) -> bool:
+        """Whether this task makes its steps together with other workers."""
+        return self.num_workers > 1 and not self.has_parameter_servers and self.role in (Role.CHIEF, Role.WORKER)
 
     @property
     def is_alone(self) -> bool:

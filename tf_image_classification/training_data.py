@@ -42,9 +42,8 @@ def prepare_data(flags: Flags, workers: Workers) -> Manifest:
     if not workers.is_chief:
         _log.info("Waiting for the chief to check the data, or to build it")
         return _read(cache_dir, digest=workers.of_chief(0))
-    # Where the chief's own server is not there yet, for those that wait for it.
-    is_served = workers.task.num_workers > 1
-    with contextlib.nullcontext() if is_served else presence.announced(workers.task):
+    # For those that wait for the chief, where TensorFlow does not listen at its address yet.
+    with contextlib.nullcontext() if workers.task.is_synchronous else presence.announced(workers.task):
         data = prepare.prepare_training(
             flags.train_metadata,
             cache_dir,

@@ -27,13 +27,13 @@ def strategy() -> tf.distribute.Strategy:
     In a cluster, nothing may have used TensorFlow's devices before the first call.
 
     Raises:
-        FlagError: TF_CONFIG is malformed, or describes a cluster with parameter servers, which are not supported.
+        FlagError: TF_CONFIG is malformed.
         PeerError: not all workers came.
     """
     task = cluster.current()
     if task.has_parameter_servers:
         return tf.distribute.get_strategy()  # of what the chief keeps of the state, see `parameter_servers`
-    if task.num_workers > 1:
+    if task.is_synchronous:
         members = {role: task.cluster[role] for role in (Role.CHIEF, Role.WORKER) if role in task.cluster}
         return _join(task.role, task.index, tuple(members.items()))
     if len(tf.config.list_physical_devices("GPU")) > 1:
@@ -56,7 +56,7 @@ def training_batches(
         options: the arguments of `spec.input_fn` for a training.
     """
     task = cluster.current()
-    if task.num_workers == 1:
+    if not task.is_synchronous:
         return strategy.experimental_distribute_dataset(spec.input_fn(data, is_training=True, **options)())
     replicas = strategy.num_replicas_in_sync
     own = replicas // task.num_workers
