@@ -140,6 +140,7 @@ class AsynchronousTraining:
             self._served.push()
             for hook in (*self._watching, self._saver):
                 hook.begin(step)
+            self._saved_at = self._evaluated_at = self._looked_at = time.monotonic()
             while step < self._flags.train_steps and not self._should_stop:
                 step = self._act(self._pause(self._advance(step)))
             self._saver.end(step)
