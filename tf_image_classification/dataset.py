@@ -37,7 +37,7 @@ def training_batches(
     preproc_fn: preprocessing.PreprocFn,
     image_size: int,
     batch_size: int,
-    seed: int,
+    seed: int | tf.Tensor,
     first_step: int,
     steps: int,
     shuffle: bool,
@@ -67,7 +67,7 @@ def training_batches(
     split = data.splits[manifests.TRAIN]
 
     def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
-        element_seed = tf.stack([tf.constant(seed, tf.int64), index])
+        element_seed = tf.stack([tf.cast(seed, tf.int64), index])
         features = _parse(record, split, data.tasks)
         image = training_image(features["image_bytes"], image_size, element_seed, decode_fn, preproc_fn)
         return image, _labels(features, class_dict)
@@ -91,7 +91,7 @@ def training_batches(
 
 
 def _mixed(
-    batches: tf.data.Dataset, mix_fn: MixFn, own: range, batch_size: int, seed: int, first_step: int
+    batches: tf.data.Dataset, mix_fn: MixFn, own: range, batch_size: int, seed: int | tf.Tensor, first_step: int
 ) -> tf.data.Dataset:
     """What the mixed global batches have at the positions `own`.
 
@@ -101,7 +101,7 @@ def _mixed(
     """
 
     def mix(index: tf.Tensor, batch: LabelledImage) -> LabelledImage:
-        images, labels = mix_fn(*batch, tf.stack([tf.constant(seed, tf.int64), index * batch_size]))
+        images, labels = mix_fn(*batch, tf.stack([tf.cast(seed, tf.int64), index * batch_size]))
         if images.shape[0] == len(own):
             return images, labels
         kept = slice(1, None) if own.start else slice(len(own))

@@ -61,7 +61,7 @@ class Shards:
 
 
 def training_examples(
-    data: Manifest, batch_size: int, *, seed: int | None, first_step: int, steps: int
+    data: Manifest, batch_size: int, *, seed: int | tf.Tensor | None, first_step: int, steps: int
 ) -> tf.data.Dataset:
     """The serialised training examples of some steps; epochs follow each other without a seam.
 

@@ -27,7 +27,7 @@ def training_examples(
     streams: int,
     places: Sequence[int],
     *,
-    seed: int | None,
+    seed: int | tf.Tensor | None,
     first_step: int,
     steps: int,
 ) -> tf.data.Dataset:
@@ -71,7 +71,7 @@ def training_examples(
 class _Streams:
     """The records of each stream, by its number: int64 []."""
 
-    def __init__(self, data: Manifest, batch_size: int, streams: int, seed: int | None) -> None:
+    def __init__(self, data: Manifest, batch_size: int, streams: int, seed: int | tf.Tensor | None) -> None:
         split = data.splits[manifests.TRAIN]
         self._shards = record_order.Shards(data, manifests.TRAIN)
         self._counts = np.array([shard.examples for shard in split.shards], np.int64)

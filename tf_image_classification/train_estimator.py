@@ -8,6 +8,7 @@ or, for an EstimatorSpec of your own, `train_estimator.run(MyEstimator)` in its 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from tf_image_classification import cluster, command_line, estimator_code, imagenet_weights, network_sizes, storage
 from tf_image_classification import flags as flag_table
+from tf_image_classification.cluster import Role
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from tf_image_classification.training.build import TrainingState
     from tf_image_classification.training.evaluator import Evaluator
     from tf_image_classification.training.hook import Hook
+    from tf_image_classification.training.parameter_servers import Servers
     from tf_image_classification.training.stages import Stage
     from tf_image_classification.training.training_folder import TrainingFolder
     from tf_image_classification.training.workers import Wishes, Workers
@@ -94,16 +97,37 @@ def train_and_evaluate(
             loss is not a number, the folder cannot be written, a worker did not come or was lost).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
-    from tf_image_classification import hooks, training_end, training_hooks
+    from tf_image_classification.model_folder import EXPORT_DIR
+    from tf_image_classification.training import checkpoint_evaluation, parameter_servers, presence
+
+    task = cluster.current()
+    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
+    if parameter_servers.serves(task):
+        parameter_servers.serve(task)
+        return TrainingResult(flags.model_dir, target, {}, 0)
+    if task.role == Role.EVALUATOR:
+        metrics = checkpoint_evaluation.evaluate_checkpoints(spec, _configure(spec, data, flags), flags, task)
+        return TrainingResult(flags.model_dir, target, metrics, 0)
+    servers = parameter_servers.Servers(task) if task.has_parameter_servers else None
+    with presence.announced(task) if task.is_alone else contextlib.nullcontext():  # for an evaluator
+        result = _train_and_export(spec, data, flags, servers, target, checkpoint_version)
+    if servers is not None:
+        servers.finish()
+    return result
+
+
+def _train_and_export(
+    spec: EstimatorSpec, data: Manifest, flags: Flags, servers: Servers | None, target: str, checkpoint_version: str
+) -> TrainingResult:
+    """As `train_and_evaluate`, of a task that trains."""
+    from tf_image_classification import asynchronous_training, hooks, training_end, training_hooks
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
-    from tf_image_classification.model_folder import EXPORT_DIR
     from tf_image_classification.training import build, distribution, peer_watch
     from tf_image_classification.training.workers import Wishes, Workers
 
     workers = Workers(distribution.strategy(), cluster.current())
     data = _configure(spec, data, flags)
-    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
     metrics: dict[str, float] = {}
     with (
         peer_watch.watching(workers.task),
@@ -125,7 +149,11 @@ def train_and_evaluate(
         if not _is_over(start, flags, evaluator, workers):
             wishes = Wishes(workers.task)
             around = training_hooks.of(state, flags, manager, folder, evaluator, workers, wishes)
-            _train(spec, state, data, flags, around, wishes)
+            if servers is not None and evaluator is not None:
+                run = asynchronous_training.AsynchronousTraining(servers, spec, state, data, flags, folder, evaluator)
+                run(around)
+            else:
+                _train(spec, state, data, flags, around, wishes)
         if evaluator is not None:
             metrics = training_end.evaluate_and_export(spec, state, data, flags, folder, evaluator, target, warm_start)
         workers.wait_for_chief()
@@ -250,9 +278,12 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import built_in_estimator, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import build, distribution, peer_watch, precision
+    from tf_image_classification.training import build, distribution, parameter_servers, peer_watch, precision
     from tf_image_classification.training.workers import Workers
 
+    if parameter_servers.serves(task):
+        parameter_servers.serve(task)
+        return
     if flags.model_dir is None:
         if not task.is_alone:
             raise FlagError("--model_dir is required in a cluster", expected="a folder that all of its machines share")
@@ -283,6 +314,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     if workers.is_chief:
         _log.info("Final metrics: %s", ", ".join(f"{name} {value:.6g}" for name, value in result.metrics.items()))
         print(result.export_dir)
+    parameter_servers.end_process(task)
 
 
 def _parse(argv: Sequence[str] | None) -> Flags:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 import zlib
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import prepare
+from tf_image_classification.cluster import Role
 from tf_image_classification.data import manifest as manifests
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import MissingDataError
 from tf_image_classification.flags import Flags
+from tf_image_classification.training import checkpoint_evaluation, presence
 
 if TYPE_CHECKING:
     from tf_image_classification.training.workers import Workers
@@ -33,20 +36,25 @@ def prepare_data(flags: Flags, workers: Workers) -> Manifest:
         MissingDataError: a worker does not see what the chief wrote.
     """
     cache_dir = prepare.default_cache_dir(flags.model_dir)
+    if workers.task.role == Role.EVALUATOR:
+        checkpoint_evaluation.wait_for_checkpoint(flags.model_dir, workers.task)
+        return manifests.read(cache_dir)
     if not workers.is_chief:
         _log.info("Waiting for the chief to check the data, or to build it")
         return _read(cache_dir, digest=workers.of_chief(0))
-    data = prepare.prepare_training(
-        flags.train_metadata,
-        cache_dir,
-        eval_metadata=flags.eval_metadata,
-        labels_file=flags.labels_file,
-        eval_fraction=flags.eval_fraction,
-        options=ReadOptions.of(flags),
-        allow_missing_classes=flags.allow_missing_classes,
-        max_duplicates_across_splits=flags.max_duplicates_across_splits,
-        workers=flags.workers,
-    )
+    # For those that wait for the chief, where TensorFlow does not listen at its address yet.
+    with contextlib.nullcontext() if workers.task.is_synchronous else presence.announced(workers.task):
+        data = prepare.prepare_training(
+            flags.train_metadata,
+            cache_dir,
+            eval_metadata=flags.eval_metadata,
+            labels_file=flags.labels_file,
+            eval_fraction=flags.eval_fraction,
+            options=ReadOptions.of(flags),
+            allow_missing_classes=flags.allow_missing_classes,
+            max_duplicates_across_splits=flags.max_duplicates_across_splits,
+            workers=flags.workers,
+        )
     workers.of_chief(_digest(data))
     return data
 

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tf_image_classification import hooks, optimizers
 from tf_image_classification.flags import Flags
+from tf_image_classification.training import checkpoint_evaluation
 from tf_image_classification.training.build import TrainingState
 from tf_image_classification.training.evaluator import Evaluator
 from tf_image_classification.training.hook import Hook
@@ -48,7 +49,7 @@ def of(
             evaluator,
             workers,
             wishes,
-            throttle_secs=flags.eval_throttle_secs,
+            throttle_secs=checkpoint_evaluation.throttle_secs(workers.task, flags),
             num_evals=flags.num_evals,
             last_step=flags.train_steps,
         ),

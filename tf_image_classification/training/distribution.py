@@ -12,7 +12,6 @@ from tf_image_classification import cluster
 from tf_image_classification.cluster import PeerError, Role
 from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest
-from tf_image_classification.errors import FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.training import devices, peer_watch
 
@@ -28,16 +27,12 @@ def strategy() -> tf.distribute.Strategy:
     In a cluster, nothing may have used TensorFlow's devices before the first call.
 
     Raises:
-        FlagError: TF_CONFIG is malformed, or describes a cluster with parameter servers, which are not supported.
+        FlagError: TF_CONFIG is malformed.
         PeerError: not all workers came.
     """
     task = cluster.current()
     if task.has_parameter_servers:
-        raise FlagError(
-            "Parameter servers are not supported",
-            received=f"TF_CONFIG with {', '.join(sorted(task.cluster))}",
-            expected="workers only, which train synchronously",
-        )
+        return tf.distribute.get_strategy()  # of what the chief keeps of the state, see `parameter_servers`
     devices.prepare()
     if task.is_synchronous:
         members = {role: task.cluster[role] for role in (Role.CHIEF, Role.WORKER) if role in task.cluster}
