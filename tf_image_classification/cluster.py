@@ -6,9 +6,12 @@ https://www.tensorflow.org/guide/distributed_training#setting_up_the_tf_config_e
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -124,6 +127,24 @@ def current() -> Task:
             ", ".join(f"{name} 0 to {len(tasks) - 1}" for name, tasks in addresses.items()),
         )
     return Task(role, index, addresses, trial)
+
+
+@contextlib.contextmanager
+def failing_at_once() -> Iterator[None]:
+    """Ends a worker of a synchronous cluster whose exit code is not 0 in the block without the interpreter's clean-up.
+
+    TensorFlow's would wait for the other tasks to end, which wait for this one.
+    """
+    try:
+        yield
+    except SystemExit as end:
+        with contextlib.suppress(FlagError):
+            if isinstance(end.code, int) and end.code and current().is_synchronous:
+                logging.shutdown()
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(end.code)
+        raise
 
 
 def join_seconds() -> float:

@@ -61,7 +61,8 @@ def run(spec_class: type[EstimatorSpec], argv: Sequence[str] | None = None) -> N
         spec_class: its `__init__` takes no arguments.
         argv: the flags; default `sys.argv[1:]`.
     """
-    command_line.main(lambda arguments: _command(arguments, spec_class), argv)
+    with cluster.failing_at_once():
+        command_line.main(lambda arguments: _command(arguments, spec_class), argv)
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -70,7 +71,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Args:
         argv: the flags; default `sys.argv[1:]`.
     """
-    command_line.main(_command, argv)
+    with cluster.failing_at_once():
+        command_line.main(_command, argv)
 
 
 def train_and_evaluate(

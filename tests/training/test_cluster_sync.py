@@ -185,7 +185,7 @@ def test_a_second_training_in_the_folder_is_refused(workers, command, tmp_path) 
     second = workers(command(model, steps=100_000))
     ended = second.wait(120)
     assert ended["worker:0"] == 2, second.outputs()
-    assert "Another process is at work here" in second.output("worker:0")
+    assert "Another process is writing this folder" in second.output("worker:0")
     assert ended["worker:1"] == 138, second.outputs()
     assert first.codes() == dict.fromkeys(codes(2))
 
