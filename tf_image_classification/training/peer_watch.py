@@ -227,7 +227,7 @@ def _loss_behind(error: BaseException | None) -> str | None:
     """The lost task that an error, or one that it was raised from, is about."""
     while error is not None:
         if isinstance(error, tf.errors.OpError) and _ABORTED in str(error):
-            reason = str(error).partition(_ABORTED)[2]
+            reason = str(error).rpartition(_ABORTED)[2]  # the innermost, where one task quotes another
             match = _TASK.search(reason)
             # Without a name: the service did not answer, which is the chief's.
             return f"{f'{match[1]} {match[2]}' if match else 'the chief'}: {reason.splitlines()[0]}"
