@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_image_classification import dataset, preprocessing
+from tf_image_classification import dataset, preprocessing, record_order
 from tf_image_classification.data import manifest
 from tf_image_classification.data.manifest import Manifest, Shard, Split, Task
 from tf_image_classification.errors import DataError
@@ -48,7 +48,9 @@ def data(request, tmp_path_factory) -> Manifest:
     return Manifest((Task("label", ("a", "b", "c")),), splits, folder=str(folder))
 
 
-def batches_of(data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True) -> tf.data.Dataset:
+def batches_of(
+    data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True, **options
+) -> tf.data.Dataset:
     return dataset.training_batches(
         data,
         CLASS_DICT,
@@ -60,6 +62,7 @@ def batches_of(data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, 
         first_step=first_step,
         steps=steps,
         shuffle=shuffle,
+        **options,
     )
 
 
@@ -82,6 +85,12 @@ def test_every_epoch_has_every_example_once_and_batches_straddle_epochs(data):
 def test_the_order_is_the_seeds(data):
     assert numbers_of(data, seed=1) == numbers_of(data, seed=1)
     assert numbers_of(data, seed=1) != numbers_of(data, seed=2)
+
+
+def test_a_machine_of_many_cores_reads_few_shards_in_the_same_order(data, monkeypatch):
+    expected = numbers_of(data)
+    monkeypatch.setattr(record_order, "PARALLEL_CALLS", 16)
+    assert numbers_of(data) == expected
 
 
 def test_0_is_a_seed_like_others(data):

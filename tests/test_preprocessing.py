@@ -18,8 +18,8 @@ from tf_image_classification import preprocessing
 INPUT_MEMORY = """
 import sys
 from pathlib import Path
-from tf_image_classification import augmentation, build_tfrecords, dataset, preprocessing
-dataset._PARALLEL_CALLS = 2  # on any machine
+from tf_image_classification import augmentation, build_tfrecords, dataset, preprocessing, record_order
+record_order.PARALLEL_CALLS = 2  # on any machine
 def peak():
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
 def run(metadata):

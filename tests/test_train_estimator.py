@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tests.training.support import equal, evaluations, train, weights_at
 from tf_image_classification import nets, storage
+from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.errors import CheckpointError, FlagError, TrainingError
 from tf_image_classification.training import history
 
@@ -182,12 +183,30 @@ def test_every_optimizer_trains(built_data, training_flags, optimizer):
     assert np.isfinite(outcome.metrics["loss"])
 
 
-def test_mixed_precision_trains_in_float16_and_exports_float32(built_data, training_flags):
-    flags = training_flags(mixed_precision=True, train_steps=2)
-    outcome = train(built_data, flags)
+@pytest.mark.parametrize(
+    ("precision", "dtype"), [({"mixed_precision": True}, "float16"), ({"precision": "mixed_bfloat16"}, "bfloat16")]
+)
+def test_mixed_precision_trains_in_16_bits_and_exports_float32(built_data, training_flags, precision, dtype):
+    class Spec(BuiltInEstimator):
+        def get_model_fn(self, checkpoint_path):
+            def model_fn(params):
+                models.append(super(Spec, self).get_model_fn(checkpoint_path)(params))
+                return models[-1]
+
+            return model_fn
+
+    models = []
+    outcome = train(built_data, training_flags(train_steps=2, **precision), Spec())
     assert keras.mixed_precision.dtype_policy().name == "float32"
+    assert models[0].get_layer("Small.Conv2d_2_3x3").compute_dtype == dtype
     model = keras.saving.load_model(os.path.join(outcome.export_dir, "model.keras"))
     assert {layer.compute_dtype for layer in model.layers} == {"float32"}
+
+
+def test_flags_that_ask_for_two_precisions_are_refused(training_flags):
+    flags = training_flags(mixed_precision=True, precision="float32")
+    with pytest.raises(FlagError, match="older name of --precision mixed_float16"):
+        train(None, flags)
 
 
 def test_the_total_loss_of_an_evaluation_has_the_regularisation_in_it(built_data, training_flags, tmp_path):

@@ -2,22 +2,23 @@
 
 It reads data sets that build_tfrecords built or, of existing TFRecords, listed: build_tfrecords.prepare gets one from
 metadata. The order of training examples is a function of the seed and the epoch alone: a training that was
-interrupted continues with the very example it would have seen.
+interrupted continues with the very example it would have seen, also on another number of workers, each of which decodes
+its own part of every batch.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-from tf_image_classification import preprocessing, storage
+from tf_image_classification import preprocessing, record_order, record_streams
 from tf_image_classification.augmentation import MixFn
-from tf_image_classification.data import bucket_shards
 from tf_image_classification.data import manifest as manifests
+from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest, Split, Task
 from tf_image_classification.data.tasks import check_holds_numbers, pair_tasks
 from tf_image_classification.errors import DataError
@@ -25,18 +26,7 @@ from tf_image_classification.errors import DataError
 Tensors = dict[str, tf.Tensor]
 LabelledImage = tuple[tf.Tensor, Tensors]  # and its labels by task
 
-# Shards are shuffled when they are built; the buffer adds variety between epochs and, for shards that others built,
-# mixes classes. It is filled anew before the first batch of an epoch, so its size is what an epoch waits for: 64 MiB of
-# encoded images are about 600 photographs of 100 kB. The original's five batches are the minimum.
-_SHUFFLE_BYTES = 64 * 2**20
-_MAX_SHUFFLED = 16384  # examples; of thumbnails, 64 MiB would be hundreds of thousands
-# Fixed, not tf.data.AUTOTUNE: its thread sleeps for up to a minute between two looks at the pipeline, and the
-# destructor of an iterator waits for it, so that a training stood still before its evaluation.
-_PARALLEL_CALLS = os.cpu_count() or 1
 _PREFETCHED = 2  # batches
-_OPEN_SHARDS = 8  # interleaved: mixes shards, and hides the latency of a disk or a mount behind the others
-_READ_BYTES = 8 * 2**20  # at a time from each open shard: mounts of buckets are fast at large reads only
-_EPOCH_SEEDS = 1_000_003  # between the seeds of two epochs' orders: a prime far above the --seed that people choose
 
 
 def training_batches(
@@ -52,6 +42,8 @@ def training_batches(
     steps: int,
     shuffle: bool,
     mix_fn: MixFn | None = None,
+    part: BatchPart | None = None,
+    streams: int = 1,
 ) -> tf.data.Dataset:
     """Batches for the global steps `first_step` to `first_step + steps`; epochs follow each other without a seam.
 
@@ -61,22 +53,18 @@ def training_batches(
         preproc_fn: (image, width, height) or (image, width, height, seed) -> float32 [height, width, 3].
         seed: decides the order and, through per-example seeds, the augmentation.
         mix_fn: (images, labels, int64 [2] seed of the batch's first example) -> images and labels of the same shapes;
-            None: batches stay as they are.
+            None: batches stay as they are. It changes an example by the one before it, the first one by the last.
+        part: what is read of each global batch; None: all of it, as one batch.
+        streams: --shard_streams. More than one have an order of their own, see `record_streams`.
 
     Returns:
         A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3], and a dict of task name ->
-        float32 [batch_size, depth] (one-hot) or float32 [batch_size].
+        float32 [batch_size, depth] (one-hot) or float32 [batch_size]. With a `part`, `count` pairs for each step, of
+        batch_size / total examples: put together in the order of the parts, those of all parts are the global batch.
     """
+    part = part or BatchPart(0, 1, 1)
+    own = part.positions(batch_size)
     split = data.splits[manifests.TRAIN]
-    seen = first_step * batch_size
-    first_epoch, offset = divmod(seen, split.examples)
-
-    def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
-        # tf.data compares its pair of seeds, the global one and this, with (0, 0), and an epoch's seed is a tensor.
-        if tf.compat.v1.get_default_graph().seed == 0:
-            tf.random.set_seed(1)  # of this function's graph, not of the process
-        seeds = [number * _EPOCH_SEEDS + seed if shuffle else None for number in (epoch, epoch + 1)]
-        return _records(data, manifests.TRAIN, batch_size, seed=seeds[0], next_seed=seeds[1])
 
     def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
         element_seed = tf.stack([tf.constant(seed, tf.int64), index])
@@ -84,17 +72,64 @@ def training_batches(
         image = training_image(features["image_bytes"], image_size, element_seed, decode_fn, preproc_fn)
         return image, _labels(features, class_dict)
 
-    def mix(index: tf.Tensor, batch: LabelledImage) -> LabelledImage:
-        assert mix_fn is not None
-        return mix_fn(*batch, tf.stack([tf.constant(seed, tf.int64), index * batch_size]))
-
-    dataset = tf.data.Dataset.range(first_epoch, tf.int64.max).flat_map(epoch_records)
-    dataset = dataset.skip(offset).take(steps * batch_size).enumerate(start=seen)
-    dataset = dataset.map(prepare, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
-    dataset = dataset.batch(batch_size, drop_remainder=True)
-    if mix_fn is not None:
-        dataset = dataset.enumerate(start=first_step).map(mix, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    # Its first example is mixed with the one before it.
+    read = sorted({*own} if mix_fn is None else {*own, (own.start - 1) % batch_size})
+    dataset = record_streams.training_examples(
+        data, batch_size, streams, read, seed=seed if shuffle else None, first_step=first_step, steps=steps
+    )
+    if len(read) < batch_size:
+        is_read = np.isin(np.arange(batch_size), read)
+        dataset = dataset.filter(lambda index, record: tf.gather(is_read, index % batch_size))
+    dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
+    if mix_fn is None:
+        dataset = dataset.batch(part.examples_each(batch_size), drop_remainder=True)
+    else:
+        dataset = _mixed(dataset.batch(len(read), drop_remainder=True), mix_fn, own, batch_size, seed, first_step)
+        if part.count > 1:
+            dataset = dataset.rebatch(part.examples_each(batch_size), drop_remainder=True)
     return _without_autotuning(dataset.prefetch(_PREFETCHED))
+
+
+def _mixed(
+    batches: tf.data.Dataset, mix_fn: MixFn, own: range, batch_size: int, seed: int, first_step: int
+) -> tf.data.Dataset:
+    """What the mixed global batches have at the positions `own`.
+
+    Args:
+        batches: of each global batch, the examples at `own` and the one before them, in the order of the batch: the one
+            before the first is the last.
+    """
+
+    def mix(index: tf.Tensor, batch: LabelledImage) -> LabelledImage:
+        images, labels = mix_fn(*batch, tf.stack([tf.constant(seed, tf.int64), index * batch_size]))
+        if images.shape[0] == len(own):
+            return images, labels
+        kept = slice(1, None) if own.start else slice(len(own))
+        return images[kept], {name: label[kept] for name, label in labels.items()}
+
+    batches = batches.enumerate(start=first_step)
+    return batches.map(mix, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
+
+
+def part_of_batches(batches: tf.data.Dataset, part: BatchPart, batch_size: int) -> tf.data.Dataset:
+    """A part of global batches that were read whole.
+
+    Args:
+        batches: pairs like those of `training_batches`, of `batch_size` examples each.
+        part: what is kept of each.
+
+    Returns:
+        Pairs as `training_batches` returns them for `part`.
+    """
+    own = part.positions(batch_size)
+
+    def keep(images: tf.Tensor, labels: Tensors) -> LabelledImage:
+        message = "input_fn of an estimator has to return batches of --batch_size examples, to be cut into equal parts"
+        with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(images)[0], batch_size, message)]):
+            return images[own.start : own.stop], {name: label[own.start : own.stop] for name, label in labels.items()}
+
+    batches = batches.map(keep)
+    return batches if part.count == 1 else batches.rebatch(part.examples_each(batch_size), drop_remainder=True)
 
 
 def training_image(
@@ -135,8 +170,10 @@ def evaluation_batches(
         image = preproc_fn(preprocessing.decode(features["image_bytes"]), image_size, image_size)
         return tf.cast(tf.ensure_shape(image, [image_size, image_size, 3]), tf.float32), _labels(features, class_dict)
 
-    dataset = _records(data, manifests.EVAL, batch_size, seed=0 if shuffle else None).take(batches * batch_size)
-    dataset = dataset.map(prepare, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    dataset = record_order.records(data, manifests.EVAL, batch_size, seed=0 if shuffle else None).take(
+        batches * batch_size
+    )
+    dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
     return _without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
 
 
@@ -156,8 +193,8 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
         }
         return {"image_bytes": features["image_bytes"], "filename": features["filename"], "labels": labels}
 
-    dataset = _records(data, split, batch_size, seed=None).batch(batch_size)
-    dataset = dataset.map(prepare, num_parallel_calls=_PARALLEL_CALLS, deterministic=True)
+    dataset = record_order.records(data, split, batch_size, seed=None).batch(batch_size)
+    dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
     return _without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
@@ -198,53 +235,6 @@ def _as_declared(task: Task, entry: dict[str, Any]) -> Task:
             hint="A --labels_file names classes of which the data has no image, too.",
         )
     return dataclasses.replace(task, name=name)
-
-
-@tf.autograph.experimental.do_not_convert  # its conditions are Python's
-def _records(
-    data: Manifest, split: str, batch_size: int, *, seed: int | tf.Tensor | None, next_seed: tf.Tensor | None = None
-) -> tf.data.Dataset:
-    """Serialised examples of one epoch: in the shards' order, or shuffled by `seed`.
-
-    Args:
-        next_seed: of the epoch after it, whose first shards are prefetched from a bucket.
-    """
-    stored = data.splits[split]
-    paths = [storage.mounted(path) for path in data.shard_paths(split)]
-    in_bucket = bucket_shards.BucketShards(data, split) if any(map(storage.is_remote, paths)) else None
-
-    def read(files: tf.Tensor | Sequence[str]) -> tf.data.Dataset:
-        if in_bucket:
-            return in_bucket.read(files, _READ_BYTES)
-        return tf.data.TFRecordDataset(files, compression_type=stored.compression or None, buffer_size=_READ_BYTES)
-
-    def order(seed: int | tf.Tensor | None) -> tf.data.Dataset:
-        files = tf.data.Dataset.from_tensor_slices(paths)
-        if seed is None or len(paths) == 1:
-            return files
-        return files.shuffle(len(paths), seed=seed, reshuffle_each_iteration=False)
-
-    if seed is None and not in_bucket:
-        return read(paths)
-    files = order(seed)
-    if in_bucket:
-        files = in_bucket.prefetch_shards(files, None if next_seed is None else order(next_seed), _OPEN_SHARDS)
-    if seed is None:
-        return files.flat_map(read)
-    if len(paths) > 1:
-        # In a bucket one at a time, which gives the same order: in parallel, tf.data opens three times as many, and
-        # each has to be there.
-        parallel = {} if in_bucket else {"num_parallel_calls": _PARALLEL_CALLS, "deterministic": True}
-        records = files.interleave(read, cycle_length=min(len(paths), _OPEN_SHARDS), **parallel)
-    else:
-        records = files.flat_map(read)
-    return records.shuffle(_shuffle_buffer(stored, batch_size), seed=seed, reshuffle_each_iteration=False)
-
-
-def _shuffle_buffer(split: Split, batch_size: int) -> int:
-    """Examples to shuffle among: as many as fit into `_SHUFFLE_BYTES`, at least five batches."""
-    average = max(1, sum(shard.bytes for shard in split.shards) // max(1, split.examples))
-    return min(split.examples, max(5 * batch_size, min(_SHUFFLE_BYTES // average, _MAX_SHUFFLED)))
 
 
 def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Tensors:

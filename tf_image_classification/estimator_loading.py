@@ -86,12 +86,28 @@ def instantiate(spec_class: type[EstimatorSpec]) -> EstimatorSpec:
     return spec
 
 
-def check_augmentation(spec: EstimatorSpec) -> None:
-    """Checks that the augmentation flags of `spec.flags` can take effect in a training of the spec.
+def check_input(spec: EstimatorSpec) -> None:
+    """Checks that the flags of `spec.flags` about training images can take effect in a training of the spec.
 
     Raises:
         FlagError: they cannot.
     """
+    streams, batch_size = spec.flags.shard_streams, spec.flags.batch_size
+    if streams > 1 and spec.has_own_input:
+        raise FlagError(
+            f"--shard_streams has no effect: {type(spec).__name__} reads batches of its own",
+            received=f"--shard_streams {streams}",
+        )
+    if batch_size % streams:
+        raise FlagError(
+            "Each stream fills an equal part of a batch",
+            received=f"--batch_size {batch_size} --shard_streams {streams}",
+            expected="a --batch_size that --shard_streams divides",
+        )
+    _check_augmentation(spec)
+
+
+def _check_augmentation(spec: EstimatorSpec) -> None:
     flags = spec.flags
     given = [name for name in _AUGMENTATION_FLAGS if getattr(flags, name) != flag_table.BY_NAME[name].default]
     received = ", ".join(f"--{name} {getattr(flags, name)}" for name in given)

@@ -45,6 +45,8 @@ own; `class_dict` declares others. The variables have Keras's paths (`head/kerne
 from __future__ import annotations
 
 import abc
+import inspect
+import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -55,8 +57,11 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from tf_image_classification.data.batch_part import BatchPart
     from tf_image_classification.data.manifest import Manifest, Task
     from tf_image_classification.preprocessing import Crop, DecodeFn, NormalizeFn, PreprocFn
+
+_log = logging.getLogger(__name__)
 
 ModelFn = Callable[[Flags], "keras.Model"]
 Tensors = dict[str, "tf.Tensor"]  # task name -> tensor
@@ -243,8 +248,12 @@ class EstimatorSpec(abc.ABC):
         first_step: int = 0,
         seed: int = 0,
         shuffle: bool = True,
+        part: BatchPart | None = None,
     ) -> Callable[[], tf.data.Dataset]:
         """The batches of a training or of one of its evaluations, by default read from TFRecords.
+
+        An override without the parameter `part` works on any cluster, but each worker then reads and decodes whole
+        batches and takes its part of them.
 
         Args:
             data: the data set; CSVs and folders have been built into TFRecords.
@@ -252,9 +261,12 @@ class EstimatorSpec(abc.ABC):
             batch_size: examples per batch; the last batch of an evaluation may be smaller.
             image_size: height and width of the images in pixels.
             steps: number of batches; an evaluation ends earlier at the end of its split.
-            first_step: global step before the first batch: a resumed training continues with the next example.
+            first_step: number of batches before the first one, as many as global steps but for --sync_replicas: a
+                resumed training continues with the next example.
             seed: decides order and augmentation of a training.
             shuffle: False: examples are in the order of the shards.
+            part: of each batch of a training, what this process reads: `count` batches per step, each of batch_size /
+                total examples; None: whole batches.
 
         Returns:
             A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size,
@@ -262,15 +274,11 @@ class EstimatorSpec(abc.ABC):
         """
         from tf_image_classification import augmentation, dataset
 
+        sizes: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "shuffle": shuffle}
         if not is_training:
+            preproc_fn = self.get_preproc_fn(False)
             return lambda: dataset.evaluation_batches(
-                data,
-                self.class_dict,
-                preproc_fn=self.get_preproc_fn(False),
-                image_size=image_size,
-                batch_size=batch_size,
-                batches=steps,
-                shuffle=shuffle,
+                data, self.class_dict, preproc_fn=preproc_fn, batches=steps, **sizes
             )
         decode_fn, preproc_fn = self.training_image_fns(self.flags.augmentation)
         return lambda: dataset.training_batches(
@@ -278,14 +286,35 @@ class EstimatorSpec(abc.ABC):
             self.class_dict,
             decode_fn=decode_fn,
             preproc_fn=preproc_fn,
-            image_size=image_size,
-            batch_size=batch_size,
             seed=seed,
             first_step=first_step,
             steps=steps,
-            shuffle=shuffle,
             mix_fn=augmentation.mixer(self.flags),
+            part=part,
+            streams=self.flags.shard_streams,
+            **sizes,
         )
+
+    def training_part(self, data: Manifest, part: BatchPart, **options: Any) -> Callable[[], tf.data.Dataset]:
+        """What one process reads of a training on several replicas; not to be overridden.
+
+        Args:
+            options: the other arguments of `input_fn`.
+
+        Returns:
+            What `input_fn` returns for `part`, also of an override that has no such parameter.
+        """
+        from tf_image_classification import dataset
+
+        if "part" in inspect.signature(self.input_fn).parameters:
+            return self.input_fn(data, is_training=True, part=part, **options)
+        whole = self.input_fn(data, is_training=True, **options)
+        if part.count < part.total:
+            _log.info(
+                "%s.input_fn has no parameter `part`: each worker decodes whole batches to take its part of them",
+                type(self).__name__,
+            )
+        return lambda: dataset.part_of_batches(whole(), part, options["batch_size"])
 
     def predictions(self, logits: Tensors) -> dict[str, Tensors]:
         """The argument `predictions` of `metric_ops`, from logits: task name -> float32 [B, depth]."""

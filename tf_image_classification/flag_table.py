@@ -58,7 +58,7 @@ FLAGS: tuple[Flag, ...] = (
          "Evaluation images, in the same forms as --train_metadata. Not set: --eval_fraction of the training images "
          "is held out.",
          commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP), path="read", is_list=True),
-    Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas.", ge=1),
+    Flag("batch_size", int, 1, COMMON, "Examples per training step, over all replicas; see --sync_replicas.", ge=1),
     Flag("train_steps", int, 20, COMMON,
          "Global step at which training ends, including those before a training was resumed.",
          ge=1, in_checkpoint_key=False),
@@ -114,6 +114,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("check", bool, False, DATA,
          "Do all that a build does, but write no shards. The report goes to --output_dir if given: never a data set's.",
          commands=(BUILD,), steps=(), ours=True),
+    Flag("shard_streams", int, 1, DATA,
+         "Streams of shards, each of which fills an equal part of every batch: a worker of a cluster reads only the "
+         "shards of its part. The order of examples is the same on any cluster. 1: every worker reads all shards.",
+         ge=1, ours=True),
     Flag("workers", int, None, DATA, "Number of processes that read and check images. Not set: one per core.",
          ge=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
     Flag("output_dir", str, None, DATA, "Folder for the results.",
@@ -160,8 +164,12 @@ FLAGS: tuple[Flag, ...] = (
     Flag("save_checkpoints_secs", float, 600, MODEL,
          "Time between checkpoints, in seconds. There is also one before each evaluation and at the end.",
          gt=0, ours=True),
-    Flag("mixed_precision", bool, False, MODEL,
-         "Compute in float16 with float32 variables: faster on GPUs with tensor cores.", ours=True),
+    Flag("precision", str, None, MODEL,
+         "What the training computes in, with float32 variables: float32, or, faster on GPUs with tensor cores, "
+         "mixed_float16 or, from Ampere on, mixed_bfloat16. Evaluation on the finished model and serving compute in "
+         "float32. Not set: float32, or mixed_float16 with --mixed_precision.",
+         choices=("float32", "mixed_float16", "mixed_bfloat16"), ours=True),
+    Flag("mixed_precision", bool, False, MODEL, "Older name of --precision mixed_float16.", ours=True),
     # Optimizers
     Flag("weight_decay", float, 0.00004, OPTIMIZERS,
          "L2 regularisation of the network's kernels: weight_decay * sum(w^2) / 2 is added to the loss. With adamw, "
@@ -213,9 +221,10 @@ FLAGS: tuple[Flag, ...] = (
     Flag("num_epochs_per_decay", float, 2.0, LEARNING_RATE,
          "Epochs between the steps of exponential decay, or for the whole of polynomial decay.", gt=0),
     Flag("sync_replicas", bool, False, LEARNING_RATE,
-         "Divide the decay steps of the schedule by --replicas_to_aggregate. It has no other effect: replicas are "
-         "always synchronous."),
-    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE, "Divisor of the decay steps with --sync_replicas.", ge=1),
+         "Each training step takes the mean of the gradients of --replicas_to_aggregate batches, on one machine too, "
+         "and the decay steps of the schedule are divided by it. Replicas are always synchronous."),
+    Flag("replicas_to_aggregate", int, 1, LEARNING_RATE,
+         "Batches of --batch_size examples per training step with --sync_replicas. One is in memory at a time.", ge=1),
     # Fine tuning
     Flag("batch_norm", str, "auto", FINE_TUNING,
          "Batch normalisation. auto: layers whose variables are not trained use their moving statistics, and those of "
@@ -223,6 +232,9 @@ FLAGS: tuple[Flag, ...] = (
          "was long enough for their decay. original: all layers normalise by the batch, and moving statistics are "
          "evaluated as they are. frozen: all layers use the statistics of --checkpoint_path.",
          choices=("auto", "original", "frozen"), ours=True),
+    Flag("sync_batch_norm", bool, False, FINE_TUNING,
+         "Batch normalisation normalises by the batch of all replicas, which communicate in each such layer; else each "
+         "replica normalises by its own part. Without effect on one device.", ours=True),
     Flag("head_fraction", float, 0.0, FINE_TUNING,
          "Fraction of --train_steps at the beginning in which the head alone is trained, with a constant learning "
          "rate; the schedule follows for the other steps.", ge=0, le=1, ours=True),

@@ -70,6 +70,11 @@ def _without_warmup(flags: Flags, num_examples: int, steps: int) -> LearningRate
     raise _invalid_choice("learning_rate_decay_type", flags.learning_rate_decay_type)
 
 
+def micro_batches(flags: Flags) -> int:
+    """The batches of --batch_size examples whose gradients a training step averages."""
+    return int(flags.replicas_to_aggregate) if flags.sync_replicas else 1
+
+
 def make_optimizer(flags: Flags, learning_rate: LearningRate) -> keras.optimizers.Optimizer:
     """The optimizer that `flags.optimizer` names, with the flags that it uses.
 

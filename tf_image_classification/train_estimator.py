@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from tf_image_classification.training.hook import Hook
     from tf_image_classification.training.stages import Stage
     from tf_image_classification.training.training_folder import TrainingFolder
-    from tf_image_classification.training.workers import Wishes
+    from tf_image_classification.training.workers import Wishes, Workers
 
 _log = logging.getLogger(__name__)
 
@@ -77,8 +77,7 @@ def train_and_evaluate(
 
     A training starts from its own newest checkpoint in --model_dir; else from --checkpoint_path; else from scratch.
 
-    Of several workers, which TF_CONFIG describes, the chief alone reads and writes --model_dir and the export; all
-    return after it has.
+    Of several workers the chief alone reads and writes --model_dir and the export; all return after it has.
 
     Sets `spec.flags`, `spec.class_weights` and, if it has none, `spec.class_dict`; resets Keras's global state and,
     with --seed, the random seeds of Python, NumPy and TensorFlow.
@@ -92,64 +91,70 @@ def train_and_evaluate(
 
     Raises:
         UserError: of the kind that names what is wrong with flags, data, checkpoint or spec, or with the training (the
-            loss is not a number, the folder cannot be written). PeerError: not all workers came, or one was
-            lost.
+            loss is not a number, the folder cannot be written). PeerError: not all workers came.
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
     from tf_image_classification import hooks, training_hooks
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.model_folder import EXPORT_DIR
-    from tf_image_classification.training import (
-        augmentation_page,
-        build,
-        distribution,
-        estimator_record,
-        peer_watch,
-        training_folder,
-    )
-    from tf_image_classification.training.evaluator import Evaluator
-    from tf_image_classification.training.history import History
+    from tf_image_classification.training import build, distribution, peer_watch
     from tf_image_classification.training.workers import Wishes, Workers
 
-    task = cluster.current()
-    workers = Workers(distribution.strategy(), task)
+    workers = Workers(distribution.strategy(), cluster.current())
     data = _configure(spec, data, flags)
+    target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
+    metrics: dict[str, float] = {}
     with (
-        peer_watch.watching(task),
-        training_folder.open_folder(flags.model_dir, keeps=workers.is_chief) as folder,
+        peer_watch.watching(workers.task),
+        workers.open_folder(flags.model_dir) as folder,
         bucket_shards.translate_fetch_errors(),
     ):
         state = build.build(spec, data, flags)
-        names = class_names.of_tasks(data.tasks)
+        names, network = class_names.of_tasks(data.tasks), build.model_name(spec, flags)
         manager = state.checkpoint_manager(folder.local, names)
         warm_start = evaluator = None
         if workers.is_chief:
-            network = build.model_name(spec, flags)
             warm_start = hooks.load_checkpoint(
                 state.model, manager, folder, flags, checkpoint_version, model_name=network, class_names=names
             )
         workers.copy_from_chief(state.variables)
         start = state.begin()
         if workers.is_chief:
-            estimator_record.update(folder, spec.code, start, flags.train_steps)
-            augmentation_page.write(spec, data, folder, int(state.data_seed.numpy()))
-            evaluator = Evaluator(spec, state, data, flags, folder, History(folder.local, start))
-        has_ended = evaluator is not None and evaluator.selection.should_stop
-        if start >= flags.train_steps:
-            _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
-        elif workers.of_chief(int(has_ended)):
-            _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
-        else:
-            wishes = Wishes(task)
+            evaluator = _evaluator(spec, state, data, flags, folder, start)
+        if not _is_over(start, flags, evaluator, workers):
+            wishes = Wishes(workers.task)
             around = training_hooks.of(state, flags, manager, folder, evaluator, workers, wishes)
             _train(spec, state, data, flags, around, wishes)
-        target = export_dir or storage.join(flags.model_dir, EXPORT_DIR)
-        steps_made, metrics = int(state.global_step.numpy()) - start, {}
         if evaluator is not None:
             metrics = _finish(spec, state, data, flags, folder, evaluator, target, warm_start)
         workers.wait_for_chief()
-    return TrainingResult(flags.model_dir, target, metrics, steps_made)
+    return TrainingResult(flags.model_dir, target, metrics, int(state.global_step.numpy()) - start)
+
+
+def _evaluator(
+    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: TrainingFolder, start: int
+) -> Evaluator:
+    """Writes what is known of a training at its start; returns the evaluations that follow."""
+    from tf_image_classification.training import augmentation_page, estimator_record
+    from tf_image_classification.training.evaluator import Evaluator
+    from tf_image_classification.training.history import History
+
+    estimator_record.update(folder, spec.code, start, flags.train_steps)
+    augmentation_page.write(spec, data, folder, int(state.data_seed.numpy()))
+    return Evaluator(spec, state, data, flags, folder, History(folder.local, start))
+
+
+def _is_over(start: int, flags: Flags, evaluator: Evaluator | None, workers: Workers) -> bool:
+    """Whether nothing is left to train from global step `start` on."""
+    if start >= flags.train_steps:
+        _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
+        return True
+    has_ended = evaluator is not None and evaluator.selection.should_stop
+    if workers.of_chief(int(has_ended)):
+        _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
+        return True
+    return False
 
 
 def _finish(
@@ -178,10 +183,11 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     import keras
 
     from tf_image_classification import dataset, estimator_loading
-    from tf_image_classification.training import class_weights, flag_checks
+    from tf_image_classification.training import class_weights, flag_checks, precision
 
+    precision.of(flags)  # raises if flags contradict each other
     spec.flags = flags
-    estimator_loading.check_augmentation(spec)
+    estimator_loading.check_input(spec)
     spec.set_default_class_dict(data.tasks)
     data = dataset.with_tasks(data, spec.class_dict)
     spec.class_weights = class_weights.class_weights(spec, data, flags)
@@ -196,20 +202,23 @@ def _train(
     spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, hooks: Sequence[Hook], wishes: Wishes
 ) -> None:
     """Updates the state from its global step up to --train_steps, or to where a hook stops it."""
+    from tf_image_classification import optimizers
     from tf_image_classification.training import distribution, stages
 
     step = start = int(state.global_step.numpy())
-    batches_fn = spec.input_fn(
+    batches_per_step = optimizers.micro_batches(flags)
+    batches = distribution.training_batches(
+        spec,
         data,
-        is_training=True,
+        state.strategy,
         batch_size=flags.batch_size,
         image_size=flags.image_size,
-        steps=flags.train_steps - start,
-        first_step=start,
+        steps=(flags.train_steps - start) * batches_per_step,
+        first_step=start * batches_per_step,
         seed=int(state.data_seed.numpy()),
         shuffle=not flags.debug,
     )
-    iterator = iter(distribution.distribute(state.strategy, cluster.current(), flags.batch_size, batches_fn))
+    iterator = iter(batches)
     updates = {id(stage): _update(spec, state, stage) for stage in state.stages}
     try:
         for hook in hooks:
@@ -232,6 +241,7 @@ def _train(
 
 def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable[..., Mapping[str, tf.Tensor]]:
     """The compiled update of a stage."""
+    from tf_image_classification import optimizers
     from tf_image_classification.training import steps
 
     return steps.train_step(
@@ -243,6 +253,8 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
         state.strategy,
         inference_layers=stage.inference_layers,
         average=state.average,
+        sync_batch_norm=state.params.sync_batch_norm,
+        micro_batches=optimizers.micro_batches(state.params),
     )
 
 
@@ -251,11 +263,11 @@ def _export(
 ) -> None:
     """Writes the model folder; `facts` are added to its model.json."""
     from tf_image_classification import export
-    from tf_image_classification.training import build
+    from tf_image_classification.training import build, precision
 
     model = state.model
-    if flags.mixed_precision:  # what is served computes in float32, whatever the training computed in
-        with build.dtype_policy(mixed=False):
+    if precision.of(flags) != precision.FLOAT32:  # what is served computes in float32
+        with precision.policy(precision.FLOAT32):
             model = spec.get_model_fn(None)(state.params)
         model.set_weights(state.model.get_weights())
     facts = {
@@ -281,7 +293,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import built_in_estimator, estimator_code, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import build, distribution, peer_watch
+    from tf_image_classification.training import build, distribution, peer_watch, precision
     from tf_image_classification.training.workers import Workers
 
     if flags.model_dir is None:
@@ -298,7 +310,8 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
     else:
         spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.flags = flags
-    estimator_loading.check_augmentation(spec)  # before images are read
+    precision.of(flags)
+    estimator_loading.check_input(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         network_sizes.check_image_size(flags.model_name, flags.image_size)
     if task.is_chief and flags.checkpoint_path and checkpoint_file.latest(flags.model_dir) is None:

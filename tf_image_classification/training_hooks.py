@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tf_image_classification import hooks
+from tf_image_classification import hooks, optimizers
 from tf_image_classification.flags import Flags
 from tf_image_classification.training.build import TrainingState
 from tf_image_classification.training.evaluator import Evaluator
@@ -34,10 +34,11 @@ def of(
     made: list[Hook] = [nan_stop]
     saver = None
     if evaluator is not None:
+        examples_per_step = flags.batch_size * optimizers.micro_batches(flags)
         writer = tf.summary.create_file_writer(folder.local)
         saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
         made += [
-            Progress(writer, evaluator.history, flags.train_steps, flags.batch_size, state.learning_rate_at),
+            Progress(writer, evaluator.history, flags.train_steps, examples_per_step, state.learning_rate_at),
             saver,
         ]
     made += [

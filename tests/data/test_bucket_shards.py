@@ -19,6 +19,7 @@ from tests.standin import bucket as standin
 from tests.test_dataset import CLASS_DICT, SIZE, batches_of, numbers_of, write
 from tf_image_classification import dataset, storage
 from tf_image_classification.data import bucket_shards, shard_cache, tfrecord
+from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest, Split, Task
 from tf_image_classification.errors import DataError
 
@@ -89,6 +90,27 @@ def bytes_in(cache: shard_cache.ShardCache) -> int:
 def test_the_order_of_examples_is_that_of_local_shards(local, remote, cache, options, room):
     cache(room * local.splits["train"].shards[0].bytes)
     assert numbers_of(remote, steps=20, **options) == numbers_of(local, steps=20, **options)
+
+
+def test_workers_read_their_parts_of_the_batches_of_local_shards(local, remote, cache):
+    cache(10**6)
+    of_workers = [numbers_of(remote, steps=20, part=BatchPart(worker, 1, 2)) for worker in (0, 1)]
+    assert [first + second for first, second in zip(*of_workers, strict=True)] == numbers_of(local, steps=20)
+
+
+def test_workers_fetch_the_shards_of_their_streams_only(local, remote, cache, service):
+    options = {"streams": 2, "batch_size": 10, "steps": 10, "shuffle": False}
+    fetched, of_workers = [], []
+    for worker in (0, 1):
+        cache(10**6)
+        service.requests.clear()
+        of_workers.append(numbers_of(remote, part=BatchPart(worker, 1, 2), **options))
+        fetched.append(downloads(service))
+    assert [first + second for first, second in zip(*of_workers, strict=True)] == numbers_of(local, **options)
+    assert {count for shards in fetched for count in shards.values()} == {1}
+    first, second = (sorted(shards) for shards in fetched)
+    assert len({*first, *second}) == SHARDS
+    assert first[-1:] == second[:1]  # the one with the end of the first half
 
 
 def test_the_order_holds_with_shards_of_very_different_lengths(service, cache, tmp_path):

@@ -24,7 +24,7 @@ from tf_image_classification.checkpoints import checkpoint_file
 from tf_image_classification.model_folder import SAVED_MODEL
 
 STEPS = 400
-HANG_SECONDS = 120  # a job in which no process ends for so long hangs
+HANG_SECONDS = 120  # a job in which for so long no process ends, and none prints a line, hangs
 _OPTIONS = ("--batch_size", "12", "--num_evals", "4", "--save_checkpoints_secs", "1")
 _ROLES = {"chief": 1, "worker": 2}
 _PER_TRAINING = 4  # signals, at most

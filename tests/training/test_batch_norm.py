@@ -132,7 +132,7 @@ def test_a_training_that_is_too_short_for_the_decay_is_told_so_in_numbers(graph,
     flags = training_flags(train_steps=20, batch_norm="original")
     state = build.build(prepared(spec, built_data, flags), built_data, flags)
     layers, start = stages.batch_norm_start(state.model, state.stages)
-    policy = batch_norm.BatchNormPolicy("original", layers, start, False, pytest.fail)
+    policy = batch_norm.BatchNormPolicy("original", layers, start, 1, False, pytest.fail)
     with policy.applied(20):
         pass
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -144,6 +144,9 @@ def test_a_training_that_is_too_short_for_the_decay_is_told_so_in_numbers(graph,
     with policy.applied(200):  # 0.99^200 = 0.13
         pass
     assert not caplog.records
+    assert batch_norm.BatchNormPolicy("original", layers, start, 2, False, pytest.fail).share_of_initial(
+        10
+    ) == pytest.approx(policy.share_of_initial(20))
 
 
 def prepared(spec, data, flags):
@@ -157,7 +160,7 @@ def test_batches_that_are_too_small_for_their_statistics_are_warned_of(
     batch_size, warned, built_data, training_flags, caplog
 ):
     train(built_data, training_flags(train_steps=1, batch_size=batch_size))
-    assert (f"by the statistics of {batch_size} images per step and replica" in caplog.text) == warned
+    assert (f"by the statistics of {batch_size} images at a time" in caplog.text) == warned
 
 
 def test_own_layers_of_batch_normalisation_are_re_estimated_too(built_data, training_flags, caplog):

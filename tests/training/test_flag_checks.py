@@ -24,6 +24,21 @@ def test_adam_with_the_default_epsilon_is_warned_of(flags, warned, caplog):
     assert [message.startswith("--opt_epsilon 1.0 makes adam") for message in caplog.messages] == [True] * warned
 
 
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        ({"sync_batch_norm": True, "batch_norm": "frozen", "checkpoint_path": "x.keras"}, ["--sync_batch_norm has no"]),
+        ({"sync_batch_norm": True}, []),
+        ({"replicas_to_aggregate": 4}, ["--replicas_to_aggregate 4 has no effect without --sync_replicas"]),
+        ({"replicas_to_aggregate": 4, "sync_replicas": True}, []),
+    ],
+)
+def test_flags_that_take_no_effect_are_warned_of(flags, warned, caplog):
+    caplog.set_level(logging.WARNING)
+    flag_checks.warn(flag_table.validate(flags, [flag.name for flag in flag_table.of_command(flag_table.TRAIN)]))
+    assert [message[: len(start)] for message, start in zip(caplog.messages, warned, strict=True)] == warned
+
+
 def test_a_training_is_checked(built_data, training_flags, caplog):
     from tests.training.support import train
 

@@ -1,20 +1,37 @@
-"""Several replicas compute what one does: gradient clipping, the weight average, re-estimated statistics."""
+"""Several replicas compute what one does."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
+import pytest
 
 
-def test_two_replicas_update_average_and_re_estimate_as_one() -> None:
-    command = [sys.executable, "-m", "tests.training.two_replicas"]
+def run(*names: str) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.training.replicas", *names]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
-    results = json.loads(answer.stdout.splitlines()[-1])
-    one, two = results["one"], results["two"]
+    return json.loads(answer.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def short() -> dict[str, Any]:
+    """Trainings of a few updates, in one process."""
+    return run("head", "micro_batches", "overflow")
+
+
+def assert_equal(left: dict[str, Any], right: dict[str, Any], tolerance: float) -> None:
+    np.testing.assert_allclose(left["losses"], right["losses"], rtol=0, atol=tolerance)
+    for one, other in zip(left["weights"], right["weights"], strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
+
+
+def test_two_replicas_update_average_and_re_estimate_as_one(short) -> None:
+    one, two = short["head"]["one"], short["head"]["two"]
     assert one["images"] == two["images"] == 16
     for name in ("losses", "weights", "averages"):
         for left, right in zip(one[name], two[name], strict=True):
@@ -24,3 +41,36 @@ def test_two_replicas_update_average_and_re_estimate_as_one() -> None:
     (mean, variance), (mean_of_two, variance_of_two) = one["statistics"], two["statistics"]
     np.testing.assert_allclose(mean_of_two, mean, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(np.array(variance_of_two) * 63 / 64, np.array(variance) * 127 / 128, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["four", "two on two"])
+def test_micro_batches_make_the_clipped_update_of_one_batch_of_all_their_images(short, name) -> None:
+    assert_equal(short["micro_batches"][name], short["micro_batches"]["one"], 1e-5)
+
+
+def test_an_overflow_in_any_replica_skips_the_update(short) -> None:
+    assert not short["overflow"]["changed"]
+    assert short["overflow"]["scale"] == 0.5
+
+
+def test_the_replicas_have_the_same_moving_statistics(short) -> None:
+    assert len(short["overflow"]["moving"]) == 4
+    for first, second in short["overflow"]["moving"]:
+        assert first == second
+
+
+@pytest.mark.slow
+def test_synchronized_batch_normalisation_normalises_a_micro_batch_over_the_replicas() -> None:
+    outcomes = run("synchronized_micro_batches")["synchronized_micro_batches"]
+    assert_equal(outcomes["two"], outcomes["one"], 1e-5)
+
+
+@pytest.mark.slow
+def test_a_hundred_steps_on_two_and_four_replicas_are_those_of_one_device() -> None:
+    outcomes = run("hundred_steps")["hundred_steps"]
+    for replicas in (2, 4):
+        assert_equal(outcomes[f"plain {replicas}"], outcomes["plain 1"], 1e-4)
+        assert_equal(outcomes[f"synchronized {replicas}"], outcomes["synchronized 1"], 1e-4)
+        assert_equal(outcomes[f"normalised {replicas}"], outcomes[f"per part {replicas}"], 1e-4)
+    with pytest.raises(AssertionError):  # what a replica normalises by is another batch
+        assert_equal(outcomes["normalised 2"], outcomes["synchronized 1"], 1e-4)

@@ -83,6 +83,8 @@ class BatchNorm(keras.layers.BatchNormalization):
 
     The last factor makes the variance unbiased, as algorithm 2 of the paper and the kernel's `batch_variance` output
     have it; Keras's own layer updates with the biased v. float16 inputs are normalised in float32.
+
+    With `synchronized`, m and v are over the batches of all replicas, and so is N.
     """
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:
@@ -98,12 +100,26 @@ class BatchNorm(keras.layers.BatchNormalization):
                 is_training=False,
             )
             return outputs
-        outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-            inputs, gamma, self.beta, epsilon=self.epsilon, is_training=True
-        )
+        if self.synchronized:
+            outputs, mean, variance = self._over_replicas(inputs, gamma)
+        else:
+            outputs, mean, variance = tf.compat.v1.nn.fused_batch_norm(
+                inputs, gamma, self.beta, epsilon=self.epsilon, is_training=True
+            )
         self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
         self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
         return outputs
+
+    def _over_replicas(self, inputs: tf.Tensor, gamma: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """The outputs, the mean and the unbiased variance; one all-reduce."""
+        context = tf.distribute.get_replica_context()
+        values = tf.cast(inputs, tf.float32)
+        own = tf.stack([tf.reduce_mean(power, axis=[0, 1, 2]) for power in (values, tf.square(values))])
+        mean, square = tf.unstack(context.all_reduce(tf.distribute.ReduceOp.MEAN, own))
+        variance = tf.maximum(square - tf.square(mean), 0.0)
+        outputs = tf.nn.batch_normalization(values, mean, variance, self.beta, gamma, self.epsilon)
+        count = tf.cast(tf.size(inputs) // inputs.shape[-1] * context.num_replicas_in_sync, tf.float32)
+        return tf.cast(outputs, inputs.dtype), mean, variance * count / (count - 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

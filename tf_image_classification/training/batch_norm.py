@@ -86,8 +86,7 @@ class Reestimation:
 
     def _compile(self) -> Callable[[Any], list[tf.Tensor]]:
         def replica_moments(images: tf.Tensor) -> list[tf.Tensor]:
-            with layer_modes.calling(self._layers, training=True), _without_momentum(self._layers):
-                self._model(images, training=False)
+            self._model(images, training=False)
             moments = []
             for layer in self._layers:  # without momentum, their statistics are the batch's
                 mean = tf.cast(layer.moving_mean.value, tf.float32)
@@ -96,7 +95,9 @@ class Reestimation:
 
         @tf.function(autograph=False, reduce_retracing=True)
         def moments(images: Any) -> list[tf.Tensor]:
-            values = self._strategy.run(replica_moments, args=(images,))
+            # Not within a replica: of layers that are synchronized, TensorFlow traces several by turns.
+            with layer_modes.calling(self._layers, training=True), _without_momentum(self._layers):
+                values = self._strategy.run(replica_moments, args=(images,))
             return [self._strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for value in values]
 
         return moments
@@ -107,13 +108,13 @@ def warn_of_small_batches(layers: Sequence[keras.layers.BatchNormalization], bat
 
     Args:
         layers: that compute in training mode.
-        batch_size: images per step and replica.
+        batch_size: images that are normalised together.
     """
     if layers and batch_size < _WARNED_BATCH:
         _log.warning(
-            "Batch normalisation: %d layers normalise by the statistics of %d images per step and replica. Evaluations "
-            "and the exported model use those of many images, and may be far worse than the training: give a "
-            "--batch_size of 16 or more, or --batch_norm frozen with --checkpoint_path",
+            "Batch normalisation: %d layers normalise by the statistics of %d images at a time. Evaluations and the "
+            "exported model use those of many images, and may be far worse than the training: give a --batch_size of "
+            "16 or more (per replica without --sync_batch_norm), or --batch_norm frozen with --checkpoint_path",
             len(layers),
             batch_size,
         )
@@ -126,6 +127,7 @@ class BatchNormPolicy:
         batch_norm: value of --batch_norm.
         layers: of batch normalisation that compute in training mode: those whose statistics change.
         start: the global step from which they do.
+        updates: of the moving averages per global step.
         averaged: whether other weights are evaluated than those that the moving averages belong to.
         reestimate: created when it is first needed.
     """
@@ -135,18 +137,20 @@ class BatchNormPolicy:
         batch_norm: str,
         layers: Sequence[keras.layers.BatchNormalization],
         start: int,
+        updates: int,
         averaged: bool,
         reestimate: Callable[[], Reestimation],
     ) -> None:
         self._batch_norm, self._layers, self._start, self._averaged = batch_norm, layers, start, averaged
+        self._updates_per_step = updates
         self._create = reestimate
         self._reestimation: Reestimation | None = None
 
     def share_of_initial(self, step: int) -> float:
         """The largest share that the statistics at the start of training have in a moving average at global step
-        `step`: decay^steps."""
-        steps = max(0, step - self._start)
-        return max((float(layer.momentum) ** steps for layer in self._layers), default=0.0)
+        `step`: decay^updates."""
+        updates = max(0, step - self._start) * self._updates_per_step
+        return max((float(layer.momentum) ** updates for layer in self._layers), default=0.0)
 
     @contextlib.contextmanager
     def applied(self, step: int) -> Iterator[None]:
@@ -164,8 +168,10 @@ class BatchNormPolicy:
                 yield
 
     def _warn(self, step: int, share: float) -> None:
-        decay, steps = max(float(layer.momentum) for layer in self._layers), step - self._start
-        enough = f"train for {math.ceil(math.log(FORGOTTEN) / math.log(decay)):,} steps, or " if decay < 1 else ""
+        decay = max(float(layer.momentum) for layer in self._layers)
+        updates = (step - self._start) * self._updates_per_step
+        needed = math.log(FORGOTTEN) / math.log(decay) / self._updates_per_step if decay < 1 else None
+        enough = f"train for {math.ceil(needed):,} steps, or " if needed else ""
         _log.warning(
             "Batch normalisation: %.0f %% of the moving statistics at step %d are still those that training started "
             "with (mean 0 and variance 1, or those of --checkpoint_path): %d updates with a decay (momentum) of %g "
@@ -173,12 +179,12 @@ class BatchNormPolicy:
             "--batch_norm auto re-estimates them on training images. Else %sgive the layers a momentum of at most %.3g",
             100 * share,
             step,
-            steps,
+            updates,
             decay,
             decay,
-            steps,
+            updates,
             enough,
-            FORGOTTEN ** (1 / steps),
+            FORGOTTEN ** (1 / updates),
         )
 
     def _reestimate(self) -> None:

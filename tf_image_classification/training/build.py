@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -19,7 +18,7 @@ from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.errors import EstimatorError, FlagError
 from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import distribution, layer_modes, stages
+from tf_image_classification.training import distribution, layer_modes, precision, stages
 from tf_image_classification.training.stages import Stage
 from tf_image_classification.training.training_folder import CHECKPOINT_NAME, CHECKPOINTS_KEPT
 from tf_image_classification.training.weight_average import WeightAverage
@@ -137,7 +136,7 @@ def build(spec: EstimatorSpec, data: Manifest, flags: Flags) -> TrainingState:
     params.weight_decay = optimizers.network_weight_decay(flags)
     if flags.seed is not None:
         keras.utils.set_random_seed(flags.seed)
-    with strategy.scope(), dtype_policy(mixed=flags.mixed_precision):
+    with strategy.scope(), precision.policy(precision.of(flags)):
         model = spec.get_model_fn(flags.checkpoint_path)(params)
         if not isinstance(model, keras.Model):
             raise EstimatorError(
@@ -170,20 +169,6 @@ def _log_stages(model: keras.Model, made: Sequence[Stage]) -> None:
             _log.info("Steps %d to %d train %s parameters", stage.start + 1, stage.end, f"{values:,}")
         if count := sum(id(layer) in norms for layer in stage.inference_layers):
             _log.info("Batch normalisation: %d of %d layers use their moving statistics", count, len(norms))
-
-
-@contextlib.contextmanager
-def dtype_policy(*, mixed: bool) -> Iterator[None]:
-    """Makes layers created in the block compute in float16 (with float32 variables), or in float32.
-
-    Changes Keras's global policy for the block.
-    """
-    previous = keras.mixed_precision.dtype_policy()
-    keras.mixed_precision.set_dtype_policy("mixed_float16" if mixed else "float32")
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_dtype_policy(previous)
 
 
 def model_name(spec: EstimatorSpec, flags: Flags) -> str | None:

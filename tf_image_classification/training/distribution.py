@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from tf_image_classification import cluster
-from tf_image_classification.cluster import PeerError, Role, Task
+from tf_image_classification.cluster import PeerError, Role
+from tf_image_classification.data.batch_part import BatchPart
+from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
+from tf_image_classification.estimator_specs import EstimatorSpec
 from tf_image_classification.training import peer_watch
 
 HEARTBEAT_SECONDS = 30  # without one from a task, it counts as lost
@@ -49,28 +52,24 @@ def local(training: tf.distribute.Strategy) -> tf.distribute.Strategy:
     return tf.distribute.get_strategy() if is_cluster else training
 
 
-def distribute(
-    strategy: tf.distribute.Strategy, task: Task, batch_size: int, batches_fn: Callable[[], tf.data.Dataset]
+def training_batches(
+    spec: EstimatorSpec, data: Manifest, strategy: tf.distribute.Strategy, **options: Any
 ) -> tf.distribute.DistributedDataset:
-    """The batches of a training, each divided among the replicas.
+    """The batches of a training, divided among the replicas: every worker reads its part of each.
 
     Args:
-        batches_fn: returns global batches of `batch_size` examples, the same ones in all workers.
+        options: the arguments of `spec.input_fn` for a training.
     """
+    task = cluster.current()
     if task.num_workers == 1:
-        return strategy.experimental_distribute_dataset(batches_fn())
+        return strategy.experimental_distribute_dataset(spec.input_fn(data, is_training=True, **options)())
     replicas = strategy.num_replicas_in_sync
     own = replicas // task.num_workers
-    size = batch_size // replicas
-    first = task.worker_index * own * size
-
-    def part(context: tf.distribute.InputContext) -> tf.data.Dataset:
-        batches = batches_fn().map(lambda *batch: tf.nest.map_structure(lambda x: x[first : first + own * size], batch))
-        batches = batches.rebatch(size, drop_remainder=True)
-        # Of a finite data set, all workers would ask each other at each step whether it has ended.
-        return batches.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
-
-    return strategy.distribute_datasets_from_function(part)
+    part = BatchPart(task.worker_index * own, own, replicas)
+    batches_fn = spec.training_part(data, part, **options)
+    # Of a finite data set, all workers would ask each other at each step whether it has ended.
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return strategy.distribute_datasets_from_function(lambda context: batches_fn().apply(endless))
 
 
 def trial_dir(model_dir: str) -> str:
@@ -115,5 +114,5 @@ def _configure_coordination(addresses: dict[str, list[str]]) -> None:
             coordination_config_pb2.CoordinatedJob(name=job, num_tasks=len(tasks)) for job, tasks in addresses.items()
         ],
     )
-    # Otherwise the chief, who registers with itself, waits an hour for the others.
+    # Otherwise the chief, who registers with itself, waits an hour for the others, and keeps the interpreter's lock.
     context.context().coordination_service.cluster_register_with_barrier = True

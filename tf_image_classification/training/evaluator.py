@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
+from tf_image_classification import optimizers
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest
 from tf_image_classification.flags import Flags
 from tf_image_classification.training import batch_norm, distribution, stages
@@ -62,9 +63,15 @@ class Evaluator:
         self._evaluation = Evaluation(spec, state.model, self._input_fn(data, flags.batch_size, flags.eval_freq))
         self._writer = tf.summary.create_file_writer(os.path.join(folder.local, "eval"))
         layers, start = stages.batch_norm_start(state.model, state.stages)
-        batch_norm.warn_of_small_batches(layers, flags.batch_size // state.strategy.num_replicas_in_sync)
+        normalised_apart = 1 if flags.sync_batch_norm else state.strategy.num_replicas_in_sync
+        batch_norm.warn_of_small_batches(layers, flags.batch_size // normalised_apart)
         self._batch_norm = batch_norm.BatchNormPolicy(
-            flags.batch_norm, layers, start, state.average is not None, lambda: self._reestimation(layers)
+            flags.batch_norm,
+            layers,
+            start,
+            optimizers.micro_batches(flags),
+            state.average is not None,
+            lambda: self._reestimation(layers),
         )
         self._last: tuple[int, dict[str, float], int] | None = None  # step, metrics, number of examples
         self.selection = ModelSelection(state.model, folder, flags, patient_until=state.stages[-1].start)

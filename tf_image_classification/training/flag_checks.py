@@ -19,8 +19,12 @@ def warn(flags: Flags) -> None:
             "moment hardly counts; 1e-7 is Keras's default",
             flags.optimizer,
         )
+    if flags.replicas_to_aggregate > 1 and not flags.sync_replicas:
+        _log.warning("--replicas_to_aggregate %d has no effect without --sync_replicas", flags.replicas_to_aggregate)
     if flags.batch_norm == "frozen" and not flags.checkpoint_path:
         _log.warning("--batch_norm frozen without --checkpoint_path keeps initial statistics, mean 0 and variance 1")
+    if flags.sync_batch_norm and flags.batch_norm == "frozen":
+        _log.warning("--sync_batch_norm has no effect with --batch_norm frozen: no layer normalises by the batch")
     if flags.learning_rate_decay_type in ("cosine", "polynomial") and flags.end_learning_rate >= flags.learning_rate:
         _log.warning(
             "--learning_rate_decay_type %s does not lower the rate from --learning_rate %g to --end_learning_rate %g",

@@ -82,7 +82,8 @@ def _is_trained(layer: keras.layers.Layer, trained_ids: set[int]) -> bool | None
 def calling(layers: Sequence[keras.layers.Layer], *, training: bool) -> Iterator[None]:
     """Makes layers compute in one mode in the block, whatever the mode of the model's call.
 
-    Replaces the layers' `call` for the block: a tf.function that is traced in it keeps the mode.
+    Replaces the layers' `call` for the block: a tf.function that is traced in it keeps the mode. Not within a replica:
+    TensorFlow traces several by turns.
     """
     replaced = [layer for layer in layers if layer._call_has_training_arg]
     for layer in replaced:
@@ -92,6 +93,22 @@ def calling(layers: Sequence[keras.layers.Layer], *, training: bool) -> Iterator
     finally:
         for layer in replaced:
             del layer.__dict__["call"]
+
+
+@contextlib.contextmanager
+def synchronizing(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator[None]:
+    """Makes batch normalisation compute its statistics over all replicas in the block.
+
+    For the block only: an exported model that says so of itself loads nowhere but with Keras's TensorFlow backend.
+    """
+    layers = [layer for layer in layers if not layer.synchronized]
+    for layer in layers:
+        layer.synchronized = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.synchronized = False
 
 
 def _in_mode(call: Callable[..., Any], mode: bool) -> Callable[..., Any]:

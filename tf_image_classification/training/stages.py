@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
-import tensorflow as tf
 
 from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
-from tf_image_classification.training import layer_modes
+from tf_image_classification.training import layer_modes, precision
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +117,8 @@ def _stage(
     learning_rate: optimizers.LearningRate,
 ) -> Stage:
     optimizer = optimizers.make_optimizer(flags, learning_rate)
-    if flags.clip_norm is not None:
-        # Keras clips the gradients of each replica before it sums them; see `steps.train_step`.
-        optimizer.global_clipnorm = flags.clip_norm / tf.distribute.get_strategy().num_replicas_in_sync
     optimizers.scale_learning_rates(optimizer, _names(model, variables), flags.learning_rate_scales)
-    if flags.mixed_precision:
+    if precision.of(flags) == precision.MIXED_FLOAT16:  # bfloat16 has the range of float32
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)
     inference = layer_modes.inference_layers(model, variables, flags.batch_norm)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tf_image_classification.errors import EstimatorError
 from tf_image_classification.training import layer_modes
+from tf_image_classification.training.micro_batches import accumulate
+from tf_image_classification.training.replicas import Exchange, Gradients
 
 if TYPE_CHECKING:
     import keras
@@ -30,8 +32,10 @@ def train_step(
     *,
     inference_layers: Sequence[keras.layers.Layer] = (),
     average: WeightAverage | None = None,
+    sync_batch_norm: bool = False,
+    micro_batches: int = 1,
 ) -> Callable[..., Tensors]:
-    """Compiles the function that takes the next batch of an iterator and updates `variables`.
+    """Compiles the function that takes the next batches of an iterator and updates `variables`.
 
     Args:
         spec: its loss_fn.
@@ -43,58 +47,62 @@ def train_step(
         inference_layers: compute in inference mode, all others in training mode (dropout, batch statistics), whether
             their variables are trained or not. Regularisation of all is in the loss.
         average: of the trained variables, updated with them.
+        sync_batch_norm: whether batch normalisation in training mode normalises by the batch of all replicas; else each
+            replica normalises by its own part.
+        micro_batches: batches of an update, which gets the mean of their gradients.
 
     Returns:
-        step(iterator) -> the values of the batch, each float32 [] and the mean over replicas: `loss`, regularisation
-        included, `loss_without_regularization`, and for each classification `accuracy` or, with several tasks,
-        `accuracy/<task>`. step(iterator, wishes) adds those of `workers.Wishes`, name -> float32 [], likewise reduced,
-        in the host's memory.
+        step(iterator) -> the values of the batches, each float32 [] and the mean over replicas and batches: `loss`,
+        regularisation included, `loss_without_regularization`, and for each classification `accuracy` or, with several
+        tasks, `accuracy/<task>`. step(iterator, wishes) adds those of `workers.Wishes`, likewise, on the host.
     """
-    trained = [variable.value for variable in variables]
     replicas = strategy.num_replicas_in_sync
+    exchange = Exchange(model, optimizer, inference_layers, replicas)
+    compute = _gradients_fn(spec, model, optimizer, variables, replicas * micro_batches)
+    synchronized = layer_modes.batch_norms(model) if sync_batch_norm and replicas > 1 else []
+    names = [LOSS, DATA_LOSS, *_accuracy_names(spec).values()]
 
-    def replica_step(images: tf.Tensor, labels: Tensors) -> Tensors:
-        # Watching only the trained variables saves the backward pass through a frozen backbone.
-        with (
-            tf.GradientTape(watch_accessed_variables=False) as tape,
-            layer_modes.calling(inference_layers, training=False),
-        ):
-            tape.watch(trained)
-            losses, logits = total_loss(spec, model, images, labels, training=True)
-            # The optimizer sums the gradients of the replicas.
-            scaled = optimizer.scale_loss(losses[LOSS] / replicas)
-        optimizer.apply(_clippable(optimizer, tape.gradient(scaled, trained), replicas), variables)
-        return losses | _accuracies(spec, labels, logits)
+    def update(gradients: Gradients, values: Tensors, sent: Tensors) -> Tensors:
+        gradients, values = exchange(gradients, values | sent)
+        optimizer.apply(gradients, variables)
+        return values
 
     @tf.function(autograph=False)
-    def step(iterator: Any, wishes: Mapping[str, tf.Tensor] | None = None) -> Tensors:
-        sent = dict(wishes or {})
-        values = strategy.run(lambda *batch: replica_step(*batch) | sent, args=next(iterator))
+    def step(iterator: Any, wishes: Tensors | None = None) -> Tensors:
+        with layer_modes.calling(inference_layers, training=False), layer_modes.synchronizing(synchronized):
+            computed = accumulate(strategy, compute, iterator, micro_batches, variables, names)
+            values = strategy.run(update, args=(*computed, wishes or {}))
         # Not optimizer.iterations: optimizers differ in counting skipped updates.
         global_step.assign_add(1)
         if average is not None:
             average.update(global_step)
-        means = {name: strategy.reduce(tf.distribute.ReduceOp.MEAN, value, axis=None) for name, value in values.items()}
+        means = {name: strategy.experimental_local_results(value)[0] for name, value in values.items()}
         with tf.device("CPU"):  # so that reading them waits for this step alone, not for those after it
-            return means | {name: tf.identity(means[name]) for name in sent}
+            return means | {name: tf.identity(means[name]) for name in wishes or {}}
 
     return step
 
 
-def _clippable(
-    optimizer: keras.optimizers.Optimizer, gradients: list[tf.Tensor | None], replicas: int
-) -> list[tf.Tensor | None]:
-    """The gradients to apply in one replica, so that --clip_norm limits the norm of the sum over the replicas.
+def _gradients_fn(
+    spec: EstimatorSpec,
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    variables: Sequence[keras.Variable],
+    parts: int,
+) -> Callable[[tf.Tensor, Tensors], tuple[Gradients, Tensors]]:
+    """What a replica computes of its part of a batch: the gradients that it adds to an update of so many `parts`, and
+    the values of the part."""
+    trained = [variable.value for variable in variables]
 
-    Keras clips each replica's gradients before it sums them. So each replica gets the sum, divided by their number, and
-    its optimizer clips to --clip_norm divided by that number.
-    """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    if inner.global_clipnorm is None or replicas == 1:
-        return gradients
-    context = tf.distribute.get_replica_context()
-    sums = iter(context.all_reduce(tf.distribute.ReduceOp.SUM, [value for value in gradients if value is not None]))
-    return [None if value is None else next(sums) / replicas for value in gradients]
+    def gradients(images: tf.Tensor, labels: Tensors) -> tuple[Gradients, Tensors]:
+        # Watching only the trained variables saves the backward pass through a frozen backbone.
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(trained)
+            losses, logits = total_loss(spec, model, images, labels, training=True)
+            scaled = optimizer.scale_loss(losses[LOSS] / parts)
+        return tape.gradient(scaled, trained), losses | _accuracies(spec, labels, logits)
+
+    return gradients
 
 
 def total_loss(
@@ -127,13 +135,16 @@ def total_loss(
 def _accuracies(spec: EstimatorSpec, labels: Tensors, logits: Tensors) -> Tensors:
     """The share of a batch that each classification gets right, float32 []; of mixed labels the largest one counts."""
     accuracies = {}
-    for entry in spec.class_dict:
-        name = entry["name"]
-        if entry["one-hot"]:
-            right = tf.equal(tf.argmax(labels[name], axis=-1), tf.argmax(logits[name], axis=-1))
-            suffix = "" if len(spec.class_dict) == 1 else f"/{name}"
-            accuracies[f"accuracy{suffix}"] = tf.reduce_mean(tf.cast(right, tf.float32))
+    for task, name in _accuracy_names(spec).items():
+        right = tf.equal(tf.argmax(labels[task], axis=-1), tf.argmax(logits[task], axis=-1))
+        accuracies[name] = tf.reduce_mean(tf.cast(right, tf.float32))
     return accuracies
+
+
+def _accuracy_names(spec: EstimatorSpec) -> dict[str, str]:
+    """The name of the accuracy of each task that is a classification."""
+    tasks = [entry["name"] for entry in spec.class_dict if entry["one-hot"]]
+    return {task: "accuracy" if len(spec.class_dict) == 1 else f"accuracy/{task}" for task in tasks}
 
 
 def _check_logits(spec: EstimatorSpec, logits: Tensors) -> None:

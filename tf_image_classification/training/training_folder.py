@@ -123,24 +123,15 @@ class TrainingFolder:
 
 
 @contextlib.contextmanager
-def open_folder(path: str, *, keeps: bool = True) -> Iterator[TrainingFolder]:
+def open_folder(path: str) -> Iterator[TrainingFolder]:
     """The folder of a training for the block; what was written is published whichever way the block ends.
 
     Only a second Ctrl-C ends it without waiting for uploads. A local copy of which a part was not uploaded is kept.
-
-    Args:
-        path: --model_dir.
-        keeps: False for a worker that is not the chief: an empty folder of its own that is removed after the block;
-            nothing reads or writes `path`.
 
     Raises:
         FlagError: the folder cannot be written to, or another process of this machine has it open.
         TrainingError: as `TrainingFolder.check`.
     """
-    if not keeps:
-        with storage.temporary_dir() as local:
-            yield TrainingFolder(path, local)
-        return
     if not storage.is_remote(path):
         with storage.exclusive(path):
             checkpoint_file.remove_unfinished(path, CHECKPOINT_NAME)

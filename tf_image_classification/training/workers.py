@@ -7,14 +7,18 @@ that each of them reaches.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
 import tensorflow as tf
 
+from tf_image_classification import storage
 from tf_image_classification.cluster import Task
+from tf_image_classification.training import training_folder
+from tf_image_classification.training.training_folder import TrainingFolder
 
 
 class Workers:
@@ -35,6 +39,17 @@ class Workers:
     def is_chief(self) -> bool:
         """Whether this task decides and writes; the others keep nothing."""
         return self.task.is_chief
+
+    @contextlib.contextmanager
+    def open_folder(self, path: str) -> Iterator[TrainingFolder]:
+        """The folder of the training, see `training_folder.open_folder`; in other workers than the chief an empty one
+        of their own, which is removed after the block."""
+        if self.is_chief:
+            with training_folder.open_folder(path) as folder:
+                yield folder
+        else:
+            with storage.temporary_dir() as local:
+                yield TrainingFolder(path, local)
 
     def of_chief(self, number: int) -> int:
         """The number that the chief has; 64 bits."""
