@@ -86,7 +86,7 @@ class Faults:
 
     def _pause(self) -> float:
         """Seconds until the next signal: any moment of a start, of the training, or of its end."""
-        return self._dice.uniform(0.0, 30.0)
+        return self._dice.uniform(0.0, 25.0)
 
 
 def rounds(count: int, seed: int, number: signal.Signals, folder: Path, data: str) -> Iterator[list[Fault]]:
@@ -214,7 +214,7 @@ def main() -> None:
     faults: list[Fault] = []
     for sent in rounds(arguments.rounds, arguments.seed, signal.Signals[f"SIG{arguments.signal}"], folder, data):
         faults += sent
-        print(f"{len(faults)} of {arguments.rounds} signals sent", file=sys.stderr, flush=True)
+        print(f"{table(sent)}\n{len(faults)} of {arguments.rounds} signals sent", file=sys.stderr, flush=True)
     print(table(faults))
     shutil.rmtree(folder)
 

@@ -39,6 +39,8 @@ def test_all_end_with_the_retryable_code_when_one_is_killed_or_stopped(tmp_path,
         for task in others:
             assert LOST in words(cluster.output(task)), cluster.outputs()
         names = (lost.replace(":", " "), "the chief" if lost == "chief:0" else "")
+        cluster.kill(lost, signal.SIGCONT)
+        assert cluster.wait(60, lost)[lost] == (137 if number == signal.SIGKILL else 138), cluster.outputs()
         assert any(f"Received: {name}:" in words(cluster.output(task)) for task in others for name in names if name)
 
 
