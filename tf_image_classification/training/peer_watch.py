@@ -22,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from types import FrameType
 
 import tensorflow as tf
 from tensorflow.python.eager import context
@@ -134,6 +135,10 @@ class _Watch:
         self._is_main = threading.current_thread() is threading.main_thread()
         if self._is_main:
             self._previous = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+            # Joining a cluster, TensorFlow installs a handler of its own, which Python does not know of: it only makes
+            # a note. A training's replaces this one while it makes steps.
+            if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _terminate)
         self._thread = threading.Thread(target=self._run, name="peer-watch", daemon=True)
         self._thread.start()
 
@@ -144,6 +149,8 @@ class _Watch:
         self._left.set()
         if self._is_main:
             signal.set_wakeup_fd(self._previous)
+            if signal.getsignal(signal.SIGTERM) == _terminate:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._sender.send(bytes([_CLOSE]))
         self._thread.join()
         self._sender.close()
@@ -212,6 +219,10 @@ class _Watch:
                 with contextlib.suppress(OSError, ValueError):
                     stream.flush()
             os._exit(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
 
 
 def _peer_error(lost: str) -> PeerError:
