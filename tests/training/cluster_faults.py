@@ -61,7 +61,9 @@ class Faults:
         self._cluster, self._model_dir, self._dice, self._training = cluster, model_dir, dice, training
         self._numbers = numbers  # still to be sent
         self._started = time.monotonic()
-        self._due = self._started + self._pause()
+        self._due = self._started
+        self._after_step = -2  # the next signal waits for a checkpoint of a later step
+        self._plan(-1)
         self._victim, self._starts = "", 0
         self._read: str | None = None  # the checkpoint
 
@@ -72,7 +74,10 @@ class Faults:
             self._read = newest
         now = time.monotonic()
         if self._victim and self._cluster.starts[self._victim] > self._starts:
-            self._due, self._victim = now + self._pause(), ""
+            self._plan(step_of(newest))
+            self._victim = ""
+        if step_of(newest) <= self._after_step:
+            self._due = now + self._dice.uniform(0.0, 4.0)
         if not self._numbers or self._victim or now < self._due:
             return
         victim = self._dice.choice(self._cluster.tasks)
@@ -84,9 +89,11 @@ class Faults:
         self._cluster.kill(victim, number)
         self.sent.append(Fault(self._training, victim, number, now - self._started, step, {}))
 
-    def _pause(self) -> float:
-        """Seconds until the next signal: any moment of a start, of the training, or of its end."""
-        return self._dice.uniform(0.0, 25.0)
+    def _plan(self, step: int) -> None:
+        """Of four signals, one comes at any moment of a start, the others while steps are made."""
+        is_early = self._dice.random() < 0.25
+        self._after_step = -2 if is_early else step
+        self._due = time.monotonic() + (self._dice.uniform(0.0, 25.0) if is_early else 0.0)
 
 
 def rounds(count: int, seed: int, number: signal.Signals, folder: Path, data: str) -> Iterator[list[Fault]]:

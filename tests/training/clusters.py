@@ -245,7 +245,8 @@ class Restarter:
         return time.monotonic() - self._changed
 
     def _record(self, task: str, code: int) -> None:
-        self.exits.append(Exit(task, code, time.monotonic() - self._started))
+        self._changed = time.monotonic()
+        self.exits.append(Exit(task, code, self._changed - self._started))
         self._restarts -= code >= _RETRYABLE
 
     def _restart(self, failed: list[str], done: set[str]) -> None:
