@@ -53,8 +53,10 @@ def test_workers_are_counted_after_the_chief(monkeypatch: pytest.MonkeyPatch, na
 def test_parameter_servers_and_evaluators_train_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     server = task(monkeypatch, CHIEF, "ps")
     assert (server.has_parameter_servers, server.is_chief, server.num_workers) == (True, False, 3)
+    assert not task(monkeypatch, CHIEF, "chief").is_synchronous
     evaluator = task(monkeypatch, WORKERS, "evaluator")  # the training operator does not list it
     assert (evaluator.is_chief, evaluator.is_alone, str(evaluator)) == (False, False, "evaluator 0")
+    assert (evaluator.is_synchronous, task(monkeypatch, WORKERS).is_synchronous) == (False, True)
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,11 @@ class Task:
         return bool(self.cluster.get(Role.PS))
 
     @property
+    def is_synchronous(self) -> bool:
+        """Whether this task makes its steps together with other workers."""
+        return self.num_workers > 1 and not self.has_parameter_servers and self.role in (Role.CHIEF, Role.WORKER)
+
+    @property
     def is_alone(self) -> bool:
         """Whether this process trains by itself."""
         return self.num_workers == 1 and not self.has_parameter_servers and self.role != Role.EVALUATOR

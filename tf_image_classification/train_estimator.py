@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from tf_image_classification import cluster, command_line, imagenet_weights, network_sizes, storage
 from tf_image_classification import flags as flag_table
@@ -91,10 +91,10 @@ def train_and_evaluate(
 
     Raises:
         UserError: of the kind that names what is wrong with flags, data, checkpoint or spec, or with the training (the
-            loss is not a number, the folder cannot be written). PeerError: not all workers came.
+            loss is not a number, the folder cannot be written, a worker did not come or was lost).
         Preempted: SIGTERM or Ctrl-C ended the training, after a checkpoint.
     """
-    from tf_image_classification import hooks, training_hooks
+    from tf_image_classification import hooks, training_end, training_hooks
     from tf_image_classification.checkpoints import class_names
     from tf_image_classification.data import bucket_shards
     from tf_image_classification.model_folder import EXPORT_DIR
@@ -127,7 +127,7 @@ def train_and_evaluate(
             around = training_hooks.of(state, flags, manager, folder, evaluator, workers, wishes)
             _train(spec, state, data, flags, around, wishes)
         if evaluator is not None:
-            metrics = _finish(spec, state, data, flags, folder, evaluator, target, warm_start)
+            metrics = training_end.evaluate_and_export(spec, state, data, flags, folder, evaluator, target, warm_start)
         workers.wait_for_chief()
     return TrainingResult(flags.model_dir, target, metrics, int(state.global_step.numpy()) - start)
 
@@ -155,27 +155,6 @@ def _is_over(start: int, flags: Flags, evaluator: Evaluator | None, workers: Wor
         _log.info("Nothing to train: --early_stopping_evals has ended the training at step %d", start)
         return True
     return False
-
-
-def _finish(
-    spec: EstimatorSpec,
-    state: TrainingState,
-    data: Manifest,
-    flags: Flags,
-    folder: TrainingFolder,
-    evaluator: Evaluator,
-    target: str,
-    warm_start: dict[str, Any] | None,
-) -> dict[str, float]:
-    """Evaluates the model at the end of a training, and exports it or the best one; returns the metrics."""
-    step = int(state.global_step.numpy())
-    with evaluator.exported_weights(step):
-        evaluator.evaluate(step)
-        folder.finish()  # raises if another training has taken over: only one of them exports
-        step = evaluator.selection.load_best() or step
-        results = evaluator.compare_splits(step)
-        _export(spec, state, data, flags, target, {"warm_start": warm_start, **results})
-    return results["metrics"]
 
 
 def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
@@ -256,29 +235,6 @@ def _update(spec: EstimatorSpec, state: TrainingState, stage: Stage) -> Callable
         sync_batch_norm=state.params.sync_batch_norm,
         micro_batches=optimizers.micro_batches(state.params),
     )
-
-
-def _export(
-    spec: EstimatorSpec, state: TrainingState, data: Manifest, flags: Flags, folder: str, facts: dict[str, Any]
-) -> None:
-    """Writes the model folder; `facts` are added to its model.json."""
-    from tf_image_classification import export
-    from tf_image_classification.training import build, precision
-
-    model = state.model
-    if precision.of(flags) != precision.FLOAT32:  # what is served computes in float32
-        with precision.policy(precision.FLOAT32):
-            model = spec.get_model_fn(None)(state.params)
-        model.set_weights(state.model.get_weights())
-    facts = {
-        "model_name": build.model_name(spec, flags),
-        "estimator": f"{type(spec).__module__}:{type(spec).__qualname__}",
-        **spec.code.facts(),
-        "flags": vars(flags),
-        "data_fingerprint": data.fingerprint,
-        **facts,
-    }
-    export.export(model, spec, data.tasks, folder, facts, flags.image_size)
 
 
 def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None = None) -> None:

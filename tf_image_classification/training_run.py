@@ -94,8 +94,10 @@ def train(
     if not flags.model_dir and _PLACEHOLDER in pipeline_root:
         pipeline_root = pipeline_root_of(output_uri)
     storage.bill_to(flags.billing_project)
-    # Where a bucket is mounted, the outputs are its objects; elsewhere this checks nothing.
-    storage.check_overwritable(storage.canonical(os.path.dirname(outputs.model)), "The train step replaces its files")
+    is_chief = cluster.current().is_chief
+    if is_chief:  # where a bucket is mounted, the outputs are its objects; elsewhere this checks nothing
+        folder = storage.canonical(os.path.dirname(outputs.model))
+        storage.check_overwritable(folder, "The train step replaces its files")
     data = manifests.read(data_dir)
     parent = flags.model_dir or storage.join(pipeline_root, "checkpoints")
     spec = estimator_loading.load(flags.estimator, flags.packages)
@@ -105,7 +107,7 @@ def train(
     result = train_estimator.train_and_evaluate(
         spec, data, flags, export_dir=outputs.model, checkpoint_version=checkpoint_version
     )
-    if not cluster.current().is_chief:
+    if not is_chief:
         return result
     with storage.replacing_dir(outputs.logs, "eval") as staging:
         _copy_events(flags.model_dir, staging)

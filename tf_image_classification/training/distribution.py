@@ -38,7 +38,7 @@ def strategy() -> tf.distribute.Strategy:
             received=f"TF_CONFIG with {', '.join(sorted(task.cluster))}",
             expected="workers only, which train synchronously",
         )
-    if task.num_workers > 1 and task.role != Role.EVALUATOR:
+    if task.is_synchronous:
         members = {role: task.cluster[role] for role in (Role.CHIEF, Role.WORKER) if role in task.cluster}
         return _join(task.role, task.index, tuple(members.items()))
     if len(tf.config.list_physical_devices("GPU")) > 1:
@@ -61,7 +61,7 @@ def training_batches(
         options: the arguments of `spec.input_fn` for a training.
     """
     task = cluster.current()
-    if task.num_workers == 1:
+    if not task.is_synchronous:
         return strategy.experimental_distribute_dataset(spec.input_fn(data, is_training=True, **options)())
     replicas = strategy.num_replicas_in_sync
     own = replicas // task.num_workers

@@ -53,7 +53,7 @@ class Workers:
 
     def of_chief(self, number: int) -> int:
         """The number that the chief has; 64 bits."""
-        if self.task.num_workers == 1:
+        if not self.task.is_synchronous:
             return number
         return int(self._sum([tf.constant(number if self.is_chief else 0, tf.int64)])[0])
 
@@ -67,7 +67,7 @@ class Workers:
         So the chief alone reads checkpoints: all start from the very same values, and no other worker needs to reach
         the folder or the bucket.
         """
-        if self.task.num_workers == 1:
+        if not self.task.is_synchronous:
             return
         variables = list(variables)
         values = [tf.convert_to_tensor(variable) for variable in variables]
@@ -105,7 +105,7 @@ class Wishes:
     _LATER = 2  # steps until the numbers of a step are read: the device has work meanwhile
 
     def __init__(self, task: Task) -> None:
-        self._alone = task.num_workers == 1
+        self._alone = not task.is_synchronous
         self._made: set[Wish] = set()  # not sent yet
         self._pending: set[Wish] = set()  # made, and not granted
         self._granted: set[Wish] = set()
