@@ -63,7 +63,7 @@ def watching(task: Task) -> Iterator[None]:
     Raises:
         PeerError: a task was lost, whatever error that has caused in the block.
     """
-    if task.num_workers == 1 or task.has_parameter_servers or task.role == Role.EVALUATOR or _watches:
+    if not task.is_synchronous or _watches:
         yield
         return
     watch = _Watch(task)
