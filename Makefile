@@ -41,6 +41,9 @@ audit:  ## ask a vulnerability service about everything that requirements/ pins
 demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
 	$(BIN)/python -m tests.standin.demo_schedule
 
+demo-cluster: $(READY)  ## two workers train the sample, one is killed, the run finishes: as a timeline
+	$(BIN)/python -m tests.standin.demo_cluster
+
 bench: $(READY)  ## measure speed, as ratios to baselines measured in the same run
 	$(BIN)/python -m benchmarks
 
@@ -73,4 +76,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove everything that was generated, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint audit demo-schedule bench compile images pin submit schedule generate lock clean
+.PHONY: help setup run test test-all lint audit demo-schedule demo-cluster bench compile images pin submit schedule generate lock clean

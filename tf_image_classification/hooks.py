@@ -216,8 +216,9 @@ class Preemption(Hook):
             self._wishes.make(Wish.STOP)
         if self._wishes.is_granted(Wish.STOP):
             if self._saver is not None:
-                self._saver.save(step)
-                self._folder.finish()
+                with peer_watch.undisturbed():
+                    self._saver.save(step)
+                    self._folder.finish()
             self._workers.wait_for_chief()  # a worker that is gone would end it before it has saved
             raise Preempted(self._received or signal.SIGTERM, step)
 

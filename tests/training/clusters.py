@@ -199,12 +199,13 @@ class Restarter:
         self._cluster, self._restarts, self._together, self._grace = cluster, restarts, together, grace
         self.exits: list[Exit] = []
         self._started = self._changed = time.monotonic()
+        self._printed = 0  # bytes
 
     def run(self, limit: float, meanwhile: Callable[[], None] = lambda: None) -> list[Exit]:
         """Starts the job and runs it until it has succeeded or failed.
 
         Args:
-            limit: seconds without any process ending, after which the job counts as hanging.
+            limit: seconds in which nothing ends, and nothing is printed, after which the job counts as hanging.
             meanwhile: called about every 50 ms, for instance to kill a task.
 
         Returns:
@@ -231,11 +232,17 @@ class Restarter:
             failed = [task for task in ended if task not in done]
             if failed:
                 self._restart(failed, done)
-            if time.monotonic() - self._changed > limit:
+            if self._seconds_without_change() > limit:
                 cluster.wait_for(lambda: False, 0)  # prints the stacks, and raises
             time.sleep(_POLL_SECONDS)
         self._finish(done)
         return self.exits
+
+    def _seconds_without_change(self) -> float:
+        printed = sum(self._cluster.output_file(task).stat().st_size for task in self._cluster.tasks)
+        if printed > self._printed:
+            self._printed, self._changed = printed, time.monotonic()
+        return time.monotonic() - self._changed
 
     def _record(self, task: str, code: int) -> None:
         self._changed = time.monotonic()

@@ -39,6 +39,8 @@ def test_all_end_with_the_retryable_code_when_one_is_killed_or_stopped(tmp_path,
         for task in others:
             assert LOST in words(cluster.output(task)), cluster.outputs()
         names = (lost.replace(":", " "), "the chief" if lost == "chief:0" else "")
+        cluster.kill(lost, signal.SIGCONT)
+        assert cluster.wait(60, lost)[lost] == (137 if number == signal.SIGKILL else 138), cluster.outputs()
         assert any(f"Received: {name}:" in words(cluster.output(task)) for task in others for name in names if name)
 
 
@@ -75,9 +77,18 @@ def test_sigterm_ends_a_task_that_waits_for_another_within_the_limit(tmp_path):
         wait_until_printed(cluster, "working", "chief:0")
         wait_until_printed(cluster, "step 3", "worker:0")
         cluster.kill("worker:0", signal.SIGTERM)
-        assert cluster.wait(10, "worker:0") == {"worker:0": 143}, cluster.outputs()
+        assert cluster.wait(30, "worker:0") == {"worker:0": 143}, cluster.outputs()
         assert "Stopped by SIGTERM without a checkpoint" in words(cluster.output("worker:0"))
         assert cluster.wait(30) == {"chief:0": 138, "worker:0": 143}, cluster.outputs()
+
+
+def test_sigterm_ends_a_task_that_is_at_work_before_or_after_its_steps(tmp_path):
+    with Cluster([*TASK, "0"], tmp_path, chief=1, worker=1, env={"WORK": "1000"}) as cluster:
+        cluster.start()
+        wait_until_printed(cluster, "working", "chief:0")
+        cluster.kill("chief:0", signal.SIGTERM)
+        assert cluster.wait(30) == {"chief:0": 143, "worker:0": 138}, cluster.outputs()
+        assert "has worked" not in cluster.output("chief:0")
 
 
 def test_a_task_that_is_restarted_alone_joins_the_others_when_these_are_restarted_too(tmp_path):

@@ -1,14 +1,12 @@
 """A task of a synchronous cluster under `peer_watch`, with short limits: python -m tests.training.watched_task [WORKER]
 
 It makes steps, each of which is one collective operation, for ever or up to STEPS. The named worker (0 for the chief)
-works outside of TensorFlow for WORK seconds after its third step, while the others wait for it in theirs. SIGTERM only
-sets a flag, as the handler of a training does.
+works outside of TensorFlow for WORK seconds after its third step, while the others wait for it in theirs.
 """
 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
@@ -25,7 +23,6 @@ def main(argv: list[str] | None) -> None:
     peer_watch.STOP_SECONDS = 5.0
     task = cluster.current()
     strategy = distribution.strategy()
-    signal.signal(signal.SIGTERM, lambda *_: print("SIGTERM", flush=True))
 
     @tf.function(autograph=False)
     def step() -> tf.Tensor:

@@ -109,5 +109,5 @@ def _configure_coordination(addresses: dict[str, list[str]]) -> None:
             coordination_config_pb2.CoordinatedJob(name=job, num_tasks=len(tasks)) for job, tasks in addresses.items()
         ],
     )
-    # Otherwise the chief, who registers with itself, waits an hour for the others.
+    # Otherwise the chief, who registers with itself, waits an hour for the others, and keeps the interpreter's lock.
     context.context().coordination_service.cluster_register_with_barrier = True

@@ -22,6 +22,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
+from types import FrameType
 
 import tensorflow as tf
 from tensorflow.python.eager import context
@@ -62,7 +63,7 @@ def watching(task: Task) -> Iterator[None]:
     Raises:
         PeerError: a task was lost, whatever error that has caused in the block.
     """
-    if task.num_workers == 1 or task.has_parameter_servers or task.role == Role.EVALUATOR or _watches:
+    if not task.is_synchronous or _watches:
         yield
         return
     watch = _Watch(task)
@@ -134,6 +135,10 @@ class _Watch:
         self._is_main = threading.current_thread() is threading.main_thread()
         if self._is_main:
             self._previous = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+            # Joining a cluster, TensorFlow installs a handler of its own, which Python does not know of: it only makes
+            # a note. A training's replaces this one while it makes steps.
+            if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+                signal.signal(signal.SIGTERM, _terminate)
         self._thread = threading.Thread(target=self._run, name="peer-watch", daemon=True)
         self._thread.start()
 
@@ -144,6 +149,8 @@ class _Watch:
         self._left.set()
         if self._is_main:
             signal.set_wakeup_fd(self._previous)
+            if signal.getsignal(signal.SIGTERM) == _terminate:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
         self._sender.send(bytes([_CLOSE]))
         self._thread.join()
         self._sender.close()
@@ -214,6 +221,10 @@ class _Watch:
             os._exit(code)
 
 
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(128 + number)
+
+
 def _peer_error(lost: str) -> PeerError:
     return PeerError(
         "Another task of the cluster was lost",
@@ -227,7 +238,7 @@ def _loss_behind(error: BaseException | None) -> str | None:
     """The lost task that an error, or one that it was raised from, is about."""
     while error is not None:
         if isinstance(error, tf.errors.OpError) and _ABORTED in str(error):
-            reason = str(error).partition(_ABORTED)[2]
+            reason = str(error).rpartition(_ABORTED)[2]  # the innermost, where one task quotes another
             match = _TASK.search(reason)
             # Without a name: the service did not answer, which is the chief's.
             return f"{f'{match[1]} {match[2]}' if match else 'the chief'}: {reason.splitlines()[0]}"
