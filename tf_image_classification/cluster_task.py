@@ -29,7 +29,8 @@ _log = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The command; exits."""
-    command_line.main(_work, argv)
+    with cluster.failing_at_once():
+        command_line.main(_work, argv)
 
 
 def _work(argv: Sequence[str] | None) -> None:
@@ -37,6 +38,10 @@ def _work(argv: Sequence[str] | None) -> None:
     training, task = Training.from_json(text), cluster.current()
     with task_log.keeping(training.folder, f"{task.role}-{task.index}"):
         _train(training, task)
+
+    from tf_image_classification.training import parameter_servers
+
+    parameter_servers.end_process(task)
 
 
 def _train(training: Training, task: cluster.Task) -> None:

@@ -60,9 +60,7 @@ def train_step(
     """
     replicas = strategy.num_replicas_in_sync
     exchange = Exchange(model, optimizer, inference_layers, replicas)
-    compute = _gradients_fn(spec, model, optimizer, variables, replicas * micro_batches)
-    if jit_compile:  # not the whole step, whose input and exchange between replicas XLA has no operations for
-        compute = tf.function(compute, autograph=False, jit_compile=True)
+    compute = _gradients_fn(spec, model, optimizer, variables, replicas * micro_batches, jit_compile=jit_compile)
     synchronized = layer_modes.batch_norms(model) if sync_batch_norm and replicas > 1 else []
 
     def update(gradients: Gradients, values: Tensors, sent: Tensors) -> Tensors:
@@ -92,6 +90,8 @@ def _gradients_fn(
     optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
     parts: int,
+    *,
+    jit_compile: bool,
 ) -> Callable[[tf.Tensor, Tensors], tuple[Gradients, Tensors]]:
     """What a replica computes of its part of a batch: the gradients that it adds to an update of so many `parts`, and
     the values of the part."""
@@ -105,7 +105,8 @@ def _gradients_fn(
             scaled = optimizer.scale_loss(losses[LOSS] / parts)
         return tape.gradient(scaled, trained), losses | _accuracies(spec, labels, logits)
 
-    return gradients
+    # Not the whole step, whose input and exchange between replicas XLA has no operations for.
+    return tf.function(gradients, autograph=False, jit_compile=True) if jit_compile else gradients
 
 
 def total_loss(
