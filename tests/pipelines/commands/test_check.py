@@ -158,7 +158,9 @@ def test_the_account_of_a_cluster_has_to_act_as_itself_and_the_quota_is_for_all_
     template = json.loads(tiny_gpu_template.read_text())
     constant = {"runtimeValue": {"constant": cluster.to_json()}}
     template["root"]["dag"]["tasks"]["train"]["inputs"] = {"parameters": {"cluster": constant}}
+    template["root"]["inputDefinitions"]["parameters"]["batch_size"] = {"parameterType": "NUMBER_INTEGER"}
     tiny_gpu_template.write_text(json.dumps(template))
+    words += ["--batch_size", "3"]
     found = lines(command(*words).stdout)
     assert found["its cluster"][:2] == ("OK", f"{TRAINER} may start tasks that have it")
     assert (found["quota"][0], found["quota"][1].rpartition(", ")[2]) == ("FAIL", "a step of the run has 3")
