@@ -16,6 +16,7 @@ from tf_image_classification.training import flag_checks
 ALONE = tf.distribute.get_strategy()
 
 
+@pytest.mark.slow
 def test_a_compiled_step_of_micro_batches_makes_the_same_updates():
     plain = replicas.Training("normalised", ALONE, 2).run(replicas.batches(4), 3)
     compiled = replicas.Training("normalised", ALONE, 2, jit_compile=True).run(replicas.batches(4), 3)

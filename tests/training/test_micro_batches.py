@@ -45,6 +45,7 @@ def flags(training_flags, tmp_path):
     return make
 
 
+@pytest.mark.slow
 def test_four_micro_batches_train_as_a_fourfold_batch_also_when_resumed(built_data, flags):
     aggregated = {"sync_replicas": True, "replicas_to_aggregate": 4}
     train(built_data, flags("whole", batch_size=8), Plain())
