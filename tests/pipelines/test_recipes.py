@@ -40,6 +40,14 @@ NOT_RUN = {
         ".venv/bin/python -m pipelines run --train_metadata photos/ --model_name EfficientNetV2B0 "
         "--image_size 224 \\": "downloads: tests/checkpoints/test_published.py downloads from this machine",
     },
+    "docs/distributed.md": {
+        ".venv/bin/python -m pipelines submit $VERTEX $RUN --replicas 4 --accelerator NVIDIA_TESLA_T4:1 --cpu 8 "
+        "--spot \\": "four machines: tests/pipelines/test_vertex_cluster.py submits such a pipeline",
+        "gcloud iam service-accounts add-iam-policy-binding $TRAINER --member serviceAccount:$TRAINER "
+        "--role roles/iam.serviceAccountUser": "gcloud",
+        'kubectl apply --server-side -k "github.com/kubeflow/training-operator.git/manifests/overlays/standalone'
+        '?ref=v1.9.3"': "needs a cluster",
+    },
     "docs/images.md": {
         "make images": "needs Docker: tests/images builds the images and runs the pipeline in them",
         "make images REGISTRY=europe-docker.pkg.dev/PROJECT/REPOSITORY PUSH=1": "needs Docker and a registry",
