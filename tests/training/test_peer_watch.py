@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 
 import pytest
 
@@ -76,6 +77,7 @@ def test_sigterm_ends_a_task_that_waits_for_another_within_the_limit(tmp_path):
         cluster.start()
         wait_until_printed(cluster, "working", "chief:0")
         wait_until_printed(cluster, "step 3", "worker:0")
+        time.sleep(1.0)  # until TensorFlow has it, in its fourth step, where Python's handler does not run
         cluster.kill("worker:0", signal.SIGTERM)
         assert cluster.wait(30, "worker:0") == {"worker:0": 143}, cluster.outputs()
         assert "Stopped by SIGTERM without a checkpoint" in words(cluster.output("worker:0"))
