@@ -28,8 +28,11 @@ run: $(READY)  ## run the whole pipeline on the sample data set, on this machine
 test: $(READY)  ## run the test suite (under 10 minutes)
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-test-all: $(READY)  ## run all tests, the long ones too
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+test-all: $(READY)  ## run the long tests too, but for those of test-clusters
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster"
+
+test-clusters: $(READY)  ## kill and restart the tasks of clusters (half an hour); tests/training/cluster_faults.py does more
+	$(BIN)/python -m pytest -m cluster
 
 lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated parts are current
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && \
@@ -76,4 +79,4 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 clean:  ## remove everything that was generated, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all lint audit demo-schedule demo-cluster bench compile images pin submit schedule generate lock clean
+.PHONY: help setup run test test-all test-clusters lint audit demo-schedule demo-cluster bench compile images pin submit schedule generate lock clean

@@ -8,6 +8,7 @@ from tests.standin import demo_cluster
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 def test_the_run_goes_on_from_the_last_checkpoint_and_finishes(tmp_path):
     events = [(event.task, event.what) for event in demo_cluster.simulate(tmp_path)]
     assert ("worker:0", "Another task of the cluster was lost") in events

@@ -15,7 +15,7 @@ from tests.test_dataset import write
 from tests.training import logged_examples
 from tests.training.clusters import ENVIRONMENT, Cluster
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 LIMIT = 240.0  # seconds: four processes on two busy cores take a minute
 BATCH, EXAMPLES = 12, 50

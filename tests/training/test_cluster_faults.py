@@ -10,6 +10,7 @@ from tests.training import cluster_faults
 
 
 @pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_training_whose_tasks_are_killed_ends_with_the_model_of_an_undisturbed_one(tmp_path, built_data, number):
     sent = [fault for faults in cluster_faults.rounds(2, 3, number, tmp_path, built_data.folder) for fault in faults]

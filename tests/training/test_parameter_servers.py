@@ -54,6 +54,7 @@ def test_two_workers_and_a_parameter_server_make_exactly_the_steps_of_the_sample
     assert metrics["accuracy"] >= 0.97
 
 
+@pytest.mark.cluster
 def test_a_training_continues_on_one_machine_from_where_a_cluster_left_it(digits, tmp_path):
     with Cluster(command(digits, tmp_path, train_steps=20, ema_decay=0.9), tmp_path / "logs", **ROLES) as tasks:
         tasks.start()
@@ -66,6 +67,7 @@ def test_a_training_continues_on_one_machine_from_where_a_cluster_left_it(digits
     assert metrics_of(tmp_path)["global_step"] == 30
 
 
+@pytest.mark.cluster
 def test_a_killed_worker_is_missed_by_nobody_and_may_come_back(digits, tmp_path):
     with Cluster(command(digits, tmp_path, train_steps=STEPS), tmp_path / "logs", **ROLES) as tasks:
         tasks.start()
@@ -79,6 +81,7 @@ def test_a_killed_worker_is_missed_by_nobody_and_may_come_back(digits, tmp_path)
     assert metrics_of(tmp_path)["global_step"] == STEPS
 
 
+@pytest.mark.cluster
 def test_the_training_goes_on_without_a_worker(digits, tmp_path):
     with Cluster(command(digits, tmp_path, train_steps=STEPS), tmp_path / "logs", **ROLES) as tasks:
         tasks.start()
@@ -88,6 +91,7 @@ def test_the_training_goes_on_without_a_worker(digits, tmp_path):
     assert metrics_of(tmp_path)["global_step"] == STEPS
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("lost", ["ps:0", "chief:0"])
 def test_without_a_parameter_server_or_the_chief_all_end_to_be_restarted_and_continue(digits, tmp_path, lost):
     with Cluster(command(digits, tmp_path, train_steps=STEPS), tmp_path / "logs", **ROLES) as tasks:
@@ -105,6 +109,7 @@ def test_without_a_parameter_server_or_the_chief_all_end_to_be_restarted_and_con
     assert metrics_of(tmp_path)["global_step"] == STEPS
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("stopped", ["chief:0", "worker:0", "ps:0"])
 def test_sigterm_loses_no_update(digits, tmp_path, stopped):
     changes = {"train_steps": STEPS, "save_checkpoints_secs": 600}
@@ -126,6 +131,7 @@ def test_sigterm_loses_no_update(digits, tmp_path, stopped):
     assert metrics_of(tmp_path)["global_step"] == STEPS
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize("roles", [{"chief": 1}, {"chief": 1, "worker": 1, "ps": 1}], ids=["alone", "asynchronous"])
 def test_an_evaluator_evaluates_the_last_checkpoint_into_summaries_of_its_own_and_ends(digits, tmp_path, roles):
     changes = {"train_steps": 100, "save_checkpoints_secs": 600}
@@ -139,6 +145,7 @@ def test_an_evaluator_evaluates_the_last_checkpoint_into_summaries_of_its_own_an
     assert len(list((tmp_path / "model" / "eval").glob("events.out.tfevents.*"))) == 2
 
 
+@pytest.mark.cluster
 def test_an_evaluator_ends_to_be_restarted_when_the_chief_is_lost(digits, tmp_path):
     changes = {"train_steps": 100_000, "num_epochs_per_decay": 4500.0}
     with Cluster(command(digits, tmp_path, **changes), tmp_path / "logs", chief=1, evaluator=1) as tasks:
@@ -148,6 +155,7 @@ def test_an_evaluator_ends_to_be_restarted_when_the_chief_is_lost(digits, tmp_pa
         assert tasks.wait(LOSS_LIMIT) == {"chief:0": 137, "evaluator:0": EXIT_RETRYABLE}, tasks.outputs()
 
 
+@pytest.mark.cluster
 def test_a_platform_that_restarts_what_ended_gets_the_training_done(digits, tmp_path):
     with Cluster(command(digits, tmp_path, train_steps=STEPS), tmp_path / "logs", **ROLES) as tasks:
         killed = []

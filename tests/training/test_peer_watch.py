@@ -13,7 +13,7 @@ from tests.training.clusters import Cluster, Restarter
 TASK = [sys.executable, "-m", "tests.training.watched_task"]
 LOST = "Another task of the cluster was lost"
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 def words(text: str) -> str:
