@@ -54,6 +54,22 @@ def test_a_marker_is_visible_only_with_all_the_files_of_its_folder(service, root
     assert not storage.exists(f"{root}/{UNFINISHED}")
 
 
+def test_files_that_are_elsewhere_in_the_service_are_copied_before_the_marker_is_visible(service, root):
+    write(root, "old")
+    storage.write_text(f"{root}/work/.1", "made elsewhere")
+    elsewhere: dict[str, str] = {}
+    with storage.replacing_dir(f"{root}/out", "marker", elsewhere) as staging:
+        storage.write_text(os.path.join(staging, "marker"), "new marker")
+        elsewhere["deep/copy"] = f"{root}/work/.1"
+    assert read(root) == {"marker": "new marker", "deep/copy": "made elsewhere"}
+    of_old = {f"{root}/out/{name}" for name in FILES}
+    for state in states(service):
+        if f"{root}/out/marker" in state:
+            assert of_old <= state.keys() or f"{root}/out/deep/copy" in state
+    storage.delete_dir(f"{root}/work")
+    assert storage.names_in(root) == ["out"]
+
+
 # 3 of the check, unfinished marker, 4 deletions, 4 uploads
 STOPS = [("gs", changes) for changes in range(12)]
 STOPS += [

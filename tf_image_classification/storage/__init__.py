@@ -1,7 +1,7 @@
 """One view of local paths, /gcs/ mounts, and objects on gs:// and s3://."""
 
 from tf_image_classification.storage.gcs import retained_until
-from tf_image_classification.storage.gcs_client import bill_to
+from tf_image_classification.storage.gcs_client import BILLING_VARIABLE, bill_to
 from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
 from tf_image_classification.storage.local_files import Stat, Version, open_file, temporary_dir
@@ -44,6 +44,7 @@ from tf_image_classification.storage.writing import (
     check_replaceable,
     copy_dir_once,
     delete,
+    delete_dir,
     replacing_dir,
     restore_dir,
     upload,
@@ -52,6 +53,7 @@ from tf_image_classification.storage.writing import (
 )
 
 __all__ = [
+    "BILLING_VARIABLE",
     "GCS_MOUNT",
     "GCS_SCHEME",
     "MAX_TEXT_BYTES",
@@ -67,6 +69,7 @@ __all__ = [
     "check_replaceable",
     "copy_dir_once",
     "delete",
+    "delete_dir",
     "exclusive",
     "exists",
     "fetch",

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from tf_image_classification.errors import ConflictError, UserError
 from tf_image_classification.storage import gcs_requests
@@ -25,7 +26,15 @@ def unfinished_marker(marker: str) -> str:
     return f".{marker}.unfinished"
 
 
-def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str, *, keep_whole: bool = False) -> None:
+def replace_dir(
+    folder: str,
+    names: Sequence[str],
+    destination: str,
+    marker: str,
+    *,
+    elsewhere: Mapping[str, str] = MappingProxyType({}),
+    keep_whole: bool = False,
+) -> None:
     """Replaces a folder in a bucket by a local one. Killed at any moment, it leaves no marker without all other files.
 
     Args:
@@ -33,6 +42,7 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
         names: of its files, relative to it.
         destination: the folder, gs:// or s3://.
         marker: the file, or folder of files, that is deleted first and uploaded last.
+        elsewhere: names of further files -> objects of the same service, which are copied.
         keep_whole: leave a folder as it is whose marker, a file, exists.
 
     Raises:
@@ -52,6 +62,7 @@ def replace_dir(folder: str, names: Sequence[str], destination: str, marker: str
     old = list(store.list_objects(destination))
     store.delete(sorted(old, key=lambda item: not _belongs_to_marker(marker, item.path[len(prefix) :])))
     transfers.upload_files(folder, [name for name in names if not _belongs_to_marker(marker, name)], destination)
+    transfers.copy_files(elsewhere, destination)
     unfinished = store.find(unfinished_path)
     if unfinished is None or unfinished.version != our_version:
         raise conflict_error(destination)

@@ -7,7 +7,7 @@ import functools
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, BinaryIO, TypeVar
 
@@ -41,6 +41,17 @@ def upload_files(folder: str, names: Sequence[str], destination: str) -> None:
     for name in names:
         if sizes[name] > _CHUNK_BYTES:
             _upload(os.path.join(folder, name), prefix + name, 0)
+
+
+def copy_files(sources: Mapping[str, str], destination: str) -> None:
+    """Copies objects of up to 5 GB; see `gcs_transfers.copy_files`."""
+
+    def copy(name: str) -> None:
+        path = as_prefix(destination) + name
+        with translate_storage_errors(path, writing=True):
+            call("copy_object", **s3.address(path), CopySource=s3.address(sources[name]))
+
+    _in_threads(copy, list(sources))
 
 
 def download_files(objects: Sequence[Stat], files: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ S3's ETag, a text. 0 stands for no object.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from tf_image_classification.storage import gcs, gcs_transfers, s3, s3_transfers
@@ -33,6 +33,7 @@ class Transfers(Protocol):
 
     def upload(self, file: str, path: str) -> None: ...
     def upload_files(self, folder: str, names: Sequence[str], destination: str) -> None: ...
+    def copy_files(self, sources: Mapping[str, str], destination: str) -> None: ...
     def download_files(self, objects: Sequence[Stat], files: Sequence[str]) -> None: ...
 
 

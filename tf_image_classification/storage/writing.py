@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 
 from tf_image_classification.errors import ConflictError, FlagError
 from tf_image_classification.storage import bucket_folders, gcs_requests, local_files, local_folders, paths
 from tf_image_classification.storage.leftovers import tidying
-from tf_image_classification.storage.local_files import Version
+from tf_image_classification.storage.local_files import Stat, Version
 from tf_image_classification.storage.object_names import is_placeholder
 from tf_image_classification.storage.paths import as_prefix, canonical, is_remote, join
 from tf_image_classification.storage.reading import exists, is_dir, walk
 from tf_image_classification.storage.stores import store_of, transfers_of
 from tf_image_classification.storage.write_check import check_overwritable
 
+_THREADS = 8  # of requests at once
 _MAX_DEPTH = 100  # of the files of a folder that is written or copied
 
 
@@ -77,8 +80,20 @@ def delete(path: str) -> None:
         store.delete([found])
 
 
+def delete_dir(folder: str) -> None:
+    """Deletes all objects below a folder in a bucket, as far as the bucket allows that."""
+    store = store_of(folder)
+
+    def delete_object(item: Stat) -> None:
+        with tidying(item.path):
+            store.delete([item])
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        list(pool.map(delete_object, store.list_objects(folder, hidden=True)))
+
+
 @contextlib.contextmanager
-def replacing_dir(path: str, marker: str) -> Iterator[str]:
+def replacing_dir(path: str, marker: str, elsewhere: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
     """A staging folder that replaces `path` when the block ends without an error.
 
     On an error the staging folder is removed. If the process is killed, it stays under a hidden name that nothing
@@ -87,6 +102,8 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
     Args:
         path: a new or empty folder, or an older one with this marker. If it is a link, the folder that it leads to.
         marker: name of a file or folder that every folder of this kind has.
+        elsewhere: names of further files -> objects of the same service that they are copied from when the block ends.
+            For folders in a bucket that is not mounted.
 
     Yields:
         The path of the local staging folder.
@@ -108,7 +125,7 @@ def replacing_dir(path: str, marker: str) -> Iterator[str]:
     with local_files.temporary_dir() as staging:
         yield staging
         if is_remote(path):
-            bucket_folders.replace_dir(staging, _names(staging), path, marker)
+            bucket_folders.replace_dir(staging, _names(staging), path, marker, elsewhere=elsewhere)
         else:
             _replace_mounted_dir(staging, _names(staging), path, marker)
 
