@@ -23,6 +23,7 @@ from tf_image_classification.build_tfrecords import (
     statistics,
     unknown_classes,
 )
+from tf_image_classification.build_tfrecords.engines import Engine, LocalEngine
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.image_splits import ImageSplits
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
@@ -83,7 +84,8 @@ class DataSetBuild:
         """Builds into `output_dir`; `tasks` are given when a model's are to be used."""
         started = time.monotonic()
         with self._collecting(output_dir), storage.replacing_dir(output_dir, manifest.FILE_NAME) as folder:
-            data = self._described(self._write_splits(folder, labels, tasks), fingerprint)
+            engine = LocalEngine(self.workers, self.shard_bytes)
+            data = self._described(self._write_splits(folder, engine, labels, tasks), fingerprint)
             self._check_duplicates(data)
             report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples, self.roots)
             data.write(folder)
@@ -96,7 +98,8 @@ class DataSetBuild:
         too."""
         started = time.monotonic()
         with self._collecting(output_dir or "the report"):
-            data = self._described(self._write_splits(None, labels, None), fingerprint)
+            engine = LocalEngine(self.workers, self.shard_bytes)
+            data = self._described(self._write_splits(None, engine, labels, None), fingerprint)
             if output_dir is not None:
                 with storage.replacing_dir(output_dir, CHECK_FILE) as folder:
                     report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples, self.roots)
@@ -143,7 +146,7 @@ class DataSetBuild:
             quality.check_across_splits(data.quality, self.max_duplicates_across_splits, self.duplicates)
 
     def _write_splits(
-        self, folder: str | None, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None
+        self, folder: str | None, engine: Engine, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None
     ) -> Manifest:
         """Checks all images and records, and writes the shards; `folder` None writes none."""
         index = self.index
@@ -172,7 +175,7 @@ class DataSetBuild:
             tasks = _with_built_features(tasks, beside_tfrecords=bool(files))
             self._check_columns(image_sources, tasks)
             unknown_classes.reject(index, tasks)
-            splits = self._write_images(folder, tasks, list(image_sources))
+            splits = self._write_images(folder, engine, tasks, list(image_sources))
         splits |= {split: existing_tfrecords.as_split(contents[split], tasks) for split in contents}
         if TRAIN in contents:
             missing_classes.check_records(contents[TRAIN], tasks, splits, allowed=allow_missing)
@@ -228,7 +231,9 @@ class DataSetBuild:
                     expected=", ".join(expected),
                 )
 
-    def _write_images(self, folder: str | None, tasks: tuple[Task, ...], splits: list[str]) -> dict[str, Split]:
+    def _write_images(
+        self, folder: str | None, engine: Engine, tasks: tuple[Task, ...], splits: list[str]
+    ) -> dict[str, Split]:
         held_out = EVAL not in self.expanded
         writer = ImageSplits(
             folder,
@@ -243,7 +248,7 @@ class DataSetBuild:
             self.roots,
             self.options.limits,
         )
-        return writer.write(self.workers, self.shard_bytes)
+        return writer.write(engine)
 
 
 def _image_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[ImageSource]]:

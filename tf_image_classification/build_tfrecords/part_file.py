@@ -1,4 +1,4 @@
-"""One worker's job on images: a chunk of images -> a part file of framed records."""
+"""One worker's job on images: a chunk of images -> framed records, in a part file or as they are taken."""
 
 from __future__ import annotations
 
@@ -36,27 +36,42 @@ def write_part(chunk: ImageChunk) -> PartResult:
     Raises:
         UserError: the part cannot be written, or an image cannot be read because the disk or the network failed.
     """
-    results: list[ImageResult] = []
-    seen = []
     try:
         with open(chunk.part, "wb") as part:
-            contents = _contents([image.path for image in chunk.images], chunk.limits, chunk.roots)
-            for image, read in zip(chunk.images, contents, strict=True):
-                try:
-                    encoded = images.prepare(read(), chunk.limits)
-                except images.RejectedImage as rejection:
-                    results.append(Rejected(image.path, str(rejection)))
-                    continue
-                record = tfrecord.frame(encode(encoded, image.filename, chunk.tasks, image.labels))
-                part.write(record)
-                results.append(_written(image, encoded, len(record)))
-                seen.append(signature.seen(encoded.data, encoded.scaled, min(encoded.height, encoded.width)))
+            return check(chunk, part.write)
     except OSError as error:
         raise UserError(
             "The shards cannot be written",
             received=f"{chunk.part}: {error.strerror or error}",
             hint="Free some space and build again.",
         ) from error
+
+
+def check(chunk: ImageChunk, write: Callable[[bytes], object]) -> PartResult:
+    """Checks the images of a chunk. Not for two threads of a process at once: memory is limited per process.
+
+    Args:
+        write: is given the framed record of each image that is not rejected, in their order.
+
+    Returns:
+        What became of the images.
+
+    Raises:
+        UserError: an image cannot be read because the disk or the network failed.
+    """
+    results: list[ImageResult] = []
+    seen = []
+    contents = _contents([image.path for image in chunk.images], chunk.limits, chunk.roots)
+    for image, read in zip(chunk.images, contents, strict=True):
+        try:
+            encoded = images.prepare(read(), chunk.limits)
+        except images.RejectedImage as rejection:
+            results.append(Rejected(image.path, str(rejection)))
+            continue
+        record = tfrecord.frame(encode(encoded, image.filename, chunk.tasks, image.labels))
+        write(record)
+        results.append(_written(image, encoded, len(record)))
+        seen.append(signature.seen(encoded.data, encoded.scaled, min(encoded.height, encoded.width)))
     return PartResult(results, signature.looks_of(seen))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 import google_crc32c
 
@@ -12,6 +13,74 @@ from tf_image_classification.data.manifest import Shard
 
 SHARD_BYTES = 100 * 2**20
 _BLOCK = 2**20
+
+
+class PlannedShard(NamedTuple):
+    """Which records a shard gets.
+
+    Attributes:
+        first: number of the part that its first record is in, and the record's index in that part.
+        examples: number of records.
+        bytes: of all of them.
+    """
+
+    first: tuple[int, int]
+    examples: int
+    bytes: int
+
+
+def plan(parts: Iterable[tuple[int, Sequence[int]]], shard_bytes: int) -> list[PlannedShard]:
+    """The shards that ShardWriter would write.
+
+    Args:
+        parts: number of each part of a split, in their order, and bytes of each of its records.
+        shard_bytes: see ShardWriter.
+    """
+    planned: list[PlannedShard] = []
+    for number, lengths in parts:
+        index = 0
+        for begins, examples, size in _cuts(planned, lengths, shard_bytes):
+            if begins:
+                planned.append(PlannedShard((number, index), 0, 0))
+            planned[-1] = _extended(planned[-1], examples, size)
+            index += examples
+    if len(planned) > 1 and planned[-1].bytes < shard_bytes:
+        rest = planned.pop()
+        planned[-1] = _extended(planned[-1], rest.examples, rest.bytes)
+    return planned
+
+
+def shard_name(split: str, index: int, number: int) -> str:
+    """The name of one of so many shards: train-00000-of-00012.tfrecord."""
+    return f"{split}-{index:05d}-of-{number:05d}.tfrecord"
+
+
+def _extended(shard: PlannedShard, examples: int, size: int) -> PlannedShard:
+    return shard._replace(examples=shard.examples + examples, bytes=shard.bytes + size)
+
+
+def _cuts(
+    shards: Sequence[Shard | PlannedShard], lengths: Sequence[int], min_bytes: int
+) -> Iterator[tuple[bool, int, int]]:
+    """Which shards the records of a part belong to.
+
+    Args:
+        shards: so far; the caller extends the last one, or appends one, as it is told to.
+        lengths: bytes of each record.
+        min_bytes: a shard that has them is full.
+
+    Yields:
+        Whether a shard begins, how many of the next records it gets, and their bytes.
+    """
+    start = 0
+    while start < len(lengths):
+        begins = not shards or shards[-1].bytes >= min_bytes
+        filled, stop, size = 0 if begins else shards[-1].bytes, start, 0
+        while stop < len(lengths) and filled + size < min_bytes:
+            size += lengths[stop]
+            stop += 1
+        yield begins, stop - start, size
+        start = stop
 
 
 class ShardWriter:
@@ -33,16 +102,10 @@ class ShardWriter:
             lengths: bytes of each of them.
         """
         with open(part, "rb") as source:
-            start = 0
-            while start < len(lengths):
-                if not self._shards or self._shards[-1].bytes >= self._min_bytes:
+            for begins, examples, size in _cuts(self._shards, lengths, self._min_bytes):
+                if begins:
                     self._shards.append(Shard(f".{self._split}-{len(self._shards)}", 0, 0, "00000000"))
-                stop, size = start, 0
-                while stop < len(lengths) and self._shards[-1].bytes + size < self._min_bytes:
-                    size += lengths[stop]
-                    stop += 1
-                self._extend_last(_blocks(source.fileno(), size), stop - start)
-                start = stop
+                self._extend_last(_blocks(source.fileno(), size), examples)
         os.unlink(part)
 
     def finish(self) -> tuple[Shard, ...]:
@@ -55,7 +118,7 @@ class ShardWriter:
             os.unlink(path)
         finished = []
         for index, shard in enumerate(self._shards):
-            name = f"{self._split}-{index:05d}-of-{len(self._shards):05d}.tfrecord"
+            name = shard_name(self._split, index, len(self._shards))
             os.rename(os.path.join(self._folder, shard.path), os.path.join(self._folder, name))
             finished.append(replace(shard, path=name))
         return tuple(finished)

@@ -35,23 +35,23 @@ class ChunkImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ImageChunk:
-    """Images of one split that become one part file of framed records.
+    """Images of one split whose records follow each other.
 
     Attributes:
         split: `train` or `eval`.
-        part: path of the file to write.
         tasks: names of the tasks.
         images: in the order of their records.
         roots: that they are read from.
         limits: of each image.
+        part: path of the file to write; '' where the records are not written to a file of their own.
     """
 
     split: str
-    part: str
     tasks: tuple[str, ...]
     images: tuple[ChunkImage, ...]
     roots: ImageRoots
     limits: ImageLimits = DEFAULT
+    part: str = ""
 
     def __str__(self) -> str:
         return f"{self.images[0].path} and the {len(self.images) - 1} images after it"
@@ -89,6 +89,11 @@ class PartResult(NamedTuple):
 
     images: list[ImageResult]
     looks: list[Look]
+
+
+def record_lengths(part: PartResult) -> list[int]:
+    """Bytes of each framed record of a chunk."""
+    return [image.record_bytes for image in part.images if isinstance(image, WrittenImage)]
 
 
 @dataclass(frozen=True, slots=True)
