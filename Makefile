@@ -34,6 +34,17 @@ test-all: $(READY)  ## run the long tests too, but for those of test-clusters
 test-clusters: $(READY)  ## kill and restart the tasks of clusters (half an hour); tests/training/cluster_faults.py does more
 	$(BIN)/python -m pytest -m cluster
 
+beam: .venv-beam/.ready  ## install what builds on Apache Beam into .venv-beam, as it cannot share .venv
+
+test-beam: .venv-beam/.ready  ## compare builds on Apache Beam with those on this machine
+	.venv-beam/bin/python -m pytest tests/build_tfrecords/test_beam.py
+
+.venv-beam/.ready: requirements/beam.txt $(READY)
+	$(PYTHON) -m venv .venv-beam
+	.venv-beam/bin/pip install --quiet --no-deps --requirement requirements/beam.txt
+	$(BIN)/uv pip install --quiet --python .venv-beam/bin/python --constraint requirements/beam.txt gcp-storage-emulator==2026.7.19 'moto[s3]' pytest werkzeug
+	@touch $@
+
 lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated parts are current
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports --no-logo && \
 	  $(BIN)/python -m components.generate --check
@@ -75,8 +86,9 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 	for environment in build train train-gpu vertex; do \
 	  $(LOCK) pyproject.toml --extra $$environment $$([ $$environment != build ] || echo --extra heic) --extra kfp --extra s3 --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
 	done
+	$(subst --universal,--python-platform linux,$(LOCK)) pyproject.toml --extra beam --extra heic --extra kfp --extra s3 --constraint requirements/build.txt --output-file requirements/beam.txt
 
 clean:  ## remove everything that was generated, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup run test test-all test-clusters lint audit demo-schedule demo-cluster bench compile images pin submit schedule generate lock clean
+.PHONY: help setup run test test-all test-clusters beam test-beam lint audit demo-schedule demo-cluster bench compile images pin submit schedule generate lock clean

@@ -95,8 +95,23 @@ class Parser(argparse.ArgumentParser):
         Raises:
             FlagError: a flag is unknown or missing, or a value is not allowed.
         """
+        return self._validated(self.parse_args(argv), flags, required)
+
+    def parse_known_flags(
+        self, flags: Iterable[Flag], argv: Sequence[str] | None, required: Sequence[str], *, beside: str
+    ) -> tuple[Flags, list[str]]:
+        """Does what `parse_flags` does, and returns the words of unknown flags, which another program takes.
+
+        Args:
+            beside: name of the flag without which there must not be any.
+        """
+        arguments, strays = self.parse_known_args(argv)
+        if not hasattr(arguments, beside):
+            self.reject(strays)
+        return self._validated(arguments, flags, required), strays
+
+    def _validated(self, arguments: argparse.Namespace, flags: Iterable[Flag], required: Sequence[str]) -> Flags:
         names = [flag.name for flag in flags]
-        arguments = self.parse_args(argv)
         given = given_flags(arguments, names)
         show_recipe(arguments, given)
         parsed = flag_table.validate(recipes.expand(given), names)

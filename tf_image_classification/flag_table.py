@@ -120,6 +120,11 @@ FLAGS: tuple[Flag, ...] = (
          ge=1, ours=True),
     Flag("workers", int, None, DATA, "Number of processes that read and check images. Not set: one per core.",
          ge=1, commands=(BUILD, TRAIN, EVALUATE), steps=(), ours=True),
+    Flag("runner", str, None, DATA,
+         "Runner of Apache Beam that builds, in place of this machine's processes; further flags are Beam's own. Not "
+         "set: this machine.",
+         choices=("DirectRunner", "DataflowRunner", "FlinkRunner", "SparkRunner", "PrismRunner"),
+         commands=(BUILD,), steps=(), ours=True),
     Flag("output_dir", str, None, DATA, "Folder for the results.",
          commands=(BUILD, EVALUATE), steps=(), path="write", ours=True),
     # Augmentation

@@ -88,7 +88,7 @@ NOT_RUN = {
     },
 }
 # Pages that a test of their own follows.
-FOLLOWED = {"docs/extending.md": "tests/test_extending.py"}
+FOLLOWED = {"docs/beam.md": "tests/build_tfrecords/test_beam.py", "docs/extending.md": "tests/test_extending.py"}
 WITH_CHECKS = [
     "README.md",
     "docs/finetuning.md",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tf_image_classification.build_tfrecords import local
+from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.build_tfrecords.data_set_build import CHECK_FILE, DataSetBuild
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
 from tf_image_classification.data import manifest
@@ -24,11 +25,12 @@ def build(
     allow_missing_classes: bool = False,
     max_duplicates_across_splits: int | None = None,
     workers: int | None = None,
+    runner: BeamRunner | None = None,
     fingerprint: str = "",
     shard_bytes: int = SHARD_BYTES,
 ) -> Manifest:
     """Builds a data set of a training and an evaluation split. Equal inputs give equal shards, whatever the number of
-    workers.
+    workers, here or on a runner of Apache Beam.
 
     TFRecords given as metadata are checked and listed, not copied.
 
@@ -43,6 +45,7 @@ def build(
         max_duplicates_across_splits: most evaluation images that may be near duplicates of training images; None for
             any number.
         workers: processes; None takes one per core.
+        runner: checks the images and writes the shards; None: this machine.
         fingerprint: of the sources; '' computes it.
         shard_bytes: a shard holds this much to twice that.
 
@@ -61,6 +64,7 @@ def build(
         workers or local.cores(),
         shard_bytes,
         max_duplicates_across_splits,
+        runner,
     )
     work.check_output(output_dir, manifest.FILE_NAME)
     if not fingerprint:

@@ -23,6 +23,7 @@ from tf_image_classification.build_tfrecords import (
     statistics,
     unknown_classes,
 )
+from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.build_tfrecords.engines import Engine, LocalEngine
 from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.image_splits import ImageSplits
@@ -51,6 +52,7 @@ class DataSetBuild:
     workers: int
     shard_bytes: int
     max_duplicates_across_splits: int | None = None
+    runner: BeamRunner | None = None
     pixels: statistics.Pixels = field(default_factory=statistics.Pixels)
     samples: statistics.Samples = field(default_factory=statistics.Samples)
     expanded: dict[str, list[Source]] = field(init=False)
@@ -65,6 +67,8 @@ class DataSetBuild:
         self.roots = sources.roots_of(itertools.chain(*self.expanded.values()), self.options)
         if self.max_duplicates_across_splits is not None:
             quality.check_images_only(itertools.chain(*self.expanded.values()))
+        if self.runner:
+            self.runner.check_sources(itertools.chain(*self.expanded.values()), self.options)
 
     def check_output(self, output_dir: str, marker: str) -> None:
         """Refuses to replace anything but a folder of the same kind, and to write into the data or over it."""
@@ -83,8 +87,13 @@ class DataSetBuild:
     ) -> Manifest:
         """Builds into `output_dir`; `tasks` are given when a model's are to be used."""
         started = time.monotonic()
-        with self._collecting(output_dir), storage.replacing_dir(output_dir, manifest.FILE_NAME) as folder:
-            engine = LocalEngine(self.workers, self.shard_bytes)
+        # Other machines may lack a mount of the bucket that this one has.
+        target = storage.canonical(output_dir) if self.runner else output_dir
+        with (
+            self._collecting(output_dir),
+            self._engine(target) as engine,
+            storage.replacing_dir(target, manifest.FILE_NAME, engine.elsewhere) as folder,
+        ):
             data = self._described(self._write_splits(folder, engine, labels, tasks), fingerprint)
             self._check_duplicates(data)
             report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples, self.roots)
@@ -127,6 +136,13 @@ class DataSetBuild:
         finally:
             self.index.close()
             self.duplicates.close()
+
+    def _engine(self, output_dir: str) -> contextlib.AbstractContextManager[Engine]:
+        if self.runner is None:
+            return contextlib.nullcontext(LocalEngine(self.workers, self.shard_bytes))
+        from tf_image_classification.build_tfrecords import beam_engine
+
+        return beam_engine.running(self.runner, output_dir, self.shard_bytes)
 
     def _described(self, data: Manifest, fingerprint: str) -> Manifest:
         """`data` with its origin and quality, and a line for what a training would suffer from."""

@@ -1,0 +1,219 @@
+"""A build on Apache Beam writes the same bytes as one on this machine, also if workers die: `make test-beam`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import os
+import shlex
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import google_crc32c
+import pytest
+
+from tests import documents
+from tests.build_tfrecords.image_kinds import KINDS
+from tests.build_tfrecords.support import command, digests, pictures
+from tests.conftest import SHARED_CASES, SHARED_DATA
+from tf_image_classification import build_tfrecords, storage
+from tf_image_classification.build_tfrecords import part_file
+from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
+from tf_image_classification.data import manifest
+from tf_image_classification.data.sources import ReadOptions
+from tf_image_classification.errors import UserError
+
+pytest.importorskip("apache_beam", reason="Apache Beam is not installed: make test-beam installs it")
+
+DIRECT = BeamRunner("DirectRunner")
+# The runner that does a bundle again when it fails, as those of clusters do.
+RETRYING = BeamRunner("apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner")
+SHARD_BYTES = 4000
+
+
+def both(metadata: str, folder: Path, runner: BeamRunner = DIRECT, **options) -> manifest.Manifest:
+    """Builds with both engines, and compares every byte that they write."""
+    expected = build_tfrecords.build(metadata, str(folder / "local"), **options)
+    data = build_tfrecords.build(metadata, str(folder / "beam"), runner=runner, **options)
+    assert digests(folder / "beam") == digests(folder / "local")
+    assert data.to_json() == expected.to_json()
+    assert sorted(os.listdir(folder)) == ["beam", "local"]  # no files of workers
+    return data
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> str:
+    return str(pictures(tmp_path_factory.mktemp("photos"), {"cat": 60, "dog": 60}))
+
+
+@pytest.fixture(scope="module")
+def expected(photos, tmp_path_factory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("expected") / "data"
+    build_tfrecords.build(photos, str(folder), shard_bytes=SHARD_BYTES)
+    return digests(folder)
+
+
+def test_a_folder_of_every_kind_of_image_and_of_bad_ones(tmp_path):
+    root = pictures(tmp_path / "photos", {"cat": 40, "dog": 40})
+    for number, kind in enumerate(kind for kind in KINDS if kind.make):
+        (root / "cat" / f"{number}-{Path(kind.file).name}").write_bytes(kind.make())
+    if SHARED_CASES.is_dir():
+        for path in (SHARED_CASES / "images").iterdir():
+            (root / "dog" / path.name).write_bytes(path.read_bytes())
+    for name, content in (("text.jpg", b"no image"), ("empty.png", b""), ("half.jpg", KINDS[0].make()[:200])):
+        (root / "dog" / name).write_bytes(content)
+    (root / "loose.png").write_bytes(b"")
+    (tmp_path / "out").mkdir()
+    data = both(str(root), tmp_path / "out", shard_bytes=SHARD_BYTES)
+    assert len(data.splits["train"].shards) > 3
+    assert data.reencoded > 5 and len(data.rejected_reasons) > 5
+    assert data.quality.near_duplicates.train > 0
+
+
+def test_a_list_of_several_label_columns_with_lines_that_are_rejected(photos, tmp_path):
+    names = [f"{label}/{number:04}.png" for label in ("cat", "dog") for number in range(60)]
+    rows = [(name, name[:3], f"size {number % 3}") for number, name in enumerate(names)]
+    rows += [("cat/none.png", "cat", "size 1"), ("cat/0000.png", "cat", "size 0"), ("dog/0001.png", "cat", "size 2")]
+    text = io.StringIO()
+    csv.writer(text).writerows([("path", "animal", "size"), *rows, ("cat/0002.png", "cat", "")])
+    (Path(photos) / "list.csv").write_text(text.getvalue())
+    try:
+        data = both(f"{photos}/list.csv", tmp_path, shard_bytes=SHARD_BYTES)
+    finally:
+        (Path(photos) / "list.csv").unlink()
+    assert [task.name for task in data.tasks] == ["animal", "size"]
+    assert sum(data.rejected_reasons.values()) >= 4
+
+
+def test_an_import_file_that_names_its_splits(photos, tmp_path):
+    uses = ("training", "validation", "test", "unassigned")
+    names = [f"{label}/{number:04}.png" for label in ("cat", "dog") for number in range(60)]
+    lines = [f"{uses[number % 4]},{photos}/{name},{name[:3]}" for number, name in enumerate(names)]
+    (tmp_path / "import.csv").write_text("\n".join(lines))
+    (tmp_path / "out").mkdir()
+    options = ReadOptions(image_root=photos)
+    data = both(str(tmp_path / "import.csv"), tmp_path / "out", shard_bytes=SHARD_BYTES, options=options)
+    assert data.rejected_reasons == {"in the test split": 30}
+
+
+def test_images_to_train_on_beside_tfrecords_to_evaluate(photos, tmp_path):
+    build_tfrecords.build(photos, str(tmp_path / "data"))
+    (tmp_path / "out").mkdir()
+    data = both(photos, tmp_path / "out", eval_metadata=str(tmp_path / "data" / "eval-*"))
+    assert data.splits["train"].examples == 120
+
+
+@pytest.mark.slow
+def test_photographs(tmp_path):
+    if not (SHARED_DATA / "pets").is_dir():
+        pytest.skip("no photographs here")
+    for label in ("cat", "dog"):
+        (tmp_path / "pets" / label).mkdir(parents=True)
+        for path in sorted((SHARED_DATA / "pets" / label).iterdir())[:150]:
+            (tmp_path / "pets" / label / path.name).symlink_to(path)
+    (tmp_path / "out").mkdir()
+    options = ReadOptions(image_root=f"{tmp_path}/pets,{SHARED_DATA}/pets")
+    both(str(tmp_path / "pets"), tmp_path / "out", shard_bytes=2**20, options=options)
+
+
+class Faults:
+    """Has a function raise an error at some of its calls, once its work is done, outside the main thread."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, owner: object, name: str, *calls: int) -> None:
+        self._work, self._calls = getattr(owner, name), set(calls)
+        self._count = itertools.count()
+        self.raised = 0
+        patch.setattr(owner, name, self)
+
+    def __call__(self, *arguments):
+        result = self._work(*arguments)
+        if threading.current_thread() is not threading.main_thread() and next(self._count) in self._calls:
+            self.raised += 1
+            raise RuntimeError("the worker dies")
+        return result
+
+
+def test_workers_that_die_in_the_middle_of_bundles_change_nothing(photos, expected, tmp_path, monkeypatch):
+    faults = [
+        Faults(monkeypatch, part_file, "check", 0, 2),
+        Faults(monkeypatch, storage, "write_bytes", 0, 2, 4),  # of results, and of the lists of what was written
+        Faults(monkeypatch, google_crc32c, "extend", 10, 50),  # half of a shard is written
+    ]
+    build_tfrecords.build(photos, str(tmp_path / "data"), shard_bytes=SHARD_BYTES, runner=RETRYING)
+    assert [of_function.raised for of_function in faults] == [2, 3, 2]
+    assert digests(tmp_path / "data") == expected
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_a_pipeline_that_fails_leaves_the_older_data_set(photos, expected, tmp_path, monkeypatch):
+    target = str(tmp_path / "data")
+    build_tfrecords.build(photos, target, shard_bytes=SHARD_BYTES)
+    Faults(monkeypatch, part_file, "check", *range(1000))
+    with pytest.raises(UserError, match=r"The Apache Beam pipeline failed. Received: .*Runner: .*the worker dies"):
+        build_tfrecords.build(photos, target, runner=RETRYING)
+    assert digests(tmp_path / "data") == expected
+    assert os.listdir(tmp_path) == ["data"]
+
+
+def test_a_build_that_is_killed_can_be_run_again(photos, tmp_path):
+    expected = command("--train_metadata", photos, "--output_dir", tmp_path / "local")
+    words = ["--train_metadata", photos, "--output_dir", str(tmp_path / "data"), "--runner", "DirectRunner"]
+    process = subprocess.Popen([sys.executable, "-m", "tf_image_classification.build_tfrecords", *words])
+    while not list(tmp_path.glob(".data.partial-*/.beam/results-*")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "data").exists()
+    again = command(*words, "--direct_num_workers", 1)
+    assert (expected.returncode, again.returncode) == (0, 0), again.stderr
+    assert digests(tmp_path / "data") == digests(tmp_path / "local")
+    assert sorted(os.listdir(tmp_path)) == ["data", "local"]
+
+
+@pytest.fixture(params=["gs", "s3"])
+def bucket(request, monkeypatch) -> Iterator[str]:
+    if request.param == "gs":
+        standin = pytest.importorskip("tests.standin.bucket", reason="gcp-storage-emulator is not installed")
+        with standin.serving("photos") as url:
+            monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+            yield "gs://photos"
+        return
+    standin = pytest.importorskip("tests.standin.s3", reason="moto is not installed")
+    with standin.S3("photos") as service:
+        for name, value in standin.environment(service.url).items():
+            monkeypatch.setenv(name, value)
+        yield "s3://photos"
+
+
+def test_from_a_bucket_into_a_bucket(photos, bucket, tmp_path):
+    for path in Path(photos).rglob("*7.png"):
+        storage.write_bytes(f"{bucket}/photos/{path.relative_to(photos)}", path.read_bytes())
+    for name, runner in (("local", None), ("beam", DIRECT), ("beam", DIRECT)):  # the last one replaces a data set
+        build_tfrecords.build(f"{bucket}/photos", f"{bucket}/{name}", shard_bytes=1000, runner=runner)
+        storage.fetch_dir(f"{bucket}/{name}", str(tmp_path / f"{name}-{len(os.listdir(tmp_path))}"))
+    first, *others = (digests(tmp_path / name) for name in ("local-0", "beam-1", "beam-2"))
+    assert others == [first, first]
+    assert storage.names_in(bucket) == ["beam", "local", "photos"]
+
+
+def test_the_command_of_the_page_is_one_that_beam_takes():
+    block = documents.blocks(documents.read("docs/beam.md"), "bash")[0]
+    words = shlex.split(block.replace("\\\n", " "))
+    begin = words.index("--runner")
+    BeamRunner(words[begin + 1], tuple(words[begin + 2 :])).check_options()
+
+
+def test_options_of_beam_are_passed_on_and_others_are_refused(photos, tmp_path):
+    words = ["--train_metadata", photos, "--output_dir", tmp_path / "data", "--runner"]
+    wrong = command(*words, "DirectRunner", "--direct_num_worker", 2)
+    assert (wrong.returncode, os.listdir(tmp_path)) == (2, [])
+    assert "Unknown flag --direct_num_worker. Did you mean --direct_num_workers?" in wrong.stderr
+    local = command(*words, "DataflowRunner", "--project", "p", "--region", "r")
+    assert (local.returncode, os.listdir(tmp_path)) == (2, [])
+    assert "Dataflow's workers do not have the disk of this machine" in " ".join(local.stderr.split())

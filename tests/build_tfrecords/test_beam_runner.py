@@ -1,0 +1,75 @@
+"""What --runner is refused with, and where shards end; tests/build_tfrecords/test_beam.py builds with it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+
+import pytest
+
+from tests.build_tfrecords import records
+from tf_image_classification import build_tfrecords
+from tf_image_classification.build_tfrecords import __main__ as command
+from tf_image_classification.build_tfrecords import shards
+from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
+from tf_image_classification.errors import FlagError
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("--workers", "2"), "--workers has no effect beside --runner"),
+        (("--check",), "--check has no effect beside --runner"),
+    ],
+)
+def test_flags_without_effect_beside_a_runner_are_refused(words, problem, image_folder, tmp_path):
+    with pytest.raises(FlagError, match=problem):
+        command._command(
+            [
+                *("--train_metadata", str(image_folder), "--output_dir", str(tmp_path / "data")),
+                *("--runner", "DirectRunner", *words),
+            ]
+        )
+
+
+def test_options_of_beam_need_a_runner(image_folder, tmp_path):
+    with pytest.raises(FlagError, match="Unknown flag --temp_location"):
+        command._command(["--train_metadata", str(image_folder), "--temp_location", "gs://bucket/temp"])
+
+
+def test_a_runner_without_beam_says_how_to_install_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(FlagError, match=r"needs Apache Beam, which is not installed. .*requirements/beam.txt"):
+        BeamRunner("FlinkRunner").check_options()
+
+
+def test_a_runner_is_refused_where_tfrecords_are_only_checked(tmp_path):
+    path = records.write(tmp_path / "a.tfrecord", [records.slim(0, "cat"), records.slim(1, "dog")])
+    with pytest.raises(FlagError, match="--runner has no effect: TFRecords are only checked and listed"):
+        build_tfrecords.build(path, str(tmp_path / "data"), eval_metadata=path, runner=BeamRunner("DirectRunner"))
+
+
+def test_dataflow_is_refused_what_is_on_this_machine(image_folder, tmp_path):
+    with pytest.raises(FlagError, match="Dataflow's workers do not have the disk of this machine"):
+        build_tfrecords.build(str(image_folder), "gs://bucket/data", runner=BeamRunner("DataflowRunner"))
+
+
+def test_planned_shards_are_those_that_are_written(tmp_path):
+    draw = random.Random(1)
+    for number in range(50):
+        parts = [[draw.randrange(1, 40) for _ in range(draw.randrange(8))] for _ in range(draw.randrange(1, 9))]
+        writer = shards.ShardWriter(str(tmp_path), f"split{number}", 100)
+        first = {}
+        for index, lengths in enumerate(parts):
+            (tmp_path / "part").write_bytes(os.urandom(sum(lengths)))
+            writer.append(str(tmp_path / "part"), lengths)
+            first |= {(index, record): length for record, length in enumerate(lengths)}
+        planned = shards.plan(enumerate(parts), 100)
+        assert [(shard.examples, shard.bytes) for shard in planned] == [
+            (shard.examples, shard.bytes) for shard in writer.finish()
+        ]
+        places, examples = list(first), 0
+        for shard in planned:
+            assert shard.first == places[examples]
+            examples += shard.examples

@@ -1,0 +1,174 @@
+"""The engine of an Apache Beam runner: chunks of images into a pipeline, its results and shards out of it."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import logging
+import os
+import pickle
+import shutil
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+
+import apache_beam as beam
+from apache_beam.runners.runner import PipelineState
+
+from tf_image_classification import storage
+from tf_image_classification.build_tfrecords import beam_pipeline, shards
+from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
+from tf_image_classification.build_tfrecords.engines import CHUNK
+from tf_image_classification.build_tfrecords.worker_messages import ImageChunk, PartResult, record_lengths
+from tf_image_classification.data.manifest import Shard
+from tf_image_classification.errors import UserError
+
+_CHUNKS_PER_FILE = 100  # 3,200 images: less than a second of a worker's time to read, minutes to check
+_WORK = ".beam"  # folder of the workers in that of a build on a local disk
+_BEAM = "apache_beam"
+
+_log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def running(runner: BeamRunner, output_dir: str, shard_bytes: int) -> Iterator[BeamEngine]:
+    """The engine of one build. In a bucket, its workers' files are beside the data set until the block ends.
+
+    Args:
+        output_dir: of the data set, in its canonical form.
+        shard_bytes: see shards.ShardWriter.
+
+    Raises:
+        FlagError: the workers cannot write there.
+    """
+    runner.check_path(output_dir)
+    if not storage.is_remote(output_dir):
+        yield BeamEngine(runner, None, shard_bytes)
+        return
+    work = f"{output_dir.rstrip('/')}.building-{uuid.uuid4().hex[:12]}"
+    try:
+        yield BeamEngine(runner, work, shard_bytes)
+    finally:
+        storage.delete_dir(work)
+
+
+class BeamEngine:
+    """See engines.Engine.
+
+    Attributes:
+        elsewhere: the shards of a bucket.
+    """
+
+    def __init__(self, runner: BeamRunner, work: str | None, shard_bytes: int) -> None:
+        """Args:
+        work: folder of a bucket for the workers' files; None for one in the build's local folder.
+        shard_bytes: see shards.ShardWriter.
+        """
+        self.elsewhere: dict[str, str] = {}
+        self._runner, self._work, self._shard_bytes = runner, work, shard_bytes
+        self._shards: dict[str, list[Shard]] = collections.defaultdict(list)
+
+    def results(
+        self, folder: str | None, chunks: Iterable[ImageChunk], total: int
+    ) -> Iterator[tuple[ImageChunk, PartResult]]:
+        """See Engine; `folder` is never None."""
+        assert folder is not None
+        work = self._work or os.path.join(folder, _WORK)
+        if self._work is None:
+            os.mkdir(work)
+        num_files, missing = _write_chunks(chunks, work)
+        self._run(num_files, work)
+        self._collect(work, folder)
+        checked: dict[str, Counter[str]] = collections.defaultdict(Counter)
+        for chunk, part in _read_results(work):
+            lengths = record_lengths(part)
+            checked[chunk.split].update(examples=len(lengths), bytes=sum(lengths))
+            missing -= 1
+            yield chunk, part
+        for split, counts in checked.items():
+            self._check_shards(split, counts)
+        if missing:
+            raise self._failure(f"{missing:,} groups of {CHUNK} images have no result")
+        if self._work is None:
+            shutil.rmtree(work)
+
+    def finish(self, split: str) -> tuple[Shard, ...]:
+        """See Engine."""
+        return tuple(self._shards[split])
+
+    def _run(self, num_files: int, work: str) -> None:
+        logging.getLogger(_BEAM).setLevel(logging.WARNING)
+        logging.getLogger(f"{_BEAM}.runners.dataflow").setLevel(logging.INFO)  # where to watch the job
+        pipeline = beam.Pipeline(options=self._runner.pipeline_options())
+        billed = os.environ.get(storage.BILLING_VARIABLE)
+        beam_pipeline.build(pipeline, num_files, work, self._shard_bytes, billed)
+        _log.info("Building on Apache Beam's %s", self._runner.name)
+        try:
+            state = _finished(pipeline)
+        except UserError:
+            raise
+        except Exception as error:  # whatever a runner raises
+            lines = str(error).strip().splitlines() or [repr(error)]
+            raise self._failure(lines[-1]) from error
+        if state != PipelineState.DONE:
+            raise self._failure(f"it ended as {state}")
+
+    def _failure(self, why: str) -> UserError:
+        return UserError(
+            "The Apache Beam pipeline failed",
+            received=f"{self._runner.name}: {why}",
+            hint="The log of its workers says more. Nothing was written to the output folder: build again.",
+        )
+
+    def _check_shards(self, split: str, checked: Mapping[str, int]) -> None:
+        """Checks that the shards hold what the results say."""
+        written = Counter(examples=0, bytes=0)
+        for shard in self._shards[split]:
+            written.update(examples=shard.examples, bytes=shard.bytes)
+        if written != checked:
+            raise self._failure(
+                f"of the {split} split {checked['examples']:,} examples ({checked['bytes']:,} bytes) were checked, and "
+                f"{written['examples']:,} ({written['bytes']:,} bytes) written; do images change while they are read?"
+            )
+
+    def _collect(self, work: str, folder: str) -> None:
+        """Gives the shards their names: in the folder, or in a bucket once the data set is complete."""
+        for split, of_split in itertools.groupby(beam_pipeline.shards_in(work), key=lambda shard: shard[0]):
+            found = list(of_split)
+            for _, index, path, examples, size, crc in found:
+                name = shards.shard_name(split, index, len(found))
+                if self._work is None:
+                    os.rename(path, os.path.join(folder, name))
+                else:
+                    self.elsewhere[name] = path
+                self._shards[split].append(Shard(name, examples, size, crc))
+
+
+def _finished(pipeline: beam.Pipeline) -> str:
+    """Runs a pipeline; returns the state in which it ended. When this process is interrupted, it is cancelled."""
+    result = pipeline.run()
+    try:
+        return str(result.wait_until_finish())
+    except BaseException:
+        with contextlib.suppress(Exception):  # it may have ended
+            result.cancel()
+        raise
+
+
+def _write_chunks(chunks: Iterable[ImageChunk], work: str) -> tuple[int, int]:
+    """Writes the files that the pipeline reads; returns the numbers of files and of chunks."""
+    num_files = num_chunks = 0
+    numbered = enumerate(chunks)
+    while pickled := [pickle.dumps(pair) for pair in itertools.islice(numbered, _CHUNKS_PER_FILE)]:
+        storage.write_bytes(beam_pipeline.chunk_file(work, num_files), pickle.dumps(pickled))
+        num_files, num_chunks = num_files + 1, num_chunks + len(pickled)
+    return num_files, num_chunks
+
+
+def _read_results(work: str) -> Iterator[tuple[ImageChunk, PartResult]]:
+    """All results, in the order of their chunks."""
+    for path in beam_pipeline.result_files(work):
+        results = pickle.loads(storage.read_bytes(path))  # noqa: S301 -- our own workers wrote it
+        for _, chunk, part in sorted(map(pickle.loads, results), key=lambda result: result[0]):
+            yield chunk, part

@@ -1,0 +1,86 @@
+"""--runner: which runner of Apache Beam builds, with options that are Beam's own, and what it cannot build."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tf_image_classification import command_line, flags, storage
+from tf_image_classification.data.sources import ImageSource, ReadOptions, Source, split_metadata
+from tf_image_classification.errors import FlagError
+
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+
+DATAFLOW = "DataflowRunner"
+
+
+@dataclass(frozen=True, slots=True)
+class BeamRunner:
+    """A runner of Apache Beam.
+
+    Attributes:
+        name: `DirectRunner` and the like.
+        options: words of a command line, as Beam's programs take them.
+    """
+
+    name: str
+    options: tuple[str, ...] = ()
+
+    def check_options(self) -> None:
+        """Checks that Beam is installed, and that it takes the options.
+
+        Raises:
+            FlagError: otherwise.
+        """
+        if importlib.util.find_spec("apache_beam") is None:
+            raise FlagError(
+                f"--runner {self.name} needs Apache Beam, which is not installed",
+                hint="In an environment of its own, run pip install --no-deps -r requirements/beam.txt; without the "
+                "sources, as docs/beam.md says.",
+            )
+        from apache_beam.options import pipeline_options
+
+        parser = command_line.Parser(self.name, "")
+        for options in pipeline_options.PipelineOptions.__subclasses__():
+            options._add_argparse_args(parser)
+        _, strays = parser.parse_known_args(self.options)
+        parser.reject(strays, [flag.name for flag in flags.of_command(flags.BUILD)])
+
+    def pipeline_options(self) -> PipelineOptions:
+        """Beam's own form of these options."""
+        from apache_beam.options import pipeline_options
+
+        return pipeline_options.PipelineOptions([f"--runner={self.name}", *self.options])
+
+    def check_sources(self, sources: Iterable[Source], options: ReadOptions) -> None:
+        """Checks that the runner has something to do, and that its workers can read it.
+
+        Raises:
+            FlagError: otherwise.
+        """
+        given = list(sources)
+        if not any(isinstance(source, ImageSource) for source in given):
+            raise FlagError(
+                "--runner has no effect: TFRecords are only checked and listed, by this machine",
+                received=f"--runner {self.name}, and {given[0].path}",
+                expected="images in folders or lists",
+            )
+        roots = split_metadata(options.image_root or "")
+        for path in [source.path for source in given if isinstance(source, ImageSource)] + roots:
+            self.check_path(path)
+
+    def check_path(self, path: str) -> None:
+        """Checks that the runner's workers can open a path.
+
+        Raises:
+            FlagError: they are other machines, and it is of this one.
+        """
+        if self.name == DATAFLOW and not storage.is_remote(storage.canonical(path)):
+            raise FlagError(
+                "Dataflow's workers do not have the disk of this machine",
+                received=path,
+                expected="a path on gs:// or s3://",
+            )
