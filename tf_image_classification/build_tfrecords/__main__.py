@@ -67,6 +67,7 @@ def _runner(given: Flags, options: Sequence[str]) -> BeamRunner | None:
             )
     runner = BeamRunner(given.runner, tuple(options))
     runner.check_options()
+    runner.pipeline()  # before images are listed
     return runner
 
 

@@ -100,7 +100,7 @@ class BeamEngine:
     def _run(self, num_files: int, work: str) -> None:
         logging.getLogger(_BEAM).setLevel(logging.WARNING)
         logging.getLogger(f"{_BEAM}.runners.dataflow").setLevel(logging.INFO)  # where to watch the job
-        pipeline = beam.Pipeline(options=self._runner.pipeline_options())
+        pipeline = self._runner.pipeline()
         billed = os.environ.get(storage.BILLING_VARIABLE)
         beam_pipeline.build(pipeline, num_files, work, self._shard_bytes, billed)
         _log.info("Building on Apache Beam's %s", self._runner.name)

@@ -12,7 +12,7 @@ from tf_image_classification.data.sources import ImageSource, ReadOptions, Sourc
 from tf_image_classification.errors import FlagError
 
 if TYPE_CHECKING:
-    from apache_beam.options.pipeline_options import PipelineOptions
+    import apache_beam as beam
 
 DATAFLOW = "DataflowRunner"
 
@@ -30,7 +30,7 @@ class BeamRunner:
     options: tuple[str, ...] = ()
 
     def check_options(self) -> None:
-        """Checks that Beam is installed, and that it takes the options.
+        """Checks that Beam is installed, and that it knows the options.
 
         Raises:
             FlagError: otherwise.
@@ -49,11 +49,21 @@ class BeamRunner:
         _, strays = parser.parse_known_args(self.options)
         parser.reject(strays, [flag.name for flag in flags.of_command(flags.BUILD)])
 
-    def pipeline_options(self) -> PipelineOptions:
-        """Beam's own form of these options."""
+    def pipeline(self) -> beam.Pipeline:
+        """An empty pipeline with these options.
+
+        Raises:
+            FlagError: Beam or its runner refuses their values.
+        """
+        import apache_beam
         from apache_beam.options import pipeline_options
 
-        return pipeline_options.PipelineOptions([f"--runner={self.name}", *self.options])
+        options = pipeline_options.PipelineOptions([f"--runner={self.name}", *self.options])
+        try:
+            return apache_beam.Pipeline(options=options)
+        except ValueError as error:
+            found = " ".join(line.strip() for line in str(error).splitlines()[1:]) or str(error)
+            raise FlagError("Apache Beam refuses its options", received=f"--runner {self.name}: {found}") from None
 
     def check_sources(self, sources: Iterable[Source], options: ReadOptions) -> None:
         """Checks that the runner has something to do, and that its workers can read it.
