@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import os
 import shlex
 import subprocess
@@ -12,10 +13,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, ClassVar
 
 import google_crc32c
 import pytest
+from PIL import Image
 
 from tests import documents
 from tests.build_tfrecords.image_kinds import KINDS
@@ -29,6 +33,8 @@ from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError, UserError
 
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed: make test-beam installs it")
+
+from apache_beam.options import pipeline_options_validator
 
 DIRECT = BeamRunner("DirectRunner")
 # The runner that does a bundle again when it fails, as those of clusters do.
@@ -200,6 +206,46 @@ def test_from_a_bucket_into_a_bucket(photos, bucket, tmp_path):
     first, *others = (digests(tmp_path / name) for name in ("local-0", "beam-1", "beam-2"))
     assert others == [first, first]
     assert storage.names_in(bucket) == ["beam", "local", "photos"]
+
+
+class Dataflow(BaseHTTPRequestHandler):
+    """The service: a job is created, and has failed."""
+
+    jobs: ClassVar[list[dict[str, Any]]] = []
+
+    def do_POST(self) -> None:
+        self.jobs.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        job = {"id": "job-1", "projectId": "my-project", "location": "europe-west4", "currentState": "JOB_STATE_FAILED"}
+        content = json.dumps({} if "/messages" in self.path else job).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+
+@pytest.mark.parametrize("bucket", ["gs"], indirect=True)
+def test_a_job_of_dataflow_names_the_image_and_its_folders_and_a_failed_one_leaves_nothing(bucket, monkeypatch):
+    for number in range(20):
+        file = io.BytesIO()
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(file, "PNG")
+        storage.write_bytes(f"{bucket}/photos/{'cat' if number % 2 else 'dog'}/{number}.png", file.getvalue())
+    validator = pipeline_options_validator.PipelineOptionsValidator
+    monkeypatch.setattr(validator, "validate_endpoint_url", lambda *_: True)  # it takes no address with a port
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dataflow) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        words = "--project my-project --region europe-west4 --no_auth --sdk_container_image registry/beam:1 "
+        words += f"--temp_location {bucket}/temp --dataflow_endpoint http://localhost:{server.server_port}"
+        runner = BeamRunner("DataflowRunner", tuple(words.split()))
+        with pytest.raises(UserError, match="The Apache Beam pipeline failed"):
+            build_tfrecords.build(f"{bucket}/photos", f"{bucket}/data", runner=runner)
+        server.shutdown()
+    environment = Dataflow.jobs[0]["environment"]
+    assert environment["workerPools"][0]["workerHarnessContainerImage"] == "registry/beam:1"
+    assert "/photos/temp/" in environment["tempStoragePrefix"]
+    assert storage.names_in(bucket) == ["photos", "temp"]
 
 
 def test_the_command_of_the_page_is_one_that_beam_takes():

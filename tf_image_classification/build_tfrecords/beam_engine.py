@@ -109,8 +109,8 @@ class BeamEngine:
         except UserError:
             raise
         except Exception as error:  # whatever a runner raises
-            lines = str(error).strip().splitlines() or [repr(error)]
-            raise self._failure(lines[-1]) from error
+            last_line = str(error).strip().rpartition("\n")[2]
+            raise self._failure(f"{type(error).__name__}: {last_line}") from error
         if state != PipelineState.DONE:
             raise self._failure(f"it ended as {state}")
 
