@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from tests.standin.runs import REPOSITORY, Runner, kill_group, signal_group
 from tests.standin.service import ApiError
 from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, page, parse, to_json
 from tests.standin.vertex_operations import Operations
+from tf_image_classification.launch.processes import free_ports
 
 _ROLES = ("chief", "worker", "ps", "evaluator")  # names of the worker pools in TF_CONFIG, in order
 _STATE = types.JobState
@@ -88,9 +88,8 @@ class CustomJobs:
     def _start(self, name: str, job: types.CustomJob) -> list[subprocess.Popen]:
         """Starts one process for each replica; `python` in its command is this process's."""
         pools = list(job.job_spec.worker_pool_specs)
-        addresses = []  # of the replicas of each pool
-        for pool in pools:
-            addresses.append([f"127.0.0.1:{_free_port()}" for _ in range(pool.replica_count)])
+        ports = iter(free_ports(sum(pool.replica_count for pool in pools)))
+        addresses = [[f"127.0.0.1:{next(ports)}" for _ in range(pool.replica_count)] for pool in pools]
         environment = self._environment(job)
         processes = []
         for number, pool in enumerate(pools):
@@ -246,9 +245,3 @@ def _cluster_variables(addresses: list[list[str]], pool: int, index: int) -> dic
 def _cluster_spec(addresses: list[list[str]], names: Sequence[str], pool: int, index: int) -> str:
     cluster = {name: replicas for name, replicas in zip(names, addresses, strict=False) if replicas}
     return json.dumps({"cluster": cluster, "task": {"type": names[pool], "index": index}})
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

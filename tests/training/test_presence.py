@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from tests.training.clusters import free_ports
 from tf_image_classification import asynchronous_training, cluster
 from tf_image_classification.cluster import PeerError, Role, Task
 from tf_image_classification.errors import FlagError
+from tf_image_classification.launch.processes import free_ports
 from tf_image_classification.training import checkpoint_evaluation, parameter_servers, presence
 
 
