@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import shutil
 import signal
@@ -43,7 +44,7 @@ class Fault:
         number: which signal.
         seconds: since the job's start.
         step: of the newest checkpoint, then; -1 without any.
-        noticed: task -> seconds until it ended, and its exit code: the first end of each after the signal.
+        noticed: task -> seconds until it ended, and its exit code: the first end of each before the next signal.
     """
 
     training: int
@@ -157,8 +158,9 @@ def disturbed(
     }
     assert last.keys() == expected.keys(), f"did not end by themselves: {expected.keys() - last}\n{cluster.outputs()}"
     assert all(last[task] in codes for task, codes in expected.items()), f"{exits}\n{cluster.outputs()}"
-    for fault in faults.sent:
-        fault.noticed = noticed(fault, exits)
+    until = [fault.seconds for fault in faults.sent[1:]] + [math.inf]
+    for fault, end in zip(faults.sent, until, strict=True):
+        fault.noticed = noticed(fault, end, exits)
     return faults.sent
 
 
@@ -174,9 +176,9 @@ def check_training(model_dir: str, expected: str) -> None:
         assert metrics["global_step"] == STEPS and metrics["accuracy"] >= 0.9, metrics
 
 
-def noticed(fault: Fault, exits: list[Exit]) -> dict[str, tuple[float, int]]:
-    """Of `Fault`."""
-    after = [end for end in exits if end.seconds >= fault.seconds and end.code >= 128]
+def noticed(fault: Fault, until: float, exits: list[Exit]) -> dict[str, tuple[float, int]]:
+    """Of `Fault`; `until` is when the next signal was sent."""
+    after = [end for end in exits if fault.seconds <= end.seconds < until and end.code >= 128]
     return {end.task: (end.seconds - fault.seconds, end.code) for end in reversed(after)}
 
 
