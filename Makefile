@@ -44,8 +44,8 @@ audit:  ## ask a vulnerability service about everything that requirements/ pins
 demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
 	$(BIN)/python -m tests.standin.demo_schedule
 
-demo-cluster: $(READY)  ## two workers train the sample, one is killed, the run finishes: as a timeline
-	$(BIN)/python -m tests.standin.demo_cluster
+demo-cluster: $(READY)  ## two workers train the sample, one is killed, the run finishes: a timeline, and build/demo-cluster.png
+	$(BIN)/python -m tests.standin.demo_cluster build/demo-cluster.png
 
 bench: $(READY)  ## measure speed, as ratios to baselines measured in the same run
 	$(BIN)/python -m benchmarks
