@@ -131,15 +131,16 @@ def current() -> Task:
 
 @contextlib.contextmanager
 def failing_at_once() -> Iterator[None]:
-    """Ends a worker of a synchronous cluster whose exit code is not 0 in the block without the interpreter's clean-up.
+    """Ends a task that trains with others without the interpreter's clean-up, if its exit code is not 0 in the block.
 
-    TensorFlow's would wait for the other tasks to end, which wait for this one.
+    A worker's clean-up would wait for the other tasks to end, which wait for this one. With parameter servers, it would
+    take from TensorFlow's threads what they compute with, which can end in SIGSEGV.
     """
     try:
         yield
     except SystemExit as end:
         with contextlib.suppress(FlagError):
-            if isinstance(end.code, int) and end.code and current().is_synchronous:
+            if isinstance(end.code, int) and end.code and not current().is_alone:
                 logging.shutdown()
                 sys.stdout.flush()
                 sys.stderr.flush()
