@@ -8,7 +8,6 @@ from tests.standin import demo_cluster, demo_picture
 
 
 @pytest.mark.slow
-@pytest.mark.cluster
 def test_the_run_goes_on_from_the_last_checkpoint_and_finishes(tmp_path):
     happened = demo_cluster.simulate(tmp_path)
     events = [(event.task, event.what) for event in happened]
