@@ -238,8 +238,8 @@ def _cluster_variables(addresses: list[list[str]], pool: int, index: int) -> dic
     """
     pool_names = [f"workerpool{number}" for number in range(len(addresses))]
     variables = {"CLUSTER_SPEC": _cluster_spec(addresses, pool_names, pool, index)}
-    if sum(map(len, addresses)) > 1:
-        variables["TF_CONFIG"] = _cluster_spec(addresses, _ROLES, pool, index)
+    if sum(map(len, addresses)) > 1:  # its cluster has no evaluators
+        variables["TF_CONFIG"] = _cluster_spec(addresses[: _ROLES.index("evaluator")], _ROLES, pool, index)
     return variables
 
 
