@@ -47,8 +47,7 @@ class Task:
     Attributes:
         role: what it does; the chief of a process that has no cluster.
         index: among the tasks of its role.
-        cluster: role -> HOST:PORT of its tasks, by index; empty without a cluster. An evaluator need not be listed, as in
-            TF_CONFIG of Vertex AI, where CLUSTER_SPEC has it.
+        cluster: role -> HOST:PORT of its tasks, by index; empty without a cluster. An evaluator need not be listed.
         trial: of hyperparameter tuning; '' without.
     """
 
@@ -172,8 +171,8 @@ def join_seconds() -> float:
 
 
 def _of_vertex_ai() -> tuple[dict[str, Any], str]:
-    """The evaluators and the trial in CLUSTER_SPEC. TF_CONFIG never lists evaluators there, and a job of one machine has
-    none: https://docs.cloud.google.com/vertex-ai/docs/training/distributed-training#cluster-variables."""
+    """The evaluators and the trial in CLUSTER_SPEC. There TF_CONFIG never lists evaluators, and one machine has none:
+    https://docs.cloud.google.com/vertex-ai/docs/training/distributed-training#cluster-variables."""
     try:
         spec = dict(json.loads(os.environ.get("CLUSTER_SPEC") or "{}"))
         evaluators, trial = spec.get("cluster", {}).get("workerpool3"), spec.get("task", {}).get("trial")

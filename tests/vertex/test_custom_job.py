@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import os
@@ -9,6 +10,7 @@ import signal
 import threading
 
 import pytest
+from google.cloud import aiplatform_v1 as vertex_api
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import PARENT
@@ -49,6 +51,10 @@ def jobs(vertex, monkeypatch) -> CustomJobs:
 def job_of(folder, source: str, *arguments: object, **shape: object) -> Job:
     command = ["python", "-c", source, str(folder), *map(str, arguments)]
     return Job("train-0123", command, ClusterShape(**{"replicas": 1, "image": "trainer:1", **shape}), str(folder))
+
+
+def _at(minute: int) -> dt.datetime:
+    return dt.datetime(2026, 1, 1, 0, minute, tzinfo=dt.UTC)
 
 
 def states(vertex) -> list[str]:
@@ -99,8 +105,35 @@ def test_a_training_that_lost_a_task_goes_on_in_another_job(jobs, vertex, tmp_pa
 
 def test_vertex_ai_restarts_all_tasks_when_one_was_lost(jobs, vertex, tmp_path):
     vertex.custom_jobs.restarts = 1
-    jobs.run(job_of(tmp_path, _FAIL_ONCE, 138))
+    jobs.run(job_of(tmp_path, _FAIL_ONCE, 139))
     assert states(vertex) == ["SUCCEEDED"]
+
+
+@pytest.mark.parametrize(("servers", "all_tasks"), [(0, True), (1, False)])
+def test_with_parameter_servers_the_others_go_on_when_a_worker_is_restarted(servers, all_tasks):
+    shape = ClusterShape(replicas=2, parameter_servers=servers, image="trainer:1")
+    message = custom_job.to_message(Job("train-0123", ["python"], shape, "gs://bucket/clusters/train-0123"))
+    assert message.job_spec.scheduling.restart_job_on_worker_restart is all_tasks
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        ("The replica workerpool1-0 exited with a non-zero status of 138. Termination reason: Error.", True),
+        ("Resources are insufficient in region: europe-west4. Try a different region.", True),  # Spot machines too
+        ("The replica workerpool0-0 ran out of memory and exited with a non-zero status of 137.", False),
+        ("The replica workerpool0-0 exited with a non-zero status of 2.", False),
+        ("Internal error occurred for the current attempt", False),
+    ],
+)
+def test_a_training_goes_on_after_what_a_lost_machine_causes(error, retryable):
+    assert custom_job.is_retryable(error) is retryable
+
+
+def test_the_wait_for_machines_is_no_time_in_which_a_job_ran():
+    ended = vertex_api.CustomJob(create_time=_at(0), start_time=_at(40), end_time=_at(45))
+    assert custom_job.ran_secs(ended) == 300
+    assert custom_job.ran_secs(vertex_api.CustomJob(create_time=_at(0), end_time=_at(45))) == 0
 
 
 def test_a_job_that_failed_for_good_is_not_started_again(jobs, vertex, tmp_path, caplog):
@@ -117,7 +150,7 @@ def test_a_job_that_failed_for_good_is_not_started_again(jobs, vertex, tmp_path,
 def test_a_training_that_loses_tasks_again_and_again_fails(jobs, vertex, tmp_path):
     with pytest.raises(TrainingError, match="status of 138"):
         jobs.run(job_of(tmp_path, "raise SystemExit(138)"))
-    assert states(vertex) == ["FAILED"] * 4
+    assert states(vertex) == ["FAILED"] * 11
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -173,7 +206,7 @@ def test_a_job_has_what_its_run_has(monkeypatch):
     assert (spec.service_account, spec.network, spec.tensorboard) == (ACCOUNT, shape.network, shape.tensorboard)
     assert spec.base_output_directory.output_uri_prefix == "gs://bucket/clusters/train-0123"
     assert message.encryption_spec.kms_key_name == shape.encryption_key
-    assert (spec.scheduling.strategy.name, spec.scheduling.restart_job_on_worker_restart) == ("SPOT", True)
+    assert spec.scheduling.strategy.name == "SPOT"
     machines_of_pools = [
         (pool.replica_count, pool.machine_spec.machine_type, pool.machine_spec.accelerator_count)
         for pool in spec.worker_pool_specs
