@@ -226,13 +226,25 @@ def test_a_job_has_what_its_run_has(monkeypatch):
         (("32", "", "NVIDIA_TESLA_T4:2"), "n1-standard-32"),
         (("", "", "NVIDIA_L4:2"), "g2-standard-24"),
         (("", "", "NVIDIA_TESLA_A100:8"), "a2-highgpu-8g"),
+        (("208", "1800G", "NVIDIA_H100_80GB:8"), "a3-highgpu-8g"),
     ],
 )
 def test_a_task_gets_the_smallest_machine_that_has_what_is_asked_for(asked, machine):
     assert machines.machine_type(*asked) == machine
 
 
-@pytest.mark.parametrize("asked", [("97",), ("", "700G"), ("32", "", "NVIDIA_TESLA_T4:1"), ("", "", "NVIDIA_L4:3")])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("97",),
+        ("", "700G"),
+        ("32", "", "NVIDIA_TESLA_T4:1"),
+        ("", "", "NVIDIA_L4:3"),
+        ("64", "", "NVIDIA_TESLA_P100:4"),
+        ("", "", "NVIDIA_TESLA_K80:1"),
+        ("", "", "NVIDIA_GB200:4"),
+    ],
+)
 def test_a_machine_that_there_is_not_is_refused(asked):
     with pytest.raises(FlagError, match="has no such machine"):
         machines.machine_type(*asked)
