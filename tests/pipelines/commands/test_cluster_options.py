@@ -87,3 +87,11 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(pipelines, vertex, co
     for words in (("--spot",), ("--tensorboard", _TENSORBOARD)):
         done = command("compile", *kubeflow, *words)
         assert done.returncode == 2 and f"{words[0]} is for Vertex AI" in done.stderr
+
+
+def test_a_local_run_whose_batches_cannot_be_divided_is_refused_before_its_first_step(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    runs, photos = str(tmp_path / "runs"), str(tmp_path / "photos")
+    done = command("run", "--runs_dir", runs, "--replicas", "3", "--train_metadata", photos, "--batch_size", "8")
+    assert done.returncode == 2 and "8 examples for 3 devices in 3 replicas" in done.stderr
+    assert not (tmp_path / "runs").exists()
