@@ -18,6 +18,7 @@ from tf_image_classification import task_log
 from tf_image_classification.errors import FlagError, ServiceError, TrainingError, UnavailableError
 from tf_image_classification.launch import restarts
 from tf_image_classification.launch.job import ClusterShape, Job
+from tf_image_classification.storage import paths
 from tf_image_classification.vertex import custom_job, machines
 from tf_image_classification.vertex.custom_job import CustomJobs
 
@@ -114,6 +115,13 @@ def test_with_parameter_servers_the_others_go_on_when_a_worker_is_restarted(serv
     shape = ClusterShape(replicas=2, parameter_servers=servers, image="trainer:1")
     message = custom_job.to_message(Job("train-0123", ["python"], shape, "gs://bucket/clusters/train-0123"))
     assert message.job_spec.scheduling.restart_job_on_worker_restart is all_tasks
+
+
+def test_the_folder_of_a_tensorboard_is_an_address_also_where_the_training_names_the_mount(monkeypatch):
+    monkeypatch.setattr(paths, "_is_mounted", lambda bucket: True)
+    shape = ClusterShape(replicas=2, image="trainer:1", tensorboard=f"{PARENT}/tensorboards/7")
+    message = custom_job.to_message(Job("train-0123", ["python"], shape, "/gcs/bucket/clusters/train-0123"))
+    assert message.job_spec.base_output_directory.output_uri_prefix == "gs://bucket/clusters/train-0123"
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 
-from tf_image_classification import cluster, task_log
+from tf_image_classification import cluster, storage, task_log
 from tf_image_classification.errors import ServiceError, TrainingError, UnavailableError, printable
 from tf_image_classification.launch import stop_signal
 from tf_image_classification.launch.job import Job
@@ -184,7 +184,7 @@ def to_message(job: Job) -> vertex.CustomJob:
     )
     if shape.tensorboard:
         spec.tensorboard = shape.tensorboard
-        spec.base_output_directory = vertex.GcsDestination(output_uri_prefix=job.folder)
+        spec.base_output_directory = vertex.GcsDestination(output_uri_prefix=storage.canonical(job.folder))
     key = shape.encryption_key
     return vertex.CustomJob(
         display_name=job.name,
