@@ -14,7 +14,7 @@ from google.cloud import aiplatform_v1 as vertex_api
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import PARENT
-from tf_image_classification import task_log
+from tf_image_classification import cluster, task_log
 from tf_image_classification.errors import FlagError, ServiceError, TrainingError, UnavailableError
 from tf_image_classification.launch import restarts
 from tf_image_classification.launch.job import ClusterShape, Job
@@ -110,6 +110,12 @@ def test_vertex_ai_restarts_all_tasks_when_one_was_lost(jobs, vertex, tmp_path):
     assert states(vertex) == ["SUCCEEDED"]
 
 
+def test_tasks_wait_longer_for_each_others_machines_than_those_that_are_restarted_one_by_one():
+    message = custom_job.to_message(job_of("gs://bucket/clusters/train-0123", "pass", replicas=2))
+    for pool in message.job_spec.worker_pool_specs:
+        assert {one.name: one.value for one in pool.container_spec.env} == {cluster.JOIN_SECONDS_VARIABLE: "1800"}
+
+
 @pytest.mark.parametrize(("servers", "all_tasks"), [(0, True), (1, False)])
 def test_with_parameter_servers_the_others_go_on_when_a_worker_is_restarted(servers, all_tasks):
     shape = ClusterShape(replicas=2, parameter_servers=servers, image="trainer:1")
@@ -138,10 +144,11 @@ def test_a_training_goes_on_after_what_a_lost_machine_causes(error, retryable):
     assert custom_job.is_retryable(error) is retryable
 
 
-def test_the_wait_for_machines_is_no_time_in_which_a_job_ran():
-    ended = vertex_api.CustomJob(create_time=_at(0), start_time=_at(40), end_time=_at(45))
-    assert custom_job.ran_secs(ended) == 300
-    assert custom_job.ran_secs(vertex_api.CustomJob(create_time=_at(0), end_time=_at(45))) == 0
+@pytest.mark.parametrize(("start", "end", "minutes"), [(None, 50, 0), (40, 50, 0), (0, 50, 20)])
+def test_the_wait_for_machines_and_for_each_other_is_no_time_in_which_a_job_ran(start, end, minutes):
+    started = {} if start is None else {"start_time": _at(start)}
+    ended = vertex_api.CustomJob(create_time=_at(0), end_time=_at(end), **started)
+    assert custom_job.ran_secs(ended) == 60 * minutes
 
 
 def test_a_job_that_failed_for_good_is_not_started_again(jobs, vertex, tmp_path, caplog):

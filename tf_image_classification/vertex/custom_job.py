@@ -35,6 +35,8 @@ _RUN_LABELS_VARIABLE = "VERTEX_AI_PIPELINES_RUN_LABELS"  # of a pipeline's steps
 _POLL_SECS = 5.0
 _MAX_SILENCE_SECS = 1800.0  # of the service, while a job is followed
 _MAX_CANCEL_SECS = 600.0
+# Machines come one by one, and the first task that gives up waiting ends the job. A task that fails does, too.
+_JOIN_SECS = 1800
 _MAX_REASON_SECS = 180.0  # until a job that failed says why: Vertex AI takes about a minute
 _STATE = vertex.JobState
 _ENDED = (
@@ -208,7 +210,11 @@ def _pool(job: Job, role: str, count: int) -> vertex.WorkerPoolSpec:
     return vertex.WorkerPoolSpec(
         machine_spec=machine,
         replica_count=count,
-        container_spec=vertex.ContainerSpec(image_uri=shape.image, command=job.command),
+        container_spec=vertex.ContainerSpec(
+            image_uri=shape.image,
+            command=job.command,
+            env=[vertex.EnvVar(name=cluster.JOIN_SECONDS_VARIABLE, value=str(_JOIN_SECS))],
+        ),
     )
 
 
@@ -226,8 +232,10 @@ def is_retryable(error: str) -> bool:
 
 
 def ran_secs(ended: vertex.CustomJob) -> float:
-    """How long a job has run, without the time that it waited for machines; 0 if it got none."""
-    return (ended.end_time - ended.start_time).total_seconds() if ended.start_time else 0.0
+    """How long a job has run, without the time that it waited for machines, and its tasks may have for each other."""
+    if not ended.start_time:
+        return 0.0
+    return max(0.0, (ended.end_time - ended.start_time).total_seconds() - _JOIN_SECS)
 
 
 def _failure(ended: vertex.CustomJob, page: str, job: Job) -> Exception:
