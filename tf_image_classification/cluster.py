@@ -101,6 +101,8 @@ class Task:
 def current() -> Task:
     """This process's task, from the environment variable TF_CONFIG as it is now.
 
+    What Vertex AI says in CLUSTER_SPEC alone is taken from there: who evaluates, and the trial of a job of one machine.
+
     Raises:
         FlagError: TF_CONFIG is malformed: not JSON, an unknown role, an index without an address, an address without a
             port or of two tasks.
@@ -113,9 +115,10 @@ def current() -> Task:
     cluster, task = config.get("cluster") or {}, config.get("task") or {}
     if not isinstance(cluster, dict) or not isinstance(task, dict):
         raise _invalid("has a cluster or a task that is no object", text, "{'cluster': {...}, 'task': {...}}")
-    addresses = _addresses(cluster)
-    trial = str(task.get("trial") or "")
-    if not addresses:  # a single machine; trials of hyperparameter tuning get their number so
+    evaluators, trial = _of_vertex_ai()
+    addresses = _addresses(evaluators | cluster) if cluster else {}
+    trial = str(task.get("trial") or trial)
+    if not addresses:  # a single machine
         return Task(Role.CHIEF, 0, {}, trial)
     if "type" not in task:
         raise _invalid("does not say which task this process is", task, "task: {'type': ROLE, 'index': NUMBER}")
@@ -166,6 +169,17 @@ def join_seconds() -> float:
             expected="a positive number",
         )
     return seconds
+
+
+def _of_vertex_ai() -> tuple[dict[str, Any], str]:
+    """The evaluators and the trial in CLUSTER_SPEC. There TF_CONFIG never lists evaluators, and one machine has none:
+    https://docs.cloud.google.com/vertex-ai/docs/training/distributed-training#cluster-variables."""
+    try:
+        spec = dict(json.loads(os.environ.get("CLUSTER_SPEC") or "{}"))
+        evaluators, trial = spec.get("cluster", {}).get("workerpool3"), spec.get("task", {}).get("trial")
+    except (ValueError, TypeError, AttributeError, RecursionError):  # it is not Vertex AI's
+        return {}, ""
+    return {Role.EVALUATOR.value: evaluators} if evaluators else {}, str(trial or "")
 
 
 def _addresses(cluster: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

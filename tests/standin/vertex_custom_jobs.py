@@ -28,7 +28,9 @@ _ROLES = ("chief", "worker", "ps", "evaluator")  # names of the worker pools in 
 _STATE = types.JobState
 _LABEL_KEY, _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
 _GRACE_SECS = 10.0
-_FIRST_RETRYABLE = 128  # exit codes below are errors of the user's code
+_REASON_SECS = 0.15  # from the end of a job until its error is known; about a minute in the service
+# SIGABRT and SIGSEGV. Other exit codes are errors of the user's code; -SIGKILL is of a machine that fails, see `kill`.
+_TRANSIENT = {134, 139, -signal.SIGKILL}
 
 
 class CustomJobs:
@@ -38,7 +40,7 @@ class CustomJobs:
 
     Attributes:
         all: the jobs.
-        restarts: how often a job that asks for it is started again when a replica was lost.
+        restarts: how often a job that asks for it is started again when a replica lost its machine, or crashed.
     """
 
     def __init__(self, clock: Clock, operations: Operations, runner: Runner, lock: threading.RLock) -> None:
@@ -124,8 +126,7 @@ class CustomJobs:
     def _follow(self, name: str, job: types.CustomJob) -> None:
         restarts = self.restarts if job.job_spec.scheduling.restart_job_on_worker_restart else 0
         while failed := self._wait(name, job):
-            lost = abs(max(failed.values(), key=abs)) >= _FIRST_RETRYABLE
-            if not lost or not restarts or job.state != _STATE.JOB_STATE_RUNNING:
+            if not set(failed.values()) <= _TRANSIENT or not restarts or job.state != _STATE.JOB_STATE_RUNNING:
                 break
             restarts -= 1
             self._kill(name)
@@ -136,19 +137,22 @@ class CustomJobs:
                 return
             job.end_time = job.update_time = self._clock.now()
             job.state = _STATE.JOB_STATE_FAILED if failed else _STATE.JOB_STATE_SUCCEEDED
-            texts = [f"The replica {one} exited with a non-zero status of {code}." for one, code in failed.items()]
-            if texts:
+        if failed:
+            time.sleep(_REASON_SECS)
+            codes = {one: 128 - code if code < 0 else code for one, code in failed.items()}
+            texts = [f"The replica {one} exited with a non-zero status of {code}." for one, code in codes.items()]
+            with self._lock:
                 job.error = {"code": 9, "message": " ".join(texts)}
 
     def _wait(self, name: str, job: types.CustomJob) -> dict[str, int]:
-        """Waits for the end of the chief or of one that fails, and returns the exit codes of those that failed."""
+        """Waits for the end of the chief or of one that fails, and returns Popen's codes of those that failed."""
         replicas = []
         for number, pool in enumerate(job.job_spec.worker_pool_specs):
             replicas += [f"workerpool{number}-{index}" for index in range(pool.replica_count)]
         processes = dict(zip(replicas, self._processes[name], strict=True))
         while True:
             codes = {replica: process.poll() for replica, process in processes.items()}
-            failed = {replica: 128 - code if code < 0 else code for replica, code in codes.items() if code}
+            failed = {replica: code for replica, code in codes.items() if code}
             if failed or codes["workerpool0-0"] == 0:
                 return failed
             time.sleep(0.05)
@@ -237,8 +241,8 @@ def _cluster_variables(addresses: list[list[str]], pool: int, index: int) -> dic
     """
     pool_names = [f"workerpool{number}" for number in range(len(addresses))]
     variables = {"CLUSTER_SPEC": _cluster_spec(addresses, pool_names, pool, index)}
-    if sum(map(len, addresses)) > 1:
-        variables["TF_CONFIG"] = _cluster_spec(addresses, _ROLES, pool, index)
+    if sum(map(len, addresses)) > 1:  # its cluster has no evaluators
+        variables["TF_CONFIG"] = _cluster_spec(addresses[: _ROLES.index("evaluator")], _ROLES, pool, index)
     return variables
 
 

@@ -69,6 +69,13 @@ def test_flags_that_make_workers_wait_for_each_other_are_refused_with_parameter_
         asynchronous_training.check_flags(training_flags(sync_replicas=True), built_data)
 
 
+def test_flags_that_parameter_servers_would_ignore_are_refused_or_warned_of(built_data, training_flags, caplog):
+    with pytest.raises(FlagError, match="--jit_compile does not go together with parameter servers"):
+        asynchronous_training.check_flags(training_flags(jit_compile=True), built_data)
+    asynchronous_training.check_flags(training_flags(shard_streams=2), built_data)
+    assert "--shard_streams saves nothing with parameter servers" in caplog.text
+
+
 def test_the_chief_leaves_evaluations_by_time_to_an_evaluator_unless_they_decide(task, training_flags):
     members = {**task.cluster, Role.EVALUATOR: ("127.0.0.1:1",)}
     evaluated = Task(Role.CHIEF, 0, members)
