@@ -43,6 +43,7 @@ class ImageSplits:
         duplicates: every written image is added to it.
         roots: that images are read from.
         limits: of each image.
+        max_side: see images.prepare.
     """
 
     folder: str | None
@@ -56,6 +57,7 @@ class ImageSplits:
     duplicates: DuplicateIndex
     roots: ImageRoots
     limits: ImageLimits
+    max_side: int
 
     def write(self, workers: int, shard_bytes: int) -> dict[str, Split]:
         """Writes the shards of every split.
@@ -110,7 +112,7 @@ class ImageSplits:
                 if not images:
                     break
                 part = self._part(f"{split}-{number}")
-                yield ImageChunk(split, part, names, tuple(images), self.roots, self.limits)
+                yield ImageChunk(split, part, names, tuple(images), self.roots, self.limits, self.max_side)
 
     def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> list[int]:
         """Adds the results of a chunk to `counts`, the index and the statistics.
@@ -124,7 +126,7 @@ class ImageSplits:
                 self.index.reject(chunk.split, result.path, result.reason)
                 continue
             lengths.append(result.record_bytes)
-            self.pixels.add(result.height, result.width, result.format, result.reencoded)
+            self.pixels.add(result)
             for task, label in zip(chunk.tasks, image.labels, strict=True):
                 counts[task][label.name] += 1
             if result.thumbnail:

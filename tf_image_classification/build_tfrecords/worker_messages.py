@@ -44,6 +44,7 @@ class ImageChunk:
         images: in the order of their records.
         roots: that they are read from.
         limits: of each image.
+        max_side: see images.prepare.
     """
 
     split: str
@@ -52,6 +53,7 @@ class ImageChunk:
     images: tuple[ChunkImage, ...]
     roots: ImageRoots
     limits: ImageLimits = DEFAULT
+    max_side: int = 0
 
     def __str__(self) -> str:
         return f"{self.images[0].path} and the {len(self.images) - 1} images after it"
@@ -65,6 +67,7 @@ class WrittenImage(NamedTuple):
         height, width: pixels.
         format: `jpeg` or `png`.
         reencoded: whether it is not stored byte for byte.
+        downscaled_bytes: of the file, if --max_side reduced the image; else 0.
         thumbnail: JPEG in base64; None if none was wanted.
     """
 
@@ -73,6 +76,7 @@ class WrittenImage(NamedTuple):
     width: int
     format: str
     reencoded: bool
+    downscaled_bytes: int
     thumbnail: str | None
 
 
