@@ -31,7 +31,7 @@ test: $(READY)  ## run the test suite (under 10 minutes)
 test-all: $(READY)  ## run the long tests too, but for those of test-clusters
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster"
 
-test-clusters: $(READY)  ## kill and restart the tasks of clusters (half an hour); tests/training/cluster_faults.py does more
+test-clusters: $(READY)  ## kill and restart the tasks of clusters (a quarter of an hour); tests/training/cluster_faults.py does more
 	$(BIN)/python -m pytest -m cluster
 
 lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated parts are current
