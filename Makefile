@@ -31,7 +31,7 @@ test: $(READY)  ## run the test suite (under 10 minutes)
 test-all: $(READY)  ## run the long tests too, but for those of test-clusters
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not cluster"
 
-test-clusters: $(READY)  ## kill and restart the tasks of clusters (half an hour); tests/training/cluster_faults.py does more
+test-clusters: $(READY)  ## kill and restart the tasks of clusters (a quarter of an hour); tests/training/cluster_faults.py does more
 	$(BIN)/python -m pytest -m cluster
 
 beam: .venv-beam/.ready  ## install what builds on Apache Beam into .venv-beam, as it cannot share .venv
@@ -55,8 +55,8 @@ audit:  ## ask a vulnerability service about everything that requirements/ pins
 demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, as a table
 	$(BIN)/python -m tests.standin.demo_schedule
 
-demo-cluster: $(READY)  ## two workers train the sample, one is killed, the run finishes: as a timeline
-	$(BIN)/python -m tests.standin.demo_cluster
+demo-cluster: $(READY)  ## two workers train the sample, one is killed, the run finishes: a timeline, and build/demo-cluster.png
+	$(BIN)/python -m tests.standin.demo_cluster build/demo-cluster.png
 
 bench: $(READY)  ## measure speed, as ratios to baselines measured in the same run
 	$(BIN)/python -m benchmarks

@@ -68,7 +68,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     data = os.path.join(arguments.output_dir, "data")
     _check_settings(arguments)
     if not os.path.isdir(data):
-        _run("build_tfrecords", "--train_metadata", arguments.images, "--eval_fraction", "0.5", "--output_dir", data)
+        given = ["--train_metadata", arguments.images, "--eval_fraction", "0.5", *shlex.split(arguments.build_flags)]
+        _run("build_tfrecords", *given, "--output_dir", data)
     results = _read(arguments.output_dir)
     for seed in range(1, arguments.seeds + 1):
         for name, flags in rows.items():
@@ -118,6 +119,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, st
     parser.add_argument("rows", nargs="*", metavar="NAME", help=f"rows of the table: {'; '.join(ROWS)} (default: all)")
     parser.add_argument("--row", action="append", default=[], metavar="'NAME: FLAGS'", help="a row of your own")
     parser.add_argument("--images", required=True, help="folder of images, one sub-folder per class")
+    parser.add_argument("--build_flags", default="", help="further flags of build_tfrecords, such as '--max_side 256'")
     parser.add_argument("--checkpoint_path", help="pretrained weights (default: from scratch)")
     parser.add_argument("--model_name", default="mobilenet_v1", help="default: %(default)s")
     parser.add_argument("--image_size", type=int, default=160, help="default: %(default)s")
@@ -136,7 +138,7 @@ def _parse(argv: Sequence[str] | None) -> tuple[argparse.Namespace, dict[str, st
 
 def _check_settings(arguments: argparse.Namespace) -> None:
     """Ends the program if the folder holds results of other images, weights or sizes; else records these."""
-    names = ("images", "checkpoint_path", "model_name", "image_size", "batch_size")
+    names = ("images", "build_flags", "checkpoint_path", "model_name", "image_size", "batch_size")
     settings = {name: getattr(arguments, name) for name in names}
     path = Path(arguments.output_dir, "settings.json")
     if path.exists() and json.loads(path.read_text()) != settings:

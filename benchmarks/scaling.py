@@ -14,17 +14,18 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tf_image_classification import library_output
+from tf_image_classification.launch.processes import free_ports
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-BATCH_SIZE, IMAGE_SIZE, CLASSES, STEPS = 32, 128, 10, 3  # of each worker; in a measurement of two
+BATCH_SIZE, IMAGE_SIZE, CLASSES, STEPS = 32, 224, 10, 2  # of each worker; in a measurement of two
 
 
 @contextmanager
 def two_and_one() -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
-    """Training as many images on two workers and on one: mobilenet_v1, whose computation outweighs its gradients."""
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(2)]
+    """Training as many images on two workers and on one: inception_v1, whose computation outweighs its gradients."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     workers = [_start(index, {"worker": addresses}, index) for index in range(2)]
     alone = [_start(0, {}, 0)]
     try:
@@ -33,16 +34,6 @@ def two_and_one() -> Iterator[tuple[Callable[[], None], Callable[[], None]]]:
         for process in (*workers, *alone):
             process.kill()
             process.communicate()
-
-
-def _free_ports(count: int) -> list[int]:
-    import socket
-
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def _start(index: int, cluster: dict[str, list[str]], core: int) -> subprocess.Popen[str]:
@@ -99,7 +90,7 @@ def _compile(strategy: tf.distribute.Strategy) -> Callable[..., Mapping[str, tf.
     spec.flags = flags = flag_table.validate({"learning_rate_decay_type": "fixed"}, names)
     spec.class_dict = [{"name": "label", "depth": CLASSES, "one-hot": True}]
     with strategy.scope():
-        model = nets.build("mobilenet_v1", image_size=IMAGE_SIZE, outputs={"label": CLASSES}, weight_decay=4e-5)
+        model = nets.build("inception_v1", image_size=IMAGE_SIZE, outputs={"label": CLASSES}, weight_decay=4e-5)
         optimizer = optimizers.make_optimizer(flags, flags.learning_rate)
         optimizer.build(model.trainable_variables)
         global_step = tf.Variable(0, dtype=tf.int64)

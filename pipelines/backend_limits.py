@@ -54,13 +54,14 @@ _ACCOUNTS = {
 
 
 class _Hardware(NamedTuple):
-    """The limits of one step's container; '' where there is none."""
+    """The limits of one step's container, or of each task of the cluster that it launches; '' where there is none."""
 
     step: str
     cpu: str
     memory: str
     gpu: str
     gpu_count: str
+    in_cluster: bool = False
 
 
 def check(spec: Mapping[str, Any], platforms: Mapping[str, Any], backend: str) -> None:
@@ -142,11 +143,11 @@ def _hardware(spec: Mapping[str, Any]) -> Iterator[_Hardware]:
             gpu.get("resourceType") or gpu.get("type") or "",
             gpu.get("resourceCount") or gpu.get("count") or "1",
         )
-        fixed = ["" if str(value).startswith("{{") else str(value) for value in values]
-        yield _Hardware(label.removeprefix("exec-").replace("-", "_"), *fixed)
+        cpu, memory, kind, count = ("" if str(value).startswith("{{") else str(value) for value in values)
+        yield _Hardware(label.removeprefix("exec-").replace("-", "_"), cpu, memory, kind, count)
     if cluster := clusters.of_spec(spec):
         kind, _, count = cluster.accelerator.partition(":")
-        yield _Hardware(TRAIN_STEP, cluster.cpu, cluster.memory, kind, count or "1")
+        yield _Hardware(TRAIN_STEP, cluster.cpu, cluster.memory, kind, count or "1", in_cluster=True)
 
 
 def _check_cluster(cluster: ClusterShape, backend: str) -> None:
@@ -162,7 +163,8 @@ def _check_cluster(cluster: ClusterShape, backend: str) -> None:
 def _check_amounts(hardware: _Hardware, backend: str) -> None:
     step, cpu, memory = hardware[:3]
     name = BACKENDS[backend]
-    if cpu and backend == "vertex" and _amount(cpu.replace("m", "")) / (1000 if "m" in cpu else 1) > _VERTEX_MAX_CPU:
+    is_limited = backend == "vertex" and not hardware.in_cluster  # whose machines are named, see `machines`
+    if cpu and is_limited and _amount(cpu.replace("m", "")) / (1000 if "m" in cpu else 1) > _VERTEX_MAX_CPU:
         raise _refused(step, "CPUs", cpu, f"{name} has at most {_VERTEX_MAX_CPU} CPUs for a step of a pipeline")
     if not memory:
         return
@@ -175,7 +177,7 @@ def _check_amounts(hardware: _Hardware, backend: str) -> None:
     if _amount(memory) < _LEAST_MEMORY:
         expected = f"a whole number and a unit, {shown}: without a unit it is bytes"
         raise FlagError(f"The memory of the step {step} is too little", received=memory, expected=expected)
-    if backend == "vertex" and _amount(memory) > _VERTEX_MAX_GB * 1e9:
+    if is_limited and _amount(memory) > _VERTEX_MAX_GB * 1e9:
         raise _refused(step, "memory", memory, f"{name} has at most {_VERTEX_MAX_GB} GB for a step of a pipeline")
 
 

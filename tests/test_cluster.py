@@ -54,9 +54,41 @@ def test_parameter_servers_and_evaluators_train_nothing(monkeypatch: pytest.Monk
     server = task(monkeypatch, CHIEF, "ps")
     assert (server.has_parameter_servers, server.is_chief, server.num_workers) == (True, False, 3)
     assert not task(monkeypatch, CHIEF, "chief").is_synchronous
-    evaluator = task(monkeypatch, WORKERS, "evaluator")  # the training operator does not list it
+    evaluator = task(monkeypatch, WORKERS, "evaluator")  # Vertex AI does not list it
     assert (evaluator.is_chief, evaluator.is_alone, str(evaluator)) == (False, False, "evaluator 0")
     assert (evaluator.is_synchronous, task(monkeypatch, WORKERS).is_synchronous) == (False, True)
+
+
+def vertex_ai(monkeypatch: pytest.MonkeyPatch, cluster_spec: Any) -> None:
+    """What Vertex AI sets beside TF_CONFIG."""
+    text = cluster_spec if isinstance(cluster_spec, str) else json.dumps(cluster_spec)
+    monkeypatch.setenv("CLUSTER_SPEC", text)
+
+
+def test_the_chief_knows_the_evaluator_that_vertex_ai_names_in_cluster_spec_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pools = {"workerpool0": ["a:1"], "workerpool1": ["b:1", "c:1"], "workerpool3": ["e:1"]}
+    vertex_ai(monkeypatch, {"cluster": pools, "environment": "cloud", "task": {"type": "workerpool0", "index": 0}})
+    chief = task(monkeypatch, CHIEF, "chief")
+    assert (chief.cluster[Role.EVALUATOR], chief.num_workers) == (("e:1",), 3)
+    vertex_ai(monkeypatch, {"cluster": {**pools, "workerpool3": []}})
+    assert Role.EVALUATOR not in task(monkeypatch, CHIEF, "chief").cluster
+
+
+def test_a_trial_of_one_machine_has_its_number_from_cluster_spec(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    cluster_spec = {"cluster": {"workerpool0": ["a:1"]}, "task": {"type": "workerpool0", "index": 0}}
+    vertex_ai(monkeypatch, cluster_spec)
+    assert (cluster.current().trial, cluster.current().is_alone) == ("", True)
+    vertex_ai(monkeypatch, cluster_spec | {"task": {"type": "workerpool0", "index": 0, "trial": "3"}})
+    assert (cluster.current().trial, cluster.current().is_alone) == ("3", True)
+
+
+@pytest.mark.parametrize("text", ["of another program", "[1]", '{"cluster": [], "task": 3}'])
+def test_a_cluster_spec_of_another_kind_is_left_alone(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    vertex_ai(monkeypatch, text)
+    assert task(monkeypatch, WORKERS) == Task(Role.WORKER, 0, {Role.WORKER: ("a:1", "b:1")})
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -92,6 +94,27 @@ def test_a_cluster_without_a_model_and_batches_that_cannot_be_divided_are_errors
     assert not platform.jobs
     platform.succeeds = False
     with pytest.raises(ServiceError, match=r"has left no model.*result\.json"):
+        train(tmp_path)
+
+
+@pytest.mark.parametrize("is_remote", [True, False])
+def test_a_step_that_is_killed_while_it_removes_the_outputs_does_not_leave_some_for_all(
+    platform, tmp_path, monkeypatch, is_remote
+):
+    def killed_at_the_second(path: str) -> None:
+        if is_remote and path.endswith("/result.json"):
+            os.remove(path)
+        else:
+            raise SystemExit
+
+    monkeypatch.setattr(storage, "is_remote", lambda path: is_remote and path.endswith("/outputs"))
+    monkeypatch.setattr(storage, "delete", killed_at_the_second)
+    local = SimpleNamespace(copytree=shutil.copytree, rmtree=killed_at_the_second)
+    monkeypatch.setattr(cluster_exchange, "shutil", local)
+    with pytest.raises(SystemExit):
+        train(tmp_path)
+    platform.succeeds = False
+    with pytest.raises(ServiceError, match="has left no model"):
         train(tmp_path)
 
 

@@ -121,6 +121,17 @@ def test_a_folder_of_version_2_0_0_is_not_continued_with_an_estimator_whose_code
     assert len(folders) == 3  # two for the built-in estimator
 
 
+def test_a_precision_under_either_name_continues_the_same_folders(step, monkeypatch):
+    folders = []
+    monkeypatch.setattr(checkpoint_file, "latest", lambda folder: folders.append(folder))
+    monkeypatch.setattr(train_estimator, "train_and_evaluate", lambda *_, **__: 1 / 0)
+    for change in ({"mixed_precision": True}, {"precision": "mixed_float16"}, {}, {"precision": "float32"}):
+        with pytest.raises(ZeroDivisionError):
+            step(**change)
+    assert len(folders) == 8  # of each training, the one of its key and the one of 2.0.0
+    assert folders[:2] == folders[2:4] != folders[4:6] == folders[6:]
+
+
 @pytest.mark.parametrize(
     "flags", [{}, {"learning_rate_decay_type": "polynomial"}, {"learning_rate_decay_type": "fixed"}]
 )
@@ -137,6 +148,13 @@ def test_where_a_training_ends_does_not_decide_where_its_checkpoints_are(flags):
 def test_other_train_steps_start_afresh_where_every_step_depends_on_them(flags):
     few, many = (training_key.checkpoint_key_flags(flags | {"train_steps": steps}) for steps in (30, 60))
     assert (few["train_steps"], many["train_steps"]) == (30, 60)
+
+
+def test_a_training_is_known_by_its_precision_under_the_name_of_earlier_versions():
+    key = training_key.checkpoint_key_flags
+    assert key({"precision": "float32"}) == {}
+    assert key({"precision": "mixed_float16"}) == {"mixed_precision": True}
+    assert key({"precision": "mixed_bfloat16"}) == {"precision": "mixed_bfloat16"}
 
 
 @pytest.mark.slow

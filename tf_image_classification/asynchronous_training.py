@@ -47,10 +47,10 @@ _log = logging.getLogger(__name__)
 
 
 def check_flags(flags: Flags, data: Manifest) -> None:
-    """Refuses what parameter servers cannot do.
+    """Refuses what parameter servers cannot do, and warns of flags without effect.
 
     Raises:
-        FlagError: a flag asks for what is synchronous.
+        FlagError: a flag asks for what is synchronous, or for XLA.
         DataError: the training split is in a bucket that is not mounted.
     """
     for name, why in (("sync_replicas", "aggregates gradients"), ("sync_batch_norm", "normalises by one batch")):
@@ -60,6 +60,15 @@ def check_flags(flags: Flags, data: Manifest) -> None:
                 received=f"--{name}, and TF_CONFIG with ps",
                 expected="a cluster without parameter servers, or the flag not set",
             )
+    if flags.jit_compile:
+        raise FlagError(
+            "--jit_compile does not go together with parameter servers",
+            received="--jit_compile, and TF_CONFIG with ps",
+            expected="a cluster without parameter servers, or the flag not set",
+            hint="XLA reads no variables of other machines.",
+        )
+    if flags.shard_streams > 1:
+        _log.warning("--shard_streams saves nothing with parameter servers: each worker reads all shards")
     if flags.seed is not None:
         _log.warning(
             "--seed decides initial weights and orders of examples, but not the order of updates: results differ"

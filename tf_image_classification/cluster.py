@@ -101,6 +101,8 @@ class Task:
 def current() -> Task:
     """This process's task, from the environment variable TF_CONFIG as it is now.
 
+    What Vertex AI says in CLUSTER_SPEC alone is taken from there: who evaluates, and the trial of a job of one machine.
+
     Raises:
         FlagError: TF_CONFIG is malformed: not JSON, an unknown role, an index without an address, an address without a
             port or of two tasks.
@@ -113,9 +115,10 @@ def current() -> Task:
     cluster, task = config.get("cluster") or {}, config.get("task") or {}
     if not isinstance(cluster, dict) or not isinstance(task, dict):
         raise _invalid("has a cluster or a task that is no object", text, "{'cluster': {...}, 'task': {...}}")
-    addresses = _addresses(cluster)
-    trial = str(task.get("trial") or "")
-    if not addresses:  # a single machine; trials of hyperparameter tuning get their number so
+    evaluators, trial = _of_vertex_ai()
+    addresses = _addresses(evaluators | cluster) if cluster else {}
+    trial = str(task.get("trial") or trial)
+    if not addresses:  # a single machine
         return Task(Role.CHIEF, 0, {}, trial)
     if "type" not in task:
         raise _invalid("does not say which task this process is", task, "task: {'type': ROLE, 'index': NUMBER}")
@@ -131,15 +134,16 @@ def current() -> Task:
 
 @contextlib.contextmanager
 def failing_at_once() -> Iterator[None]:
-    """Ends a worker of a synchronous cluster whose exit code is not 0 in the block without the interpreter's clean-up.
+    """Ends a task that trains with others without the interpreter's clean-up, if its exit code is not 0 in the block.
 
-    TensorFlow's would wait for the other tasks to end, which wait for this one.
+    A worker's clean-up would wait for the other tasks to end, which wait for this one. With parameter servers, it would
+    take from TensorFlow's threads what they compute with, which can end in SIGSEGV.
     """
     try:
         yield
     except SystemExit as end:
         with contextlib.suppress(FlagError):
-            if isinstance(end.code, int) and end.code and current().is_synchronous:
+            if isinstance(end.code, int) and end.code and not current().is_alone:
                 logging.shutdown()
                 sys.stdout.flush()
                 sys.stderr.flush()
@@ -165,6 +169,17 @@ def join_seconds() -> float:
             expected="a positive number",
         )
     return seconds
+
+
+def _of_vertex_ai() -> tuple[dict[str, Any], str]:
+    """The evaluators and the trial in CLUSTER_SPEC. There TF_CONFIG never lists evaluators, and one machine has none:
+    https://docs.cloud.google.com/vertex-ai/docs/training/distributed-training#cluster-variables."""
+    try:
+        spec = dict(json.loads(os.environ.get("CLUSTER_SPEC") or "{}"))
+        evaluators, trial = spec.get("cluster", {}).get("workerpool3"), spec.get("task", {}).get("trial")
+    except (ValueError, TypeError, AttributeError, RecursionError):  # it is not Vertex AI's
+        return {}, ""
+    return {Role.EVALUATOR.value: evaluators} if evaluators else {}, str(trial or "")
 
 
 def _addresses(cluster: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -86,8 +86,11 @@ class Training:
         return dict(metrics)
 
     def _remove(self, folder: str) -> None:
+        """Removes outputs, their result first: what a step that is killed meanwhile leaves is not taken for whole."""
+        result = storage.join(folder, _RESULT)
         if not storage.is_remote(folder):
+            os.remove(result)
             shutil.rmtree(folder)
             return
-        for file in storage.walk(folder):
+        for file in sorted(storage.walk(folder), key=lambda file: file.path != result):
             storage.delete(file.path)

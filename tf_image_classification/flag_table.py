@@ -111,6 +111,12 @@ FLAGS: tuple[Flag, ...] = (
          "Maximum size of an image's file, in MiB; a larger one is rejected.",
          ge=1, le=image_limits.MAX_MIB, commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP),
          ours=True),
+    Flag("max_side", int, 0, DATA,
+         "Pixels to which the shorter side of a larger image is reduced when it is built, as a JPEG of quality 90 or, "
+         "of lossless formats, a PNG: twice the network's input makes trainings on phones' pictures many times as fast "
+         "to feed. 0: off.",
+         ge=0, le=image_limits.MAX_SIDE, commands=(BUILD, TRAIN, EVALUATE), steps=(RESOLVE_STEP, BUILD_STEP),
+         ours=True),
     Flag("check", bool, False, DATA,
          "Do all that a build does, but write no shards. The report goes to --output_dir if given: never a data set's.",
          commands=(BUILD,), steps=(), ours=True),

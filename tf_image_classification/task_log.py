@@ -27,26 +27,36 @@ _log = logging.getLogger(__name__)
 
 
 class _Handler(logging.Handler):
-    """Keeps the last lines of the root logger's records."""
+    """Keeps the last lines of the root logger's records, and writes them to a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, path: str) -> None:
         super().__init__()
         self.setFormatter(logging.Formatter("%(asctime)s %(levelname).1s %(message)s", "%H:%M:%S"))
-        self.lines: collections.deque[str] = collections.deque(maxlen=_KEPT)
-        self.count = 0
+        self._path, self._start = path, time.time()
+        self._lines: collections.deque[str] = collections.deque(maxlen=_KEPT)
+        self._count = 0
+        self._written = ""
 
     def emit(self, record: logging.LogRecord) -> None:
         for line in self.format(record).splitlines():
-            self.lines.append(line)
-            self.count += 1
+            self._lines.append(line)
+            self._count += 1
 
-    def content(self, start: float) -> dict[str, object]:
-        """What the file is to have."""
+    def flush(self) -> None:
+        """Writes the lines. `logging.shutdown` calls this, too, where a process ends at once."""
         self.acquire()
         try:
-            return {"start": start, "first": self.count - len(self.lines), "lines": list(self.lines)}
+            text = json.dumps(
+                {"start": self._start, "first": self._count - len(self._lines), "lines": list(self._lines)}
+            )
         finally:
             self.release()
+        if text != self._written:
+            with contextlib.suppress(UserError, OSError):  # a training goes on without its log
+                if not storage.is_remote(self._path):
+                    os.makedirs(os.path.dirname(self._path), exist_ok=True)
+                storage.write_text(self._path, text)
+                self._written = text
 
 
 @contextlib.contextmanager
@@ -55,22 +65,11 @@ def keeping(folder: str, name: str) -> Iterator[None]:
 
     The error that ends the block is part of them.
     """
-    handler, start, ended = _Handler(), time.time(), threading.Event()
-    path, written = _path(folder, name), ""
-
-    def write() -> None:
-        nonlocal written
-        text = json.dumps(handler.content(start))
-        if text != written:
-            with contextlib.suppress(UserError, OSError):  # a training goes on without its log
-                if not storage.is_remote(path):
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
-                storage.write_text(path, text)
-                written = text
+    handler, ended = _Handler(_path(folder, name)), threading.Event()
 
     def write_at_intervals() -> None:
         while not ended.wait(_INTERVAL_SECS):
-            write()
+            handler.flush()
 
     root = logging.getLogger()
     root.addHandler(handler)
@@ -84,7 +83,7 @@ def keeping(folder: str, name: str) -> Iterator[None]:
     finally:
         ended.set()
         writer.join()
-        write()
+        handler.flush()
         root.removeHandler(handler)
 
 

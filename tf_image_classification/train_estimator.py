@@ -201,6 +201,7 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     data = dataset.with_tasks(data, spec.class_dict)
     spec.class_weights = class_weights.class_weights(spec, data, flags)
     flag_checks.warn(flags)
+    flag_checks.warn_of_small_images(data, flags)
     # Keras numbers unnamed layers through a process, and checkpoints know variables by name: every training counts from
     # one.
     keras.utils.clear_session()

@@ -20,6 +20,8 @@ def checkpoint_key_flags(values: Mapping[str, object]) -> dict[str, object]:
         values: flag name -> validated value; flags that the training step does not take are ignored.
     """
     flags = {flag.name: values.get(flag.name, flag.default) for flag in flag_table.FLAGS if flag.is_training}
+    if flags["precision"] in ("float32", "mixed_float16"):  # which have a name in earlier versions
+        flags |= {"mixed_precision": flags["precision"] == "mixed_float16", "precision": None}
     key = {name for name in flags if flag_table.BY_NAME[name].in_checkpoint_key}
     if flags["learning_rate_decay_type"] == "cosine" or any(map(flags.get, _FRACTIONS_OF_TRAIN_STEPS)):
         key.add("train_steps")

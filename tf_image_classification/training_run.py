@@ -153,7 +153,7 @@ def _checkpoint_dir(parent: str, flags: Flags, fingerprint: str, checkpoint_vers
     folder = storage.join(parent, _key(key_flags, fingerprint, checkpoint_version, code_version))
     latest = checkpoint_file.latest(folder)
     if latest is None and known.keys() <= _KEY_FLAGS_2_0_0 and not code_version:
-        all_flags = {name: getattr(flags, name) for name in sorted(_KEY_FLAGS_2_0_0)}
+        all_flags = {name: getattr(flags, name) for name in sorted(_KEY_FLAGS_2_0_0)} | known
         folder_2_0_0 = storage.join(parent, _key(all_flags, fingerprint, checkpoint_version))
         latest = checkpoint_file.latest(folder_2_0_0)
         folder = folder if latest is None else folder_2_0_0

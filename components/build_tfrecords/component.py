@@ -22,6 +22,7 @@ def build_tfrecords(
     max_duplicates_across_splits: int = -1,
     max_image_pixels: int = 120000000,
     max_image_mib: int = 256,
+    max_side: int = 0,
     # flags: end
 ):
     """Checks every image, splits them into train and eval, and writes TFRecord shards, class names and a manifest.
@@ -59,6 +60,8 @@ def build_tfrecords(
         data.metadata.update(
             {"duplicates_across_splits": near.across_splits, "duplicates_with_other_labels": near.other_labels}
         )
+    if manifest.downscaled is not None:
+        data.metadata["downscaled"] = manifest.downscaled.images
     data.metadata.update(
         {"fingerprint": fingerprint, "rejected": sum(split.rejected for split in manifest.splits.values())}
     )

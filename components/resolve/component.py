@@ -28,6 +28,7 @@ def resolve(
     label_feature: str = "",
     max_image_pixels: int = 120000000,
     max_image_mib: int = 256,
+    max_side: int = 0,
     shard_streams: int = 1,
     augmentation: str = "original",
     crop_area: str = "",

@@ -17,6 +17,7 @@ class Plan:
         images: references.
         built_with: tag, base, user and platform of the images.
         accelerators: type -> number in a machine, or of a cluster in all of its machines.
+        spot_accelerators: those of a cluster on Spot machines.
         has_cluster: the train step launches one.
         paths: flag -> its value, which names what is read.
     """
@@ -27,6 +28,7 @@ class Plan:
     images: frozenset[str] = frozenset()
     built_with: Mapping[str, str] = field(default_factory=dict)
     accelerators: Mapping[str, int] = field(default_factory=dict)
+    spot_accelerators: Mapping[str, int] = field(default_factory=dict)
     has_cluster: bool = False
     paths: Mapping[str, str] = field(default_factory=dict)
 

@@ -34,6 +34,8 @@ def checklist(plan: Plan, connect: Callable[[], Backend]) -> Iterator[Line]:
         yield line("Vertex AI", lambda: _answers(plan, connect))
         for kind, count in plan.accelerators.items():
             yield line("quota", partial(quotas.accelerator, api, plan, kind, count))
+        for kind, count in plan.spot_accelerators.items():
+            yield line("quota", partial(quotas.accelerator, api, plan, kind, count, is_spot=True))
     if plan.pipeline_root:
         yield from _bucket(api, plan)
     yield from shared.images(plan, "vertex")

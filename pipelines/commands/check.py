@@ -62,7 +62,7 @@ def _not_given(arguments: argparse.Namespace, plan: Plan) -> list[str]:
             "location": plan.location,
             "image_registry": plan.images,
             "service_account": plan.service_account,
-            "accelerator": plan.accelerators,
+            "accelerator": plan.accelerators or plan.spot_accelerators,
         }
     return [f"--{name}" for name, given in needed.items() if not given]
 
@@ -102,21 +102,24 @@ def _plan(arguments: argparse.Namespace, pipeline: template.Pipeline, values: di
         mounted = arguments.backend == "vertex" and value.startswith(storage.GCS_MOUNT)
         if flag.path == "read" and ("://" in value or mounted):
             paths[flag.name] = value
+    accelerators, spot_accelerators = _accelerators(pipeline.spec)
     return Plan(
         submission=run_options.new_submission(arguments, pipeline, values),
         project=arguments.project or "",
         location=arguments.location or "",
         images=frozenset() if local else frozenset(template.images(pipeline.spec)),
         built_with=compile_options.built_with(arguments),
-        accelerators=_accelerators(pipeline.spec),
+        accelerators=accelerators,
+        spot_accelerators=spot_accelerators,
         has_cluster=clusters.of_spec(pipeline.spec) is not None,
         paths=paths,
     )
 
 
-def _accelerators(spec: template.Spec) -> dict[str, int]:
-    """The accelerators of the pipeline's machines, each with the largest number in one step."""
+def _accelerators(spec: template.Spec) -> tuple[dict[str, int], dict[str, int]]:
+    """The accelerators of the pipeline's machines, each with the largest number in one step; and those of Spot ones."""
     largest: dict[str, int] = {}
+    spot: dict[str, int] = {}
     for executor in spec["deploymentSpec"]["executors"].values():
         if wanted := executor.get("container", {}).get("resources", {}).get("accelerator"):
             kind, count = str(wanted["resourceType"]), int(wanted["resourceCount"])
@@ -124,6 +127,6 @@ def _accelerators(spec: template.Spec) -> dict[str, int]:
     cluster = clusters.of_spec(spec)
     if cluster and cluster.accelerator:
         kind, _, number = cluster.accelerator.partition(":")
-        count = int(number) * (cluster.replicas + cluster.evaluator)
-        largest[kind] = max(count, largest.get(kind, 0))
-    return largest
+        machines = spot if cluster.spot else largest
+        machines[kind] = max(int(number) * (cluster.replicas + cluster.evaluator), machines.get(kind, 0))
+    return largest, spot

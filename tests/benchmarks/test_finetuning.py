@@ -10,6 +10,7 @@ import pytest
 from benchmarks import finetuning
 from benchmarks.finetuning import ROWS, YARDSTICK, Result
 from tf_image_classification import command_line, flags
+from tf_image_classification.data import manifest
 
 SMALL = ["--model_name", "small", "--image_size", "16", "--batch_size", "4"]
 ROW = "two steps: --train_steps 2 --trainable_scopes {head}"
@@ -51,8 +52,9 @@ def test_each_row_is_made_of_flags_of_training():
 
 @pytest.mark.slow
 def test_rows_are_trained_and_scored_and_a_second_call_adds_what_is_missing(image_folder, tmp_path, capsys):
-    shared = ["--images", str(image_folder), "--output_dir", str(tmp_path), *SMALL]
+    shared = ["--images", str(image_folder), "--output_dir", str(tmp_path), "--build_flags", "--max_side 12", *SMALL]
     finetuning.main([*shared, "--row", ROW, "--seeds", "1"])
+    assert manifest.read(str(tmp_path / "data")).downscaled.max_side == 12
     first = json.loads((tmp_path / finetuning.RESULTS).read_text())
     finetuning.main([*shared, "--row", ROW, "--seeds", "2"])
     second = json.loads((tmp_path / finetuning.RESULTS).read_text())

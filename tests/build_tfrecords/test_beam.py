@@ -64,7 +64,8 @@ def expected(photos, tmp_path_factory) -> dict[str, str]:
     return digests(folder)
 
 
-def test_a_folder_of_every_kind_of_image_and_of_bad_ones(tmp_path):
+@pytest.mark.parametrize("max_side", [0, 16])
+def test_a_folder_of_every_kind_of_image_and_of_bad_ones(max_side, tmp_path):
     root = pictures(tmp_path / "photos", {"cat": 40, "dog": 40})
     for number, kind in enumerate(kind for kind in KINDS if kind.make):
         (root / "cat" / f"{number}-{Path(kind.file).name}").write_bytes(kind.make())
@@ -75,7 +76,7 @@ def test_a_folder_of_every_kind_of_image_and_of_bad_ones(tmp_path):
         (root / "dog" / name).write_bytes(content)
     (root / "loose.png").write_bytes(b"")
     (tmp_path / "out").mkdir()
-    data = both(str(root), tmp_path / "out", shard_bytes=SHARD_BYTES)
+    data = both(str(root), tmp_path / "out", shard_bytes=SHARD_BYTES, options=ReadOptions(max_side=max_side))
     assert len(data.splits["train"].shards) > 3
     assert data.reencoded > 5 and len(data.rejected_reasons) > 5
     assert data.quality.near_duplicates.train > 0

@@ -187,10 +187,10 @@ def test_the_fingerprint_changes_with_anything_that_could_change_the_data(tmp_pa
     assert changed() == [True, True, False, False]
 
 
-def test_limits_of_images_are_part_of_the_fingerprint_unless_they_are_the_defaults(tmp_path):
+def test_limits_and_size_of_images_are_part_of_the_fingerprint_unless_they_are_the_defaults(tmp_path):
     table = write(tmp_path / "images.csv", "a.jpg,cat\n")
-    given = [ReadOptions(), ReadOptions(max_image_pixels=10**6), ReadOptions(max_image_mib=10)]
-    assert len({fingerprint(table), *(fingerprint(table, options=options) for options in given)}) == 3
+    given = [ReadOptions(), ReadOptions(max_image_pixels=10**6), ReadOptions(max_image_mib=10), ReadOptions(max_side=9)]
+    assert len({fingerprint(table), *(fingerprint(table, options=options) for options in given)}) == 4
 
 
 def test_the_fraction_held_out_is_part_of_the_fingerprint_only_where_it_decides(tmp_path):

@@ -152,11 +152,18 @@ def test_records_under_names_of_others_are_evaluated(model_dir, tmp_path):
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["accuracy"] == 1.0
 
 
-def test_names_of_features_beside_a_data_set_are_refused(model_dir, forms, tmp_path):
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        (("--label_feature", "label"), "--label_feature has no effect"),
+        (("--max_side", 64), "--max_side does not reduce images in TFRecords"),
+    ],
+)
+def test_what_takes_no_effect_beside_a_data_set_is_refused(given, problem, model_dir, forms, tmp_path):
     call = ["--model", model_dir, "--eval_metadata", forms["data set"], "--output_dir", tmp_path / "out"]
-    done = command(*call, "--label_feature", "label")
+    done = command(*call, *given)
     assert done.returncode == 2
-    assert "--label_feature has no effect" in " ".join(done.stderr.split())
+    assert problem in " ".join(done.stderr.split())
 
 
 @pytest.mark.skipif(not CASES.exists(), reason="the shared cases are not here")

@@ -114,9 +114,9 @@ def test_a_port_that_is_taken_meanwhile_is_replaced(tmp_path):
         other.bind(("127.0.0.1", 0))
         other.listen()
         taken = other.getsockname()[1]
-        free = iter([[taken, taken + 1], processes._free_ports(2)])
+        free = iter([[taken, taken + 1], processes.free_ports(2)])
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(processes, "_free_ports", lambda count: next(free))
+            patch.setattr(processes, "free_ports", lambda count: next(free))
             LocalProcesses().run(job(tmp_path, script))
             free = iter([[taken, taken + 1]])
             with pytest.raises(ServiceError, match=rf"take the ports of the tasks. Received: 127.0.0.1:{taken}"):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +92,20 @@ def test_a_job_whose_task_is_always_lost_is_given_up_and_deleted(cluster, tmp_pa
     with pytest.raises(TrainingError, match=r"worker 0 was lost too often in a row.*exited with code 137"):
         run(tmp_path, script)
     assert cluster.tfjobs.jobs == {}
+
+
+def test_the_wait_for_a_node_is_no_time_in_which_a_task_ran(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(task_pods, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    tasks = task_pods.TaskRestarts()
+    lost = []
+    for attempt in range(restarts.Restarts().limit + 2):
+        for seconds, phase in ((5, "Pending"), (800, "Pending"), (100, "Running"), (100, "Failed")):
+            now[0] += seconds
+            labels = {task_pods._TYPE: "worker", task_pods._INDEX: "0"}
+            pod = {"metadata": {"uid": str(attempt), "labels": labels}, "status": {"phase": phase}}
+            lost += tasks.update([pod])[1]
+    assert lost == ["worker 0"]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import yaml
 
@@ -89,6 +91,16 @@ def test_vertex_ai_has_at_most_96_cpus():
     for cpu in ("97", "96001m"):
         assert "at most 96 CPUs" in refusal(spec(resourceCpuLimit=cpu), "vertex")
         backend_limits.check(spec(resourceCpuLimit=cpu), {}, "kubeflow")
+
+
+def test_the_tasks_of_a_cluster_have_machines_that_a_step_cannot_have():
+    shape = {"replicas": 2, "cpu": "208", "memory": "1800G", "accelerator": "NVIDIA_H100_80GB:8"}
+    task = {"inputs": {"parameters": {"cluster": {"runtimeValue": {"constant": json.dumps(shape)}}}}}
+    pipeline = spec() | {"root": {"dag": {"tasks": {"train": task}}}}
+    backend_limits.check(pipeline, {}, "vertex")
+    shape["cpu"] = "209"
+    task["inputs"]["parameters"]["cluster"]["runtimeValue"]["constant"] = json.dumps(shape)
+    assert "has no such machine" in refusal(pipeline, "vertex")
 
 
 def test_the_limits_of_older_compilers_are_checked_too_and_those_of_parameters_are_not():

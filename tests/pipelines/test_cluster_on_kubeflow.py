@@ -13,7 +13,7 @@ from tests.standin import bucket
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.kubernetes_api import KubernetesApi
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = pytest.mark.slow
 
 TINY = ["--batch_size", "6", "--image_size", "16", "--seed", "7", "--eval_freq", "1", "--learning_rate", "0.1"]
 POLL_SECS = 0.1

@@ -11,7 +11,7 @@ import pytest
 
 from tests.standin import bucket
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = pytest.mark.slow
 _ROOT = ("--pipeline_root", "gs://bucket/runs")
 _FLAGS = ("--train_metadata", "gs://bucket/photos", "--image_size", "16", "--seed", "7", "--augmentation", "none")
 

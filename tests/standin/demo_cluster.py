@@ -1,10 +1,11 @@
-"""Trains the sample on two workers, kills one of them, and prints what happens: python -m tests.standin.demo_cluster
+"""Trains the sample on two workers, kills one of them, and shows what happens: python -m tests.standin.demo_cluster PNG
 
 The workers are processes of this machine; a stand-in for the platform restarts what ends with a retryable exit code.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 
 from pipelines.commands import tables
 from pipelines.local import sample
+from tests.standin import demo_picture
 from tests.training.clusters import Cluster, Restarter
 from tf_image_classification.checkpoints import checkpoint_file
 
@@ -90,6 +92,9 @@ class _Timeline:
 def simulate(folder: Path) -> list[Event]:
     """Runs the training, with all files below a local folder.
 
+    Returns:
+        What happened, in order.
+
     Raises:
         RuntimeError: a task did not end well.
         TimeoutError: the job hung.
@@ -104,21 +109,25 @@ def simulate(folder: Path) -> list[Event]:
         timeline()
         if {end.task: end.code for end in exits} != dict.fromkeys(cluster.tasks, 0):
             raise RuntimeError(f"{exits}\n{cluster.outputs()}")
-    return timeline.events
+    return sorted(timeline.events, key=lambda event: event.seconds)
 
 
 def table(events: list[Event]) -> str:
-    """The events as a table, in the order in which they happened."""
-    ordered = sorted(events, key=lambda event: event.seconds)
-    rows = [(f"{event.seconds:.1f} s", event.task.replace(":", " "), event.what) for event in ordered]
+    """The events as a table."""
+    rows = [(f"{event.seconds:.1f} s", event.task.replace(":", " "), event.what) for event in events]
     return tables.table(("after", "task", "what happens"), rows)
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints the table, and draws it."""
+    (picture,) = sys.argv[1:]
     folder = Path(tempfile.mkdtemp(prefix="cluster-"))
     try:
-        print(table(simulate(folder)))
+        events = simulate(folder)
+        print(table(events))
+        os.makedirs(os.path.dirname(picture) or ".", exist_ok=True)
+        demo_picture.write(events, picture)
+        print(f"\nAs a picture: {picture}")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

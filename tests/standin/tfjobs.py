@@ -13,7 +13,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-from tests.standin.pods import Pod, free_port
+from tests.standin.pods import Pod
+from tf_image_classification.launch.processes import free_ports
 
 NAMESPACE = "team"
 _PATH = re.compile(r"/(?:api/v1|apis/kubeflow\.org/v1)/namespaces/[^/]+/(pods|events|tfjobs)(?:/([^/]+))?(/log)?")
@@ -187,8 +188,9 @@ class TFJobs:
         specs = job["spec"]["tfReplicaSpecs"]
         counts = {one.lower(): replicas["replicas"] for one, replicas in specs.items()}
         if name not in self._addresses:
+            ports = iter(free_ports(sum(counts.values())))
             self._addresses[name] = {
-                role: [f"127.0.0.1:{free_port()}" for _ in range(count)] for role, count in counts.items()
+                role: [f"127.0.0.1:{next(ports)}" for _ in range(count)] for role, count in counts.items()
             }
         variables = dict(self.environment)
         if sum(counts.values()) > 1:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,12 +22,15 @@ from tests.standin.runs import REPOSITORY, Runner, kill_group, signal_group
 from tests.standin.service import ApiError
 from tests.standin.vertex_messages import LOCATION, PROJECT_NUMBER, page, parse, to_json
 from tests.standin.vertex_operations import Operations
+from tf_image_classification.launch.processes import free_ports
 
 _ROLES = ("chief", "worker", "ps", "evaluator")  # names of the worker pools in TF_CONFIG, in order
 _STATE = types.JobState
 _LABEL_KEY, _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}"), re.compile(r"[a-z0-9_-]{0,63}")
 _GRACE_SECS = 10.0
-_FIRST_RETRYABLE = 128  # exit codes below are errors of the user's code
+_REASON_SECS = 0.15  # from the end of a job until its error is known; about a minute in the service
+# SIGABRT and SIGSEGV. Other exit codes are errors of the user's code; -SIGKILL is of a machine that fails, see `kill`.
+_TRANSIENT = {134, 139, -signal.SIGKILL}
 
 
 class CustomJobs:
@@ -38,7 +40,7 @@ class CustomJobs:
 
     Attributes:
         all: the jobs.
-        restarts: how often a job that asks for it is started again when a replica was lost.
+        restarts: how often a job that asks for it is started again when a replica lost its machine, or crashed.
     """
 
     def __init__(self, clock: Clock, operations: Operations, runner: Runner, lock: threading.RLock) -> None:
@@ -88,9 +90,8 @@ class CustomJobs:
     def _start(self, name: str, job: types.CustomJob) -> list[subprocess.Popen]:
         """Starts one process for each replica; `python` in its command is this process's."""
         pools = list(job.job_spec.worker_pool_specs)
-        addresses = []  # of the replicas of each pool
-        for pool in pools:
-            addresses.append([f"127.0.0.1:{_free_port()}" for _ in range(pool.replica_count)])
+        ports = iter(free_ports(sum(pool.replica_count for pool in pools)))
+        addresses = [[f"127.0.0.1:{next(ports)}" for _ in range(pool.replica_count)] for pool in pools]
         environment = self._environment(job)
         processes = []
         for number, pool in enumerate(pools):
@@ -125,8 +126,7 @@ class CustomJobs:
     def _follow(self, name: str, job: types.CustomJob) -> None:
         restarts = self.restarts if job.job_spec.scheduling.restart_job_on_worker_restart else 0
         while failed := self._wait(name, job):
-            lost = abs(max(failed.values(), key=abs)) >= _FIRST_RETRYABLE
-            if not lost or not restarts or job.state != _STATE.JOB_STATE_RUNNING:
+            if not set(failed.values()) <= _TRANSIENT or not restarts or job.state != _STATE.JOB_STATE_RUNNING:
                 break
             restarts -= 1
             self._kill(name)
@@ -137,19 +137,22 @@ class CustomJobs:
                 return
             job.end_time = job.update_time = self._clock.now()
             job.state = _STATE.JOB_STATE_FAILED if failed else _STATE.JOB_STATE_SUCCEEDED
-            texts = [f"The replica {one} exited with a non-zero status of {code}." for one, code in failed.items()]
-            if texts:
+        if failed:
+            time.sleep(_REASON_SECS)
+            codes = {one: 128 - code if code < 0 else code for one, code in failed.items()}
+            texts = [f"The replica {one} exited with a non-zero status of {code}." for one, code in codes.items()]
+            with self._lock:
                 job.error = {"code": 9, "message": " ".join(texts)}
 
     def _wait(self, name: str, job: types.CustomJob) -> dict[str, int]:
-        """Waits for the end of the chief or of one that fails, and returns the exit codes of those that failed."""
+        """Waits for the end of the chief or of one that fails, and returns Popen's codes of those that failed."""
         replicas = []
         for number, pool in enumerate(job.job_spec.worker_pool_specs):
             replicas += [f"workerpool{number}-{index}" for index in range(pool.replica_count)]
         processes = dict(zip(replicas, self._processes[name], strict=True))
         while True:
             codes = {replica: process.poll() for replica, process in processes.items()}
-            failed = {replica: 128 - code if code < 0 else code for replica, code in codes.items() if code}
+            failed = {replica: code for replica, code in codes.items() if code}
             if failed or codes["workerpool0-0"] == 0:
                 return failed
             time.sleep(0.05)
@@ -238,17 +241,11 @@ def _cluster_variables(addresses: list[list[str]], pool: int, index: int) -> dic
     """
     pool_names = [f"workerpool{number}" for number in range(len(addresses))]
     variables = {"CLUSTER_SPEC": _cluster_spec(addresses, pool_names, pool, index)}
-    if sum(map(len, addresses)) > 1:
-        variables["TF_CONFIG"] = _cluster_spec(addresses, _ROLES, pool, index)
+    if sum(map(len, addresses)) > 1:  # its cluster has no evaluators
+        variables["TF_CONFIG"] = _cluster_spec(addresses[: _ROLES.index("evaluator")], _ROLES, pool, index)
     return variables
 
 
 def _cluster_spec(addresses: list[list[str]], names: Sequence[str], pool: int, index: int) -> str:
     cluster = {name: replicas for name, replicas in zip(names, addresses, strict=False) if replicas}
     return json.dumps({"cluster": cluster, "task": {"type": names[pool], "index": index}})
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]

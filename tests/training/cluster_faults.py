@@ -1,12 +1,15 @@
 """Trainings on clusters whose tasks are killed at random moments: python -m tests.training.cluster_faults --rounds 20
 
-A stand-in for the platform restarts what ends. Each training has to end with the right step, a model that loads, the
-very model of an undisturbed training. Prints a table with a row for each signal sent.
+A stand-in for the platform restarts what ends. Each training has to end with the right step and a model that loads: a
+synchronous one with the very model of an undisturbed training, one with parameter servers (--asynchronous, with an
+evaluator, too) with a model that tells the classes apart. Prints a table with a row for each signal sent.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import math
 import random
 import shutil
 import signal
@@ -26,7 +29,8 @@ from tf_image_classification.model_folder import SAVED_MODEL
 STEPS = 400
 HANG_SECONDS = 120  # a job in which for so long no process ends, and none prints a line, hangs
 _OPTIONS = ("--batch_size", "12", "--num_evals", "4", "--save_checkpoints_secs", "1")
-_ROLES = {"chief": 1, "worker": 2}
+SYNCHRONOUS = {"chief": 1, "worker": 2}
+ASYNCHRONOUS = {"chief": 1, "worker": 2, "ps": 1, "evaluator": 1}
 _PER_TRAINING = 4  # signals, at most
 
 
@@ -40,7 +44,7 @@ class Fault:
         number: which signal.
         seconds: since the job's start.
         step: of the newest checkpoint, then; -1 without any.
-        noticed: task -> seconds until it ended, and its exit code: the first end of each after the signal.
+        noticed: task -> seconds until it ended, and its exit code: the first end of each before the next signal.
     """
 
     training: int
@@ -96,7 +100,9 @@ class Faults:
         self._due = time.monotonic() + (self._dice.uniform(0.0, 25.0) if is_early else 0.0)
 
 
-def rounds(count: int, seed: int, number: signal.Signals, folder: Path, data: str) -> Iterator[list[Fault]]:
+def rounds(
+    count: int, seed: int, number: signal.Signals, folder: Path, data: str, roles: dict[str, int]
+) -> Iterator[list[Fault]]:
     """Sends `count` signals, in as many trainings as that takes, and checks each of these.
 
     Args:
@@ -105,6 +111,7 @@ def rounds(count: int, seed: int, number: signal.Signals, folder: Path, data: st
         number: the signal.
         folder: of models and logs; a training that has ended well leaves nothing there.
         data: a built data set.
+        roles: role -> tasks of the cluster.
 
     Yields:
         The signals of each training, once it has ended.
@@ -114,19 +121,23 @@ def rounds(count: int, seed: int, number: signal.Signals, folder: Path, data: st
         TimeoutError: it hung.
     """
     dice = random.Random(seed)
-    expected = undisturbed(folder / "undisturbed", data)
+    expected = "" if "ps" in roles else undisturbed(folder / "undisturbed", data, roles)
     training = sent = 0
     while sent < count:
         training += 1
-        numbers = [number] * min(_PER_TRAINING, count - sent)
-        faults = disturbed(folder / f"{training}", data, dice, numbers, training, expected)
+        model_dir = str(folder / f"{training}" / "model")
+        with Cluster(command(model_dir, data, STEPS, *_OPTIONS), folder / f"{training}" / "logs", **roles) as cluster:
+            numbers = [number] * min(_PER_TRAINING, count - sent)
+            faults = disturbed(cluster, model_dir, dice, numbers, training)
+        check_training(model_dir, expected)
+        shutil.rmtree(folder / f"{training}")
         sent += len(faults)
         yield faults
 
 
-def undisturbed(folder: Path, data: str) -> str:
+def undisturbed(folder: Path, data: str, roles: dict[str, int]) -> str:
     """The digest of the model that the cluster trains when nothing happens."""
-    with Cluster(command(str(folder / "model"), data, STEPS, *_OPTIONS), folder / "logs", **_ROLES) as cluster:
+    with Cluster(command(str(folder / "model"), data, STEPS, *_OPTIONS), folder / "logs", **roles) as cluster:
         cluster.start()
         codes = cluster.wait(300)
         assert set(codes.values()) == {0}, f"{codes}\n{cluster.outputs()}"
@@ -134,29 +145,36 @@ def undisturbed(folder: Path, data: str) -> str:
 
 
 def disturbed(
-    folder: Path, data: str, dice: random.Random, numbers: list[signal.Signals], training: int, expected: str
+    cluster: Cluster, model_dir: str, dice: random.Random, numbers: list[signal.Signals], training: int
 ) -> list[Fault]:
     """A training that gets signals; returns those that were sent before it ended."""
-    model_dir = str(folder / "model")
-    with Cluster(command(model_dir, data, STEPS, *_OPTIONS), folder / "logs", **_ROLES) as cluster:
-        restarter = Restarter(cluster, together=training % 4 == 0)
-        faults = Faults(cluster, model_dir, dice, numbers, training)
-        exits = restarter.run(HANG_SECONDS, faults)
-        last = {end.task: end.code for end in exits}
-        assert set(last.values()) == {0}, f"{exits}\n{cluster.outputs()}"
-    assert step_of(newest_checkpoint(model_dir)) == STEPS
-    assert evaluations(model_dir)[-1] == STEPS
-    check_model(f"{model_dir}/export")
-    assert digest(f"{model_dir}/export") == expected, "another model than that of the undisturbed training"
-    for fault in faults.sent:
-        fault.noticed = noticed(fault, exits)
-    shutil.rmtree(folder)
+    restarter = Restarter(cluster, together=training % 4 == 0)
+    faults = Faults(cluster, model_dir, dice, numbers, training)
+    exits = restarter.run(HANG_SECONDS, faults)
+    last = {end.task: end.code for end in exits}
+    # With the chief, the job has succeeded: who is killed or restarted as the chief ends is then not needed any more.
+    assert last["chief:0"] == 0, f"{exits}\n{cluster.outputs()}"
+    until = [fault.seconds for fault in faults.sent[1:]] + [math.inf]
+    for fault, end in zip(faults.sent, until, strict=True):
+        fault.noticed = noticed(fault, end, exits)
     return faults.sent
 
 
-def noticed(fault: Fault, exits: list[Exit]) -> dict[str, tuple[float, int]]:
-    """Of `Fault`."""
-    after = [end for end in exits if end.seconds >= fault.seconds and end.code >= 128]
+def check_training(model_dir: str, expected: str) -> None:
+    """Its last step, its evaluations and its export; the model's digest, unless `expected` is ''."""
+    assert step_of(newest_checkpoint(model_dir)) == STEPS
+    assert evaluations(model_dir)[-1] == STEPS
+    check_model(f"{model_dir}/export")
+    if expected:
+        assert digest(f"{model_dir}/export") == expected, "another model than that of the undisturbed training"
+    else:
+        metrics = dict(json.loads(Path(f"{model_dir}/export/model.json").read_text())["metrics"])
+        assert metrics["global_step"] == STEPS and metrics["accuracy"] >= 0.9, metrics
+
+
+def noticed(fault: Fault, until: float, exits: list[Exit]) -> dict[str, tuple[float, int]]:
+    """Of `Fault`; `until` is when the next signal was sent."""
+    after = [end for end in exits if fault.seconds <= end.seconds < until and end.code >= 128]
     return {end.task: (end.seconds - fault.seconds, end.code) for end in reversed(after)}
 
 
@@ -189,24 +207,18 @@ def check_model(folder: str) -> None:
     assert predict(image_bytes=tf.constant([image]))
 
 
-def table(faults: list[Fault]) -> str:
+def table(faults: list[Fault], roles: dict[str, int]) -> str:
     """A row for each signal."""
-    header = ("training", "signal", "to", "after s", "at step", *(f"{role} ends" for role in _tasks()))
+    tasks = [f"{role}:{index}" for role, count in roles.items() for index in range(count)]
+    header = ("training", "signal", "to", "after s", "at step", *(f"{task} ends" for task in tasks))
     rows = []
     for fault in faults:
-        ends = [f"{code} after {seconds:.1f} s" if code else "" for seconds, code in _ends(fault)]
+        ends = [fault.noticed.get(task, (0.0, 0)) for task in tasks]
+        said = [f"{code} after {seconds:.1f} s" if code else "" for seconds, code in ends]
         rows.append(
-            (str(fault.training), fault.number.name, fault.task, f"{fault.seconds:.1f}", str(fault.step), *ends)
+            (str(fault.training), fault.number.name, fault.task, f"{fault.seconds:.1f}", str(fault.step), *said)
         )
     return tables.table(header, rows)
-
-
-def _tasks() -> list[str]:
-    return [f"{role}:{index}" for role, count in _ROLES.items() for index in range(count)]
-
-
-def _ends(fault: Fault) -> list[tuple[float, int]]:
-    return [fault.noticed.get(task, (0.0, 0)) for task in _tasks()]
 
 
 def main() -> None:
@@ -215,14 +227,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=20, help="signals to send")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--signal", choices=("KILL", "TERM"), default="KILL")
+    parser.add_argument("--asynchronous", action="store_true", help="with a parameter server and an evaluator")
     arguments = parser.parse_args()
+    roles, number = ASYNCHRONOUS if arguments.asynchronous else SYNCHRONOUS, signal.Signals[f"SIG{arguments.signal}"]
     folder = Path(tempfile.mkdtemp(prefix="cluster-faults-"))
     data = built_data(folder)
     faults: list[Fault] = []
-    for sent in rounds(arguments.rounds, arguments.seed, signal.Signals[f"SIG{arguments.signal}"], folder, data):
+    for sent in rounds(arguments.rounds, arguments.seed, number, folder, data, roles):
         faults += sent
-        print(f"{table(sent)}\n{len(faults)} of {arguments.rounds} signals sent", file=sys.stderr, flush=True)
-    print(table(faults))
+        print(f"{table(sent, roles)}\n{len(faults)} of {arguments.rounds} signals sent", file=sys.stderr, flush=True)
+    print(table(faults, roles))
     shutil.rmtree(folder)
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+
+from tf_image_classification.launch.processes import free_ports
 
 # Four processes on two cores: each with one thread for its operations, and none with a GPU.
 ENVIRONMENT = {
@@ -267,15 +268,3 @@ class Restarter:
                 cluster.kill(task, signal.SIGTERM)
             elif task not in done:
                 self._record(task, cluster.code(task) or 0)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()

@@ -34,17 +34,17 @@ def metadata(tmp_path_factory) -> dict[str, str]:
     }
 
 
-def command(metadata: dict[str, str], model: Path, steps: int, streams: int) -> list[str]:
+def command(metadata: dict[str, str], model: Path, steps: int, streams: int, seed: int | None = 7) -> list[str]:
     flags = metadata | {
         "model_dir": str(model),
         "estimator": "tests.training.logged_examples:Logging",
         "image_size": "16",
         "batch_size": str(BATCH),
         "train_steps": str(steps),
-        "seed": "7",
         "batch_norm": "original",
         "shard_streams": str(streams),
     }
+    flags |= {"seed": str(seed)} if seed is not None else {}
     words = [word for name, value in flags.items() for word in (f"--{name}", value)]
     return [sys.executable, "-m", "tf_image_classification.train_estimator", *words]
 
@@ -80,7 +80,18 @@ def test_four_workers_stop_at_step_50_and_two_go_on_with_the_same_examples_each_
     two = train_on(2, command(metadata, tmp_path / "model", 100, streams), tmp_path / "two", 50)
     whole.sort()
     assert sorted(itertools.chain(*four, *two)) == whole
-    assert [index for index, _ in whole] == list(range(100 * BATCH))
-    for begin in range(0, 100 * BATCH, EXAMPLES):
-        epoch = Counter(number for _, number in whole[begin : begin + EXAMPLES])
+    assert_once_per_epoch(whole)
+
+
+def test_two_workers_without_a_seed_share_out_each_epoch(metadata, tmp_path):
+    """They take the chief's: with seeds of their own, some examples would come twice, and some never."""
+    words = command(metadata, tmp_path / "model", 25, 1, seed=None)
+    assert_once_per_epoch(sorted(itertools.chain(*train_on(2, words, tmp_path / "two", 25))))
+
+
+def assert_once_per_epoch(examples: list[tuple[int, int]]) -> None:
+    """Of examples in their order, from the first one on, in whole epochs."""
+    assert [index for index, _ in examples] == list(range(len(examples)))
+    for begin in range(0, len(examples), EXAMPLES):
+        epoch = Counter(number for _, number in examples[begin : begin + EXAMPLES])
         assert epoch == Counter(range(EXAMPLES))

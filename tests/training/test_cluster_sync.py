@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from tests.training.clusters import ENVIRONMENT, Cluster
-from tests.training.support import equal, evaluations, weights_at
+from tests.training.support import evaluations, weights_at
 from tf_image_classification.training import history
 
 pytestmark = pytest.mark.slow
@@ -196,13 +196,3 @@ def test_a_worker_that_does_not_come_is_an_error(workers, command, tmp_path) -> 
         cluster.start("worker:0")
         assert cluster.wait(120) == {"worker:0": 138}, cluster.outputs()
         assert "Not all tasks of the cluster were there within 15 s" in cluster.output("worker:0"), cluster.outputs()
-
-
-def test_workers_without_a_seed_take_the_chiefs(workers, command, tmp_path) -> None:
-    """Else each reads its part of other batches: in an epoch some examples twice, and some never."""
-    model = tmp_path / "model"
-    cluster = workers(command(model, steps=10, seed=None))
-    assert cluster.wait(LIMIT) == codes(2), cluster.outputs()
-    cluster = workers(command(model, steps=20, seed=None))
-    assert cluster.wait(LIMIT) == codes(2), cluster.outputs()
-    assert not equal(weights_at(str(model / "model.ckpt-10")), weights_at(str(model / "model.ckpt-20")))

@@ -5,6 +5,8 @@ import logging
 import pytest
 
 from tf_image_classification import flags as flag_table
+from tf_image_classification.data.manifest import Downscaled, Manifest
+from tf_image_classification.flags import Flags
 from tf_image_classification.training import flag_checks
 
 
@@ -44,3 +46,10 @@ def test_a_training_is_checked(built_data, training_flags, caplog):
 
     train(built_data, training_flags(train_steps=1, optimizer="adam"))
     assert sum("--opt_epsilon 1.0" in message for message in caplog.messages) == 1
+
+
+@pytest.mark.parametrize(("max_side", "warned"), [(15, True), (16, False), (None, False)])
+def test_images_that_were_built_smaller_than_the_network_takes_them_are_warned_of(max_side, warned, caplog):
+    data = Manifest((), {}, downscaled=Downscaled(max_side, 1, 2, 1) if max_side else None)
+    flag_checks.warn_of_small_images(data, Flags(image_size=16))
+    assert ["enlarged to --image_size 16" in message for message in caplog.messages] == [True] * warned

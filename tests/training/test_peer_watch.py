@@ -13,7 +13,7 @@ from tests.training.clusters import Cluster, Restarter
 TASK = [sys.executable, "-m", "tests.training.watched_task"]
 LOST = "Another task of the cluster was lost"
 
-pytestmark = [pytest.mark.slow, pytest.mark.cluster]
+pytestmark = pytest.mark.slow
 
 
 def words(text: str) -> str:
@@ -28,7 +28,11 @@ def wait_until_printed(cluster: Cluster, text: str, *tasks: str) -> None:
 
 @pytest.mark.parametrize(
     ("lost", "number"),
-    [("chief:0", signal.SIGKILL), ("chief:0", signal.SIGSTOP), ("worker:1", signal.SIGSTOP)],
+    [
+        ("chief:0", signal.SIGKILL),
+        pytest.param("chief:0", signal.SIGSTOP, marks=pytest.mark.cluster),
+        pytest.param("worker:1", signal.SIGSTOP, marks=pytest.mark.cluster),
+    ],
 )
 def test_all_end_with_the_retryable_code_when_one_is_killed_or_stopped(tmp_path, lost, number):
     with Cluster(TASK, tmp_path, chief=1, worker=2) as cluster:
@@ -45,6 +49,7 @@ def test_all_end_with_the_retryable_code_when_one_is_killed_or_stopped(tmp_path,
         assert any(f"Received: {name}:" in words(cluster.output(task)) for task in others for name in names if name)
 
 
+@pytest.mark.cluster
 @pytest.mark.parametrize(("lost", "at_work"), [("chief:0", 1), ("worker:1", 0)])
 def test_a_task_that_is_at_other_work_notices_a_loss_too(tmp_path, lost, at_work):
     with Cluster([*TASK, str(at_work)], tmp_path, chief=1, worker=2, env={"WORK": "1000"}) as cluster:
@@ -56,6 +61,7 @@ def test_a_task_that_is_at_other_work_notices_a_loss_too(tmp_path, lost, at_work
         assert LOST in words(cluster.output(cluster.tasks[at_work])), cluster.outputs()
 
 
+@pytest.mark.cluster
 def test_slow_work_of_any_task_is_no_loss_and_all_end_together(tmp_path):
     with Cluster([*TASK, "0", "1"], tmp_path, chief=1, worker=1, env={"WORK": "15", "STEPS": "20"}) as cluster:
         cluster.start()
@@ -63,6 +69,7 @@ def test_slow_work_of_any_task_is_no_loss_and_all_end_together(tmp_path):
         assert "has worked" in cluster.output("chief:0")
 
 
+@pytest.mark.cluster
 def test_a_task_that_does_not_come_ends_the_others(tmp_path):
     for missing in ("chief:0", "worker:1"):
         with Cluster(TASK, tmp_path / missing[:5], chief=1, worker=2, env={"CLUSTER_JOIN_SECONDS": "8"}) as cluster:
@@ -72,6 +79,7 @@ def test_a_task_that_does_not_come_ends_the_others(tmp_path):
             assert "Not all tasks of the cluster were there within 8 s" in words(cluster.output(others[0]))
 
 
+@pytest.mark.cluster
 def test_sigterm_ends_a_task_that_waits_for_another_within_the_limit(tmp_path):
     with Cluster([*TASK, "0"], tmp_path, chief=1, worker=1, env={"WORK": "1000"}) as cluster:
         cluster.start()
@@ -84,6 +92,7 @@ def test_sigterm_ends_a_task_that_waits_for_another_within_the_limit(tmp_path):
         assert cluster.wait(30) == {"chief:0": 138, "worker:0": 143}, cluster.outputs()
 
 
+@pytest.mark.cluster
 def test_sigterm_ends_a_task_that_is_at_work_before_or_after_its_steps(tmp_path):
     with Cluster([*TASK, "0"], tmp_path, chief=1, worker=1, env={"WORK": "1000"}) as cluster:
         cluster.start()

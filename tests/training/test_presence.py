@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import socket
+import threading
 import time
 
 import pytest
 
-from tests.training.clusters import free_ports
 from tf_image_classification import asynchronous_training, cluster
 from tf_image_classification.cluster import PeerError, Role, Task
 from tf_image_classification.errors import FlagError
+from tf_image_classification.launch.processes import free_ports
 from tf_image_classification.training import checkpoint_evaluation, parameter_servers, presence
 
 
@@ -67,6 +69,13 @@ def test_flags_that_make_workers_wait_for_each_other_are_refused_with_parameter_
         asynchronous_training.check_flags(training_flags(sync_replicas=True), built_data)
 
 
+def test_flags_that_parameter_servers_would_ignore_are_refused_or_warned_of(built_data, training_flags, caplog):
+    with pytest.raises(FlagError, match="--jit_compile does not go together with parameter servers"):
+        asynchronous_training.check_flags(training_flags(jit_compile=True), built_data)
+    asynchronous_training.check_flags(training_flags(shard_streams=2), built_data)
+    assert "--shard_streams saves nothing with parameter servers" in caplog.text
+
+
 def test_the_chief_leaves_evaluations_by_time_to_an_evaluator_unless_they_decide(task, training_flags):
     members = {**task.cluster, Role.EVALUATOR: ("127.0.0.1:1",)}
     evaluated = Task(Role.CHIEF, 0, members)
@@ -75,3 +84,24 @@ def test_the_chief_leaves_evaluations_by_time_to_an_evaluator_unless_they_decide
     assert checkpoint_evaluation.throttle_secs(evaluated, flags) == float("inf")
     for decides in ({"export": "best"}, {"early_stopping_evals": 2}):
         assert checkpoint_evaluation.throttle_secs(evaluated, training_flags(eval_throttle_secs=7, **decides)) == 7
+
+
+def test_a_task_says_whom_it_waits_for_and_goes_on_when_it_has_come(task, monkeypatch, caplog):
+    monkeypatch.setattr(presence, "_POLL_SECONDS", 0.05)
+    worker, ps = task.cluster[Role.WORKER][0], task.cluster[Role.PS][0]
+    waits = threading.Thread(target=presence.wait_for, args=({worker: "worker 0", ps: "ps 0"},))
+    with caplog.at_level("INFO"):
+        with presence.listening(ps):
+            waits.start()
+            while "Waiting for worker 0 at" not in caplog.text:
+                time.sleep(0.01)
+        with presence.listening(worker):  # ps 0 need not be there at the same moment
+            waits.join(10)
+    assert not waits.is_alive()
+
+
+def test_a_task_listens_on_ipv4_and_ipv6(task):
+    port = presence.chief_address(task).rpartition(":")[2]
+    with presence.announced(task):
+        assert presence.is_there(f"127.0.0.1:{port}")
+        assert not socket.has_dualstack_ipv6() or presence.is_there(f"[::1]:{port}")

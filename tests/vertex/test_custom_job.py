@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import os
@@ -9,13 +10,15 @@ import signal
 import threading
 
 import pytest
+from google.cloud import aiplatform_v1 as vertex_api
 
 from tests.standin.service import Fault
 from tests.vertex.conftest import PARENT
-from tf_image_classification import task_log
+from tf_image_classification import cluster, task_log
 from tf_image_classification.errors import FlagError, ServiceError, TrainingError, UnavailableError
 from tf_image_classification.launch import restarts
 from tf_image_classification.launch.job import ClusterShape, Job
+from tf_image_classification.storage import paths
 from tf_image_classification.vertex import custom_job, machines
 from tf_image_classification.vertex.custom_job import CustomJobs
 
@@ -49,6 +52,10 @@ def jobs(vertex, monkeypatch) -> CustomJobs:
 def job_of(folder, source: str, *arguments: object, **shape: object) -> Job:
     command = ["python", "-c", source, str(folder), *map(str, arguments)]
     return Job("train-0123", command, ClusterShape(**{"replicas": 1, "image": "trainer:1", **shape}), str(folder))
+
+
+def _at(minute: int) -> dt.datetime:
+    return dt.datetime(2026, 1, 1, 0, minute, tzinfo=dt.UTC)
 
 
 def states(vertex) -> list[str]:
@@ -99,8 +106,49 @@ def test_a_training_that_lost_a_task_goes_on_in_another_job(jobs, vertex, tmp_pa
 
 def test_vertex_ai_restarts_all_tasks_when_one_was_lost(jobs, vertex, tmp_path):
     vertex.custom_jobs.restarts = 1
-    jobs.run(job_of(tmp_path, _FAIL_ONCE, 138))
+    jobs.run(job_of(tmp_path, _FAIL_ONCE, 139))
     assert states(vertex) == ["SUCCEEDED"]
+
+
+def test_tasks_wait_longer_for_each_others_machines_than_those_that_are_restarted_one_by_one():
+    message = custom_job.to_message(job_of("gs://bucket/clusters/train-0123", "pass", replicas=2))
+    for pool in message.job_spec.worker_pool_specs:
+        assert {one.name: one.value for one in pool.container_spec.env} == {cluster.JOIN_SECONDS_VARIABLE: "1800"}
+
+
+@pytest.mark.parametrize(("servers", "all_tasks"), [(0, True), (1, False)])
+def test_with_parameter_servers_the_others_go_on_when_a_worker_is_restarted(servers, all_tasks):
+    shape = ClusterShape(replicas=2, parameter_servers=servers, image="trainer:1")
+    message = custom_job.to_message(Job("train-0123", ["python"], shape, "gs://bucket/clusters/train-0123"))
+    assert message.job_spec.scheduling.restart_job_on_worker_restart is all_tasks
+
+
+def test_the_folder_of_a_tensorboard_is_an_address_also_where_the_training_names_the_mount(monkeypatch):
+    monkeypatch.setattr(paths, "_is_mounted", lambda bucket: True)
+    shape = ClusterShape(replicas=2, image="trainer:1", tensorboard=f"{PARENT}/tensorboards/7")
+    message = custom_job.to_message(Job("train-0123", ["python"], shape, "/gcs/bucket/clusters/train-0123"))
+    assert message.job_spec.base_output_directory.output_uri_prefix == "gs://bucket/clusters/train-0123"
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        ("The replica workerpool1-0 exited with a non-zero status of 138. Termination reason: Error.", True),
+        ("Resources are insufficient in region: europe-west4. Try a different region.", True),  # Spot machines too
+        ("The replica workerpool0-0 ran out of memory and exited with a non-zero status of 137.", False),
+        ("The replica workerpool0-0 exited with a non-zero status of 2.", False),
+        ("Internal error occurred for the current attempt", False),
+    ],
+)
+def test_a_training_goes_on_after_what_a_lost_machine_causes(error, retryable):
+    assert custom_job.is_retryable(error) is retryable
+
+
+@pytest.mark.parametrize(("start", "end", "minutes"), [(None, 50, 0), (40, 50, 0), (0, 50, 20)])
+def test_the_wait_for_machines_and_for_each_other_is_no_time_in_which_a_job_ran(start, end, minutes):
+    started = {} if start is None else {"start_time": _at(start)}
+    ended = vertex_api.CustomJob(create_time=_at(0), end_time=_at(end), **started)
+    assert custom_job.ran_secs(ended) == 60 * minutes
 
 
 def test_a_job_that_failed_for_good_is_not_started_again(jobs, vertex, tmp_path, caplog):
@@ -117,7 +165,7 @@ def test_a_job_that_failed_for_good_is_not_started_again(jobs, vertex, tmp_path,
 def test_a_training_that_loses_tasks_again_and_again_fails(jobs, vertex, tmp_path):
     with pytest.raises(TrainingError, match="status of 138"):
         jobs.run(job_of(tmp_path, "raise SystemExit(138)"))
-    assert states(vertex) == ["FAILED"] * 4
+    assert states(vertex) == ["FAILED"] * 11
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -173,7 +221,7 @@ def test_a_job_has_what_its_run_has(monkeypatch):
     assert (spec.service_account, spec.network, spec.tensorboard) == (ACCOUNT, shape.network, shape.tensorboard)
     assert spec.base_output_directory.output_uri_prefix == "gs://bucket/clusters/train-0123"
     assert message.encryption_spec.kms_key_name == shape.encryption_key
-    assert (spec.scheduling.strategy.name, spec.scheduling.restart_job_on_worker_restart) == ("SPOT", True)
+    assert spec.scheduling.strategy.name == "SPOT"
     machines_of_pools = [
         (pool.replica_count, pool.machine_spec.machine_type, pool.machine_spec.accelerator_count)
         for pool in spec.worker_pool_specs
@@ -193,13 +241,25 @@ def test_a_job_has_what_its_run_has(monkeypatch):
         (("32", "", "NVIDIA_TESLA_T4:2"), "n1-standard-32"),
         (("", "", "NVIDIA_L4:2"), "g2-standard-24"),
         (("", "", "NVIDIA_TESLA_A100:8"), "a2-highgpu-8g"),
+        (("208", "1800G", "NVIDIA_H100_80GB:8"), "a3-highgpu-8g"),
     ],
 )
 def test_a_task_gets_the_smallest_machine_that_has_what_is_asked_for(asked, machine):
     assert machines.machine_type(*asked) == machine
 
 
-@pytest.mark.parametrize("asked", [("97",), ("", "700G"), ("32", "", "NVIDIA_TESLA_T4:1"), ("", "", "NVIDIA_L4:3")])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ("97",),
+        ("", "700G"),
+        ("32", "", "NVIDIA_TESLA_T4:1"),
+        ("", "", "NVIDIA_L4:3"),
+        ("64", "", "NVIDIA_TESLA_P100:4"),
+        ("", "", "NVIDIA_TESLA_K80:1"),
+        ("", "", "NVIDIA_GB200:4"),
+    ],
+)
 def test_a_machine_that_there_is_not_is_refused(asked):
     with pytest.raises(FlagError, match="has no such machine"):
         machines.machine_type(*asked)

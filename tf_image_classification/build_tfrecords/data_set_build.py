@@ -65,6 +65,7 @@ class DataSetBuild:
         for found in self.expanded.values():
             sources.check_split_column(found, self.options)
         self.roots = sources.roots_of(itertools.chain(*self.expanded.values()), self.options)
+        existing_tfrecords.check_max_side(self.options, itertools.chain(*self.expanded.values()))
         if self.max_duplicates_across_splits is not None:
             quality.check_images_only(itertools.chain(*self.expanded.values()))
         if self.runner:
@@ -100,6 +101,7 @@ class DataSetBuild:
             data.write(folder)
             self._announce_rejected()
         _log.info("%s, in %.1f s: %s", report.summary(data), time.monotonic() - started, output_dir)
+        self._advise()
         return replace(data, folder=output_dir)
 
     def check(self, output_dir: str | None, labels: tuple[str, ...] | None, fingerprint: str) -> Manifest:
@@ -117,6 +119,7 @@ class DataSetBuild:
             for line in quality.remarks(data.quality) if data.quality else ():
                 _log.info("%s", line)
             _log.info("Checked %s in %.1f s", report.summary(data, shards=False), time.monotonic() - started)
+            self._advise()
             self._check_duplicates(data)
         return data
 
@@ -156,6 +159,11 @@ class DataSetBuild:
     def _announce_rejected(self) -> None:
         if reasons := report.reasons(self.index, TRAIN, EVAL):
             _log.warning("Rejected: %s", reasons)
+
+    def _advise(self) -> None:
+        advice = self.pixels.large.advice
+        if advice and not self.options.max_side:
+            _log.info("%s", advice)
 
     def _check_duplicates(self, data: Manifest) -> None:
         if data.quality is not None:
@@ -206,6 +214,7 @@ class DataSetBuild:
             splits={split: splits[split] for split in (TRAIN, EVAL) if split in splits},
             rejected_reasons=index.reasons(TRAIN, EVAL),
             reencoded=self.pixels.reencoded,
+            downscaled=self.pixels.large.done(self.options.max_side) if image_sources else None,
         )
 
     def _tasks_of_images(
@@ -263,6 +272,7 @@ class DataSetBuild:
             self.duplicates,
             self.roots,
             self.options.limits,
+            self.options.max_side,
         )
         return writer.write(engine)
 

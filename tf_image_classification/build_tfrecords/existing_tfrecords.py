@@ -52,6 +52,22 @@ def check_features(options: ReadOptions, sources: Iterable[Source]) -> None:
         )
 
 
+def check_max_side(options: ReadOptions, sources: Iterable[Source]) -> None:
+    """Refuses --max_side where TFRecords are, which are not written anew.
+
+    Raises:
+        FlagError: there are some.
+    """
+    records = [source for source in sources if isinstance(source, RecordSource)]
+    if options.max_side and records:
+        raise FlagError(
+            "--max_side does not reduce images in TFRecords",
+            received=records[0].path,
+            expected="images in folders or lists",
+            hint="Give the flag where the TFRecords are built from images.",
+        )
+
+
 def check_files(
     sources: Mapping[str, Sequence[RecordSource]], held_out: bool, options: ReadOptions, workers: int
 ) -> dict[str, list[Contents]]:

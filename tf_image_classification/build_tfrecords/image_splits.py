@@ -38,6 +38,7 @@ class ImageSplits:
         duplicates: every written image is added to it.
         roots: that images are read from.
         limits: of each image.
+        max_side: see images.prepare.
     """
 
     folder: str | None
@@ -51,6 +52,7 @@ class ImageSplits:
     duplicates: DuplicateIndex
     roots: ImageRoots
     limits: ImageLimits
+    max_side: int
 
     def write(self, engine: Engine) -> dict[str, Split]:
         """Has an engine write the shards of every split.
@@ -87,7 +89,7 @@ class ImageSplits:
                     images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
                 if not images:
                     break
-                yield ImageChunk(split, names, tuple(images), self.roots, self.limits)
+                yield ImageChunk(split, names, tuple(images), self.roots, self.limits, self.max_side)
 
     def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> None:
         """Adds the results of a chunk to `counts`, the index and the statistics."""
@@ -96,7 +98,7 @@ class ImageSplits:
             if isinstance(result, Rejected):
                 self.index.reject(chunk.split, result.path, result.reason)
                 continue
-            self.pixels.add(result.height, result.width, result.format, result.reencoded)
+            self.pixels.add(result)
             for task, label in zip(chunk.tasks, image.labels, strict=True):
                 counts[task][label.name] += 1
             if result.thumbnail:

@@ -31,6 +31,7 @@ from PIL import (
 from tf_image_classification import image_limits, storage
 from tf_image_classification.build_tfrecords import (
     contents,
+    downscaling,
     jpeg_file,
     memory,
     pixels,
@@ -84,7 +85,9 @@ class Encoded(NamedTuple):
         format: `jpeg` or `png`.
         height, width: pixels.
         reencoded: False when `data` is the file, byte for byte.
-        scaled: the picture for signature.of_all, uint8 (height, width, 1 or 3).
+        scaled: the picture for signature.of_all, uint8 (height, width, 1 or 3); that of the file, also of a downscaled
+            image.
+        downscaled_from: the shorter side in pixels, if it was reduced; else 0.
     """
 
     data: bytes
@@ -93,6 +96,7 @@ class Encoded(NamedTuple):
     width: int
     reencoded: bool
     scaled: npt.NDArray[np.uint8]
+    downscaled_from: int = 0
 
 
 def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoots | None = None) -> bytes:
@@ -142,12 +146,13 @@ def _read_local(path: str, limits: ImageLimits, roots: ImageRoots | None) -> byt
         return file.read()
 
 
-def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
+def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT, max_side: int = 0) -> Encoded:
     """The image as it goes into a shard, proved decodable to its last row.
 
     Args:
         data: content of an image file. Its first bytes decide the format.
         limits: of the image; decoding takes at most `limits.memory`.
+        max_side: pixels to which a longer shorter side is reduced; 0 for none.
 
     Raises:
         RejectedImage: it cannot be decoded, its pixels have no 8-bit form, or it is beyond the limits.
@@ -160,7 +165,7 @@ def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata, which is dropped here or does no harm
         try:
             with memory.limited(limits.memory):
-                return _prepare(data, limits)
+                return _prepare(data, limits, max_side)
         except RejectedImage:
             raise
         except Image.DecompressionBombError:
@@ -171,17 +176,17 @@ def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT) -> Encoded:
             raise RejectedImage(reason) from None
 
 
-def _prepare(data: bytes, limits: ImageLimits) -> Encoded:
+def _prepare(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
     if data.startswith(_JPEG_SIGNATURE):
-        return _prepare_jpeg(data, limits)
+        return _prepare_jpeg(data, limits, max_side)
     if data.startswith(_PNG_SIGNATURE):
-        return _prepare_png(data, limits)
+        return _prepare_png(data, limits, max_side)
     if data.startswith(tiff_file.SIGNATURES):
         tiff_file.check(data)
     image = _open_heic(data) if contents.is_heic(data) else _open(data)
     _check_sides(image, limits)
     image.load()
-    return _reencode(data, image)
+    return _reencode(image, max_side, lossy=pixels.is_lossy(data, image))
 
 
 def _check_sides(image: Image.Image, limits: ImageLimits) -> None:
@@ -192,16 +197,21 @@ def _check_sides(image: Image.Image, limits: ImageLimits) -> None:
         raise RejectedImage(rejection.TOO_LONG)
 
 
-def _prepare_jpeg(data: bytes, limits: ImageLimits) -> Encoded:
+def _prepare_jpeg(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
     image = _open(data)  # an MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read
     _check_sides(image, limits)
     coding = jpeg_file.check(data)
-    if coding.is_common and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED:
-        width, height = image.size
+    width, height = image.size
+    shorter_side = min(width, height)
+    is_large = 0 < max_side < shorter_side
+    is_plain = coding.is_common and image.mode in ("RGB", "L") and _orientation(image) == _UNTURNED
+    if is_plain and not is_large:
         if coding.pixels is None:
             image.load()
             return Encoded(data, JPEG, height, width, False, signature.scaled_picture(image))
         return Encoded(data, JPEG, height, width, False, signature.scaled_further(coding.pixels))
+    if is_large and not coding.lossless:
+        downscaling.decode_smaller(image, max_side)
     try:
         image.load()
     except OSError:
@@ -209,36 +219,50 @@ def _prepare_jpeg(data: bytes, limits: ImageLimits) -> Encoded:
             raise
         reason = rejection.LOSSLESS_JPEG if coding.lossless else rejection.ARITHMETIC_JPEG
         raise RejectedImage(reason) from None
-    return _reencode(data, image, lossy=not coding.lossless)
+    encoded = _reencode(image, max_side, lossy=not coding.lossless, shorter_side=shorter_side)
+    if is_plain and coding.pixels is not None:
+        return encoded._replace(scaled=signature.scaled_further(coding.pixels))
+    return encoded
 
 
-def _prepare_png(data: bytes, limits: ImageLimits) -> Encoded:
+def _prepare_png(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
     chunks = png_file.read(data)
     image = _open(chunks.pixels)
     _check_sides(image, limits)
     image.load()
     is_opaque = chunks.colour_type in (0, 2) and "transparency" not in image.info
-    if chunks.is_orderly and chunks.depth == 8 and is_opaque and _orientation(image) == _UNTURNED:
+    is_plain = chunks.is_orderly and chunks.depth == 8 and is_opaque and _orientation(image) == _UNTURNED
+    if is_plain and not 0 < max_side < min(image.size):
         return Encoded(data, PNG, image.height, image.width, False, signature.scaled_picture(image))
-    return _reencode(data, image, lossy=False)
+    return _reencode(image, max_side, lossy=False)
 
 
-def _reencode(data: bytes, image: ImageFile.ImageFile, lossy: bool | None = None) -> Encoded:
-    """Args: `lossy`: whether the file was; None: `pixels.is_lossy` tells."""
-    if lossy is None:
-        lossy = pixels.is_lossy(data, image)
+def _reencode(image: ImageFile.ImageFile, max_side: int, lossy: bool, shorter_side: int = 0) -> Encoded:
+    """The image, upright and not larger than `max_side`.
+
+    Args:
+        image: loaded.
+        lossy: whether the file was.
+        shorter_side: of the file, in pixels; 0: that of `image`, which was not decoded at a smaller size.
+    """
+    shorter_side = shorter_side or min(image.size)
     if _orientation(image) != _UNTURNED:
         ImageOps.exif_transpose(image, in_place=True)
     picture = pixels.to_8_bits(image)
+    scaled = signature.scaled_picture(picture)
+    is_large = 0 < max_side < shorter_side
+    if is_large:
+        picture = downscaling.downscaled(picture, max_side)
     buffer = io.BytesIO()
-    if lossy:
-        picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=_FULL_CHROMA)
-    else:
+    if not lossy:
         picture.save(buffer, "PNG")
+    elif is_large:
+        picture.save(buffer, "JPEG", quality=downscaling.JPEG_QUALITY)
+    else:
+        picture.save(buffer, "JPEG", quality=_QUALITY, subsampling=_FULL_CHROMA)
     image_format = JPEG if lossy else PNG
-    return Encoded(
-        buffer.getvalue(), image_format, picture.height, picture.width, True, signature.scaled_picture(picture)
-    )
+    downscaled_from = shorter_side if is_large else 0
+    return Encoded(buffer.getvalue(), image_format, picture.height, picture.width, True, scaled, downscaled_from)
 
 
 def _reason(data: bytes, error: Exception) -> str:

@@ -64,14 +64,15 @@ def check(chunk: ImageChunk, write: Callable[[bytes], object]) -> PartResult:
     contents = _contents([image.path for image in chunk.images], chunk.limits, chunk.roots)
     for image, read in zip(chunk.images, contents, strict=True):
         try:
-            encoded = images.prepare(read(), chunk.limits)
+            data = read()
+            encoded = images.prepare(data, chunk.limits, chunk.max_side)
         except images.RejectedImage as rejection:
             results.append(Rejected(image.path, str(rejection)))
             continue
         record = tfrecord.frame(encode(encoded, image.filename, chunk.tasks, image.labels))
         write(record)
-        results.append(_written(image, encoded, len(record)))
-        seen.append(signature.seen(encoded.data, encoded.scaled, min(encoded.height, encoded.width)))
+        results.append(_written(image, data, encoded, len(record)))
+        seen.append(_seen(data, encoded))
     return PartResult(results, signature.looks_of(seen))
 
 
@@ -96,7 +97,14 @@ def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labe
     return tfrecord.encode_example(features)
 
 
-def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> WrittenImage:
+def _seen(data: bytes, encoded: images.Encoded) -> signature.Seen:
+    """What duplicates are found by: what --max_side has reduced is looked at as it was, so that they stay the same."""
+    if encoded.downscaled_from:
+        return signature.seen(data, encoded.scaled, encoded.downscaled_from)
+    return signature.seen(encoded.data, encoded.scaled, min(encoded.height, encoded.width))
+
+
+def _written(image: ChunkImage, data: bytes, encoded: images.Encoded, record_bytes: int) -> WrittenImage:
     thumbnail = base64.b64encode(images.thumbnail(encoded.data)).decode() if image.wants_thumbnail else None
     return WrittenImage(
         record_bytes,
@@ -104,6 +112,7 @@ def _written(image: ChunkImage, encoded: images.Encoded, record_bytes: int) -> W
         encoded.width,
         encoded.format,
         encoded.reencoded,
+        len(data) if encoded.downscaled_from else 0,
         thumbnail=thumbnail,
     )
 

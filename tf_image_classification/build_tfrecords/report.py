@@ -70,4 +70,8 @@ def summary(data: Manifest, *, shards: bool = True) -> str:
     size = statistics.human_bytes(sum(statistics.split_bytes(split) for split in data.splits.values()))
     written = f" in {sum(len(split.shards) for split in data.splits.values()):,} shards" if shards else ""
     rejected = sum(split.rejected for split in data.splits.values())
-    return f"{examples} examples{written} ({size}), {rejected:,} images rejected, {data.reencoded:,} re-encoded"
+    line = f"{examples} examples{written} ({size}), {rejected:,} images rejected, {data.reencoded:,} re-encoded"
+    if data.downscaled:
+        before, after = map(statistics.human_bytes, (data.downscaled.file_bytes, data.downscaled.record_bytes))
+        line += f", {data.downscaled.images:,} of them with --max_side {data.downscaled.max_side} ({before} to {after})"
+    return line

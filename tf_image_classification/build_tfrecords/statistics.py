@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tf_image_classification import pages
+from tf_image_classification.build_tfrecords.large_images import LargeImages
 from tf_image_classification.build_tfrecords.near_duplicates import Pair
+from tf_image_classification.build_tfrecords.worker_messages import WrittenImage
 from tf_image_classification.data.manifest import Manifest, Split
 
 FILE_NAME = "statistics.html"
@@ -32,14 +34,16 @@ class Pixels:
     reencoded: int = 0
     smallest: tuple[int, int] | None = None
     largest: tuple[int, int] | None = None
+    large: LargeImages = field(default_factory=LargeImages)
 
-    def add(self, height: int, width: int, image_format: str, reencoded: bool) -> None:
+    def add(self, image: WrittenImage) -> None:
         """Counts one image."""
-        self.formats[f"{image_format.upper()}, {'re-encoded' if reencoded else 'byte for byte'}"] += 1
-        self.longer_sides[bisect.bisect_left(_LONGER_SIDES, max(height, width))] += 1
-        self.shorter_sides[bisect.bisect_right(_SHORTER_SIDES, min(height, width))] += 1
-        self.reencoded += reencoded
-        size = (width, height)
+        self.formats[f"{image.format.upper()}, {'re-encoded' if image.reencoded else 'byte for byte'}"] += 1
+        self.longer_sides[bisect.bisect_left(_LONGER_SIDES, max(image.height, image.width))] += 1
+        self.shorter_sides[bisect.bisect_right(_SHORTER_SIDES, min(image.height, image.width))] += 1
+        self.reencoded += image.reencoded
+        self.large.add(image)
+        size = (image.width, image.height)
         self.smallest = min(self.smallest or size, size, key=_area)
         self.largest = max(self.largest or size, size, key=_area)
 

@@ -43,6 +43,7 @@ class ImageChunk:
         images: in the order of their records.
         roots: that they are read from.
         limits: of each image.
+        max_side: see images.prepare.
         part: path of the file to write; '' where the records are not written to a file of their own.
     """
 
@@ -51,6 +52,7 @@ class ImageChunk:
     images: tuple[ChunkImage, ...]
     roots: ImageRoots
     limits: ImageLimits = DEFAULT
+    max_side: int = 0
     part: str = ""
 
     def __str__(self) -> str:
@@ -65,6 +67,7 @@ class WrittenImage(NamedTuple):
         height, width: pixels.
         format: `jpeg` or `png`.
         reencoded: whether it is not stored byte for byte.
+        downscaled_bytes: of the file, if --max_side reduced the image; else 0.
         thumbnail: JPEG in base64; None if none was wanted.
     """
 
@@ -73,6 +76,7 @@ class WrittenImage(NamedTuple):
     width: int
     format: str
     reencoded: bool
+    downscaled_bytes: int
     thumbnail: str | None
 
 

@@ -110,7 +110,7 @@ def _items(
     """Pairs of a split, '' for none, and an item."""
     if not eval_metadata:
         yield "", ("eval_fraction", eval_fraction)
-    for name in ("split_column", "image_feature", "label_feature", "max_image_pixels", "max_image_mib"):
+    for name in ("split_column", "image_feature", "label_feature", "max_image_pixels", "max_image_mib", "max_side"):
         if (value := getattr(options, name)) != getattr(AS_GIVEN, name):
             yield "", (name, value)
     if labels_file:

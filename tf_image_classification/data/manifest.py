@@ -139,6 +139,23 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Downscaled:
+    """What --max_side did, over both splits.
+
+    Attributes:
+        max_side: its value, in pixels.
+        images: number of images whose shorter side was reduced to it; they count as re-encoded too.
+        file_bytes: of their files.
+        record_bytes: of their records in the shards.
+    """
+
+    max_side: int
+    images: int
+    file_bytes: int
+    record_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """A built data set.
 
@@ -147,6 +164,7 @@ class Manifest:
         splits: `train` and `eval`; one of them may be missing.
         rejected_reasons: reason -> number of images, over both splits.
         reencoded: number of images that are not stored byte for byte, over both splits.
+        downscaled: what --max_side did to large images; None without the flag.
         sources: split -> the metadata as given.
         fingerprint: identifies the sources' content.
         quality: what the images look like; None if all are in TFRecords, and in manifests of earlier versions.
@@ -158,6 +176,7 @@ class Manifest:
     splits: dict[str, Split]
     rejected_reasons: dict[str, int] = field(default_factory=dict)
     reencoded: int = 0
+    downscaled: Downscaled | None = None
     sources: dict[str, str] = field(default_factory=dict)
     fingerprint: str = ""
     quality: Quality | None = None
@@ -219,7 +238,9 @@ def read(folder: str) -> Manifest:
         for task in tasks:
             _check_names(task.labels)
         quality = _quality(content.pop("quality", None))
-        return Manifest(tasks=tasks, splits=splits, folder=folder, quality=quality, **content)
+        reduced = content.pop("downscaled", None)
+        downscaled = Downscaled(**reduced) if reduced else None
+        return Manifest(tasks=tasks, splits=splits, folder=folder, quality=quality, downscaled=downscaled, **content)
     except FileNotFoundError:
         raise DataError(
             "No built data set found",

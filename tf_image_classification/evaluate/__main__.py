@@ -34,6 +34,7 @@ def _command(argv: Sequence[str] | None) -> None:
     tasks = served_model.read_tasks(given.model)
     found = sources.expand(given.eval_metadata)
     existing_tfrecords.check_features(ReadOptions.of(given), found)
+    existing_tfrecords.check_max_side(ReadOptions.of(given), found)
     sources.check_split_column(found, ReadOptions.of(given))
     storage.check_replaceable(given.output_dir, METRICS, [given.model, *(source.path for source in found)])
 

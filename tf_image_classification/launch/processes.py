@@ -80,7 +80,7 @@ class _Cluster:
 
     def __enter__(self) -> _Cluster:
         counts = {role: count for role, count in self._job.shape.tasks.items() if count}
-        ports = iter(_free_ports(sum(counts.values())))
+        ports = iter(free_ports(sum(counts.values())))
         self._addresses = {role: [f"{_HOST}:{next(ports)}" for _ in range(count)] for role, count in counts.items()}
         command = self._job.command
         if command[0] == "python":
@@ -181,7 +181,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nothing listens on, and that no outgoing connection gets meanwhile."""
     ports = (port for port in random.sample(_PORTS, len(_PORTS)) if _is_free(f"{_HOST}:{port}"))
     return [port for _, port in zip(range(count), ports, strict=False)]
 

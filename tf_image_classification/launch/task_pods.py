@@ -97,7 +97,7 @@ class TaskRestarts:
     """Follows how often the operator starts tasks again: it does so without an end."""
 
     def __init__(self) -> None:
-        self._pods: dict[str, tuple[str, float]] = {}  # task -> uid, and when it was seen first
+        self._pods: dict[str, tuple[str, float]] = {}  # task -> uid, and when it was seen first or was waiting last
         self._restarts: dict[str, Restarts] = {}
 
     def update(self, pods: Iterable[Pod]) -> tuple[list[str], list[str]]:
@@ -116,6 +116,8 @@ class TaskRestarts:
                 again.append(task)
                 if not self._restarts.setdefault(task, Restarts()).add(now - since):
                     too_often.append(task)
+            elif pod["status"].get("phase") == "Pending":  # for a node, or its image
+                self._pods[task] = uid, now
         return again, too_often
 
 

@@ -40,8 +40,7 @@ _log = logging.getLogger(__name__)
 def throttle_secs(task: Task, flags: Flags) -> float:
     """Time between two of the chief's evaluations by time: never, if an evaluator makes them.
 
-    Unless they decide which model is exported or when the training ends. And only where TF_CONFIG lists the evaluator:
-    Kubeflow's training operator does not.
+    Unless they decide which model is exported or when the training ends.
     """
     decides = flags.export == BEST or flags.early_stopping_evals is not None
     return math.inf if task.cluster.get(Role.EVALUATOR) and not decides else float(flags.eval_throttle_secs)

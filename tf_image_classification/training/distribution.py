@@ -13,9 +13,9 @@ from tf_image_classification.cluster import PeerError, Role
 from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.training import devices, peer_watch
+from tf_image_classification.training import devices, peer_watch, presence
 
-HEARTBEAT_SECONDS = 30  # without one from a task, it counts as lost
+HEARTBEAT_SECONDS = 20  # without one from a task, it counts as lost
 
 
 def strategy() -> tf.distribute.Strategy:
@@ -77,6 +77,11 @@ def trial_dir(model_dir: str) -> str:
 def _join(role: Role, index: int, members: tuple[tuple[Role, tuple[str, ...]], ...]) -> tf.distribute.Strategy:
     """Waits until all tasks have started, and connects to them."""
     addresses = {str(member): list(tasks) for member, tasks in members}
+    # TensorFlow would wait as well, but with the interpreter's lock: deaf to signals, and without a word.
+    own = addresses[role][index]
+    names = {address: f"{job} {number}" for job, tasks in addresses.items() for number, address in enumerate(tasks)}
+    with presence.listening(own):
+        presence.wait_for({address: name for address, name in names.items() if address != own})
     _configure_coordination(addresses)
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
         tf.train.ClusterSpec(addresses), task_type=str(role), task_id=index, rpc_layer="grpc"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 
+from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.errors import FlagError
 from tf_image_classification.flags import Flags
 
@@ -22,6 +23,16 @@ def check_replicas(flags: Flags, replicas: int) -> None:
             "--jit_compile and --sync_batch_norm do not go together",
             received=f"{replicas} replicas, which would have to communicate within what XLA compiles",
             expected="one of the two, or one device",
+        )
+
+
+def warn_of_small_images(data: Manifest, flags: Flags) -> None:
+    """Logs a warning if a data set was built with images that the network enlarges again."""
+    if data.downscaled is not None and data.downscaled.max_side < flags.image_size:
+        _log.warning(
+            "The data set was built with --max_side %d: images are enlarged to --image_size %d, and lack detail",
+            data.downscaled.max_side,
+            flags.image_size,
         )
 
 

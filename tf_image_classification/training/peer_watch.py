@@ -32,9 +32,9 @@ from tf_image_classification.cluster import EXIT_RETRYABLE, PeerError, Role, Tas
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 2.0
-_SILENCE_SECONDS = 20.0  # after which a chief that does not answer is lost
+_SILENCE_SECONDS = 15.0  # after which a chief that does not answer is lost
 _ANSWER_MS = 500  # to wait for the chief's answer: TensorFlow keeps the interpreter's lock meanwhile
-_LEAVING_SECONDS = 10.0  # for the main thread to end by itself, with the error of its collective operation
+_LEAVING_SECONDS = 5.0  # for the main thread to end by itself, with the error of its collective operation
 STOP_SECONDS = 20.0  # from a signal to the end: Kubernetes and spot machines kill after 30 s
 _BARRIER_MS = 30_000
 _INCARNATION, _END = "peer_watch/incarnation", "peer_watch/end"

@@ -1,6 +1,6 @@
 """Which tasks of a cluster are there: something listens at their address for as long as their process lives.
 
-A task of a training listens with TensorFlow's server; `announced` does so while there is none. No TensorFlow.
+A task of a training listens with TensorFlow's server; `listening` does so while there is none. No TensorFlow.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from tf_image_classification.cluster import PeerError, Role, Task
 LOST_SECONDS = 20.0  # a task that nobody could connect to for so long counts as lost
 _CONNECT_SECONDS = 2.0
 _POLL_SECONDS = 1.0
+_REMIND_SECONDS = 30.0  # who waits says so again
 
 _log = logging.getLogger(__name__)
 
@@ -90,14 +91,14 @@ def is_there(address: str) -> bool:
     """Whether something listens at HOST:PORT."""
     host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), _CONNECT_SECONDS).close()
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
     except OSError:
         return False
     return True
 
 
 def wait_for(names: dict[str, str]) -> None:
-    """Waits until all tasks are there.
+    """Waits until each of some tasks has been there, and says whom it waits for.
 
     Args:
         names: as of `Presence`.
@@ -105,24 +106,38 @@ def wait_for(names: dict[str, str]) -> None:
     Raises:
         PeerError: they did not all come in `cluster.join_seconds()`.
     """
-    limit = time.monotonic() + cluster.join_seconds()
-    while missing := [f"{name} at {address}" for address, name in names.items() if not is_there(address)]:
-        if time.monotonic() > limit:
+    started = time.monotonic()
+    reminded: tuple[list[str], float] = ([], started)
+    missing = names
+    while missing := {address: name for address, name in missing.items() if not is_there(address)}:
+        listed = [f"{name} at {address}" for address, name in missing.items()]
+        now = time.monotonic()
+        if now - started > cluster.join_seconds():
             raise PeerError(
                 f"Not all tasks of the cluster were there within {cluster.join_seconds():g} s",
-                received="no answer of " + ", ".join(missing),
+                received="no answer of " + ", ".join(listed),
                 hint="The log of the missing task says why it ended or did not start.",
             )
+        if listed != reminded[0] or now - reminded[1] > _REMIND_SECONDS:
+            _log.info("Waiting for %s, %.0f of %g s", ", ".join(listed), now - started, cluster.join_seconds())
+            reminded = listed, now
         time.sleep(_POLL_SECONDS)
 
 
 @contextlib.contextmanager
 def announced(task: Task) -> Iterator[None]:
     """The chief listens at its address in the block, for the tasks that wait for it; others do nothing."""
-    if not task.is_chief or not task.worker_addresses:
+    if task.is_chief and task.worker_addresses:
+        with listening(chief_address(task)):
+            yield
+    else:
         yield
-        return
-    port = int(chief_address(task).rpartition(":")[2])
+
+
+@contextlib.contextmanager
+def listening(address: str) -> Iterator[None]:
+    """Listens at the port of HOST:PORT, this task's own, in the block."""
+    port = int(address.rpartition(":")[2])
     try:
         server = _Server(("", port), socketserver.BaseRequestHandler)
     except OSError as error:
@@ -149,3 +164,9 @@ def names_of(task: Task, roles: Sequence[Role]) -> dict[str, str]:
 
 class _Server(socketserver.TCPServer):
     allow_reuse_address = True  # TensorFlow's server listens there next
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET  # as TensorFlow's does
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()

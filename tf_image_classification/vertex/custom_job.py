@@ -1,9 +1,10 @@
 """A cluster as a custom job of Vertex AI: a worker pool for each role.
 
-The service chooses a job's id, so that a job is found again by a label. Vertex AI itself restarts a task that fails
-otherwise than by a common error, and with `restart_job_on_worker_restart` the others with it: up to five times a task,
-and three times the job. What fails after that is started again here. See
-https://docs.cloud.google.com/vertex-ai/docs/training/understanding-training-service.
+The service chooses a job's id, so that a job is found again by a label. Vertex AI itself restarts what loses a machine,
+with `restart_job_on_worker_restart` all tasks: six times where Spot machines were taken, three times where none was
+free. Most exit codes, 138 among them, end a job at once. What fails since a task or its machine was lost is started
+again here. See https://docs.cloud.google.com/vertex-ai/docs/training/understanding-training-service and
+https://docs.cloud.google.com/vertex-ai/docs/training/use-spot-vms.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Mapping
 from google.api_core import exceptions
 from google.cloud import aiplatform_v1 as vertex
 
-from tf_image_classification import cluster, task_log
+from tf_image_classification import cluster, storage, task_log
 from tf_image_classification.errors import ServiceError, TrainingError, UnavailableError, printable
 from tf_image_classification.launch import stop_signal
 from tf_image_classification.launch.job import Job
@@ -34,7 +35,9 @@ _RUN_LABELS_VARIABLE = "VERTEX_AI_PIPELINES_RUN_LABELS"  # of a pipeline's steps
 _POLL_SECS = 5.0
 _MAX_SILENCE_SECS = 1800.0  # of the service, while a job is followed
 _MAX_CANCEL_SECS = 600.0
-_MAX_RESTARTS = 3  # in a row; Vertex AI has restarted each of the jobs itself
+# Machines come one by one, and the first task that gives up waiting ends the job. A task that fails does, too.
+_JOIN_SECS = 1800
+_MAX_REASON_SECS = 180.0  # until a job that failed says why: Vertex AI takes about a minute
 _STATE = vertex.JobState
 _ENDED = (
     _STATE.JOB_STATE_SUCCEEDED,
@@ -46,6 +49,7 @@ _ENDED = (
 _UNUSABLE = {*_ENDED, _STATE.JOB_STATE_CANCELLING} - {_STATE.JOB_STATE_SUCCEEDED}
 _EXIT_CODE = re.compile(r"non-zero status of (\d+)")
 _OUT_OF_MEMORY = re.compile(r"out[- ]of[- ]memory", re.IGNORECASE)
+_STOCKOUT = re.compile(r"resources are insufficient|stockout", re.IGNORECASE)  # also of Spot machines that were taken
 _SIGKILL, _SIGTERM = 137, 143  # exit codes of a task that was killed, or stopped to free its machine
 
 _log = logging.getLogger(__name__)
@@ -67,16 +71,15 @@ class CustomJobs:
             earlier = self._find(job.name)
             if earlier:
                 _log.info("An earlier attempt of this step has started %s", earlier.name)
-            restarts = Restarts(_MAX_RESTARTS)
+            restarts = Restarts()
             while True:
-                began = time.monotonic()
                 ended = self._follow(earlier or self._create(message), job, stop)
                 earlier = None
                 if ended.state == _STATE.JOB_STATE_SUCCEEDED:
                     return
-                if not is_retryable(ended.error.message) or not restarts.add(time.monotonic() - began):
+                if not is_retryable(ended.error.message) or not restarts.add(ran_secs(ended)):
                     break
-                _log.warning("A task was lost: %s The training goes on in another job", printable(ended.error.message))
+                _log.warning("The training goes on in another job: %s", printable(ended.error.message))
                 if stop.wait(restarts.pause_secs):
                     raise stop.exit()
         raise _failure(ended, self._page(ended), job)
@@ -112,13 +115,16 @@ class CustomJobs:
         _log.info("Custom job: %s", self._page(started))
         log = task_log.Reader(job.folder, "chief-0")
         current, shown, answered = started, None, time.monotonic()
+        since = answered
         while True:
             if current.state != shown:
-                shown = current.state
+                shown, since = current.state, time.monotonic()
                 _log.info("%s", current.state.name)
             for line in log.new_lines():
                 _log.info("chief: %s", line)
-            if current.state in _ENDED:
+            # On the reason depends whether the training goes on.
+            has_reason = current.state != _STATE.JOB_STATE_FAILED or current.error.message
+            if current.state in _ENDED and (has_reason or time.monotonic() - since > _MAX_REASON_SECS):
                 return current
             if stop.wait(_POLL_SECS):
                 self._cancel(current.name)
@@ -172,14 +178,15 @@ def to_message(job: Job) -> vertex.CustomJob:
     spec = vertex.CustomJobSpec(
         worker_pool_specs=pools,
         scheduling=vertex.Scheduling(
-            restart_job_on_worker_restart=True, strategy=strategy.SPOT if shape.spot else strategy.STANDARD
+            restart_job_on_worker_restart=not shape.parameter_servers,  # with them, workers may come and go
+            strategy=strategy.SPOT if shape.spot else strategy.STANDARD,
         ),
         service_account=shape.service_account,
         network=shape.network,
     )
     if shape.tensorboard:
         spec.tensorboard = shape.tensorboard
-        spec.base_output_directory = vertex.GcsDestination(output_uri_prefix=job.folder)
+        spec.base_output_directory = vertex.GcsDestination(output_uri_prefix=storage.canonical(job.folder))
     key = shape.encryption_key
     return vertex.CustomJob(
         display_name=job.name,
@@ -203,7 +210,11 @@ def _pool(job: Job, role: str, count: int) -> vertex.WorkerPoolSpec:
     return vertex.WorkerPoolSpec(
         machine_spec=machine,
         replica_count=count,
-        container_spec=vertex.ContainerSpec(image_uri=shape.image, command=job.command),
+        container_spec=vertex.ContainerSpec(
+            image_uri=shape.image,
+            command=job.command,
+            env=[vertex.EnvVar(name=cluster.JOIN_SECONDS_VARIABLE, value=str(_JOIN_SECS))],
+        ),
     )
 
 
@@ -214,9 +225,17 @@ def _run_labels() -> Mapping[str, str]:
 
 
 def is_retryable(error: str) -> bool:
-    """Whether a job failed since a task was lost, by its message: it names the exit codes of the tasks."""
+    """Whether a job failed since a task or a machine was lost, by its message: it names the exit codes of the tasks."""
     codes = {int(code) for code in _EXIT_CODE.findall(error)}
-    return bool(codes) and codes <= {cluster.EXIT_RETRYABLE, _SIGKILL, _SIGTERM} and not _OUT_OF_MEMORY.search(error)
+    is_lost = codes <= {cluster.EXIT_RETRYABLE, _SIGKILL, _SIGTERM} if codes else _STOCKOUT.search(error)
+    return bool(is_lost) and not _OUT_OF_MEMORY.search(error)
+
+
+def ran_secs(ended: vertex.CustomJob) -> float:
+    """How long a job has run, without the time that it waited for machines, and its tasks may have for each other."""
+    if not ended.start_time:
+        return 0.0
+    return max(0.0, (ended.end_time - ended.start_time).total_seconds() - _JOIN_SECS)
 
 
 def _failure(ended: vertex.CustomJob, page: str, job: Job) -> Exception:
@@ -228,6 +247,8 @@ def _failure(ended: vertex.CustomJob, page: str, job: Job) -> Exception:
     hint = "The last lines of each task are above; the job's page has all of them."
     if _OUT_OF_MEMORY.search(ended.error.message):
         hint = "Give each task more --memory, or take a smaller --batch_size."
+    elif _STOCKOUT.search(ended.error.message):
+        hint = "Another region, or another --accelerator, may have machines."
     elif not _EXIT_CODE.search(ended.error.message):
         hint = f"Look at {page}: the image, the quota or a permission may be missing."
     return TrainingError("The training's custom job failed", received=ended.error.message or page, hint=hint)

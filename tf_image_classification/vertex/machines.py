@@ -1,6 +1,7 @@
 """The machines of Vertex AI's training jobs, by what they have: a custom job names one, where a pipeline has limits.
 
-See https://docs.cloud.google.com/vertex-ai/docs/training/configure-compute. Imports no SDK.
+See https://docs.cloud.google.com/vertex-ai/docs/training/configure-compute. Left out are those with GB200, which need a
+reservation and have Arm processors, for which there are no images. Imports no SDK.
 """
 
 from __future__ import annotations
@@ -34,7 +35,6 @@ class _Machine(NamedTuple):
 
 # Attached to N1: their number -> the most CPUs that go with it.
 _ATTACHED = {
-    "NVIDIA_TESLA_K80": {1: 8, 2: 16, 4: 32, 8: 32},
     "NVIDIA_TESLA_P4": {1: 16, 2: 32, 4: 96},
     "NVIDIA_TESLA_P100": {1: 16, 2: 32, 4: 32},
     "NVIDIA_TESLA_T4": {1: 16, 2: 32, 4: 96},
@@ -74,7 +74,6 @@ _WITH_GPU: dict[str, tuple[tuple[str, int, float, int], ...]] = {
     "NVIDIA_H100_MEGA_80GB": (("a3-megagpu-8g", 208, 1872, 8),),
     "NVIDIA_H200_141GB": (("a3-ultragpu-8g", 224, 2952, 8),),
     "NVIDIA_B200": (("a4-highgpu-8g", 224, 3968, 8),),
-    "NVIDIA_GB200": (("a4x-highgpu-4g", 140, 884, 4),),
     "NVIDIA_RTX_PRO_6000": (
         ("g4-standard-48", 48, 180, 1),
         ("g4-standard-96", 96, 360, 2),

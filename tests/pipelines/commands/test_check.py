@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -151,15 +152,28 @@ def test_a_planted_obstacle_fails_its_line_alone_which_names_what_mends_it(
     assert {verdict for other, (verdict, _, _) in found.items() if other != name} == {"OK"}, done.stdout
 
 
+def _launch(template: Path, image: str, **shape: object) -> None:
+    """Makes the training step of a template launch a cluster of three tasks with a T4 each."""
+    cluster = ClusterShape(replicas=3, image=image, accelerator="NVIDIA_TESLA_T4:1", **shape)
+    content = json.loads(template.read_text())
+    constant = {"runtimeValue": {"constant": cluster.to_json()}}
+    content["root"]["dag"]["tasks"]["train"]["inputs"] = {"parameters": {"cluster": constant}}
+    content["root"]["inputDefinitions"]["parameters"]["batch_size"] = {"parameterType": "NUMBER_INTEGER"}
+    template.write_text(json.dumps(content))
+
+
+def test_spot_machines_have_a_quota_of_their_own(command, words, google, images, tiny_gpu_template):
+    _launch(tiny_gpu_template, f"{images.host}/team/train-gpu:1", spot=True)
+    google.quota["custom_model_training_preemptible_nvidia_t4_gpus"] = 2
+    verdict, found, mend = lines(command(*words, "--batch_size", "3").stdout)["quota"]
+    assert (verdict, found.rpartition(", ")[2]) == ("FAIL", "a step of the run has 3")
+    assert "request a higher aiplatform.googleapis.com/custom_model_training_preemptible_nvidia_t4_gpus" in mend
+
+
 def test_the_account_of_a_cluster_has_to_act_as_itself_and_the_quota_is_for_all_machines(
     command, words, google, images, tiny_gpu_template
 ):
-    cluster = ClusterShape(replicas=3, image=f"{images.host}/team/train-gpu:1", accelerator="NVIDIA_TESLA_T4:1")
-    template = json.loads(tiny_gpu_template.read_text())
-    constant = {"runtimeValue": {"constant": cluster.to_json()}}
-    template["root"]["dag"]["tasks"]["train"]["inputs"] = {"parameters": {"cluster": constant}}
-    template["root"]["inputDefinitions"]["parameters"]["batch_size"] = {"parameterType": "NUMBER_INTEGER"}
-    tiny_gpu_template.write_text(json.dumps(template))
+    _launch(tiny_gpu_template, f"{images.host}/team/train-gpu:1")
     words += ["--batch_size", "3"]
     found = lines(command(*words).stdout)
     assert found["its cluster"][:2] == ("OK", f"{TRAINER} may start tasks that have it")

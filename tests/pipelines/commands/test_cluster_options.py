@@ -76,7 +76,7 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(pipelines, vertex, co
         ("--replicas", "3", "--batch_size", "8"): "8 examples for 3 devices in 3 replicas",
         ("--replicas", "2", "--accelerator", "NVIDIA_TESLA_T4:2", "--batch_size", "6"): "4 devices in 2 replicas",
         ("--replicas", "2", "--accelerator", "T4:2", "--batch_size", "4"): "NVIDIA_TESLA_T4",
-        ("--replicas", "2", "--cpu", "96", "--memory", "700G", "--batch_size", "2"): "at most 624 GB",
+        ("--replicas", "2", "--cpu", "96", "--memory", "700G", "--batch_size", "2"): "has no such machine",
         ("--spot", "--cpu", "32", "--accelerator", "NVIDIA_TESLA_T4:1"): "no such machine",
     }
     for words, message in refusals.items():
@@ -87,3 +87,11 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(pipelines, vertex, co
     for words in (("--spot",), ("--tensorboard", _TENSORBOARD)):
         done = command("compile", *kubeflow, *words)
         assert done.returncode == 2 and f"{words[0]} is for Vertex AI" in done.stderr
+
+
+def test_a_local_run_whose_batches_cannot_be_divided_is_refused_before_its_first_step(command, tmp_path):
+    (tmp_path / "photos").mkdir()
+    runs, photos = str(tmp_path / "runs"), str(tmp_path / "photos")
+    done = command("run", "--runs_dir", runs, "--replicas", "3", "--train_metadata", photos, "--batch_size", "8")
+    assert done.returncode == 2 and "8 examples for 3 devices in 3 replicas" in done.stderr
+    assert not (tmp_path / "runs").exists()

@@ -100,6 +100,7 @@ class ReadOptions:
         split_column: column of a list that says to which split a line belongs; None if there is none.
         image_feature, label_feature: of TFRecords in another schema than slim's or the original's; None for these.
         max_image_pixels, max_image_mib: see image_limits.
+        max_side: pixels to which the shorter side of a larger image is reduced; 0 for none.
     """
 
     image_root: str | None = None
@@ -108,6 +109,7 @@ class ReadOptions:
     label_feature: str | None = None
     max_image_pixels: int = image_limits.DEFAULT_PIXELS
     max_image_mib: int = image_limits.DEFAULT_MIB
+    max_side: int = 0
 
     @classmethod
     def of(cls, flags: Flags) -> ReadOptions:
