@@ -201,7 +201,7 @@ def own_input(data, *, is_training, batch_size, image_size, steps, **options):
 
 def numbers_of_part(spec, part, batch_size=BATCH):
     options = {"image_size": SIZE, "steps": 2, "first_step": 0, "seed": 1, "shuffle": True}
-    batches = spec.training_part(None, part, batch_size=batch_size, **options)()
+    batches = spec.step_input(None, part, batch_size=batch_size, **options)()
     found = [(images.numpy()[:, 0, 0, 0].tolist(), labels["label"].numpy().tolist()) for images, labels in batches]
     assert all(images == labels for images, labels in found)
     return [images for images, _ in found]

@@ -286,17 +286,17 @@ class AsynchronousTraining:
         def batches() -> tf.data.Dataset:
             stream = next_number(streams)
             options: dict[str, Any] = {
-                "is_training": True,
                 "batch_size": flags.batch_size,
                 "image_size": flags.image_size,
+                "first_step": 0,
                 "steps": flags.train_steps,
                 "shuffle": not flags.debug,
             }
             if spec.has_own_input:  # its seed is a number: each worker takes other batches of the same order
                 workers = self._servers.num_workers
-                return spec.input_fn(self._data, seed=seed, **options)().repeat().shard(workers, stream % workers)
+                return spec.step_input(self._data, seed=seed, **options)().repeat().shard(workers, stream % workers)
             own = tf.random.stateless_uniform([], [seed, stream], 0, 2**31 - 1, tf.int64)
-            return spec.input_fn(self._data, seed=own, **options)().repeat()
+            return spec.step_input(self._data, seed=own, **options)().repeat()
 
         return iter(self._servers.coordinator.create_per_worker_dataset(batches))
 

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from tf_image_classification.estimator_specs import EstimatorSpec, ModelFn, Tensors
 
 if TYPE_CHECKING:
-    from tf_image_classification.preprocessing import Crop, DecodeFn, NormalizeFn, Preprocessing, PreprocFn
+    from tf_image_classification.augmentation.policies import PixelsFn
+    from tf_image_classification.preprocessing import Crop, DecodeFn, Preprocessing, PreprocFn
+    from tf_image_classification.preprocessing_parts import NormalizeFn
 
 
 class BuiltInEstimator(EstimatorSpec):
@@ -30,6 +32,14 @@ class BuiltInEstimator(EstimatorSpec):
         if type(self).get_preproc_fn is not BuiltInEstimator.get_preproc_fn:  # a subclass with pixels of its own
             return super().get_normalize_fn()
         return self._preprocessing.normalize_fn
+
+    def _normalized(self, pixels_fn: PixelsFn) -> PreprocFn:
+        from tf_image_classification import preprocessing_parts
+
+        normalize_fn = self.get_normalize_fn()
+        if normalize_fn is not self._preprocessing.normalize_fn:  # a subclass's own, which takes one image
+            return super()._normalized(pixels_fn)
+        return preprocessing_parts.normalized(pixels_fn, normalize_fn)
 
     def training_crop(self, augmentation: str) -> Crop | None:
         from tf_image_classification.augmentation import ORIGINAL, crop_with

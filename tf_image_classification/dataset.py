@@ -22,9 +22,10 @@ from tf_image_classification.data.batch_part import BatchPart
 from tf_image_classification.data.manifest import Manifest, Split, Task
 from tf_image_classification.data.tasks import check_holds_numbers, pair_tasks
 from tf_image_classification.errors import DataError
+from tf_image_classification.preprocessing_parts import InParts, Unfinished
 
 Tensors = dict[str, tf.Tensor]
-LabelledImage = tuple[tf.Tensor, Tensors]  # and its labels by task
+LabelledImage = tuple[tf.Tensor | Unfinished, Tensors]  # or a batch; and its labels by task
 
 _PREFETCHED = 2  # batches
 
@@ -44,6 +45,7 @@ def training_batches(
     mix_fn: MixFn | None = None,
     part: BatchPart | None = None,
     streams: int = 1,
+    finished: bool = True,
 ) -> tf.data.Dataset:
     """Batches for the global steps `first_step` to `first_step + steps`; epochs follow each other without a seam.
 
@@ -56,38 +58,75 @@ def training_batches(
             None: batches stay as they are. It changes an example by the one before it, the first one by the last.
         part: what is read of each global batch; None: all of it, as one batch.
         streams: --shard_streams. More than one have an order of their own, see `record_streams`.
+        finished: False: what follows resizing is left to the training step, if `preproc_fn` is `InParts` and no image
+            is mixed with one that another process or device may have.
 
     Returns:
-        A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3], and a dict of task name ->
-        float32 [batch_size, depth] (one-hot) or float32 [batch_size]. With a `part`, `count` pairs for each step, of
-        batch_size / total examples: put together in the order of the parts, those of all parts are the global batch.
+        A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3] (or `Unfinished`), and a
+        dict of task name -> float32 [batch_size, depth] (one-hot) or float32 [batch_size]. With a `part`, `count` pairs
+        for each step, of batch_size / total examples: put together in the order of the parts, those of all parts are
+        the global batch.
     """
     part = part or BatchPart(0, 1, 1)
     own = part.positions(batch_size)
-    split = data.splits[manifests.TRAIN]
 
     def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
         element_seed = tf.stack([tf.cast(seed, tf.int64), index])
-        features = _parse(record, split, data.tasks)
-        image = training_image(features["image_bytes"], image_size, element_seed, decode_fn, preproc_fn)
+        features = _parse(record, data.splits[manifests.TRAIN], data.tasks)
+        image = _host_image(features["image_bytes"], image_size, element_seed, decode_fn, preproc_fn)
         return image, _labels(features, class_dict)
 
     # Its first example is mixed with the one before it.
     read = sorted({*own} if mix_fn is None else {*own, (own.start - 1) % batch_size})
-    dataset = record_streams.training_examples(
-        data, batch_size, streams, read, seed=seed if shuffle else None, first_step=first_step, steps=steps
-    )
-    if len(read) < batch_size:
-        is_read = np.isin(np.arange(batch_size), read)
-        dataset = dataset.filter(lambda index, record: tf.gather(is_read, index % batch_size))
+    order_seed = seed if shuffle else None
+    dataset = _records(data, batch_size, streams, read, seed=order_seed, first_step=first_step, steps=steps)
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
     if mix_fn is None:
         dataset = dataset.batch(part.examples_each(batch_size), drop_remainder=True)
+        dataset = _finished(dataset, preproc_fn) if finished else dataset
     else:
-        dataset = _mixed(dataset.batch(len(read), drop_remainder=True), mix_fn, own, batch_size, seed, first_step)
+        dataset = _finished(dataset.batch(len(read), drop_remainder=True), preproc_fn)
+        dataset = _mixed(dataset, mix_fn, own, batch_size, seed, first_step)
         if part.count > 1:
             dataset = dataset.rebatch(part.examples_each(batch_size), drop_remainder=True)
-    return _without_autotuning(dataset.prefetch(_PREFETCHED))
+    return without_autotuning(dataset.prefetch(_PREFETCHED), warm_start=True)
+
+
+def _records(
+    data: Manifest, batch_size: int, streams: int, read: Sequence[int], *, seed: int | tf.Tensor | None, **steps: int
+) -> tf.data.Dataset:
+    """What `record_streams.training_examples` returns, of the positions `read` of each batch alone."""
+    examples = record_streams.training_examples(data, batch_size, streams, read, seed=seed, **steps)
+    if len(read) < batch_size:
+        is_read = np.isin(np.arange(batch_size), read)
+        examples = examples.filter(lambda index, record: tf.gather(is_read, index % batch_size))
+    if seed is None:
+        return examples
+    return examples.prefetch(record_order.records_ahead(data.splits[manifests.TRAIN], batch_size))
+
+
+def _host_image(
+    encoded: tf.Tensor,
+    image_size: int,
+    seed: tf.Tensor,
+    decode_fn: preprocessing.DecodeFn,
+    preproc_fn: preprocessing.PreprocFn,
+) -> tf.Tensor | Unfinished:
+    """One image of a training, as far as the host prepares it by itself."""
+    if isinstance(preproc_fn, InParts):
+        return preproc_fn.host_fn(decode_fn(encoded, image_size, image_size, seed), image_size, image_size, seed)
+    return training_image(encoded, image_size, seed, decode_fn, preproc_fn)
+
+
+def _finished(batches: tf.data.Dataset, preproc_fn: preprocessing.PreprocFn) -> tf.data.Dataset:
+    """Batches whose images are as the network takes them."""
+    if not isinstance(preproc_fn, InParts):
+        return batches
+
+    def finish(images: Unfinished, labels: Tensors) -> LabelledImage:
+        return preproc_fn.finish(images), labels
+
+    return batches.map(finish, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
 
 
 def _mixed(
@@ -174,7 +213,7 @@ def evaluation_batches(
         batches * batch_size
     )
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
-    return _without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
+    return without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
 
 
 def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.Dataset:
@@ -195,12 +234,14 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
 
     dataset = record_order.records(data, split, batch_size, seed=None).batch(batch_size)
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
-    return _without_autotuning(dataset.prefetch(_PREFETCHED))
+    return without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
-def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def without_autotuning(dataset: tf.data.Dataset, *, warm_start: bool = False) -> tf.data.Dataset:
+    """The data set without the thread that tunes it, for whose sleep the end of an iteration may wait."""
     options = tf.data.Options()
     options.autotune.enabled = False
+    options.experimental_warm_start = warm_start  # reading begins with the iterator: while a step is traced
     if tf.config.list_physical_devices("GPU"):  # whose kernels the threads of TensorFlow itself launch
         options.threading.private_threadpool_size = record_order.PARALLEL_CALLS
     return dataset.with_options(options)

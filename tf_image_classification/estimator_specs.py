@@ -57,9 +57,11 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from tf_image_classification.augmentation.policies import PixelsFn
     from tf_image_classification.data.batch_part import BatchPart
     from tf_image_classification.data.manifest import Manifest, Task
-    from tf_image_classification.preprocessing import Crop, DecodeFn, NormalizeFn, PreprocFn
+    from tf_image_classification.preprocessing import Crop, DecodeFn, PreprocFn
+    from tf_image_classification.preprocessing_parts import NormalizeFn
 
 _log = logging.getLogger(__name__)
 
@@ -182,12 +184,17 @@ class EstimatorSpec(abc.ABC):
             return self.get_decode_fn(True), self.get_preproc_fn(True)
         if augmentation == augmentations.NONE:
             return preprocessing.decode_whole, self.get_preproc_fn(False)
-        pixels_fn, normalize_fn = augmentations.pixels_fn(augmentation), self.get_normalize_fn()
+        preproc_fn = self._normalized(augmentations.pixels_fn(augmentation))
+        return preprocessing.decoder(self.training_crop(augmentation)), preproc_fn
+
+    def _normalized(self, pixels_fn: PixelsFn) -> PreprocFn:
+        """What makes the pixels of a training image, and normalises them."""
+        normalize_fn = self.get_normalize_fn()
 
         def preproc(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
             return normalize_fn(pixels_fn(image, width, height, seed))
 
-        return preprocessing.decoder(self.training_crop(augmentation)), preproc
+        return preproc
 
     def training_crop(self, augmentation: str) -> Crop | None:
         """The random crop of training images that --crop_area and --crop_aspect change; None: they change none.
@@ -272,40 +279,47 @@ class EstimatorSpec(abc.ABC):
             A function without arguments that returns a tf.data.Dataset of pairs: images float32 [B, image_size,
             image_size, 3] and labels, a dict of task name -> float32 [B, depth] (one-hot) or float32 [B].
         """
-        from tf_image_classification import augmentation, dataset
+        from tf_image_classification import dataset
 
         sizes: dict[str, Any] = {"image_size": image_size, "batch_size": batch_size, "shuffle": shuffle}
-        if not is_training:
-            preproc_fn = self.get_preproc_fn(False)
-            return lambda: dataset.evaluation_batches(
-                data, self.class_dict, preproc_fn=preproc_fn, batches=steps, **sizes
-            )
+        if is_training:
+            return self._training_batches(data, first_step=first_step, steps=steps, seed=seed, part=part, **sizes)
+        preproc_fn = self.get_preproc_fn(False)
+        return lambda: dataset.evaluation_batches(data, self.class_dict, preproc_fn=preproc_fn, batches=steps, **sizes)
+
+    def _training_batches(self, data: Manifest, **options: Any) -> Callable[[], tf.data.Dataset]:
+        """`dataset.training_batches` of the flags; `options` are its other arguments."""
+        from tf_image_classification import augmentation, dataset
+
         decode_fn, preproc_fn = self.training_image_fns(self.flags.augmentation)
         return lambda: dataset.training_batches(
             data,
             self.class_dict,
             decode_fn=decode_fn,
             preproc_fn=preproc_fn,
-            seed=seed,
-            first_step=first_step,
-            steps=steps,
             mix_fn=augmentation.mixer(self.flags),
-            part=part,
             streams=self.flags.shard_streams,
-            **sizes,
+            **options,
         )
 
-    def training_part(self, data: Manifest, part: BatchPart, **options: Any) -> Callable[[], tf.data.Dataset]:
-        """What one process reads of a training on several replicas; not to be overridden.
+    def step_input(
+        self, data: Manifest, part: BatchPart | None = None, **options: Any
+    ) -> Callable[[], tf.data.Dataset]:
+        """What the training steps of one process read; not to be overridden.
 
         Args:
             options: the other arguments of `input_fn`.
 
         Returns:
-            What `input_fn` returns for `part`, also of an override that has no such parameter.
+            What `input_fn` returns for `part`, also of an override that has no such parameter. If it is not overridden,
+            images may be `Unfinished`: the rest of `training_image_fns` is left to the step.
         """
         from tf_image_classification import dataset
 
+        if not self.has_own_input:
+            return self._training_batches(data, part=part, finished=False, **options)
+        if part is None:
+            return self.input_fn(data, is_training=True, **options)
         if "part" in inspect.signature(self.input_fn).parameters:
             return self.input_fn(data, is_training=True, part=part, **options)
         whole = self.input_fn(data, is_training=True, **options)

@@ -32,13 +32,12 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tf_image_classification import slim_preprocessing as slim
+from tf_image_classification.preprocessing_parts import InParts, NormalizeFn, Unfinished, flipped, rounded
 
 # (encoded string [], width, height, seed int64 [2]) -> uint8 [h, w, 3]
 DecodeFn = Callable[[tf.Tensor, int, int, tf.Tensor], tf.Tensor]
 # (image uint8 [h, w, 3], width, height) or (image, width, height, seed int64 [2]) -> float32 [height, width, 3]
 PreprocFn = Callable[..., tf.Tensor]
-# float32 [height, width, 3] in 0-255 -> float32 [height, width, 3], as a network takes it
-NormalizeFn = Callable[[tf.Tensor], tf.Tensor]
 
 # Means and standard deviations of keras.applications.imagenet_utils.preprocess_input, of values in 0-255 and in 0-1.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -81,10 +80,10 @@ class Preprocessing:
 
     Attributes:
         train_fn: (image uint8 [h, w, 3], width, height[, seed int64 [2]]) -> float32 [height, width, 3], for training
-            with --augmentation original.
+            with --augmentation original; `InParts`, all but the resizing happens in the compiled training step.
         eval_fn: (image uint8 [h, w, 3], width, height) -> float32 [height, width, 3], for evaluation and serving.
-        normalize_fn: float32 [height, width, 3] in 0-255, of the network's size -> float32 [height, width, 3]: what
-            every augmentation but `original` and `none` ends with.
+        normalize_fn: float32 [..., height, width, 3] in 0-255, of the network's size -> float32 of the same shape: what
+            every augmentation but `original` and `none` ends with, in the compiled training step.
         crop: the random crop that `train_fn` gets; None: the whole image. Evaluation and serving decode the whole one.
     """
 
@@ -262,9 +261,12 @@ def resize_and_flip(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) 
     Returns:
         float32 [height, width, 3] in 0-255.
     """
-    draw = tf.random.stateless_uniform([], tf.random.experimental.stateless_fold_in(seed, _FLIP_STREAM))
     image = resize(image, width, height)
-    return tf.cond(draw < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+    return tf.cond(_flip_draw(seed) < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
+
+
+def _flip_draw(seed: tf.Tensor) -> tf.Tensor:
+    return tf.random.stateless_uniform([], tf.random.experimental.stateless_fold_in(seed, _FLIP_STREAM))
 
 
 def resized(normalize_fn: NormalizeFn) -> Preprocessing:
@@ -273,10 +275,14 @@ def resized(normalize_fn: NormalizeFn) -> Preprocessing:
     Training crops at random, resizes and flips, as --augmentation light; evaluation resizes the whole image.
 
     Args:
-        normalize_fn: float32 [height, width, 3] in 0-255 -> float32 [height, width, 3].
+        normalize_fn: float32 [..., height, width, 3] in 0-255 -> float32 of the same shape.
     """
+
+    def host(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> Unfinished:
+        return Unfinished(rounded(resize(image, width, height)), _flip_draw(seed)[tf.newaxis])
+
     return Preprocessing(
-        train_fn=lambda image, width, height, seed: normalize_fn(resize_and_flip(image, width, height, seed)),
+        train_fn=InParts(host, lambda pixels, draws: normalize_fn(tf.cast(flipped(pixels, draws[:, 0]), tf.float32))),
         eval_fn=lambda image, width, height: normalize_fn(resize(image, width, height)),
         normalize_fn=normalize_fn,
         crop=Crop(),
@@ -303,7 +309,7 @@ PREPROCESSINGS: dict[str, Preprocessing] = {
         slim.inception_training, slim.inception_evaluation, slim.scale_to_unit, crop=INCEPTION_CROP
     ),
     "vgg": Preprocessing(slim.vgg_training, slim.vgg_evaluation, slim.subtract_mean_rgb),
-    "unit": Preprocessing(slim.unit, slim.unit, slim.scale_to_unit),
+    "unit": Preprocessing(slim.unit_training, slim.unit, slim.scale_to_unit),
     "caffe": resized(caffe),
     "torch": resized(torch),
     "tf": resized(slim.scale_to_unit),

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tf_image_classification.preprocessing_parts import InParts, Unfinished, flipped, normalized, rounded
+
 # Mean of ImageNet's training images in 0-255: _R_MEAN, _G_MEAN and _B_MEAN of slim's vgg_preprocessing.py.
 VGG_MEAN_RGB = (123.68, 116.78, 103.94)
 # Short side in pixels: slim's _RESIZE_SIDE_MIN and _RESIZE_SIDE_MAX, for the 224-pixel input of its VGG and ResNet v1.
@@ -55,31 +57,17 @@ def unit(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     return scale_to_unit(resize(image, width, height))
 
 
-def inception_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
-    """Random flip, brightness (by up to 32/255) and saturation (0.5 to 1.5 times), in a random order of these two.
-
-    These are slim's inception_preprocessing.distort_color with `fast_mode=True`; the crop is
-    `preprocessing.decode_random_crop`'s.
-
-    Args:
-        image: uint8 [h, w, 3], a random crop.
-        width, height: of the result, in pixels.
-        seed: int64 [2]; decides the augmentation.
-
-    Returns:
-        float32 [height, width, 3] in [-1, 1].
-    """
-    return _flip_and_distort(resize(image, width, height), _augmentation_draws(seed))
+def _resized_for_inception(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> Unfinished:
+    return Unfinished(rounded(resize(image, width, height)), _augmentation_draws(seed))
 
 
-# One pass over the pixels instead of twenty: compiled, it takes a quarter of the time.
-@tf.function(jit_compile=True, autograph=False)
-def _flip_and_distort(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """float32 [h, w, 3] in [0, 255] and four random numbers, float32 [4] in [0, 1) -> float32 [h, w, 3] in [-1, 1]."""
-    image = tf.where(draws[0] < 0.5, tf.reverse(image, [1]), image)
-    delta = (draws[1] * 2.0 - 1.0) * _MAX_BRIGHTNESS_DELTA
-    factor = _SATURATION_MIN + draws[2] * (_SATURATION_MAX - _SATURATION_MIN)
-    brightness_first = tf.cast(draws[3] < 0.5, tf.float32)
+def _flip_and_distort(pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """uint8 [B, h, w, 3] and four random numbers each, float32 [B, 4] -> float32 [B, h, w, 3] in [-1, 1]."""
+    image = tf.cast(flipped(pixels, draws[:, 0]), tf.float32)
+    shift, change, order = tf.unstack(draws[:, 1:, tf.newaxis, tf.newaxis, tf.newaxis], axis=1)
+    delta = (shift * 2.0 - 1.0) * _MAX_BRIGHTNESS_DELTA
+    factor = _SATURATION_MIN + change * (_SATURATION_MAX - _SATURATION_MIN)
+    brightness_first = tf.cast(order < 0.5, tf.float32)
     image = _saturate(image + delta * brightness_first, factor) + delta * (1.0 - brightness_first)
     return tf.clip_by_value(image / 127.5 - 1.0, -1.0, 1.0)
 
@@ -97,24 +85,16 @@ def inception_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor
     return unit(tf.image.central_crop(image, _INCEPTION_EVAL_CROP), width, height)
 
 
-def vgg_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
-    """Short side scaled to a random length, a random window, a random flip, mean colour subtracted.
-
-    The lengths are slim's 256 to 512 pixels for a 224-pixel input, and in proportion for others.
-
-    Args:
-        image: uint8 [h, w, 3].
-        width, height: of the result, in pixels.
-        seed: int64 [2]; decides the augmentation.
-
-    Returns:
-        float32 [height, width, 3], RGB minus `VGG_MEAN_RGB`: -123.68 to 151.06.
-    """
+def _window_for_vgg(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> Unfinished:
+    """A random window, after the short side was scaled to a random length: slim's 256 to 512 pixels for a 224-pixel
+    input, and in proportion for others."""
     draws = _augmentation_draws(seed)
     short_side = tf.cast(_VGG_SIDE_MIN + draws[0] * (_VGG_SIDE_MAX - _VGG_SIDE_MIN + 1), tf.int32)
-    image = _crop_after_scaling(image, width, height, short_side, draws[1], draws[2])
-    image = tf.cond(draws[3] < 0.5, lambda: tf.reverse(image, [1]), lambda: image)
-    return subtract_mean_rgb(image)
+    return Unfinished(rounded(_crop_after_scaling(image, width, height, short_side, draws[1], draws[2])), draws[3:])
+
+
+def _flip_and_subtract_mean(pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    return subtract_mean_rgb(tf.cast(flipped(pixels, draws[:, 0]), tf.float32))
 
 
 def vgg_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
@@ -171,16 +151,26 @@ def _saturate(image: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
     a channel c becomes v - f * (v - c). Saturation ends at s' = 1, where the smallest channel is 0: f is at most 1 / s.
 
     Args:
-        image: float32 [h, w, 3].
-        factor: float32 [], f.
+        image: float32 [B, h, w, 3].
+        factor: float32 [B, 1, 1, 1], f.
     """
-    red, green, blue = tf.unstack(image, axis=-1)
+    red, green, blue = tf.split(image, 3, axis=-1)
     value = tf.maximum(tf.maximum(red, green), blue)
     chroma = value - tf.minimum(tf.minimum(red, green), blue)
     limited = tf.minimum(factor, tf.math.divide_no_nan(value, chroma))
-    return tf.stack([value - limited * (value - channel) for channel in (red, green, blue)], axis=-1)
+    return tf.concat([value - limited * (value - channel) for channel in (red, green, blue)], axis=-1)
 
 
 def _augmentation_draws(seed: tf.Tensor) -> tf.Tensor:
     """The random numbers of one image's augmentation: an example's seed int64 [2] -> float32 [4] in [0, 1)."""
     return tf.random.stateless_uniform([4], tf.random.experimental.stateless_fold_in(seed, _AUGMENTATION_STREAM))
+
+
+# Random flip, brightness (by up to 32/255) and saturation (0.5 to 1.5 times), in a random order of these two: slim's
+# inception_preprocessing.distort_color with `fast_mode=True`. The crop is `preprocessing.decode_random_crop`'s. Values
+# are in [-1, 1].
+inception_training = InParts(_resized_for_inception, _flip_and_distort)
+# Short side scaled to a random length, a random window, a random flip; RGB minus `VGG_MEAN_RGB`: -123.68 to 151.06.
+vgg_training = InParts(_window_for_vgg, _flip_and_subtract_mean)
+# Resized only, in [-1, 1].
+unit_training = normalized(lambda image, width, height, seed: resize(image, width, height), scale_to_unit)

@@ -20,6 +20,7 @@ from tf_image_classification import flags as flag_table
 from tf_image_classification import nets
 from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.nets.layers import BatchNorm
+from tf_image_classification.preprocessing_parts import Unfinished
 from tf_image_classification.training import batch_norm, layer_modes, stages, steps
 from tf_image_classification.training.weight_average import WeightAverage
 
@@ -46,6 +47,14 @@ def batches(size: int) -> tf.data.Dataset:
     images, ids = random.normal(1.0, 2.0, (256, SIZE, SIZE, 3)).astype(np.float32), np.arange(256) % 2
     images += 0.5 * ids[:, None, None, None]
     return tf.data.Dataset.from_tensor_slices((images, {"label": tf.one_hot(ids, 2)})).repeat().batch(size, True)
+
+
+def unfinished_batches(size: int) -> tf.data.Dataset:
+    """Batches of which the step flips the images, changes their colours and normalises them."""
+    random = np.random.default_rng(0)
+    pixels, draws = random.integers(0, 256, (64, SIZE, SIZE, 3), np.uint8), random.random((64, 4), np.float32)
+    labels = {"label": tf.one_hot(np.arange(64) % 2, 2)}
+    return tf.data.Dataset.from_tensor_slices((Unfinished(pixels, draws), labels)).repeat().batch(size, True)
 
 
 def network(kind: str) -> keras.Model:
@@ -121,6 +130,15 @@ def synchronized_micro_batches() -> Outcome:
     return {
         "one": Training("synchronized", tf.distribute.get_strategy(), 2).run(batches(8), 2),
         "two": Training("synchronized", mirrored(2), 2).run(batches(8), 2),
+    }
+
+
+def unfinished() -> Outcome:
+    """Two updates from images that the step finishes, of two micro-batches each, on one device and on two."""
+    inception = {"model_name": "inception_v1"}
+    return {
+        "one": Training("plain", tf.distribute.get_strategy(), 2, **inception).run(unfinished_batches(8), 2),
+        "two": Training("plain", mirrored(2), 2, **inception).run(unfinished_batches(8), 2),
     }
 
 
@@ -208,7 +226,7 @@ def _trained_head(strategy: tf.distribute.Strategy) -> Outcome:
     }
 
 
-SCENARIOS = (hundred_steps, micro_batches, synchronized_micro_batches, overflow, head)
+SCENARIOS = (hundred_steps, unfinished, micro_batches, synchronized_micro_batches, overflow, head)
 
 if __name__ == "__main__":
     cpus = tf.config.list_physical_devices("CPU")

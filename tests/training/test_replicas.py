@@ -21,7 +21,7 @@ def run(*names: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def short() -> dict[str, Any]:
     """Trainings of a few updates, in one process."""
-    return run("head", "micro_batches", "overflow")
+    return run("head", "unfinished", "micro_batches", "overflow")
 
 
 def assert_equal(left: dict[str, Any], right: dict[str, Any], tolerance: float) -> None:
@@ -46,6 +46,10 @@ def test_two_replicas_update_average_and_re_estimate_as_one(short) -> None:
 @pytest.mark.parametrize("name", ["four", "two on two"])
 def test_micro_batches_make_the_clipped_update_of_one_batch_of_all_their_images(short, name) -> None:
     assert_equal(short["micro_batches"][name], short["micro_batches"]["one"], 1e-5)
+
+
+def test_replicas_and_micro_batches_finish_the_images_that_the_host_left(short) -> None:
+    assert_equal(short["unfinished"]["two"], short["unfinished"]["one"], 1e-5)
 
 
 def test_an_overflow_in_any_replica_skips_the_update(short) -> None:

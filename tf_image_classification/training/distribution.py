@@ -57,11 +57,11 @@ def training_batches(
     """
     task = cluster.current()
     if not task.is_synchronous:
-        return strategy.experimental_distribute_dataset(spec.input_fn(data, is_training=True, **options)())
+        return strategy.experimental_distribute_dataset(spec.step_input(data, **options)())
     replicas = strategy.num_replicas_in_sync
     own = replicas // task.num_workers
     part = BatchPart(task.worker_index * own, own, replicas)
-    batches_fn = spec.training_part(data, part, **options)
+    batches_fn = spec.step_input(data, part, **options)
     # Of a finite data set, all workers would ask each other at each step whether it has ended.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     return strategy.distribute_datasets_from_function(lambda context: batches_fn().apply(endless))

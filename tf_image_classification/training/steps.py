@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tf_image_classification.errors import EstimatorError
+from tf_image_classification.preprocessing_parts import InParts, Unfinished
 from tf_image_classification.training import compilation, layer_modes
 from tf_image_classification.training.micro_batches import accumulate
 from tf_image_classification.training.replicas import Exchange, Gradients
@@ -92,12 +93,13 @@ def _gradients_fn(
     parts: int,
     *,
     jit_compile: bool,
-) -> Callable[[tf.Tensor, Tensors], tuple[Gradients, Tensors]]:
+) -> Callable[[tf.Tensor | Unfinished, Tensors], tuple[Gradients, Tensors]]:
     """What a replica computes of its part of a batch: the gradients that it adds to an update of so many `parts`, and
     the values of the part."""
     trained = [variable.value for variable in variables]
 
-    def gradients(images: tf.Tensor, labels: Tensors) -> tuple[Gradients, Tensors]:
+    def gradients(images: tf.Tensor | Unfinished, labels: Tensors) -> tuple[Gradients, Tensors]:
+        images = _network_input(spec, images)
         # Watching only the trained variables saves the backward pass through a frozen backbone.
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
@@ -107,6 +109,15 @@ def _gradients_fn(
 
     # Not the whole step, whose input and exchange between replicas XLA has no operations for.
     return tf.function(gradients, autograph=False, jit_compile=True) if jit_compile else gradients
+
+
+def _network_input(spec: EstimatorSpec, images: tf.Tensor | Unfinished) -> tf.Tensor:
+    """What the network gets of the images of `spec.step_input`: float32 [B, H, W, 3]."""
+    if not isinstance(images, Unfinished):
+        return images
+    _, preproc_fn = spec.training_image_fns(spec.flags.augmentation)
+    assert isinstance(preproc_fn, InParts)  # which made them
+    return preproc_fn.finish(images)
 
 
 def total_loss(
