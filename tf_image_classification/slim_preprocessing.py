@@ -50,11 +50,13 @@ def subtract_mean_rgb(image: tf.Tensor) -> tf.Tensor:
     return image - tf.constant(VGG_MEAN_RGB)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def unit(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     """Resizes and scales to [-1, 1]: uint8 [h, w, 3] -> float32 [height, width, 3]."""
     return scale_to_unit(resize(image, width, height))
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def inception_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
     """Random flip, brightness (by up to 32/255) and saturation (0.5 to 1.5 times), in a random order of these two.
 
@@ -84,6 +86,7 @@ def _flip_and_distort(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image / 127.5 - 1.0, -1.0, 1.0)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def inception_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     """The central 87.5 % of each side (inception_preprocessing.preprocess_for_eval), resized and scaled to [-1, 1].
 
@@ -97,6 +100,7 @@ def inception_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor
     return unit(tf.image.central_crop(image, _INCEPTION_EVAL_CROP), width, height)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def vgg_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
     """Short side scaled to a random length, a random window, a random flip, mean colour subtracted.
 
@@ -117,6 +121,7 @@ def vgg_training(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> 
     return subtract_mean_rgb(image)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def vgg_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     """Short side scaled to 256 (for a 224-pixel input), the central window, mean colour subtracted.
 
