@@ -58,8 +58,8 @@ demo-schedule: $(READY)  ## four weeks of a scheduled retrain on this machine, a
 demo-cluster: $(READY)  ## two workers train the sample, one is killed, the run finishes: a timeline, and build/demo-cluster.png
 	$(BIN)/python -m tests.standin.demo_cluster build/demo-cluster.png
 
-bench: $(READY)  ## measure speed, as ratios to baselines measured in the same run
-	$(BIN)/python -m benchmarks
+bench: $(READY)  ## measure speed, as ratios to yardsticks measured in the same run; ARGS="--images photos/ --pairs 5 build .."
+	$(BIN)/python -m benchmarks $(ARGS)
 
 compile: $(READY)  ## write build/image_classification.yaml for Kubeflow and Vertex, and its steps to build/components/
 	$(BIN)/python -m pipelines compile --output build/image_classification.yaml --components_dir build/components

@@ -3,110 +3,78 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from benchmarks import photos, timing
+from benchmarks.rows import FULL, ROWS, SMALL, Material, Row
+from tf_image_classification import library_output, storage
 
-Work = Callable[[], object]
+RESULTS = os.path.join("build", "bench.json")
 
 
-class Row(NamedTuple):
-    """A row of the table.
+def main(argv: Sequence[str] | None = None) -> None:
+    """Measures the rows, and prints each and writes it to the file of results when it is finished.
 
-    Attributes:
-        name: what is measured.
-        yardstick_name: what it is compared with.
-        target: ratio to reach.
-        ours, yardstick: do the work once.
+    The file is a list of {row, ours, reference, ratio, goal}: two costs (seconds, or MiB of memory), of which less is
+    better, and the median of reference / ours, of which more is better, as of the goal.
+
+    Args:
+        argv: the arguments; default `sys.argv[1:]`.
     """
+    arguments = _parse(argv)
+    os.makedirs(os.path.dirname(arguments.output) or ".", exist_ok=True)
+    size = SMALL if arguments.small else FULL
+    pairs = arguments.pairs or size.pairs
+    results: list[dict[str, object]] = []
+    print(f"{'what':<27} {'against':<40} {'ratio':>6} {'quartiles':>13} {'to reach':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        photographs = photos.photographs(arguments.images, size.photographs, os.path.join(folder, "photographs"))
+        for group in arguments.rows or ROWS:
+            for row in ROWS[group](Material(photographs, folder, size)):
+                ratio = timing.compare(row.ours, row.reference, pairs if row.repeated else 1, warm_up=row.repeated)
+                _print(row, ratio)
+                results.append(_result(row, ratio))
+                storage.write_text(arguments.output, json.dumps(results, indent=1) + "\n")
 
-    name: str
-    yardstick_name: str
-    target: float
-    ours: Work
-    yardstick: Work
 
-
-def main() -> None:
-    """Measures the rows and prints each when it is finished."""
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
-    parser.add_argument(
-        "--images", help="folder of JPEG photographs, one sub-folder per class (default: crops of scikit-learn's two)"
-    )
-    parser.add_argument("--pairs", type=int, default=10, help="interleaved pairs per row (default: %(default)s)")
+    parser.add_argument("--images", help="folder of JPEG photographs (default: crops of scikit-learn's two)")
+    parser.add_argument("--pairs", type=int, help=f"interleaved pairs per row (default: {FULL.pairs})")
+    parser.add_argument("--small", action="store_true", help="a pair of each row, with few images: a look")
+    parser.add_argument("--output", default=RESULTS, help="file of the results (default: %(default)s)")
     parser.add_argument("rows", nargs="*", help=f"of {', '.join(ROWS)} (default: all)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"unknown row: {', '.join(sorted(unknown))}")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    logging.disable(logging.INFO)
-    print(f"{'what':<18} {'against':<40} {'ratio':>6} {'quartiles':>13} {'to reach':>9}")
-    with tempfile.TemporaryDirectory() as folder:
-        images = photos.image_folder(arguments.images, os.path.join("build", "benchmarks"))
-        for group in arguments.rows or ROWS:
-            for row in ROWS[group](images, folder):
-                _print(row, timing.compare(row.ours, row.yardstick, arguments.pairs))
+    if arguments.pairs is not None and arguments.pairs < 1:
+        parser.error(f"--pairs is {arguments.pairs}, and has to be at least 1")
+    return arguments
 
 
 def _print(row: Row, ratio: timing.Ratio) -> None:
     quartiles = f"{ratio.low:>6.2f}-{ratio.high:<6.2f}"
     print(
-        f"{row.name:<18} {row.yardstick_name:<40} {ratio.median:>6.2f} {quartiles} {row.target:>9.2f}",
+        f"{row.name:<27} {row.reference_name:<40} {ratio.median:>6.2f} {quartiles} {row.goal:>9.2f}",
         flush=True,
     )
 
 
-def _build(images: str, folder: str) -> Iterator[Row]:
-    from benchmarks import build
+def _result(row: Row, ratio: timing.Ratio) -> dict[str, object]:
+    return {
+        "row": f"{row.name}: {row.reference_name}",
+        "ours": ratio.ours,
+        "reference": ratio.reference,
+        "ratio": ratio.median,
+        "goal": row.goal,
+    }
 
-    ours = build.ours(images, folder)
-    yield Row("build_tfrecords", "Pillow, full decoding on all cores", 1.0, ours, build.pillow_decoding(images))
-    yield Row("build_tfrecords", "slim's converter loop, one process", 3.0, ours, build.slim_loop(images, folder))
-
-
-def _training_input(images: str, folder: str) -> Iterator[Row]:
-    from benchmarks import training_input
-    from tf_image_classification import build_tfrecords
-
-    data = build_tfrecords.build(images, os.path.join(folder, "data"))
-    ours = training_input.ours(data)
-    yield Row("training input", "slim's Inception preprocessing", 2.0, ours, training_input.slim(data))
-    yield Row("training input", "tf.io.decode_jpeg alone", 1.0, ours, training_input.bare_decoding(data))
-
-
-def _training_step(images: str, folder: str) -> Iterator[Row]:
-    from benchmarks import training_step
-
-    yield Row("training step", "bare tf.function loop", 0.98, *training_step.ours_and_bare(folder))
-
-
-def _scaling(images: str, folder: str) -> Iterator[Row]:
-    from benchmarks import scaling
-
-    with scaling.two_and_one() as (ours, yardstick):
-        yield Row("two workers", "one worker, a core each", 1.7, ours, yardstick)
-
-
-def _evaluation(images: str, folder: str) -> Iterator[Row]:
-    from benchmarks import evaluation
-    from tf_image_classification import build_tfrecords
-
-    data = build_tfrecords.build(images, os.path.join(folder, "evaluated"), eval_fraction=0.5)
-    yield Row("evaluation", "bare loop of the SavedModel", 0.95, *evaluation.ours_and_bare(data, folder))
-
-
-# Name on the command line -> (folder of images, temporary folder) -> rows.
-ROWS: dict[str, Callable[[str, str], Iterator[Row]]] = {
-    "build": _build,
-    "training_input": _training_input,
-    "training_step": _training_step,
-    "evaluation": _evaluation,
-    "scaling": _scaling,
-}
 
 if __name__ == "__main__":
-    main()
+    logging.disable(logging.WARNING)
+    with library_output.quiet():
+        main()

@@ -24,17 +24,19 @@ def slim_loop(images: str, folder: str) -> Callable[[], None]:
     """The loop of slim's dataset converters, in one process: read, decode to check, make an Example, write."""
     import tensorflow as tf
 
-    paths = _photographs(images)
+    paths = _pictures(images)
+    is_png = paths[0].endswith(".png")
+    decode, channels, image_format = (tf.io.decode_png, 1, b"png") if is_png else (tf.io.decode_jpeg, 3, b"jpg")
     output_path = os.path.join(folder, "slim.tfrecord")
 
     def work() -> None:
         with tf.io.TFRecordWriter(output_path) as writer:
             for path in paths:
                 encoded = Path(path).read_bytes()
-                height, width = tf.io.decode_jpeg(encoded, channels=3).shape[:2]
+                height, width = decode(encoded, channels=channels).shape[:2]
                 feature = {
                     "image/encoded": _bytes(tf, encoded),
-                    "image/format": _bytes(tf, b"jpg"),
+                    "image/format": _bytes(tf, image_format),
                     "image/class/label": _integer(tf, 0),
                     "image/height": _integer(tf, height),
                     "image/width": _integer(tf, width),
@@ -47,7 +49,7 @@ def slim_loop(images: str, folder: str) -> Callable[[], None]:
 
 def pillow_decoding(images: str) -> Callable[[], None]:
     """Pillow's full decoding on all cores, nothing written; the time to start the processes does not count."""
-    paths = _photographs(images)
+    paths = _pictures(images)
     cores = len(os.sched_getaffinity(0))
     parts = [paths[start :: cores * 4] for start in range(cores * 4)]
     pool = ProcessPoolExecutor(cores, mp_context=get_context("spawn"))
@@ -59,8 +61,8 @@ def pillow_decoding(images: str) -> Callable[[], None]:
     return work
 
 
-def _photographs(images: str) -> list[str]:
-    return [file.path for file in storage.walk(images) if file.path.lower().endswith((".jpg", ".jpeg"))]
+def _pictures(images: str) -> list[str]:
+    return [file.path for file in storage.walk(images)]
 
 
 def _decode(paths: list[str]) -> None:

@@ -13,17 +13,22 @@ from tf_image_classification.data.manifest import EVAL, Manifest
 from tf_image_classification.evaluate import evaluation_loop, served_model
 from tf_image_classification.model_folder import INPUT
 
-IMAGE_SIZE, BATCH_SIZE, MODEL_NAME = 96, 32, "mobilenet_v1"
+BATCH_SIZE = 32
 
 
-def ours_and_bare(data: Manifest, folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
-    """This project's scoring and the bare loop: each runs over the evaluation split once."""
+def model(name: str, image_size: int, data: Manifest, folder: str) -> str:
+    """Exports a network with its initial weights; returns the model folder."""
     names = [flag.name for flag in flag_table.of_command(flag_table.TRAIN)]
     spec = built_in_estimator.BuiltInEstimator()
-    spec.flags = flag_table.validate({"model_name": MODEL_NAME}, names)
+    spec.flags = flag_table.validate({"model_name": name}, names)
     model_folder = os.path.join(folder, "model")
-    network = nets.build(MODEL_NAME, image_size=IMAGE_SIZE, outputs={data.tasks[0].name: len(data.tasks[0].labels)})
-    export.export(network, spec, data.tasks, model_folder, {}, IMAGE_SIZE)
+    network = nets.build(name, image_size=image_size, outputs={data.tasks[0].name: len(data.tasks[0].labels)})
+    export.export(network, spec, data.tasks, model_folder, {}, image_size)
+    return model_folder
+
+
+def ours_and_bare(data: Manifest, model_folder: str, folder: str) -> tuple[Callable[[], None], Callable[[], None]]:
+    """This project's scoring and the bare loop: each runs over the evaluation split once."""
     served = served_model.load(model_folder).__enter__()
 
     def ours() -> None:

@@ -1,41 +1,87 @@
-"""Photographs to measure on: the user's, or crops of the two that scikit-learn ships."""
+"""Pictures to measure on: photographs, the user's or crops of the two that scikit-learn ships, and small ones of them.
+
+They are spread over two classes, whatever they show: labels do not matter to speed.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tf_image_classification import storage
 
-COUNT = 1200  # JPEGs
+if TYPE_CHECKING:
+    from PIL import Image
+
+SMALL_SIZE = 28  # pixels, as in MNIST
 
 
-def image_folder(images: str | None, cache: str) -> str:
-    """The folder of images to measure on.
+def photographs(images: str | None, count: int, folder: str) -> str:
+    """Creates a folder of JPEGs; returns it.
 
     Args:
-        images: a folder of the user's; returned as it is.
-        cache: where a folder of `COUNT` JPEGs of two classes, of about 400 x 350 pixels, is created once if `images` is
-            not given.
+        images: a folder of the user's, of whose JPEGs at most `count` are copied, evenly spread over their names; None
+            creates `count` of about 400 x 350 pixels.
     """
     if images:
-        return images
-    target = os.path.join(cache, "photos")
-    if os.path.isdir(target):
-        return target
+        for number, path in enumerate(_evenly_chosen(images, count)):
+            shutil.copyfile(path, _path(folder, number, "jpg"))
+    else:
+        for number, photo in enumerate(_crops(count)):
+            photo.save(_path(folder, number, "jpg"), quality=90)
+    return folder
+
+
+def small_pictures(photographs: str, count: int, folder: str) -> str:
+    """Creates `count` grey PNGs of 28 x 28 pixels, which are parts of photographs reduced to a quarter."""
+    from PIL import Image
+
+    generator = random.Random(1)
+    paths = _jpegs(photographs)
+    number = 0
+    for index, path in enumerate(paths):
+        with Image.open(path) as photo:
+            reduced = photo.convert("L")
+        reduced = reduced.resize((max(SMALL_SIZE, photo.width // 4), max(SMALL_SIZE, photo.height // 4)))
+        while number < count * (index + 1) // len(paths):
+            _crop(generator, reduced, SMALL_SIZE, SMALL_SIZE).save(_path(folder, number, "png"))
+            number += 1
+    return folder
+
+
+def _evenly_chosen(images: str, count: int) -> list[str]:
+    paths = _jpegs(images)
+    if not paths:
+        raise SystemExit(f"--images {images} holds no JPEG")
+    count = min(count, len(paths))
+    return [paths[number * len(paths) // count] for number in range(count)]
+
+
+def _crops(count: int) -> Iterator[Image.Image]:
     from PIL import Image
     from sklearn.datasets import load_sample_images
 
     generator = random.Random(1)
-    sample = load_sample_images()
-    with storage.replacing_dir(target, "china") as staging:
-        for number in range(COUNT):
-            index = number % len(sample.images)
-            class_folder = Path(staging, Path(sample.filenames[index]).stem)
-            class_folder.mkdir(exist_ok=True)
-            photo = Image.fromarray(sample.images[index])
-            width, height = generator.randint(300, 500), generator.randint(280, 420)
-            left, top = generator.randint(0, photo.width - width), generator.randint(0, photo.height - height)
-            photo.crop((left, top, left + width, top + height)).save(class_folder / f"{number:05}.jpg", quality=90)
-    return target
+    photos = [Image.fromarray(pixels) for pixels in load_sample_images().images]
+    for number in range(count):
+        width, height = generator.randint(300, 500), generator.randint(280, 420)
+        yield _crop(generator, photos[number % len(photos)], width, height)
+
+
+def _crop(generator: random.Random, image: Image.Image, width: int, height: int) -> Image.Image:
+    left, top = generator.randint(0, image.width - width), generator.randint(0, image.height - height)
+    return image.crop((left, top, left + width, top + height))
+
+
+def _jpegs(folder: str) -> list[str]:
+    return sorted(file.path for file in storage.walk(folder) if file.path.lower().endswith((".jpg", ".jpeg")))
+
+
+def _path(folder: str, number: int, extension: str) -> str:
+    class_folder = Path(folder, "even" if number % 2 == 0 else "odd")
+    class_folder.mkdir(parents=True, exist_ok=True)
+    return os.fspath(class_folder / f"{number:06}.{extension}")

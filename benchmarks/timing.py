@@ -1,4 +1,4 @@
-"""Timing of interleaved pairs, which noise on a shared machine affects alike."""
+"""Costs of interleaved pairs, which noise on a shared machine affects alike."""
 
 from __future__ import annotations
 
@@ -7,47 +7,56 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+# Does the work once; returns what it cost: seconds, or MiB of memory.
+Measure = Callable[[], float]
+
 
 class Ratio(NamedTuple):
-    """How many times as fast `ours` is as `yardstick`.
+    """How much better `ours` is than `reference`: how many times as fast, or with how many times less memory.
 
     Attributes:
-        median: over all pairs.
+        median: of reference / ours over all pairs.
         low, high: the quartiles.
-        ours, yardstick: median seconds.
+        ours, reference: median costs, of which less is better.
     """
 
     median: float
     low: float
     high: float
     ours: float
-    yardstick: float
+    reference: float
 
 
-def compare(ours: Callable[[], object], yardstick: Callable[[], object], pairs: int) -> Ratio:
-    """Times both in turn, `pairs` times, after a warm-up run of each; which goes first alternates."""
-    ours()
-    yardstick()
-    seconds: list[tuple[float, float]] = []
+def compare(ours: Measure, reference: Measure, pairs: int, *, warm_up: bool = True) -> Ratio:
+    """Measures both in turn, `pairs` times, after a run of each to warm up; which goes first alternates."""
+    if warm_up:
+        ours()
+        reference()
+    costs: list[tuple[float, float]] = []
     for number in range(pairs):
         if number % 2:
-            yardstick_seconds = _seconds(yardstick)
-            seconds.append((_seconds(ours), yardstick_seconds))
+            reference_cost = reference()
+            costs.append((ours(), reference_cost))
         else:
-            our_seconds = _seconds(ours)
-            seconds.append((our_seconds, _seconds(yardstick)))
-    ratios = sorted(other / own for own, other in seconds)
+            our_cost = ours()
+            costs.append((our_cost, reference()))
+    ratios = sorted(other / own for own, other in costs)
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
     return Ratio(
         statistics.median(ratios),
         low,
         high,
-        statistics.median(own for own, _ in seconds),
-        statistics.median(other for _, other in seconds),
+        statistics.median(own for own, _ in costs),
+        statistics.median(other for _, other in costs),
     )
 
 
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+def seconds(work: Callable[[], object]) -> Measure:
+    """Measures the time of a piece of work."""
+
+    def measure() -> float:
+        started = time.perf_counter()
+        work()
+        return time.perf_counter() - started
+
+    return measure

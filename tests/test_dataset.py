@@ -49,14 +49,18 @@ def data(request, tmp_path_factory) -> Manifest:
     return Manifest((Task("label", ("a", "b", "c")),), splits, folder=str(folder))
 
 
+def as_it_is(image, width, height):
+    return tf.cast(image, tf.float32)
+
+
 def batches_of(
-    data: Manifest, *, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True, **options
+    data: Manifest, *, preproc_fn=as_it_is, batch_size=8, seed=1, first_step=0, steps=10, shuffle=True, **options
 ) -> tf.data.Dataset:
     return dataset.training_batches(
         data,
         CLASS_DICT,
         decode_fn=options.pop("decode_fn", preprocessing.decode_whole),
-        preproc_fn=lambda image, width, height: tf.cast(image, tf.float32),
+        preproc_fn=preproc_fn,
         image_size=SIZE,
         batch_size=batch_size,
         seed=seed,
@@ -69,6 +73,17 @@ def batches_of(
 
 def numbers_of(data: Manifest, **options) -> list[list[int]]:
     return [[int(number) for number in images[:, 0, 0, 0]] for images, _ in batches_of(data, **options)]
+
+
+def test_the_preprocessing_of_an_estimator_may_have_conditions_on_tensors(data):
+    def preproc(image, width, height):
+        if tf.reduce_max(image) < 25:  # becomes tf.cond by AutoGraph, which what is ours goes without
+            return tf.zeros([height, width, 3])
+        return tf.cast(image, tf.float32)
+
+    ((images, _),) = batches_of(data, preproc_fn=preproc, batch_size=50, steps=1)
+    colours = images.numpy()[:, 0, 0, 0]
+    assert sorted(set(colours)) == [0.0, *range(25, 50)]
 
 
 def test_a_training_sees_exactly_as_many_full_batches_as_it_has_steps(data):

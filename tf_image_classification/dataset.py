@@ -225,6 +225,7 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
     """
     stored = data.splits[split]
 
+    @tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
     def prepare(records: tf.Tensor) -> dict[str, Any]:
         features = _parse(records, stored, data.tasks)
         labels = {
@@ -280,6 +281,7 @@ def _as_declared(task: Task, entry: dict[str, Any]) -> Task:
     return dataclasses.replace(task, name=name)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Tensors:
     """Serialised tf.train.Example, string [] or [B] -> `image_bytes`, `filename` and one entry per task, with the same
     leading shape."""
@@ -299,6 +301,7 @@ def _parse(records: tf.Tensor, split: Split, tasks: Sequence[Task]) -> Tensors:
     return features | {task.name: parsed[task.feature] for task in tasks}
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def _labels(features: Tensors, class_dict: Sequence[dict[str, Any]]) -> Tensors:
     labels = {}
     for entry in class_dict:

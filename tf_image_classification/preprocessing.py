@@ -98,6 +98,7 @@ class Preprocessing:
         return decoder(self.crop)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def decode(encoded: tf.Tensor) -> tf.Tensor:
     """Decodes a JPEG or PNG to what a viewer shows and build_tfrecords stores: on white where it is transparent.
 
@@ -171,6 +172,7 @@ def decoder(crop: Crop | None) -> DecodeFn:
     return decode_whole if crop is None else functools.partial(decode_random_crop, crop=crop)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def decode_whole(encoded: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
     """Decodes the whole image, as a `DecodeFn`: the default of an EstimatorSpec.
 
@@ -250,6 +252,7 @@ def resize(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     return tf.ensure_shape(tf.image.resize(image, [height, width]), [height, width, 3])
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def resize_and_flip(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
     """Resizes, and mirrors every second image horizontally, behind `decode_random_crop`: --augmentation light.
 

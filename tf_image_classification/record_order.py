@@ -75,6 +75,7 @@ def training_examples(
     first = first_step * batch_size
     first_epoch, offset = divmod(first, data.splits[manifests.TRAIN].examples)
 
+    @tf.autograph.experimental.do_not_convert  # as `records`
     def epoch_records(epoch: tf.Tensor) -> tf.data.Dataset:
         allow_any_seed()
         seeds = [None if seed is None else number * EPOCH_SEEDS + seed for number in (epoch, epoch + 1)]

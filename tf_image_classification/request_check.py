@@ -12,6 +12,7 @@ _START_OF_SCAN = b"\xff\xda\0"  # the third byte is the first of the header's le
 _ALSO_BEHIND = 2  # times the scans of a build's limits: those of thumbnails and of pictures behind the first count too
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def check(encoded: tf.Tensor) -> tf.Tensor:
     """Refuses, before it is decoded, what a served model cannot read or what would exhaust its memory.
 

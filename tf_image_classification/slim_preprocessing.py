@@ -52,11 +52,13 @@ def subtract_mean_rgb(image: tf.Tensor) -> tf.Tensor:
     return image - tf.constant(VGG_MEAN_RGB)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def unit(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     """Resizes and scales to [-1, 1]: uint8 [h, w, 3] -> float32 [height, width, 3]."""
     return scale_to_unit(resize(image, width, height))
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def _resized_for_inception(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> Unfinished:
     return Unfinished(rounded(resize(image, width, height)), _augmentation_draws(seed))
 
@@ -72,6 +74,7 @@ def _flip_and_distort(pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(image / 127.5 - 1.0, -1.0, 1.0)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def inception_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     """The central 87.5 % of each side (inception_preprocessing.preprocess_for_eval), resized and scaled to [-1, 1].
 
@@ -85,6 +88,7 @@ def inception_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor
     return unit(tf.image.central_crop(image, _INCEPTION_EVAL_CROP), width, height)
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def _window_for_vgg(image: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> Unfinished:
     """A random window, after the short side was scaled to a random length: slim's 256 to 512 pixels for a 224-pixel
     input, and in proportion for others."""
@@ -97,6 +101,7 @@ def _flip_and_subtract_mean(pixels: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     return subtract_mean_rgb(tf.cast(flipped(pixels, draws[:, 0]), tf.float32))
 
 
+@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def vgg_evaluation(image: tf.Tensor, width: int, height: int) -> tf.Tensor:
     """Short side scaled to 256 (for a 224-pixel input), the central window, mean colour subtracted.
 

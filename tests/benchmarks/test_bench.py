@@ -1,0 +1,102 @@
+"""`make bench`: which way its ratios go, the file of its results, and the pictures that it measures on."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks import __main__ as bench
+from benchmarks import photos, timing
+from benchmarks.rows import ROWS, Material, Row
+from tests.conftest import REPOSITORY
+
+
+def jpegs(folder: Path, count: int) -> Path:
+    """A folder of JPEGs, each of a size of its own."""
+    (folder / "class").mkdir(parents=True)
+    for number in range(count):
+        Image.new("RGB", (130 + number, 120)).save(folder / "class" / f"{number:02}.jpg")
+    return folder
+
+
+def widths(folder: str) -> list[int]:
+    return sorted(Image.open(path).width for path in Path(folder).rglob("*.jpg"))
+
+
+def test_a_ratio_is_above_one_where_ours_costs_less_whether_seconds_or_memory():
+    assert timing.compare(lambda: 2.0, lambda: 6.0, 3) == timing.Ratio(3.0, 3.0, 3.0, 2.0, 6.0)
+
+
+def test_pairs_are_interleaved_after_a_warm_up_and_begin_with_either():
+    calls: list[str] = []
+
+    def measure(name: str, cost: float):
+        return lambda: calls.append(name) or cost
+
+    timing.compare(measure("ours", 1.0), measure("reference", 1.0), 2)
+    assert calls == ["ours", "reference", *["ours", "reference"], *["reference", "ours"]]
+    calls.clear()
+    timing.compare(measure("ours", 1.0), measure("reference", 1.0), 1, warm_up=False)
+    assert calls == ["ours", "reference"]
+
+
+def test_each_row_is_in_the_table_and_in_the_file_and_measures_the_pictures_of_images(tmp_path, monkeypatch, capsys):
+    given: list[Material] = []
+
+    def group(material: Material):
+        given.append(material)
+        assert widths(material.photographs) == [130, 131, 132]
+        yield Row("reading", "a faster one", 0.9, lambda: 4.0, lambda: 2.0)
+        yield Row("memory", "of fewer pictures", 1.0, lambda: 100.0, lambda: 150.0, repeated=False)
+
+    monkeypatch.setattr(bench, "ROWS", {"group": group})
+    output = tmp_path / "new folder" / "bench.json"
+    bench.main(["--images", str(jpegs(tmp_path / "own", 3)), "--small", "--output", str(output)])
+    assert json.loads(output.read_text()) == [
+        {"row": "reading: a faster one", "ours": 4.0, "reference": 2.0, "ratio": 0.5, "goal": 0.9},
+        {"row": "memory: of fewer pictures", "ours": 100.0, "reference": 150.0, "ratio": 1.5, "goal": 1.0},
+    ]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["what", "reading", "memory"]
+    assert "0.50" in lines[1] and "0.90" in lines[1]
+    assert not Path(given[0].folder).exists()
+
+
+def test_of_many_pictures_of_ones_own_some_are_taken_evenly(tmp_path):
+    folder = photos.photographs(str(jpegs(tmp_path / "own", 12)), 4, str(tmp_path / "taken"))
+    assert widths(folder) == [130, 133, 136, 139]
+
+
+def test_small_pictures_are_grey_pngs_of_the_photographs(tmp_path):
+    folder = photos.small_pictures(str(jpegs(tmp_path / "own", 2)), 5, str(tmp_path / "small"))
+    paths = sorted(Path(folder).rglob("*.png"))
+    assert len(paths) == 5
+    assert {(image.size, image.mode) for image in map(Image.open, paths)} == {((28, 28), "L")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["nonsense"], "unknown row: nonsense"), (["--pairs", "0"], "has to be at least 1")],
+)
+def test_a_call_that_measures_nothing_is_refused(capsys, arguments, message):
+    with pytest.raises(SystemExit) as stopped:
+        bench.main(arguments)
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_without_photographs_is_refused(tmp_path):
+    with pytest.raises(SystemExit, match="holds no JPEG"):
+        bench.main(["--images", str(tmp_path), "--output", str(tmp_path / "bench.json")])
+
+
+def test_ci_keeps_a_small_table_of_all_but_clusters():
+    script = (REPOSITORY / ".ci" / "run").read_text()
+    (words,) = re.findall(
+        r"^\.venv/bin/python -m benchmarks --small (.*) \| tee build/bench\.txt$", script, re.MULTILINE
+    )
+    assert words.split() == [name for name in ROWS if name != "scaling"]
