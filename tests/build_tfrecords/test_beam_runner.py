@@ -5,14 +5,24 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+from dataclasses import replace
 
 import pytest
 
 from tests.build_tfrecords import records
 from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords import __main__ as command
-from tf_image_classification.build_tfrecords import shards
+from tf_image_classification.build_tfrecords import beam_messages, shards
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
+from tf_image_classification.build_tfrecords.signature import Look
+from tf_image_classification.build_tfrecords.worker_messages import (
+    ChunkImage,
+    ClassLabel,
+    ImageChunk,
+    PartResult,
+    WrittenImage,
+)
+from tf_image_classification.data.sources import ImageRoots, Rejected
 from tf_image_classification.errors import FlagError
 
 
@@ -73,3 +83,22 @@ def test_planned_shards_are_those_that_are_written(tmp_path):
         for shard in planned:
             assert shard.first == places[examples]
             examples += shard.examples
+
+
+def test_chunks_and_results_survive_json_in_one_line_each(tmp_path):
+    roots = ImageRoots(None, str(tmp_path))
+    label = ClassLabel(3, "an\nodd\rname \u2028 \udcff")
+    chunk = ImageChunk("train", ("label",), (ChunkImage("/a/\udce9.png", "\udce9.png", (label,), True),), roots)
+    other = replace(chunk, split="eval")
+    result = PartResult(
+        [WrittenImage(9, 2, 3, "png", False, 0, None), Rejected("/b\n", "corrupt")],
+        [Look(b"\x00\n", True, b"\xff" * 384)],
+    )
+    chunks = beam_messages.Chunks()
+    lines = [chunks.to_json(number, one) for number, one in enumerate((chunk, other, chunk))]
+    assert len(chunks.common) == 2
+    written = [beam_messages.result_to_json(line, result) for line in lines]
+    assert b"\n".join(written).split(b"\n") == written
+    read = [beam_messages.result_from_json(line) for line in written]
+    assert [part for _, part in read] == [result] * 3
+    assert [chunks.from_json(line) for line, _ in read] == [(0, chunk), (1, other), (2, chunk)]

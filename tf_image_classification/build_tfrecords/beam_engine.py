@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import logging
 import os
-import pickle
 import shutil
 import uuid
 from collections import Counter
@@ -17,7 +16,8 @@ import apache_beam as beam
 from apache_beam.runners.runner import PipelineState
 
 from tf_image_classification import storage
-from tf_image_classification.build_tfrecords import beam_pipeline, shards
+from tf_image_classification.build_tfrecords import beam_messages, beam_pipeline, shards
+from tf_image_classification.build_tfrecords.beam_messages import Chunks
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.build_tfrecords.engines import CHUNK
 from tf_image_classification.build_tfrecords.worker_messages import ImageChunk, PartResult, record_lengths
@@ -77,11 +77,12 @@ class BeamEngine:
         work = self._work or os.path.join(folder, _WORK)
         if self._work is None:
             os.mkdir(work)
-        num_files, missing = _write_chunks(chunks, work)
-        self._run(num_files, work)
+        read = Chunks()
+        num_files, missing = _write_chunks(chunks, read, work)
+        self._run(num_files, read, work)
         self._collect(work, folder)
         checked: dict[str, Counter[str]] = collections.defaultdict(Counter)
-        for chunk, part in _read_results(work):
+        for chunk, part in _read_results(work, read):
             lengths = record_lengths(part)
             checked[chunk.split].update(examples=len(lengths), bytes=sum(lengths))
             missing -= 1
@@ -97,12 +98,12 @@ class BeamEngine:
         """See Engine."""
         return tuple(self._shards[split])
 
-    def _run(self, num_files: int, work: str) -> None:
+    def _run(self, num_files: int, chunks: Chunks, work: str) -> None:
         logging.getLogger(_BEAM).setLevel(logging.WARNING)
         logging.getLogger(f"{_BEAM}.runners.dataflow").setLevel(logging.INFO)  # where to watch the job
         pipeline = self._runner.pipeline()
         billed = os.environ.get(storage.BILLING_VARIABLE)
-        beam_pipeline.build(pipeline, num_files, work, self._shard_bytes, billed)
+        beam_pipeline.build(pipeline, num_files, chunks, work, self._shard_bytes, billed)
         _log.info("Building on Apache Beam's %s", self._runner.name)
         try:
             state = _finished(pipeline)
@@ -156,19 +157,20 @@ def _finished(pipeline: beam.Pipeline) -> str:
         raise
 
 
-def _write_chunks(chunks: Iterable[ImageChunk], work: str) -> tuple[int, int]:
+def _write_chunks(given: Iterable[ImageChunk], chunks: Chunks, work: str) -> tuple[int, int]:
     """Writes the files that the pipeline reads; returns the numbers of files and of chunks."""
     num_files = num_chunks = 0
-    numbered = enumerate(chunks)
-    while pickled := [pickle.dumps(pair) for pair in itertools.islice(numbered, _CHUNKS_PER_FILE)]:
-        storage.write_bytes(beam_pipeline.chunk_file(work, num_files), pickle.dumps(pickled))
-        num_files, num_chunks = num_files + 1, num_chunks + len(pickled)
+    lines = (chunks.to_json(number, chunk) for number, chunk in enumerate(given))
+    while of_file := list(itertools.islice(lines, _CHUNKS_PER_FILE)):
+        storage.write_bytes(beam_pipeline.chunk_file(work, num_files), b"\n".join(of_file))
+        num_files, num_chunks = num_files + 1, num_chunks + len(of_file)
     return num_files, num_chunks
 
 
-def _read_results(work: str) -> Iterator[tuple[ImageChunk, PartResult]]:
+def _read_results(work: str, chunks: Chunks) -> Iterator[tuple[ImageChunk, PartResult]]:
     """All results, in the order of their chunks."""
     for path in beam_pipeline.result_files(work):
-        results = pickle.loads(storage.read_bytes(path))  # noqa: S301 -- our own workers wrote it
-        for _, chunk, part in sorted(map(pickle.loads, results), key=lambda result: result[0]):
+        results = map(beam_messages.result_from_json, storage.read_bytes(path).split(b"\n"))
+        numbered = [(*chunks.from_json(line), part) for line, part in results]
+        for _, chunk, part in sorted(numbered, key=lambda result: result[0]):
             yield chunk, part

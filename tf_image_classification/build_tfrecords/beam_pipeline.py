@@ -10,7 +10,6 @@ import bisect
 import contextlib
 import json
 import os
-import pickle
 import threading
 import uuid
 from array import array
@@ -22,7 +21,8 @@ import google_crc32c
 from apache_beam.pvalue import AsDict, TaggedOutput
 
 from tf_image_classification import storage
-from tf_image_classification.build_tfrecords import part_file, shards
+from tf_image_classification.build_tfrecords import beam_messages, part_file, shards
+from tf_image_classification.build_tfrecords.beam_messages import Chunks
 from tf_image_classification.build_tfrecords.worker_messages import record_lengths
 
 _RESULTS, _LENGTHS, _SHARDS = "results", "lengths", "shards"
@@ -31,12 +31,14 @@ _CHUNKS_PER_FILE = 1000  # of results
 _one_at_a_time = threading.Lock()
 
 
-def build(pipeline: beam.Pipeline, num_files: int, work: str, shard_bytes: int, billed: str | None) -> None:
+def build(
+    pipeline: beam.Pipeline, num_files: int, chunks: Chunks, work: str, shard_bytes: int, billed: str | None
+) -> None:
     """Adds all steps to a pipeline.
 
     Args:
-        num_files: number of files with chunks, see `chunk_file`: lists of pairs of a number and an ImageChunk, in which
-            each pair is pickled, and so is the list.
+        num_files: number of files with chunks, see `chunk_file`: a chunk as JSON in each line.
+        chunks: reads them.
         work: folder for what the steps write: shards, results, and lists of both, see `shards_in` and `result_files`.
         shard_bytes: see shards.ShardWriter.
         billed: project that pays for the workers' requests; None for that of the bucket.
@@ -48,7 +50,7 @@ def build(pipeline: beam.Pipeline, num_files: int, work: str, shard_bytes: int, 
         | "SpreadFiles" >> beam.Reshuffle()
         | "ReadChunks" >> beam.FlatMap(_read_chunks, work)
         | "SpreadChunks" >> beam.Reshuffle()
-        | "Check" >> beam.ParDo(_Check(billed)).with_outputs(_RESULTS, _LENGTHS, main="records")
+        | "Check" >> beam.ParDo(_Check(chunks, billed)).with_outputs(_RESULTS, _LENGTHS, main="records")
     )
     results = checked[_RESULTS] | "GroupResults" >> beam.GroupByKey() | "WriteResults" >> beam.Map(_write_results, work)
     planned = checked[_LENGTHS] | "GroupLengths" >> beam.GroupByKey() | "Plan" >> beam.Map(_plan, shard_bytes)
@@ -72,8 +74,7 @@ def chunk_file(work: str, index: int) -> str:
 
 
 def result_files(work: str) -> list[str]:
-    """The files of results, as lists of pickled triples: number of a chunk, ImageChunk, PartResult. Each holds the next
-    chunks, in any order."""
+    """The files of results, one as JSON in each line. Each file is of the next chunks, in any order."""
     return [path for _, path in _outcome(work, _RESULTS)]
 
 
@@ -91,33 +92,31 @@ def _outcome(work: str, kind: str) -> list[Any]:
 class _Check(beam.DoFn):
     """Number and chunk -> the records of its images by their place; beside them, results and lengths of records."""
 
-    def __init__(self, billed: str | None) -> None:
-        self._billed = billed
+    def __init__(self, chunks: Chunks, billed: str | None) -> None:
+        self._chunks, self._billed = chunks, billed
 
     def setup(self) -> None:
         storage.bill_to(self._billed)
 
     def process(self, element: bytes) -> Iterator[Any]:
-        number, chunk = pickle.loads(element)  # noqa: S301 -- whoever started the pipeline wrote it
+        number, chunk = self._chunks.from_json(element)
         records: list[bytes] = []
         with _one_at_a_time:
             part = part_file.check(chunk, records.append)
-        yield TaggedOutput(_RESULTS, (number // _CHUNKS_PER_FILE, pickle.dumps((number, chunk, part))))
+        yield TaggedOutput(_RESULTS, (number // _CHUNKS_PER_FILE, beam_messages.result_to_json(element, part)))
         yield TaggedOutput(_LENGTHS, (chunk.split, (number, array("I", record_lengths(part)).tobytes())))
         for index, record in enumerate(records):
             yield (chunk.split, (number, index)), record
 
 
 def _read_chunks(index: int, work: str) -> list[bytes]:
-    content = storage.read_bytes(chunk_file(work, index))
-    chunks: list[bytes] = pickle.loads(content)  # noqa: S301 -- whoever started the pipeline wrote it
-    return chunks
+    return storage.read_bytes(chunk_file(work, index)).split(b"\n")
 
 
 def _write_results(grouped: tuple[int, Iterable[bytes]], work: str) -> tuple[str, Any]:
     group, results = grouped
     path = storage.join(work, f"results-{group}.{uuid.uuid4().hex}")
-    storage.write_bytes(path, pickle.dumps(list(results)))
+    storage.write_bytes(path, b"\n".join(results))
     return _RESULTS, (group, path)
 
 
