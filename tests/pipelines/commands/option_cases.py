@@ -93,7 +93,7 @@ CASES: dict[str, dict[str, Case]] = {
     "run": {
         "runs_dir": Case(("--runs_dir", "other")),
         "runner": Case(("--runner", "docker")),
-        "replicas": Case(("--replicas", "2")),
+        "replicas": Case(("--replicas", "2"), beside=("--batch_size", "2")),
         "parameter_servers": Case(("--parameter_servers", "1")),
         "evaluator": Case(("--evaluator",)),
         "image_base": Case(("--image_base", "other"), beside=("--runner", "docker")),
