@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from collections import Counter
 
 import numpy as np
@@ -59,7 +58,7 @@ def batches_of(
     return dataset.training_batches(
         data,
         CLASS_DICT,
-        decode_fn=options.pop("decode_fn", preprocessing.decode_whole),
+        decode_fn=preprocessing.decode_whole,
         preproc_fn=preproc_fn,
         image_size=SIZE,
         batch_size=batch_size,
@@ -89,21 +88,6 @@ def test_the_preprocessing_of_an_estimator_may_have_conditions_on_tensors(data):
 def test_a_training_sees_exactly_as_many_full_batches_as_it_has_steps(data):
     batches = numbers_of(data, steps=13)
     assert [len(batch) for batch in batches] == [8] * 13
-
-
-def test_reading_begins_with_the_iterator_so_that_it_is_over_when_the_step_is_compiled(data):
-    read = tf.Variable(0, dtype=tf.int64)
-
-    def decode(encoded, width, height, seed):
-        with tf.control_dependencies([read.assign_add(1)]):
-            return preprocessing.decode_whole(encoded, width, height, seed)
-
-    iterator = iter(batches_of(data, decode_fn=decode))
-    limit = time.monotonic() + 60
-    while int(read) < 8 and time.monotonic() < limit:
-        time.sleep(0.01)
-    assert int(read) >= 8
-    del iterator
 
 
 def test_every_epoch_has_every_example_once_and_batches_straddle_epochs(data):

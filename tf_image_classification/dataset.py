@@ -89,7 +89,7 @@ def training_batches(
         dataset = _mixed(dataset, mix_fn, own, batch_size, seed, first_step)
         if part.count > 1:
             dataset = dataset.rebatch(part.examples_each(batch_size), drop_remainder=True)
-    return without_autotuning(dataset.prefetch(_PREFETCHED), warm_start=True)
+    return _without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
 def _records(
@@ -100,9 +100,7 @@ def _records(
     if len(read) < batch_size:
         is_read = np.isin(np.arange(batch_size), read)
         examples = examples.filter(lambda index, record: tf.gather(is_read, index % batch_size))
-    if seed is None:
-        return examples
-    return examples.prefetch(record_order.records_ahead(data.splits[manifests.TRAIN], batch_size))
+    return examples
 
 
 def _host_image(
@@ -213,7 +211,7 @@ def evaluation_batches(
         batches * batch_size
     )
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
-    return without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
+    return _without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
 
 
 def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.Dataset:
@@ -235,14 +233,12 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
 
     dataset = record_order.records(data, split, batch_size, seed=None).batch(batch_size)
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
-    return without_autotuning(dataset.prefetch(_PREFETCHED))
+    return _without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
-def without_autotuning(dataset: tf.data.Dataset, *, warm_start: bool = False) -> tf.data.Dataset:
-    """The data set without the thread that tunes it, for whose sleep the end of an iteration may wait."""
+def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
-    options.experimental_warm_start = warm_start  # reading begins with the iterator: while a step is traced
     if tf.config.list_physical_devices("GPU"):  # whose kernels the threads of TensorFlow itself launch
         options.threading.private_threadpool_size = record_order.PARALLEL_CALLS
     return dataset.with_options(options)

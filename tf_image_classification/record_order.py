@@ -13,9 +13,8 @@ from tf_image_classification.data import manifest as manifests
 from tf_image_classification.data.manifest import Manifest, Split
 
 # Shards are shuffled when they are built; the buffer adds variety between epochs and, for shards that others built,
-# mixes classes. It is filled anew before the first example of each epoch: of the first one while the training step is
-# compiled, of the others while `records_ahead` are decoded. 64 MiB of encoded images are about 600 photographs of
-# 100 kB. The original's five batches are the minimum.
+# mixes classes. It is filled anew before the first batch of an epoch, so its size is what an epoch waits for: 64 MiB of
+# encoded images are about 600 photographs of 100 kB. The original's five batches are the minimum.
 _SHUFFLE_BYTES = 64 * 2**20
 _MAX_SHUFFLED = 16384  # examples; of thumbnails, 64 MiB would be hundreds of thousands
 # Fixed, not tf.data.AUTOTUNE: its thread sleeps for up to a minute between two looks at the pipeline, and the
@@ -127,8 +126,3 @@ def shuffle_buffer(split: Split, batch_size: int) -> int:
     """Examples to shuffle among: as many as fit into `_SHUFFLE_BYTES`, at least five batches."""
     average = max(1, sum(shard.bytes for shard in split.shards) // max(1, split.examples))
     return min(split.examples, max(5 * batch_size, min(_SHUFFLE_BYTES // average, _MAX_SHUFFLED)))
-
-
-def records_ahead(split: Split, batch_size: int) -> int:
-    """Shuffled examples that are read before they are decoded: a quarter of `shuffle_buffer`."""
-    return max(1, shuffle_buffer(split, batch_size) // 4)
