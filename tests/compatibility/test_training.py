@@ -107,9 +107,10 @@ def test_the_keras_model_opens(folder):
     assert model.output_shape == (None, 2)
 
 
-def test_training_from_scratch_gives_the_recorded_weights(folder):
+def test_training_from_scratch_gives_the_recorded_weights_to_the_rounding_of_pixels(folder):
+    """Version 2.0.0 did not round the pixels of a training to whole grey levels: 0.008 apart; another seed is 1.03."""
     train(model_dir="new/checkpoints", batch_norm="original")
     old, new = weights_in("model"), weights_in("new/model")
     assert old.keys() == new.keys()
-    for name in old:
-        np.testing.assert_allclose(new[name], old[name], atol=1e-5, err_msg=name)
+    recorded, trained = (np.concatenate([weights[name].ravel() for name in old]) for weights in (old, new))
+    assert np.linalg.norm(trained - recorded) < 0.02 * np.linalg.norm(recorded)
