@@ -59,6 +59,7 @@ def test_an_error_is_the_last_paragraph_and_the_only_other_lines(image_folder, t
     assert str(broken) in paragraph
 
 
+@pytest.mark.slow
 def test_level_0_shows_what_libraries_log(image_folder, tmp_path):
     answer = run(
         "train_estimator",

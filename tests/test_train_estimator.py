@@ -145,6 +145,7 @@ def test_a_resumed_training_still_records_what_it_was_warm_started_from(built_da
     assert facts["warm_start"]["version"] == "of the first"
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_passed_over_for_the_one_before(built_data, training_flags, caplog):
     flags = training_flags(eval_throttle_secs=0, train_steps=3)
     train(built_data, flags)

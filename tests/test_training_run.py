@@ -85,6 +85,7 @@ def test_more_steps_continue_in_the_same_folder_and_fewer_start_in_another(step)
     assert facts["metrics"]["global_step"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [{"learning_rate": 0.2}, {"batch_size": 4}, {"version": "other"}])
 def test_another_flag_or_checkpoint_starts_afresh(step, change):
     assert step()[1] != step(**change)[1]
@@ -109,6 +110,7 @@ def test_other_code_of_an_estimator_starts_afresh_and_equal_code_elsewhere_does_
         step(packages=str(package), estimator_version=f"packages:{'0' * 64}", **own)
 
 
+@pytest.mark.slow
 def test_a_folder_of_version_2_0_0_is_not_continued_with_an_estimator_whose_code_it_does_not_know(
     step, tmp_path, monkeypatch
 ):
@@ -198,6 +200,7 @@ def folders(step, monkeypatch) -> tuple[Path, Path]:
     return new, old
 
 
+@pytest.mark.slow
 def test_a_folder_of_version_2_0_0_is_continued_also_after_a_flag_was_added(step, folders, monkeypatch):
     new, old = folders
     shutil.rmtree(new)
@@ -209,11 +212,13 @@ def test_a_folder_of_version_2_0_0_is_continued_also_after_a_flag_was_added(step
     assert (folder.name, facts["metrics"]["global_step"]) == (f"{old.name}-4", 4)
 
 
+@pytest.mark.slow
 def test_a_folder_of_version_2_0_0_is_not_continued_where_there_is_a_new_one(step, folders):
     new, _ = folders
     assert step()[1] == new
 
 
+@pytest.mark.slow
 def test_a_folder_of_version_2_0_0_is_not_continued_with_another_value_of_an_added_flag(step, folders, monkeypatch):
     new, old = folders
     shutil.rmtree(new)

@@ -133,6 +133,7 @@ def accepted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> list[manifest.
     return built
 
 
+@pytest.mark.slow
 def test_what_the_build_accepts_is_parsed_by_every_input_pipeline(accepted):
     alike = defaultdict(list)
     for data in accepted:

@@ -43,6 +43,7 @@ def add(service: Buckets, name: str, content: bytes) -> str:
     return f"gs://bucket/images/{name}"
 
 
+@pytest.mark.slow
 def test_random_faults_do_not_change_what_is_built(service, tmp_path):
     options = {"workers": 2, "shard_bytes": 50_000}
     expected = build_tfrecords.build("gs://bucket/images.csv", str(tmp_path / "expected"), **options)
@@ -106,6 +107,7 @@ def assert_never_half(service: Buckets, began: int) -> None:
         assert base64.b64decode(visible[path]).hex() == shard.crc32c
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(service, monkeypatch, tmp_path):
     monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
     monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
@@ -115,6 +117,7 @@ def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(serv
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_failed(service, monkeypatch):
     monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
     monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)

@@ -72,6 +72,7 @@ def test_workers_import_nothing_from_the_current_folder_that_the_command_does_no
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     root = pictures(tmp_path / "photos", {"cat": 2, "dog": 2})
     peaks = []

@@ -41,6 +41,7 @@ def read_damaged(saved: Path, first: int, end: int) -> None:
     print(sorted(counts.items()))
 
 
+@pytest.mark.slow
 def test_200_damaged_checkpoints_are_read_or_refused(saved: Path) -> None:
     read_damaged(saved, 0, 200)
 

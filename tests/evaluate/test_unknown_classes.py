@@ -112,6 +112,7 @@ def nameless(tmp_path: Path, ids: list[int], **names: str) -> str:
     return write(tmp_path / "nameless.tfrecord", examples)
 
 
+@pytest.mark.slow
 def test_ids_without_names_are_announced_with_the_models_names(model_dir, tmp_path):
     call = ["--model", model_dir, "--eval_metadata", nameless(tmp_path, [0, 1, 2]), "--output_dir", tmp_path / "out"]
     done = command(*call)
@@ -137,6 +138,7 @@ def test_ids_without_names_that_are_not_as_many_as_the_models_classes_are_refuse
         prepare.prepare_evaluation(nameless(tmp_path, ids), read_tasks(model_dir), cache_dir=str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_fewer_ids_are_accepted_with_the_flag(model_dir, tmp_path):
     call = ["--model", model_dir, "--eval_metadata", nameless(tmp_path, [0, 1]), "--output_dir", tmp_path / "out"]
     assert command(*call, "--allow_missing_classes").returncode == 0

@@ -72,6 +72,7 @@ def test_published_weights_give_the_logits_that_keras_computes_with_them(
     np.testing.assert_allclose(logits, expected, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_starts_from_published_weights_trains_and_is_served(
     name: str, tmp_path: Path, built_data, training_flags

@@ -71,6 +71,7 @@ def seen(data: Manifest, model_dir: Path, *, debug: bool) -> list[int]:
     return spec.seen[: 20 * 4]
 
 
+@pytest.mark.slow
 def test_24_data_has_the_same_order_in_debug_mode_only_and_as_many_examples_as_train_steps_and_batch_size_give(
     tmp_path: Path,
 ) -> None:
@@ -121,6 +122,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_24_data_of_every_shard_is_used_by_the_documented_command_with_its_unquoted_globs(
     built_data: Manifest, tmp_path: Path
 ) -> None:

@@ -98,6 +98,7 @@ class SlowSpec(NumberSpec):
             return tf.identity(super().loss_fn(labels, logits))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("throttle", [1, 10_000])
 def test_23_eval_throttle_secs_pass_between_evaluations_and_one_is_at_the_end(train: Any, throttle: int) -> None:
     started = time.monotonic()

@@ -67,6 +67,7 @@ def test_a_re_estimation_uses_up_no_random_number_and_changes_no_other_layer() -
     assert np.allclose(changed.moving_mean.numpy(), pixels.numpy().mean((0, 1, 2)), rtol=0.01)
 
 
+@pytest.mark.slow
 def test_a_short_training_evaluates_and_exports_re_estimated_statistics_and_keeps_its_own_in_checkpoints(
     built_data, training_flags, tmp_path, slow_norms, caplog
 ) -> None:

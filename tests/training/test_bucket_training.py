@@ -24,6 +24,7 @@ from tf_image_classification.storage import mounts, paths
 from tf_image_classification.training import history
 
 
+@pytest.mark.slow
 def test_a_bucket_that_is_mounted_is_followed_in_the_same_way_and_keeps_its_checkpoints(
     service, built_data, training_flags, tmp_path, monkeypatch
 ):

@@ -23,7 +23,7 @@ def test_a_chief_that_builds_data_is_there_for_those_that_wait(task):
     address = presence.chief_address(task)
     assert not presence.is_there(address)
     with presence.announced(task):
-        assert all(presence.is_there(address) for _ in range(200))  # more than a port keeps waiting
+        assert all(presence.is_there(address) for _ in range(20))  # more than a port keeps waiting
     assert not presence.is_there(address)
 
 

@@ -30,6 +30,7 @@ def assert_equal(left: dict[str, Any], right: dict[str, Any], tolerance: float) 
         np.testing.assert_allclose(one, other, rtol=0, atol=tolerance)
 
 
+@pytest.mark.slow
 def test_two_replicas_update_average_and_re_estimate_as_one(short) -> None:
     one, two = short["head"]["one"], short["head"]["two"]
     assert one["images"] == two["images"] == 16

@@ -69,7 +69,7 @@ def kill_after_step(monkeypatch: pytest.MonkeyPatch, step: int, checkpoint: int)
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param(options, id=name, marks=[] if name == "recipe" else pytest.mark.slow)
+        pytest.param(options, id=name, marks=[] if name == "original" else pytest.mark.slow)
         for name, options in OPTIONS.items()
     ],
 )
@@ -107,6 +107,7 @@ def test_killed_between_a_checkpoint_and_its_evaluation_it_evaluates_when_it_is_
     assert result(train(built_data, flags)) == result(whole)
 
 
+@pytest.mark.slow
 def test_a_finished_training_exports_the_same_model_again(built_data, training_flags, tmp_path):
     options = {"train_steps": 8, "num_evals": 4, "export": "best", "ema_decay": 0.9}
     first = train(built_data, training_flags(**options))
@@ -150,6 +151,7 @@ def test_a_lower_learning_rate_takes_effect_when_a_training_is_continued(built_d
     assert all("/moving_" in name for name in changed)
 
 
+@pytest.mark.slow
 def test_more_train_steps_do_not_go_back_to_the_head_after_all_has_been_trained(built_data, training_flags):
     options = {"head_fraction": 0.5, "learning_rate_decay_type": "cosine"}
     train(built_data, training_flags(train_steps=6, **options))

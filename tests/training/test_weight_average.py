@@ -30,6 +30,7 @@ def test_it_is_tensorflows_moving_average_with_the_number_of_updates() -> None:
     assert np.allclose(average.averages[0].numpy(), reference.average(theirs).numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_average_is_evaluated_and_exported_and_training_goes_on_without_it(built_data, training_flags, tmp_path):
     plain = train(built_data, training_flags(model_dir=str(tmp_path / "plain"), num_evals=2))
     averaged = train(built_data, training_flags(model_dir=str(tmp_path / "averaged"), num_evals=2, ema_decay=0.99))

@@ -108,6 +108,7 @@ while '"type": "worker"' in os.environ["TF_CONFIG"] or len(list(folder.glob("[0-
 """
 
 
+@pytest.mark.slow
 def test_a_custom_job_runs_its_replicas_until_the_chief_has_ended(aiplatform, tmp_path):
     (tmp_path / "tf_configs").mkdir()
     command = ["python", "-c", _REPLICA, str(tmp_path / "tf_configs")]

@@ -132,6 +132,7 @@ def test_a_replaced_wheel_or_an_edited_estimator_is_trained_and_evaluated_anew(
     assert len(list((runs / "checkpoints").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_a_failed_step_shows_its_error_in_one_paragraph_and_the_run_exits_with_1(tmp_path, image_folder):
     answer = run(tmp_path / "runs", "--train_metadata", str(image_folder), *TINY, "--trainable_scopes", "Nothing")
     assert answer.returncode == 1

@@ -33,6 +33,7 @@ def test_the_sample_run_fits_on_a_screen_without_output_of_libraries(tmp_path):
     assert re.search(r"^  \d\d:\d\d:\d\d I Step 100 of 400: loss ", answer.stdout, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_a_run_shows_its_steps_the_frameworks_lines_and_the_table(first):
     _, screen = first
     assert_worth_reading(screen)
@@ -40,6 +41,7 @@ def test_a_run_shows_its_steps_the_frameworks_lines_and_the_table(first):
     assert screen.index("Run folder: ") < screen.index("resolve") < screen.index("  accuracy")
 
 
+@pytest.mark.slow
 def test_a_corrupt_checkpoint_is_named_in_the_last_ten_lines_with_the_log_of_its_step(first, image_folder, tmp_path):
     runs, _ = first
     corrupt = tmp_path / "corrupt.ckpt"
