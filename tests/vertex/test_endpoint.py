@@ -112,7 +112,7 @@ def test_two_concurrent_runs_leave_one_model_in_service_and_on_the_endpoint(vert
     def run(folder: str) -> None:
         try:
             ended[folder] = register(**arguments(folder, compared_with=first.name, endpoint=endpoint))
-        except UserError as error:  # replaced, or undeployed by the other run while it had no traffic yet
+        except UserError as error:  # replaced by the other run
             ended[folder] = error
 
     threads = [threading.Thread(target=run, args=[folder]) for folder in ("two", "three")]
@@ -123,6 +123,35 @@ def test_two_concurrent_runs_leave_one_model_in_service_and_on_the_endpoint(vert
     serving = in_service(MODEL)
     assert len(ended) == 2 and serving in ended.values()
     assert _traffic(vertex) == {serving.name.partition("@")[2]: 100}
+
+
+def _undeploy_idle(vertex) -> None:
+    """What a concurrent run does at its end."""
+    endpoint = vertex.endpoints.all["pets"]
+    serving = [one for one in endpoint.deployed_models if endpoint.traffic_split.get(one.id)]
+    del endpoint.deployed_models[:]
+    endpoint.deployed_models.extend(serving)
+
+
+def test_a_version_that_another_run_undeploys_before_it_has_traffic_is_deployed_again(vertex, first, arguments):
+    other = register(**arguments("two", compared_with=first.name))
+    endpoint = Endpoint(ENDPOINT)
+    endpoint.deploy(other.name, "n1-standard-2", lambda: None)
+    undeployed = []
+
+    def check() -> None:
+        if len(undeployed) < 2:
+            undeployed.append(_undeploy_idle(vertex))
+
+    endpoint.route_traffic(other.name, "n1-standard-2", check)
+    assert _traffic(vertex) == {"1": 0, "2": 100}
+
+
+def test_a_version_that_is_undeployed_again_and_again_ends_with_an_error(vertex, first, arguments):
+    other = register(**arguments("two", compared_with=first.name))
+    with pytest.raises(ServiceError, match="undeployed before it got traffic, 3 times"):
+        Endpoint(ENDPOINT).route_traffic(other.name, "n1-standard-2", lambda: _undeploy_idle(vertex))
+    assert _traffic(vertex) == {"1": 100}
 
 
 def test_a_version_that_was_overtaken_while_it_was_deployed_is_undeployed(vertex, first, second, arguments):

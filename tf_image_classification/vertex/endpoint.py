@@ -15,6 +15,7 @@ from tf_image_classification.promotion.google_errors import RETRY, translate_api
 from tf_image_classification.vertex.client import ROLE, SERVICE, client_options, wait_for
 
 _log = logging.getLogger(__name__)
+_ATTEMPTS = 3  # to route traffic to a version that other runs undeploy
 
 
 class Endpoint:
@@ -69,33 +70,48 @@ class Endpoint:
         with translate_api_errors(SERVICE, f"deploy a model to {self._name}", ROLE):
             _retry_while_busy(RETRY(deploy_if_missing))()
 
-    def route_traffic(self, version: str, check: Callable[[], None]) -> None:
+    def route_traffic(self, version: str, machine_type: str, check: Callable[[], None]) -> None:
         """Routes all traffic to a deployed version. Mutates the endpoint, unless it has all traffic already.
+
+        Until it has traffic, a concurrent run that ends may undeploy it: then it is deployed once more.
 
         Args:
             version: .../models/ID@VERSION.
+            machine_type: see `deploy`.
             check: see `deploy`.
         """
 
-        def route_if_elsewhere() -> None:
+        def route_if_elsewhere() -> bool:
             check()
             deployed_ids = self._deployed_ids(version)
             if not deployed_ids:
-                raise ServiceError(
-                    f"{version} was undeployed before it got traffic",
-                    received=self._name,
-                    hint="Run the step again: it continues where this one stopped.",
-                )
+                return False
             traffic = {deployed_ids[0]: 100}
-            if dict(self._current().traffic_split) != traffic:
+            if dict(self._current().traffic_split) == traffic:
+                return True
+            try:
                 self._client.update_endpoint(
                     endpoint=vertex.Endpoint(name=self._name, traffic_split=traffic),
                     update_mask=field_mask_pb2.FieldMask(paths=["traffic_split"]),
                     timeout=60,
                 )
+            except exceptions.BadRequest:
+                if deployed_ids[0] in self._deployed_ids(version):
+                    raise
+                return False
+            return True
 
-        with translate_api_errors(SERVICE, f"change the traffic of {self._name}", ROLE):
-            _retry_while_busy(RETRY(route_if_elsewhere))()
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                self.deploy(version, machine_type, check)
+            with translate_api_errors(SERVICE, f"change the traffic of {self._name}", ROLE):
+                if _retry_while_busy(RETRY(route_if_elsewhere))():
+                    return
+        raise ServiceError(
+            f"{version} was undeployed before it got traffic, {_ATTEMPTS} times",
+            received=self._name,
+            hint="Run the step again when no other run changes the endpoint: it continues where this one stopped.",
+        )
 
     def undeploy_without_traffic(self, version: str = "") -> None:
         """Undeploys what has no traffic, one by one. Mutates the endpoint.

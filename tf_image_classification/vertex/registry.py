@@ -101,11 +101,12 @@ def register(
     _check_unchanged(folder, objects, version)
     with translate_api_errors(SERVICE, f"import the evaluation of {version.name}", ROLE):
         evaluations.attach(model.client, version.name, metrics, run)
+    route = functools.partial(serving.route_traffic, version.name, machine_type) if serving else None
     try:
         if serving:
             serving.deploy(version.name, machine_type, check_unchanged)
         check_promoted = functools.partial(model.check_default, version.name, candidate)
-        _promote(model, version.name, serving, check_unchanged, check_promoted)
+        _promote(model, version.name, route, check_unchanged, check_promoted)
     except ReplacedError:
         if serving:  # this version alone: another one without traffic may be about to be promoted
             serving.undeploy_without_traffic(version.name)
@@ -154,7 +155,7 @@ def _verified_candidate(
 def _promote(
     model: _RegisteredModel,
     version: str,
-    serving: Endpoint | None,
+    route_traffic: Callable[[Callable[[], None]], None] | None,
     check_unchanged: Callable[[], None],
     check_promoted: Callable[[], None],
 ) -> None:
@@ -165,17 +166,18 @@ def _promote(
 
     Args:
         version: .../models/ID@VERSION.
+        route_traffic: routes the endpoint's traffic to it, unless the check that it is given raises; None: no endpoint.
         check_unchanged: raises ReplacedError if neither the compared version nor this one is the default.
         check_promoted: raises ReplacedError if this version is not the default.
     """
     with translate_api_errors(SERVICE, f"make {version} the default", ROLE):
         check_unchanged()
-        if serving:
-            serving.route_traffic(version, check_unchanged)
+        if route_traffic:
+            route_traffic(check_unchanged)
         model.client.merge_version_aliases(name=version, version_aliases=[_DEFAULT], retry=RETRY, timeout=60)
         check_promoted()
-        if serving:
-            serving.route_traffic(version, check_promoted)
+        if route_traffic:
+            route_traffic(check_promoted)
 
 
 class _RegisteredModel:
