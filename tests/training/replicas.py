@@ -63,10 +63,12 @@ def network(kind: str) -> keras.Model:
     x = images = keras.Input((SIZE, SIZE, 3))
     for number in range(2):
         x = keras.layers.Conv2D(8, 3, strides=2, padding="same", kernel_regularizer=keras.regularizers.L2(0.01))(x)
-        if kind != "plain":
+        if kind in ("normalised", "synchronized"):
             norm = (keras.layers.BatchNormalization, BatchNorm)[number]
             x = norm(momentum=0.9, name=f"norm{number}")(x)
         x = keras.layers.ReLU()(x)
+    if kind == "dropout":
+        x = keras.layers.Dropout(0.5)(x)
     return keras.Model(images, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(x)))
 
 
@@ -167,6 +169,22 @@ def micro_batches() -> Outcome:
     }
 
 
+def dropout() -> Outcome:
+    """The first losses of a network with dropout on one, two and four replicas, each of which gets the same image."""
+    image = np.random.default_rng(0).normal(size=(1, SIZE, SIZE, 3)).astype(np.float32)
+
+    def loss(replicas: int, **values: Any) -> float:
+        labels = {"label": tf.one_hot([0] * replicas, 2)}
+        dataset = tf.data.Dataset.from_tensors((np.repeat(image, replicas, axis=0), labels))
+        strategy = mirrored(replicas) if replicas > 1 else tf.distribute.get_strategy()
+        return Training("dropout", strategy, **values).run(dataset, 1)["losses"][0]
+
+    return {
+        name: [loss(replicas, jit_compile=name == "compiled") for replicas in (1, 2, 4, 4)]
+        for name in ("plain", "compiled")
+    }
+
+
 def overflow() -> Outcome:
     """Two updates with loss scaling; in the second, only the last image, one of the second replica, overflows."""
     images, labels = next(iter(batches(4)))
@@ -226,7 +244,7 @@ def _trained_head(strategy: tf.distribute.Strategy) -> Outcome:
     }
 
 
-SCENARIOS = (hundred_steps, unfinished, micro_batches, synchronized_micro_batches, overflow, head)
+SCENARIOS = (hundred_steps, unfinished, micro_batches, dropout, synchronized_micro_batches, overflow, head)
 
 if __name__ == "__main__":
     cpus = tf.config.list_physical_devices("CPU")

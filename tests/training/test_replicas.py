@@ -65,6 +65,15 @@ def test_the_replicas_have_the_same_moving_statistics(short) -> None:
 
 
 @pytest.mark.slow
+def test_each_replica_draws_a_dropout_of_its_own() -> None:
+    outcomes = run("dropout")["dropout"]
+    for losses in outcomes.values():  # XLA draws other numbers
+        one, two, four, again = losses
+        assert len({round(loss, 4) for loss in (one, two, four)}) == 3  # the mean of equal losses would be the same
+        assert again == four
+
+
+@pytest.mark.slow
 def test_synchronized_batch_normalisation_normalises_a_micro_batch_over_the_replicas() -> None:
     outcomes = run("synchronized_micro_batches")["synchronized_micro_batches"]
     assert_equal(outcomes["two"], outcomes["one"], 1e-5)

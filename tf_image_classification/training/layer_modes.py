@@ -1,4 +1,4 @@
-"""Which layers compute in training mode: --batch_norm.
+"""Which layers compute in training mode, --batch_norm, and how they compute in several replicas.
 
 In training mode, batch normalisation normalises by the batch and updates its moving statistics, and dropout drops. In
 inference mode the one uses its moving statistics, and the other passes its inputs on. Keras has one mode per call of a
@@ -8,12 +8,15 @@ model; here each layer has its own.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 AUTO, ORIGINAL, FROZEN = "auto", "original", "frozen"
+_APART = 1_000_003  # between the constants of two replicas
 
 
 def batch_norms(model: keras.Model) -> list[keras.layers.BatchNormalization]:
@@ -109,6 +112,53 @@ def synchronizing(layers: Sequence[keras.layers.BatchNormalization]) -> Iterator
     finally:
         for layer in layers:
             layer.synchronized = False
+
+
+class ReplicaSeeds:
+    """Lets layers with random numbers, such as dropout, draw others in each replica.
+
+    Keras keeps the state of a generator in each replica, and the same one: all replicas would drop the same features.
+
+    Args:
+        model: the network.
+        replicas: their number; with one, nothing changes.
+    """
+
+    def __init__(self, model: keras.Model, replicas: int) -> None:
+        layers = model._flatten_layers() if replicas > 1 else ()
+        self._generators = list({id(one): one for layer in layers for one in layer._seed_generators}.values())
+        self._replica = threading.local()  # TensorFlow traces each replica in a thread of its own, by turns
+
+    @contextlib.contextmanager
+    def varying(self) -> Iterator[None]:
+        """Makes the seeds of generators depend on the replica in the block, which is not within a replica."""
+        for generator in self._generators:
+            generator.next = self._of_replica(generator.next)
+        try:
+            yield
+        finally:
+            for generator in self._generators:
+                del generator.next
+
+    @contextlib.contextmanager
+    def of(self, replica: tf.Tensor) -> Iterator[None]:
+        """Within a replica and `varying`: says which one it is.
+
+        Args:
+            replica: int64 []. The first, 0, draws what it draws without `varying`.
+        """
+        self._replica.number = replica
+        try:
+            yield
+        finally:
+            del self._replica.number
+
+    def _of_replica(self, draw: Callable[..., tf.Tensor]) -> Callable[..., tf.Tensor]:
+        def next_seed(*args: Any, **kwargs: Any) -> tf.Tensor:
+            # int64 [2]: a generator's constant, and its counter. Keras takes them modulo 2**31 - 2.
+            return draw(*args, **kwargs) + tf.stack([self._replica.number * _APART, 0])
+
+        return next_seed
 
 
 def _in_mode(call: Callable[..., Any], mode: bool) -> Callable[..., Any]:

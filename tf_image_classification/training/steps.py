@@ -61,7 +61,8 @@ def train_step(
     """
     replicas = strategy.num_replicas_in_sync
     exchange = Exchange(model, optimizer, inference_layers, replicas)
-    compute = _gradients_fn(spec, model, optimizer, variables, replicas * micro_batches, jit_compile=jit_compile)
+    seeds = layer_modes.ReplicaSeeds(model, replicas)
+    compute = _gradients_fn(spec, model, optimizer, variables, seeds, replicas * micro_batches, jit_compile=jit_compile)
     synchronized = layer_modes.batch_norms(model) if sync_batch_norm and replicas > 1 else []
 
     def update(gradients: Gradients, values: Tensors, sent: Tensors) -> Tensors:
@@ -71,7 +72,11 @@ def train_step(
 
     @tf.function(autograph=False)
     def step(iterator: Any, wishes: Tensors | None = None) -> Tensors:
-        with layer_modes.calling(inference_layers, training=False), layer_modes.synchronizing(synchronized):
+        with (
+            layer_modes.calling(inference_layers, training=False),
+            layer_modes.synchronizing(synchronized),
+            seeds.varying(),
+        ):
             computed = accumulate(strategy, compute, iterator, micro_batches, variables, _value_names(spec))
             values = strategy.run(update, args=(*computed, wishes or {}))
         # Not optimizer.iterations: optimizers differ in counting skipped updates.
@@ -90,6 +95,7 @@ def _gradients_fn(
     model: keras.Model,
     optimizer: keras.optimizers.Optimizer,
     variables: Sequence[keras.Variable],
+    seeds: layer_modes.ReplicaSeeds,
     parts: int,
     *,
     jit_compile: bool,
@@ -98,17 +104,25 @@ def _gradients_fn(
     the values of the part."""
     trained = [variable.value for variable in variables]
 
-    def gradients(images: tf.Tensor | Unfinished, labels: Tensors) -> tuple[Gradients, Tensors]:
+    def gradients(images: tf.Tensor | Unfinished, labels: Tensors, replica: tf.Tensor) -> tuple[Gradients, Tensors]:
         images = _network_input(spec, images)
         # Watching only the trained variables saves the backward pass through a frozen backbone.
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
+        with seeds.of(replica), tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(trained)
             losses, logits = total_loss(spec, model, images, labels, training=True)
             scaled = optimizer.scale_loss(losses[LOSS] / parts)
         return tape.gradient(scaled, trained), losses | _accuracies(spec, labels, logits)
 
     # Not the whole step, whose input and exchange between replicas XLA has no operations for.
-    return tf.function(gradients, autograph=False, jit_compile=True) if jit_compile else gradients
+    computed = tf.function(gradients, autograph=False, jit_compile=True) if jit_compile else gradients
+
+    # Not `computed` itself: of a tf.function, MirroredStrategy.run makes one function of all replicas, unless all are
+    # on GPUs, and XLA compiles for one device.
+    def compute(images: tf.Tensor | Unfinished, labels: Tensors) -> tuple[Gradients, Tensors]:
+        replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+        return computed(images, labels, tf.cast(replica, tf.int64))
+
+    return compute
 
 
 def _network_input(spec: EstimatorSpec, images: tf.Tensor | Unfinished) -> tf.Tensor:
