@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from tf_image_classification import cluster, hooks, storage
-from tf_image_classification.cluster import PeerError
+from tf_image_classification.cluster import PeerError, check_asynchronous
 from tf_image_classification.data.manifest import TRAIN, Manifest
-from tf_image_classification.errors import DataError, FlagError
+from tf_image_classification.errors import DataError
 from tf_image_classification.flags import Flags
 from tf_image_classification.training import checkpoint_evaluation, parameter_servers, stages, steps
 from tf_image_classification.training.parameter_servers import Servers
@@ -50,23 +50,10 @@ def check_flags(flags: Flags, data: Manifest) -> None:
     """Refuses what parameter servers cannot do, and warns of flags without effect.
 
     Raises:
-        FlagError: a flag asks for what is synchronous, or for XLA.
+        FlagError: as `cluster.check_asynchronous` does.
         DataError: the training split is in a bucket that is not mounted.
     """
-    for name, why in (("sync_replicas", "aggregates gradients"), ("sync_batch_norm", "normalises by one batch")):
-        if vars(flags).get(name):
-            raise FlagError(
-                f"--{name} {why} over workers, and with parameter servers no worker waits for another",
-                received=f"--{name}, and TF_CONFIG with ps",
-                expected="a cluster without parameter servers, or the flag not set",
-            )
-    if flags.jit_compile:
-        raise FlagError(
-            "--jit_compile does not go together with parameter servers",
-            received="--jit_compile, and TF_CONFIG with ps",
-            expected="a cluster without parameter servers, or the flag not set",
-            hint="XLA reads no variables of other machines.",
-        )
+    check_asynchronous(vars(flags), "TF_CONFIG with ps")
     if flags.shard_streams > 1:
         _log.warning("--shard_streams saves nothing with parameter servers: each worker reads all shards")
     if flags.seed is not None:

@@ -34,6 +34,34 @@ class Role(StrEnum):
     EVALUATOR = "evaluator"
 
 
+# Flag -> why parameter servers cannot do it.
+_SYNCHRONOUS = {
+    "sync_replicas": "It aggregates gradients over workers, none of which waits for another.",
+    "sync_batch_norm": "It normalises by the batches of all workers, none of which waits for another.",
+    "jit_compile": "XLA reads no variables of other machines.",
+}
+
+
+def check_asynchronous(flags: Mapping[str, object], source: str) -> None:
+    """Checks that flags go together with parameter servers.
+
+    Args:
+        flags: flag -> value.
+        source: of the parameter servers, for the error.
+
+    Raises:
+        FlagError: one of them does not.
+    """
+    for name, reason in _SYNCHRONOUS.items():
+        if flags.get(name):
+            raise FlagError(
+                f"--{name} does not go together with parameter servers",
+                received=f"--{name}, and {source}",
+                expected="a cluster without parameter servers, or the flag not set",
+                hint=reason,
+            )
+
+
 class PeerError(UserError):
     """Another task of the cluster was lost, or did not come: the platform restarts the job."""
 

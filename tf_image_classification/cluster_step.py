@@ -58,7 +58,7 @@ def train(
         encryption_key=run["encryption_key"],
     )
     storage.bill_to(flags.billing_project)
-    shape.check_batch_size(flags.batch_size)
+    shape.check_flags(vars(flags))
     parent = training_run.checkpoints_parent(flags.model_dir, pipeline_root, output_uri)
     training = Training(
         data=data_uri,

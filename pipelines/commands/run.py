@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> int:
         values = sample.FLAGS | values | {"train_metadata": folder}
     values = {name: value for name, value in values.items() if value is not None}
     if cluster:
-        cluster.check_batch_size(int(str(values.get("batch_size", by_name["batch_size"].default))))
+        cluster.check_flags(values)
     finished = run.run(
         values, arguments.runs_dir, arguments.runner, images_built_with, cluster=cluster, verbose=arguments.verbose
     )

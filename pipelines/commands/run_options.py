@@ -159,7 +159,7 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
     backend_limits.check_service_account(arguments.service_account or "", arguments.backend)
     template.check_paths(values, arguments.backend, kubernetes_platform.claim_mounts(base.spec, base.platforms))
     if cluster := clusters.of_spec(base.spec):
-        cluster.check_batch_size(int(str(values.get("batch_size") or flag_table.BY_NAME["batch_size"].default)))
+        cluster.check_flags(values)
     names = ("pipeline_root", "service_account", "network", "encryption_key", "failure_policy")
     changes: dict[str, object] = {
         name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
+from tf_image_classification import flags as flag_table
+from tf_image_classification.cluster import check_asynchronous
 from tf_image_classification.errors import FlagError
 
 
@@ -56,12 +58,19 @@ class ClusterShape:
         workers = self.replicas if self.parameter_servers else self.replicas - 1
         return {"chief": 1, "worker": workers, "ps": self.parameter_servers, "evaluator": int(self.evaluator)}
 
-    def check_batch_size(self, batch_size: int) -> None:
-        """Checks, before anything is started, that the devices of a synchronous cluster can share a global batch.
+    def check_flags(self, flags: Mapping[str, object]) -> None:
+        """Checks, before anything is started, that such a cluster can train with the flags.
+
+        Args:
+            flags: flag -> value; what is missing is at its default.
 
         Raises:
-            FlagError: they cannot.
+            FlagError: the devices of a synchronous cluster cannot share a batch, or a flag does not go together with
+                parameter servers.
         """
+        if self.parameter_servers:
+            check_asynchronous(flags, "--parameter_servers")
+        batch_size = int(str(flags.get("batch_size") or flag_table.BY_NAME["batch_size"].default))
         devices = self.replicas * int(self.accelerator.partition(":")[2] or 1)
         if not self.parameter_servers and batch_size % devices:
             raise FlagError(

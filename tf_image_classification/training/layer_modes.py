@@ -161,6 +161,23 @@ class ReplicaSeeds:
         return next_seed
 
 
+@contextlib.contextmanager
+def tracing(
+    model: keras.Model, inference: Sequence[keras.layers.Layer], seeds: ReplicaSeeds, *, synchronize: bool
+) -> Iterator[None]:
+    """All of the above, for the block in which a training step is traced.
+
+    Args:
+        model: the network.
+        inference: its layers that compute in inference mode.
+        seeds: of its replicas.
+        synchronize: whether its batch normalisation computes statistics over all replicas.
+    """
+    synchronized = batch_norms(model) if synchronize else []
+    with calling(inference, training=False), synchronizing(synchronized), seeds.varying():
+        yield
+
+
 def _in_mode(call: Callable[..., Any], mode: bool) -> Callable[..., Any]:
     def in_mode(*args: Any, training: bool | None = None, **kwargs: Any) -> Any:
         del training

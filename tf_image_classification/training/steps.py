@@ -63,7 +63,6 @@ def train_step(
     exchange = Exchange(model, optimizer, inference_layers, replicas)
     seeds = layer_modes.ReplicaSeeds(model, replicas)
     compute = _gradients_fn(spec, model, optimizer, variables, seeds, replicas * micro_batches, jit_compile=jit_compile)
-    synchronized = layer_modes.batch_norms(model) if sync_batch_norm and replicas > 1 else []
 
     def update(gradients: Gradients, values: Tensors, sent: Tensors) -> Tensors:
         gradients, values = exchange(gradients, values | sent)
@@ -72,11 +71,7 @@ def train_step(
 
     @tf.function(autograph=False)
     def step(iterator: Any, wishes: Tensors | None = None) -> Tensors:
-        with (
-            layer_modes.calling(inference_layers, training=False),
-            layer_modes.synchronizing(synchronized),
-            seeds.varying(),
-        ):
+        with layer_modes.tracing(model, inference_layers, seeds, synchronize=sync_batch_norm and replicas > 1):
             computed = accumulate(strategy, compute, iterator, micro_batches, variables, _value_names(spec))
             values = strategy.run(update, args=(*computed, wishes or {}))
         # Not optimizer.iterations: optimizers differ in counting skipped updates.

@@ -91,8 +91,7 @@ def register(
         ServiceError: the service refuses, or fails.
     """
     model, folder = _RegisteredModel(name), _on_gcs(folder)
-    serving = Endpoint(endpoint) if endpoint else None
-    objects = list(storage.walk(folder))
+    serving, objects = Endpoint(endpoint) if endpoint else None, list(storage.walk(folder))
     candidate = _verified_candidate(name, folder, metrics, reason, run, serving_image)
     check_unchanged = functools.partial(model.check_default, compared_with, candidate)
 

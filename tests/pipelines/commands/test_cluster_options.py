@@ -77,6 +77,8 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(pipelines, vertex, co
         ("--replicas", "2", "--accelerator", "NVIDIA_TESLA_T4:2", "--batch_size", "6"): "4 devices in 2 replicas",
         ("--replicas", "2", "--accelerator", "T4:2", "--batch_size", "4"): "NVIDIA_TESLA_T4",
         ("--replicas", "2", "--cpu", "96", "--memory", "700G", "--batch_size", "2"): "has no such machine",
+        ("--parameter_servers", "1", "--sync_replicas", "true"): "--sync_replicas does not go together with parameter",
+        ("--parameter_servers", "1", "--jit_compile", "true"): "--jit_compile, and --parameter_servers",
         ("--spot", "--cpu", "32", "--accelerator", "NVIDIA_TESLA_T4:1"): "no such machine",
     }
     for words, message in refusals.items():
@@ -89,9 +91,16 @@ def test_what_cannot_be_is_refused_before_anything_is_sent(pipelines, vertex, co
         assert done.returncode == 2 and f"{words[0]} is for Vertex AI" in done.stderr
 
 
-def test_a_local_run_whose_batches_cannot_be_divided_is_refused_before_its_first_step(command, tmp_path):
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--replicas", "3", "--batch_size", "8"), "8 examples for 3 devices in 3 replicas"),
+        (("--parameter_servers", "1", "--sync_batch_norm", "true"), "--sync_batch_norm, and --parameter_servers"),
+    ],
+)
+def test_a_local_run_of_what_cannot_be_is_refused_before_its_first_step(command, tmp_path, words, message):
     (tmp_path / "photos").mkdir()
     runs, photos = str(tmp_path / "runs"), str(tmp_path / "photos")
-    done = command("run", "--runs_dir", runs, "--replicas", "3", "--train_metadata", photos, "--batch_size", "8")
-    assert done.returncode == 2 and "8 examples for 3 devices in 3 replicas" in done.stderr
+    done = command("run", "--runs_dir", runs, "--train_metadata", photos, *words)
+    assert done.returncode == 2 and message in " ".join(done.stderr.split())
     assert not (tmp_path / "runs").exists()
