@@ -13,8 +13,10 @@ from tf_image_classification.errors import FlagError
 
 if TYPE_CHECKING:
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-DATAFLOW = "DataflowRunner"
+DIRECT, DATAFLOW = "DirectRunner", "DataflowRunner"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,13 @@ class BeamRunner:
 
         options = pipeline_options.PipelineOptions([f"--runner={self.name}", *self.options])
         try:
-            return apache_beam.Pipeline(options=options)
+            pipeline = apache_beam.Pipeline(options=options)
         except ValueError as error:
             found = " ".join(line.strip() for line in str(error).splitlines()[1:]) or str(error)
             raise FlagError("Apache Beam refuses its options", received=f"--runner {self.name}: {found}") from None
+        if self.name == DIRECT:
+            pipeline.runner = _on_this_machine(pipeline.options)
+        return pipeline
 
     def check_sources(self, sources: Iterable[Source], options: ReadOptions) -> None:
         """Checks that the runner has something to do, and that its workers can read it.
@@ -94,3 +99,18 @@ class BeamRunner:
                 received=path,
                 expected="a path on gs:// or s3://",
             )
+
+
+def _on_this_machine(options: PipelineOptions) -> FnApiRunner:
+    """What runs for DirectRunner: the engine of Beam's Python package.
+
+    Beam's DirectRunner first downloads Prism, a program, from GitHub and runs the pipeline on that. This engine, whose
+    options --direct_num_workers and the like are, is what it falls back to where GitHub cannot be reached.
+    """
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability import portable_runner
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+
+    for_workers = portable_runner.JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=for_workers)
+    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(info))
