@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import itertools
 import json
@@ -22,7 +21,7 @@ import pytest
 from PIL import Image
 
 from tests import documents
-from tests.build_tfrecords.image_kinds import KINDS
+from tests.build_tfrecords.beam_inputs import good_and_bad_images, list_of_two_label_columns, with_photographs
 from tests.build_tfrecords.support import command, digests, pictures
 from tests.conftest import SHARED_CASES, SHARED_DATA
 from tf_image_classification import build_tfrecords, storage
@@ -35,6 +34,7 @@ from tf_image_classification.errors import FlagError, UserError
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed: make test-beam installs it")
 
 from apache_beam.options import pipeline_options_validator
+from apache_beam.runners.portability import prism_runner
 
 DIRECT = BeamRunner("DirectRunner")
 # The runner that does a bundle again when it fails, as those of clusters do.
@@ -66,15 +66,7 @@ def expected(photos, tmp_path_factory) -> dict[str, str]:
 
 @pytest.mark.parametrize("max_side", [0, 16])
 def test_a_folder_of_every_kind_of_image_and_of_bad_ones(max_side, tmp_path):
-    root = pictures(tmp_path / "photos", {"cat": 40, "dog": 40})
-    for number, kind in enumerate(kind for kind in KINDS if kind.make):
-        (root / "cat" / f"{number}-{Path(kind.file).name}").write_bytes(kind.make())
-    if SHARED_CASES.is_dir():
-        for path in (SHARED_CASES / "images").iterdir():
-            (root / "dog" / path.name).write_bytes(path.read_bytes())
-    for name, content in (("text.jpg", b"no image"), ("empty.png", b""), ("half.jpg", KINDS[0].make()[:200])):
-        (root / "dog" / name).write_bytes(content)
-    (root / "loose.png").write_bytes(b"")
+    root = good_and_bad_images(tmp_path / "photos")
     (tmp_path / "out").mkdir()
     data = both(str(root), tmp_path / "out", shard_bytes=SHARD_BYTES, options=ReadOptions(max_side=max_side))
     assert len(data.splits["train"].shards) > 3
@@ -83,16 +75,9 @@ def test_a_folder_of_every_kind_of_image_and_of_bad_ones(max_side, tmp_path):
 
 
 def test_a_list_of_several_label_columns_with_lines_that_are_rejected(photos, tmp_path):
-    names = [f"{label}/{number:04}.png" for label in ("cat", "dog") for number in range(60)]
-    rows = [(name, name[:3], f"size {number % 3}") for number, name in enumerate(names)]
-    rows += [("cat/none.png", "cat", "size 1"), ("cat/0000.png", "cat", "size 0"), ("dog/0001.png", "cat", "size 2")]
-    text = io.StringIO()
-    csv.writer(text).writerows([("path", "animal", "size"), *rows, ("cat/0002.png", "cat", "")])
-    (Path(photos) / "list.csv").write_text(text.getvalue())
-    try:
-        data = both(f"{photos}/list.csv", tmp_path, shard_bytes=SHARD_BYTES)
-    finally:
-        (Path(photos) / "list.csv").unlink()
+    metadata = list_of_two_label_columns(tmp_path / "list.csv")
+    (tmp_path / "out").mkdir()
+    data = both(metadata, tmp_path / "out", shard_bytes=SHARD_BYTES, options=ReadOptions(image_root=photos))
     assert [task.name for task in data.tasks] == ["animal", "size"]
     assert sum(data.rejected_reasons.values()) >= 4
 
@@ -116,16 +101,49 @@ def test_images_to_train_on_beside_tfrecords_to_evaluate(photos, tmp_path):
 
 
 @pytest.mark.slow
+@with_photographs
 def test_photographs(tmp_path):
-    if not (SHARED_DATA / "pets").is_dir():
-        pytest.skip("no photographs here")
-    for label in ("cat", "dog"):
-        (tmp_path / "pets" / label).mkdir(parents=True)
-        for path in sorted((SHARED_DATA / "pets" / label).iterdir())[:150]:
-            (tmp_path / "pets" / label / path.name).symlink_to(path)
-    (tmp_path / "out").mkdir()
-    options = ReadOptions(image_root=f"{tmp_path}/pets,{SHARED_DATA}/pets")
-    both(str(tmp_path / "pets"), tmp_path / "out", shard_bytes=2**20, options=options)
+    data = both(str(SHARED_DATA / "pets"), tmp_path, shard_bytes=2**20)
+    assert len(data.splits["train"].shards) > 20
+
+
+def outcome(metadata: str, target: Path, runner: BeamRunner | None, **options) -> str | dict[str, str]:
+    """The digests of a data set, or why there is none."""
+    try:
+        build_tfrecords.build(metadata, str(target), shard_bytes=SHARD_BYTES, runner=runner, **options)
+    except UserError as error:
+        return str(error)
+    return digests(target)
+
+
+@pytest.mark.skipif(not SHARED_CASES.is_dir(), reason="the shared cases are not here")
+def test_the_shared_lists_are_built_or_refused_alike(tmp_path):
+    (tmp_path / "img").mkdir()
+    for number, name in itertools.product(range(20), ("red", "green")):
+        Image.new("RGB", (16, 16), name).point(lambda level, n=number: max(level, n)).save(
+            tmp_path / "img" / f"{name}{number}.jpg"
+        )
+    built, refused = [], []
+    for path in sorted((SHARED_CASES / "csv").iterdir()):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+        metadata = str(tmp_path / path.name)
+        expected = outcome(metadata, tmp_path / "local" / path.name, None)
+        assert outcome(metadata, tmp_path / "beam" / path.name, DIRECT) == expected, path.name
+        (refused if isinstance(expected, str) else built).append(path.name)
+    assert len(built) >= 5 and len(refused) >= 5
+
+
+@pytest.mark.skipif(not SHARED_CASES.is_dir(), reason="the shared cases are not here")
+def test_images_beside_the_shared_tfrecords_are_built_or_refused_alike(tmp_path):
+    pictures(tmp_path / "photos", {"blue": 10, "green": 10, "red": 10})
+    refused = 0
+    for path in sorted((SHARED_CASES / "tfrecord").glob("*/eval.tfrecord")):
+        options = {"eval_metadata": str(path), "allow_missing_classes": True}
+        expected = outcome(str(tmp_path / "photos"), tmp_path / "local" / path.parent.name, None, **options)
+        found = outcome(str(tmp_path / "photos"), tmp_path / "beam" / path.parent.name, DIRECT, **options)
+        assert found == expected, path.parent.name
+        refused += isinstance(expected, str)
+    assert 0 < refused < 5
 
 
 class Faults:
@@ -254,6 +272,13 @@ def test_the_command_of_the_page_is_one_that_beam_takes():
     words = shlex.split(block.replace("\\\n", " "))
     begin = words.index("--runner")
     BeamRunner(words[begin + 1], tuple(words[begin + 2 :])).check_options()
+
+
+def test_direct_runner_downloads_nothing(photos, tmp_path, monkeypatch):
+    downloads = []
+    monkeypatch.setattr(prism_runner.PrismJobServer, "start", lambda *_: downloads.append("Prism"))
+    build_tfrecords.build(photos, str(tmp_path / "data"), runner=DIRECT)
+    assert not downloads
 
 
 def test_options_of_beam_are_passed_on_and_others_are_refused(photos, tmp_path):

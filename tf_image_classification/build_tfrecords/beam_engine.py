@@ -7,12 +7,14 @@ import contextlib
 import itertools
 import logging
 import os
+import re
 import shutil
 import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
 import apache_beam as beam
+import grpc
 from apache_beam.runners.runner import PipelineState
 
 from tf_image_classification import storage
@@ -27,6 +29,8 @@ from tf_image_classification.errors import UserError
 _CHUNKS_PER_FILE = 100  # 3,200 images: less than a second of a worker's time to read, minutes to check
 _WORK = ".beam"  # folder of the workers in that of a build on a local disk
 _BEAM = "apache_beam"
+_CLOSED = "Channel closed prematurely"  # how Beam's Python engine finds that a worker's process is gone
+_NAMED = re.compile(r"[\w.]*(Error|Exception)\b")
 
 _log = logging.getLogger(__name__)
 
@@ -110,8 +114,7 @@ class BeamEngine:
         except UserError:
             raise
         except Exception as error:  # whatever a runner raises
-            last_line = str(error).strip().rpartition("\n")[2]
-            raise self._failure(f"{type(error).__name__}: {last_line}") from error
+            raise self._failure(_reason(error)) from error
         if state != PipelineState.DONE:
             raise self._failure(f"it ended as {state}")
 
@@ -155,6 +158,16 @@ def _finished(pipeline: beam.Pipeline) -> str:
         with contextlib.suppress(Exception):  # it may have ended
             result.cancel()
         raise
+
+
+def _reason(error: Exception) -> str:
+    """What a runner's error says, in one line. Some hold the traceback of a worker, whose last line is the error."""
+    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+        return f"{error.code().name}: {error.details()}"
+    last_line = str(error).strip().rpartition("\n")[2]
+    if _CLOSED in last_line:
+        return "the process of a worker ended, as it does when memory runs out"
+    return last_line if _NAMED.match(last_line) else f"{type(error).__name__}: {last_line}"
 
 
 def _write_chunks(given: Iterable[ImageChunk], chunks: Chunks, work: str) -> tuple[int, int]:

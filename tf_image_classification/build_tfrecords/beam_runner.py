@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING
 
 from tf_image_classification import command_line, flags, storage
 from tf_image_classification.data.sources import ImageSource, ReadOptions, Source, split_metadata
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, UnavailableError
 
 if TYPE_CHECKING:
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-DATAFLOW = "DataflowRunner"
+DIRECT, DATAFLOW = "DirectRunner", "DataflowRunner"
+
+_LONGEST_JOB = 365 * 24 * 60 * 60  # seconds
+_PATIENCE = 60  # seconds until a job service that does not answer is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +59,23 @@ class BeamRunner:
 
         Raises:
             FlagError: Beam or its runner refuses their values.
+            UnavailableError: no job service answers at --job_endpoint.
         """
         import apache_beam
         from apache_beam.options import pipeline_options
+        from apache_beam.runners.portability import portable_runner
 
         options = pipeline_options.PipelineOptions([f"--runner={self.name}", *self.options])
         try:
-            return apache_beam.Pipeline(options=options)
+            pipeline = apache_beam.Pipeline(options=options)
         except ValueError as error:
             found = " ".join(line.strip() for line in str(error).splitlines()[1:]) or str(error)
             raise FlagError("Apache Beam refuses its options", received=f"--runner {self.name}: {found}") from None
+        if self.name == DIRECT:
+            pipeline.runner = _on_this_machine(pipeline.options)
+        elif isinstance(pipeline.runner, portable_runner.PortableRunner):
+            _wait_for_job_service(pipeline.options)
+        return pipeline
 
     def check_sources(self, sources: Iterable[Source], options: ReadOptions) -> None:
         """Checks that the runner has something to do, and that its workers can read it.
@@ -94,3 +106,43 @@ class BeamRunner:
                 received=path,
                 expected="a path on gs:// or s3://",
             )
+
+
+def _on_this_machine(options: PipelineOptions) -> FnApiRunner:
+    """What runs for DirectRunner: the engine of Beam's Python package.
+
+    Beam's DirectRunner first downloads Prism, a program, from GitHub and runs the pipeline on that. This engine, whose
+    options --direct_num_workers and the like are, is what it falls back to where GitHub cannot be reached.
+    """
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability import portable_runner
+    from apache_beam.runners.portability.fn_api_runner import fn_runner
+
+    for_workers = portable_runner.JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    info = beam_provision_api_pb2.ProvisionInfo(pipeline_options=for_workers)
+    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(info))
+
+
+def _wait_for_job_service(options: PipelineOptions) -> None:
+    """Waits until the job service of --job_endpoint answers, if there is one, and sets no limit to how long a job runs.
+
+    Beam cuts off the stream of a job's states after --job_server_timeout too, unless the job service gives jobs another
+    id when they run: for Beam, a job that takes longer has failed.
+    """
+    import grpc
+    from apache_beam.options import pipeline_options
+
+    portable = options.view_as(pipeline_options.PortableOptions)
+    endpoint, seconds = portable.job_endpoint, min(portable.job_server_timeout, _PATIENCE)
+    portable.job_server_timeout = _LONGEST_JOB
+    if not endpoint or endpoint == "embed":
+        return
+    try:
+        with grpc.insecure_channel(endpoint) as channel:
+            grpc.channel_ready_future(channel).result(timeout=seconds)
+    except grpc.FutureTimeoutError:
+        raise UnavailableError(
+            "No job service of Apache Beam answers",
+            received=f"--job_endpoint {endpoint}, in {seconds} s",
+            expected="HOST:PORT of the job service of Flink, Spark or Prism",
+        ) from None
