@@ -167,6 +167,15 @@ def micro_batches() -> Outcome:
     }
 
 
+def compiled() -> Outcome:
+    """Two updates of two replicas from images that the step finishes, with and without XLA."""
+    inception = {"model_name": "inception_v1"}
+    return {
+        "plain": Training("normalised", mirrored(2), **inception).run(unfinished_batches(8), 2),
+        "compiled": Training("normalised", mirrored(2), jit_compile=True, **inception).run(unfinished_batches(8), 2),
+    }
+
+
 def overflow() -> Outcome:
     """Two updates with loss scaling; in the second, only the last image, one of the second replica, overflows."""
     images, labels = next(iter(batches(4)))
@@ -226,7 +235,7 @@ def _trained_head(strategy: tf.distribute.Strategy) -> Outcome:
     }
 
 
-SCENARIOS = (hundred_steps, unfinished, micro_batches, synchronized_micro_batches, overflow, head)
+SCENARIOS = (hundred_steps, unfinished, micro_batches, compiled, synchronized_micro_batches, overflow, head)
 
 if __name__ == "__main__":
     cpus = tf.config.list_physical_devices("CPU")

@@ -71,6 +71,12 @@ def test_synchronized_batch_normalisation_normalises_a_micro_batch_over_the_repl
 
 
 @pytest.mark.slow
+def test_replicas_that_xla_compiles_make_the_updates_of_those_that_it_does_not() -> None:
+    outcomes = run("compiled")["compiled"]
+    assert_equal(outcomes["compiled"], outcomes["plain"], 1e-5)
+
+
+@pytest.mark.slow
 def test_a_hundred_steps_on_two_and_four_replicas_are_those_of_one_device() -> None:
     outcomes = run("hundred_steps")["hundred_steps"]
     for replicas in (2, 4):

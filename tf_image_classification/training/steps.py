@@ -107,8 +107,13 @@ def _gradients_fn(
             scaled = optimizer.scale_loss(losses[LOSS] / parts)
         return tape.gradient(scaled, trained), losses | _accuracies(spec, labels, logits)
 
+    if not jit_compile:
+        return gradients
     # Not the whole step, whose input and exchange between replicas XLA has no operations for.
-    return tf.function(gradients, autograph=False, jit_compile=True) if jit_compile else gradients
+    compiled = tf.function(gradients, autograph=False, jit_compile=True)
+    # Not `compiled` itself: of a tf.function, MirroredStrategy.run makes one function of all replicas, unless all are
+    # on GPUs, and XLA compiles for one device.
+    return lambda images, labels: compiled(images, labels)
 
 
 def _network_input(spec: EstimatorSpec, images: tf.Tensor | Unfinished) -> tf.Tensor:
