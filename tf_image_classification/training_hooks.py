@@ -37,11 +37,9 @@ def of(
     if evaluator is not None:
         examples_per_step = flags.batch_size * optimizers.micro_batches(flags)
         writer = tf.summary.create_file_writer(folder.local)
-        saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
-        made += [
-            Progress(writer, evaluator.history, flags.train_steps, examples_per_step, state.learning_rate_at),
-            saver,
-        ]
+        progress = Progress(writer, evaluator.history, flags.train_steps, examples_per_step, state.learning_rate_at)
+        saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop, progress)
+        made += [progress, saver]
     made += [
         hooks.Preemption(saver, folder, workers, wishes),
         hooks.PeriodicEvaluation(

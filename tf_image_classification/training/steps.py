@@ -78,7 +78,8 @@ def train_step(
         global_step.assign_add(1)
         if average is not None:
             average.update(global_step)
-        means = {name: strategy.experimental_local_results(value)[0] for name, value in values.items()}
+        firsts = {name: strategy.experimental_local_results(value)[0] for name, value in values.items()}
+        means = {name: tf.reshape(tf.cast(value, tf.float32), []) for name, value in firsts.items()}
         with tf.device("CPU"):  # so that reading them waits for this step alone, not for those after it
             return means | {name: tf.identity(means[name]) for name in wishes or {}}
 
