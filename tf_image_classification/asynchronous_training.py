@@ -60,13 +60,17 @@ def check_flags(flags: Flags, data: Manifest) -> None:
                 received=f"--{name}, and TF_CONFIG with ps",
                 expected="a cluster without parameter servers, or the flag not set",
             )
-    if flags.jit_compile:
-        raise FlagError(
-            "--jit_compile does not go together with parameter servers",
-            received="--jit_compile, and TF_CONFIG with ps",
-            expected="a cluster without parameter servers, or the flag not set",
-            hint="XLA reads no variables of other machines.",
-        )
+    for name, why in (
+        ("jit_compile", "XLA reads no variables of other machines."),
+        ("profile", "It records what the chief does, and the chief computes no updates there."),
+    ):
+        if vars(flags).get(name):
+            raise FlagError(
+                f"--{name} does not go together with parameter servers",
+                received=f"--{name}, and TF_CONFIG with ps",
+                expected="a cluster without parameter servers, or the flag not set",
+                hint=why,
+            )
     if flags.shard_streams > 1:
         _log.warning("--shard_streams saves nothing with parameter servers: each worker reads all shards")
     if flags.seed is not None:

@@ -10,6 +10,7 @@ from tf_image_classification.training import checkpoint_evaluation
 from tf_image_classification.training.build import TrainingState
 from tf_image_classification.training.evaluator import Evaluator
 from tf_image_classification.training.hook import Hook
+from tf_image_classification.training.profile_hook import Profile
 from tf_image_classification.training.progress_hook import Progress
 from tf_image_classification.training.training_folder import TrainingFolder
 from tf_image_classification.training.workers import Wishes, Workers
@@ -52,4 +53,6 @@ def of(
             last_step=flags.train_steps,
         ),
     ]
+    if flags.profile and evaluator is not None:
+        made.append(Profile(folder, flags.profile))
     return made
