@@ -87,7 +87,7 @@ def test_a_step_gets_its_own_flags_out_of_all_arguments():
 
 def test_resolve_takes_everything_that_decides_a_training():
     names = {step: {flag.name for flag in flag_table.of_step(step)} for step in ("resolve", "train")}
-    assert names["train"] - names["resolve"] == {"model_dir"}
+    assert names["train"] - names["resolve"] == {"model_dir", "profile"}
 
 
 def test_the_error_for_a_flag_that_was_not_parsed_names_those_that_were():

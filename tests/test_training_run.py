@@ -226,14 +226,16 @@ def test_a_folder_of_version_2_0_0_is_not_continued_with_another_value_of_an_add
     assert step(grad_clip=1.0)[1] not in (new, old)
 
 
-def test_the_step_hands_on_summaries_and_pages_of_curves_and_of_augmented_samples(step, tmp_path):
-    step(train_steps=5)
+def test_the_step_hands_on_summaries_a_profile_and_pages_of_curves_and_of_augmented_samples(step, tmp_path):
+    step(train_steps=5, profile=2)
     names = [
         path.relative_to(tmp_path / "logs").as_posix()
         for path in sorted((tmp_path / "logs").rglob("*"))
         if path.is_file()
     ]
-    assert [re.sub(r"events.*", "events", name) for name in names] == ["eval/events", "events"]
+    *summaries, profile = [re.sub(r"events.*", "events", name) for name in names]
+    assert summaries == ["eval/events", "events"]
+    assert re.fullmatch(r"plugins/profile/[^/]+/[^/]+\.xplane\.pb", profile)
     page = (tmp_path / "curves.html").read_text()
     assert page.count("<svg") == 4  # loss, the same without regularisation, learning rate, accuracy
     assert "http:" not in page and "https:" not in page

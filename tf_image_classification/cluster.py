@@ -34,11 +34,12 @@ class Role(StrEnum):
     EVALUATOR = "evaluator"
 
 
-# Flag -> why parameter servers cannot do it.
-_SYNCHRONOUS = {
+# Flag -> why it does not go together with parameter servers.
+_WITHOUT_PARAMETER_SERVERS = {
     "sync_replicas": "It aggregates gradients over workers, none of which waits for another.",
     "sync_batch_norm": "It normalises by the batches of all workers, none of which waits for another.",
     "jit_compile": "XLA reads no variables of other machines.",
+    "profile": "It records what the chief does, and the chief computes no updates there.",
 }
 
 
@@ -52,7 +53,7 @@ def check_asynchronous(flags: Mapping[str, object], source: str) -> None:
     Raises:
         FlagError: one of them does not.
     """
-    for name, reason in _SYNCHRONOUS.items():
+    for name, reason in _WITHOUT_PARAMETER_SERVERS.items():
         if flags.get(name):
             raise FlagError(
                 f"--{name} does not go together with parameter servers",

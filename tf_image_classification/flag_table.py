@@ -181,6 +181,10 @@ FLAGS: tuple[Flag, ...] = (
          "float32. Not set: float32, or mixed_float16 with --mixed_precision.",
          choices=("float32", "mixed_float16", "mixed_bfloat16"), ours=True),
     Flag("mixed_precision", bool, False, MODEL, "Older name of --precision mixed_float16.", ours=True),
+    Flag("profile", int, None, MODEL,
+         "Global step from which the time of five training steps is recorded beside the summaries, for the profile of "
+         "TensorBoard or xprof. Not set or 0: no profile.",
+         ge=0, steps=(TRAIN_STEP,), in_checkpoint_key=False, ours=True),
     Flag("jit_compile", bool, False, MODEL,
          "Compile the computation of a batch, forward and backward, with XLA: faster on many GPUs, after a first step "
          "of up to minutes; slower on CPUs.", ours=True),

@@ -1,7 +1,7 @@
 """What runs around the training loop: loading and saving checkpoints, the stop at NaN, preemption, evaluations.
 
 The loop calls every hook after each step, all in its own thread. Losses stay on the device until a hook needs their
-numbers, so that a hook does not make the device wait for Python.
+numbers, and are then read together (`training.readings`), so that a hook does not make the device wait for Python.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from tf_image_classification.flags import Flags
 from tf_image_classification.training import peer_watch, steps
 from tf_image_classification.training.evaluator import Evaluator
 from tf_image_classification.training.hook import Hook, Values
+from tf_image_classification.training.progress_hook import Progress
+from tf_image_classification.training.readings import Readings
 from tf_image_classification.training.training_folder import WARM_START_FILE, TrainingFolder
 from tf_image_classification.training.workers import Wish, Wishes, Workers
 
@@ -105,13 +107,13 @@ class NanStop(Hook):
     def __init__(self, check_steps: int = 100) -> None:
         self._check_steps = check_steps
         self._first = 0
-        self._losses: list[tf.Tensor] = []
+        self._losses = Readings()
 
     def begin(self, step: int) -> None:
         self._first = step + 1
 
     def after_step(self, step: int, values: Values) -> None:
-        self._losses.append(values[steps.LOSS])
+        self._losses.add({steps.LOSS: values[steps.LOSS]})
         if len(self._losses) >= self._check_steps:
             self.check()
 
@@ -121,7 +123,7 @@ class NanStop(Hook):
         Raises:
             TrainingError: one of them is NaN or infinite.
         """
-        losses, self._losses = [float(loss) for loss in self._losses], []
+        losses = [values[steps.LOSS] for values in self._losses.take()]
         for offset, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise TrainingError(
@@ -137,12 +139,21 @@ class CheckpointSaver(Hook):
     """Saves a checkpoint every `every_secs` seconds and at the end; other hooks call `save` in between.
 
     For the chief alone: the variables are the same in all workers, and saving them asks no other.
+
+    Before each, `nan_stop` checks the losses and `progress` writes the history, so that a training which continues from
+    the checkpoint has all of what was before it.
     """
 
     def __init__(
-        self, manager: tf.train.CheckpointManager, folder: TrainingFolder, every_secs: float, nan_stop: NanStop
+        self,
+        manager: tf.train.CheckpointManager,
+        folder: TrainingFolder,
+        every_secs: float,
+        nan_stop: NanStop,
+        progress: Progress,
     ) -> None:
-        self._manager, self._folder, self._every_secs, self._nan_stop = manager, folder, every_secs, nan_stop
+        self._manager, self._folder, self._every_secs = manager, folder, every_secs
+        self._nan_stop, self._progress = nan_stop, progress
         self._saved_step = -1
         self._saved_at = time.monotonic()
 
@@ -172,6 +183,7 @@ class CheckpointSaver(Hook):
         if step == self._saved_step:
             return
         self._nan_stop.check()
+        self._progress.write_history()
         try:
             with peer_watch.undisturbed():
                 path = self._manager.save(checkpoint_number=step)

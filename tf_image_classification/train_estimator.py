@@ -195,6 +195,7 @@ def _configure(spec: EstimatorSpec, data: Manifest, flags: Flags) -> Manifest:
     from tf_image_classification.training import class_weights, flag_checks, precision
 
     precision.of(flags)  # raises if flags contradict each other
+    flag_checks.check_profile(flags)
     spec.flags = flags
     estimator_loading.check_input(spec)
     spec.set_default_class_dict(data.tasks)
@@ -281,7 +282,14 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
 
     from tf_image_classification import built_in_estimator, estimator_loading, training_data
     from tf_image_classification.checkpoints import checkpoint_file, locate
-    from tf_image_classification.training import build, distribution, parameter_servers, peer_watch, precision
+    from tf_image_classification.training import (
+        build,
+        distribution,
+        flag_checks,
+        parameter_servers,
+        peer_watch,
+        precision,
+    )
     from tf_image_classification.training.workers import Workers
 
     if parameter_servers.serves(task):
@@ -302,6 +310,7 @@ def _command(argv: Sequence[str] | None, spec_class: type[EstimatorSpec] | None 
         spec = estimator_loading.load(flags.estimator, flags.packages)
     spec.flags = flags
     precision.of(flags)
+    flag_checks.check_profile(flags)
     estimator_loading.check_input(spec)  # before images are read
     if isinstance(spec, built_in_estimator.BuiltInEstimator):
         network_sizes.check_image_size(flags.model_name, flags.image_size)

@@ -10,6 +10,7 @@ from tf_image_classification.training import checkpoint_evaluation
 from tf_image_classification.training.build import TrainingState
 from tf_image_classification.training.evaluator import Evaluator
 from tf_image_classification.training.hook import Hook
+from tf_image_classification.training.profile_hook import Profile
 from tf_image_classification.training.progress_hook import Progress
 from tf_image_classification.training.training_folder import TrainingFolder
 from tf_image_classification.training.workers import Wishes, Workers
@@ -37,11 +38,9 @@ def of(
     if evaluator is not None:
         examples_per_step = flags.batch_size * optimizers.micro_batches(flags)
         writer = tf.summary.create_file_writer(folder.local)
-        saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop)
-        made += [
-            Progress(writer, evaluator.history, flags.train_steps, examples_per_step, state.learning_rate_at),
-            saver,
-        ]
+        progress = Progress(writer, evaluator.history, flags.train_steps, examples_per_step, state.learning_rate_at)
+        saver = hooks.CheckpointSaver(manager, folder, flags.save_checkpoints_secs, nan_stop, progress)
+        made += [progress, saver]
     made += [
         hooks.Preemption(saver, folder, workers, wishes),
         hooks.PeriodicEvaluation(
@@ -54,4 +53,6 @@ def of(
             last_step=flags.train_steps,
         ),
     ]
+    if flags.profile and evaluator is not None:
+        made.append(Profile(folder, flags.profile))
     return made

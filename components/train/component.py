@@ -38,6 +38,7 @@ def train(
     save_checkpoints_secs: float = 600.0,
     precision: str = "",
     mixed_precision: bool = False,
+    profile: int = -1,
     jit_compile: bool = False,
     weight_decay: float = 4e-05,
     optimizer: str = "rmsprop",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from tf_image_classification.built_in_estimator import BuiltInEstimator
 from tf_image_classification.nets.layers import BatchNorm
 from tf_image_classification.preprocessing_parts import Unfinished
 from tf_image_classification.training import batch_norm, layer_modes, stages, steps
+from tf_image_classification.training.readings import Readings
 from tf_image_classification.training.weight_average import WeightAverage
 
 Outcome = dict[str, Any]
@@ -96,9 +98,12 @@ class Training:
         self._strategy = strategy
 
     def run(self, dataset: tf.data.Dataset, count: int) -> Outcome:
-        iterator = iter(self._strategy.experimental_distribute_dataset(dataset))
+        iterator = iter(self.distribute(dataset))
         losses = [float(self.update(iterator)["loss"]) for _ in range(count)]
         return {"losses": losses, "weights": self.weights()}
+
+    def distribute(self, dataset: tf.data.Dataset) -> tf.distribute.DistributedDataset:
+        return self._strategy.experimental_distribute_dataset(dataset)
 
     def weights(self) -> list[list[float]]:
         return [variable.numpy().ravel().tolist() for variable in self.model.variables]
@@ -185,6 +190,56 @@ def dropout() -> Outcome:
     }
 
 
+def compiled() -> Outcome:
+    """Two updates of two replicas from images that the step finishes, with and without XLA."""
+    inception = {"model_name": "inception_v1"}
+    return {
+        "plain": Training("normalised", mirrored(2), **inception).run(unfinished_batches(8), 2),
+        "compiled": Training("normalised", mirrored(2), jit_compile=True, **inception).run(unfinished_batches(8), 2),
+    }
+
+
+def readings() -> Outcome:
+    """The values of three updates of two replicas, read one by one and together."""
+    training = Training("plain", mirrored(2))
+    iterator = iter(training.distribute(batches(8)))
+    made, together = [training.update(iterator) for _ in range(3)], Readings()
+    for values in made:
+        together.add(values)
+    one_by_one = [{name: float(value) for name, value in values.items()} for values in made]
+    return {"one by one": one_by_one, "together": together.take()}
+
+
+def prefetched() -> Outcome:
+    """Where the first batch is, and how many images the input has made once it is there, of batches of 8 for a single
+    device that is not the host's, and for two."""
+    outcomes: Outcome = {}
+    for name, strategy in (("one", tf.distribute.OneDeviceStrategy("CPU:1")), ("two", mirrored(2))):
+        made: list[int] = []
+
+        def image(number: int, made: list[int] = made) -> Any:
+            made.append(int(number))
+            return np.full((SIZE, SIZE, 3), number, np.uint8)
+
+        def unfinished(number: tf.Tensor, image: Any = image) -> Unfinished:
+            pixels = tf.ensure_shape(tf.numpy_function(image, [number], tf.uint8), [SIZE, SIZE, 3])
+            return Unfinished(pixels, tf.zeros([4]))
+
+        dataset = tf.data.Dataset.range(80).map(unfinished).batch(8, True)
+        iterator = iter(strategy.experimental_distribute_dataset(dataset))
+        first = next(iterator)
+        limit = time.monotonic() + 60
+        while len(made) < 16 and time.monotonic() < limit:
+            time.sleep(0.01)
+        parts = strategy.experimental_local_results(first.pixels)
+        outcomes[name] = {
+            "devices": [part.device.rpartition("/device:")[2] for part in parts],
+            "images": [part.numpy()[:, 0, 0, 0].tolist() for part in parts],
+            "made": len(made),
+        }
+    return outcomes
+
+
 def overflow() -> Outcome:
     """Two updates with loss scaling; in the second, only the last image, one of the second replica, overflows."""
     images, labels = next(iter(batches(4)))
@@ -244,7 +299,18 @@ def _trained_head(strategy: tf.distribute.Strategy) -> Outcome:
     }
 
 
-SCENARIOS = (hundred_steps, unfinished, micro_batches, dropout, synchronized_micro_batches, overflow, head)
+SCENARIOS = (
+    hundred_steps,
+    unfinished,
+    micro_batches,
+    dropout,
+    compiled,
+    readings,
+    prefetched,
+    synchronized_micro_batches,
+    overflow,
+    head,
+)
 
 if __name__ == "__main__":
     cpus = tf.config.list_physical_devices("CPU")

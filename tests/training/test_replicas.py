@@ -21,7 +21,7 @@ def run(*names: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def short() -> dict[str, Any]:
     """Trainings of a few updates, in one process."""
-    return run("head", "unfinished", "micro_batches", "overflow")
+    return run("head", "unfinished", "micro_batches", "overflow", "readings", "prefetched")
 
 
 def assert_equal(left: dict[str, Any], right: dict[str, Any], tolerance: float) -> None:
@@ -58,6 +58,23 @@ def test_an_overflow_in_any_replica_skips_the_update(short) -> None:
     assert short["overflow"]["scale"] == 0.5
 
 
+def test_values_of_several_steps_that_are_read_together_are_those_that_are_read_one_by_one(short) -> None:
+    assert len(short["readings"]["together"]) == 3
+    assert short["readings"]["together"] == short["readings"]["one by one"]
+
+
+@pytest.mark.parametrize(
+    ("name", "devices", "images"),
+    [("one", ["CPU:1"], [[*range(8)]]), ("two", ["CPU:0", "CPU:1"], [[*range(4)], [*range(4, 8)]])],
+)
+def test_each_replica_gets_its_part_on_its_device_and_the_next_batch_is_made_meanwhile(
+    short, name, devices, images
+) -> None:
+    assert short["prefetched"][name]["devices"] == devices
+    assert short["prefetched"][name]["images"] == images
+    assert short["prefetched"][name]["made"] >= 16
+
+
 def test_the_replicas_have_the_same_moving_statistics(short) -> None:
     assert len(short["overflow"]["moving"]) == 4
     for first, second in short["overflow"]["moving"]:
@@ -77,6 +94,12 @@ def test_each_replica_draws_a_dropout_of_its_own() -> None:
 def test_synchronized_batch_normalisation_normalises_a_micro_batch_over_the_replicas() -> None:
     outcomes = run("synchronized_micro_batches")["synchronized_micro_batches"]
     assert_equal(outcomes["two"], outcomes["one"], 1e-5)
+
+
+@pytest.mark.slow
+def test_replicas_that_xla_compiles_make_the_updates_of_those_that_it_does_not() -> None:
+    outcomes = run("compiled")["compiled"]
+    assert_equal(outcomes["compiled"], outcomes["plain"], 1e-5)
 
 
 @pytest.mark.slow

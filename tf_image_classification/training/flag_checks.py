@@ -26,6 +26,21 @@ def check_replicas(flags: Flags, replicas: int) -> None:
         )
 
 
+def check_profile(flags: Flags) -> None:
+    """Checks that the steps to profile are steps of the training.
+
+    Raises:
+        FlagError: --profile is after --train_steps.
+    """
+    if flags.profile and flags.profile > flags.train_steps:
+        raise FlagError(
+            "--profile is a step that the training does not make",
+            received=f"--profile {flags.profile}, --train_steps {flags.train_steps}",
+            expected=f"at most {flags.train_steps}",
+            hint="A step that comes after some tens of others shows the usual time; the first ones compile the graph.",
+        )
+
+
 def warn_of_small_images(data: Manifest, flags: Flags) -> None:
     """Logs a warning if a data set was built with images that the network enlarges again."""
     if data.downscaled is not None and data.downscaled.max_side < flags.image_size:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tf_image_classification.training.history import History
 from tf_image_classification.training.hook import Hook, Values
+from tf_image_classification.training.readings import Readings
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -26,7 +27,8 @@ _HISTORY_POINTS = 200  # entries recorded on the way to --train_steps: enough fo
 class Progress(Hook):
     """Shows a bar on a terminal, or logs a line at intervals; writes TensorBoard summaries and the training's history.
 
-    The values of the history are means over the steps since the entry before, those elsewhere the last step's.
+    The values of the history are means over the steps since the entry before, those elsewhere the last step's. Its
+    entries are written when values are read: with each report, and by `write_history`.
 
     Only this hook writes to `writer`. `learning_rate(step)` is the rate of the update after `step` updates.
     """
@@ -42,13 +44,16 @@ class Progress(Hook):
         self._writer, self._history = writer, history
         self._total_steps, self._batch_size, self._learning_rate = total_steps, batch_size, learning_rate
         self._history_steps = max(1, total_steps // _HISTORY_POINTS)
-        self._since_entry: list[Values] = []
+        self._step = 0
+        self._readings = Readings()
+        self._since_entry: list[dict[str, float]] = []
         self._bar: tqdm[Any] | None = None
         self._summary_step = 0
         self._summary_time = self._logged_at = time.monotonic()
 
     def begin(self, step: int) -> None:
-        self._summary_step, self._summary_time = step, time.monotonic()
+        self._step = self._summary_step = step
+        self._summary_time = time.monotonic()
         if sys.stderr.isatty():
             from tqdm import tqdm
 
@@ -57,17 +62,32 @@ class Progress(Hook):
     def after_step(self, step: int, values: Values) -> None:
         if self._bar is not None:
             self._bar.update(1)
-        self._since_entry.append(values)
-        if step % self._history_steps == 0:
-            means = {name: sum(float(entry[name]) for entry in self._since_entry) for name in values}
-            means = {name: total / len(self._since_entry) for name, total in means.items()}
-            self._history.add("train", step, {**means, "learning_rate": self._learning_rate(step - 1)})
-            self._since_entry = []
+        self._step = step
+        self._readings.add(values)
         if step % SUMMARY_STEPS == 0 or time.monotonic() - self._logged_at >= _LOG_EVERY_SECS:
-            numbers = {name: float(value) for name, value in values.items()}
+            numbers = self.write_history()[-1]
             self._report(step, numbers, summarise=step % SUMMARY_STEPS == 0)
 
+    def write_history(self) -> list[dict[str, float]]:
+        """Writes the entries up to the last step; returns the values of the steps since the last call."""
+        numbers = self._readings.take()
+        for step, values in enumerate(numbers, self._step - len(numbers) + 1):
+            self._since_entry.append(values)
+            if step % self._history_steps == 0:
+                means = {name: sum(entry[name] for entry in self._since_entry) for name in values}
+                means = {name: total / len(self._since_entry) for name, total in means.items()}
+                self._history.add("train", step, {**means, "learning_rate": self._learning_rate(step - 1)})
+                self._since_entry = []
+        return numbers
+
+    def end(self, step: int) -> None:
+        self.write_history()
+
     def close(self) -> None:
+        try:
+            self.write_history()  # of a training that fails, too: the curve up to there
+        except (tf.errors.OpError, OSError) as error:  # what has ended the training
+            _log.debug("The history lacks the last steps: %s", error)
         self._writer.flush()
         if self._bar is not None:
             self._bar.close()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
+import tensorflow as tf
 
 from tf_image_classification import checkpoints, nets, optimizers
 from tf_image_classification.errors import FlagError
@@ -35,7 +36,8 @@ class Stage:
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of the update that follows `step` updates of the training."""
         if callable(self.learning_rate):
-            return float(self.learning_rate(step - self.start))
+            with tf.device("CPU"):  # which does not have to wait for another device
+                return float(self.learning_rate(step - self.start))
         return self.learning_rate
 
 

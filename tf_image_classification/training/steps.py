@@ -78,11 +78,16 @@ def train_step(
         global_step.assign_add(1)
         if average is not None:
             average.update(global_step)
-        means = {name: strategy.experimental_local_results(value)[0] for name, value in values.items()}
+        means = {name: _number(strategy.experimental_local_results(value)[0]) for name, value in values.items()}
         with tf.device("CPU"):  # so that reading them waits for this step alone, not for those after it
             return means | {name: tf.identity(means[name]) for name in wishes or {}}
 
     return compilation.explaining(step) if jit_compile else step
+
+
+def _number(value: tf.Tensor) -> tf.Tensor:
+    """float32 [] of a loss that an estimator may have computed in another type, or as [1]."""
+    return tf.reshape(tf.cast(value, tf.float32), [])
 
 
 def _gradients_fn(

@@ -157,8 +157,8 @@ def open_folder(path: str) -> Iterator[TrainingFolder]:
 
 
 def is_summary(name: str) -> bool:
-    """Whether a file of this name holds summaries for TensorBoard."""
-    return "tfevents" in name
+    """Whether a file of this name holds summaries for TensorBoard, or a profile."""
+    return "tfevents" in name or name.endswith(".xplane.pb")
 
 
 class _BucketFolder(TrainingFolder):
