@@ -94,8 +94,8 @@ class Step:
         self.task = f"gs://bucket/runs/{uuid.uuid4().hex}/build-tfrecords"
         self._photos, self._folder = photos, folder
 
-    def start(self, run: Mapping[str, str] = RUN, poll_secs: float = 0.1, **flags: object) -> subprocess.Popen:
-        """Starts an attempt; `uri` is where its data set goes."""
+    def start(self, run: Mapping[str, str] = RUN, poll_secs: float = 0.1, **changes: object) -> subprocess.Popen:
+        """Starts an attempt, with changed inputs of the step; the attribute `uri` is where its data set goes."""
         self.uri = f"{self.task}/{uuid.uuid4()}/data"
         given = {
             "uri": self.uri,
@@ -105,7 +105,7 @@ class Step:
             "fingerprint": FINGERPRINT,
             "dataflow": OPTIONS.to_json(),
             **run,
-            **flags,
+            **changes,
         }
         return subprocess.Popen(
             [sys.executable, "-c", _STEP, json.dumps(given)],
@@ -261,5 +261,5 @@ def test_images_that_changed_since_the_job_was_started_end_it(service, step, mon
 )
 def test_what_dataflow_cannot_do_is_refused_before_a_job_is_started(service, step, changes, message):
     code, _, log = end_of(step.start(**changes))
-    assert code == 2 and message in log, log
+    assert code == 2 and message in " ".join(log.split()), log
     assert not service.jobs
