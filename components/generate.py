@@ -17,6 +17,7 @@ from typing import Any
 
 from tf_image_classification import flags as flag_table
 from tf_image_classification import library_output
+from tf_image_classification.flag_types import BUILD_STEP
 from tf_image_classification.flags import Flag
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,7 +130,8 @@ def _cell(text: str) -> str:
 def generated() -> Iterator[tuple[Path, str, str]]:
     """Each generated file: its path, its content now, its content as it should be."""
     steps = {step: step for step in (*flag_table.STEPS, "notify")}
-    for folder, step in (steps | {"train_cluster": flag_table.TRAIN_STEP}).items():
+    launching = {"build_dataflow": BUILD_STEP, "train_cluster": flag_table.TRAIN_STEP}
+    for folder, step in (steps | launching).items():
         path = ROOT / "components" / folder / "component.py"
         now = path.read_text()
         wanted = _replace(

@@ -30,7 +30,7 @@ def _main(argv: Sequence[str] | None) -> int:
             raise FlagError("pin takes no IMAGE", received=" ".join(given.images), hint="It renews all digests.")
         print(*pins.renew() or ["All digests are those of their tags."], sep="\n")
         return 0
-    names = given.images or [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]
+    names = given.images or catalog.DEFAULT
     if given.command == "build" and given.push:
         _check_pushable(given.base)
         builder = attested.builder()
@@ -57,7 +57,7 @@ def _parser() -> command_line.Parser:
         "python -m images",
         "Builds the pipeline's container images with Docker. Each is named REGISTRY/IMAGE:TAG.",
         "The GPU images, which `python -m pipelines compile --accelerator` selects, are several GB large\n"
-        "and built only when they are named.",
+        "and built only when they are named; so is beam, which --build_runner dataflow selects.",
     )
     parser.add_argument(
         "command",
@@ -68,7 +68,7 @@ def _parser() -> command_line.Parser:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help=f"one of {', '.join(catalog.IMAGES)} (default: all but the GPU images)",
+        help=f"one of {', '.join(catalog.IMAGES)} (default: {', '.join(catalog.DEFAULT)})",
     )
     parser.add_argument("--registry", default=catalog.REGISTRY, help="prefix of the names (default: %(default)s)")
     parser.add_argument(

@@ -36,12 +36,16 @@ class Image:
         environment: requirements/<environment>.txt is installed in it.
         include: patterns of the framework's files that it contains, as package/* or module.py; `*` matches slashes too.
         exclude: patterns of files among these that it does not contain.
+        addition: name of a file in images/ that is appended to the Dockerfile; '' for none.
+        on_demand: it is built only when it is named.
     """
 
     name: str
     environment: str
     include: tuple[str, ...] = ("*",)
     exclude: tuple[str, ...] = ()
+    addition: str = ""
+    on_demand: bool = False
 
     def sources(self) -> list[Path]:
         """Paths of the framework's files that it contains, sorted."""
@@ -59,6 +63,7 @@ class Image:
             "Dockerfile": DOCKERFILE,
             "requirements.txt": ROOT / "requirements" / f"{self.environment}.txt",
         }
+        inputs |= {self.addition: DOCKERFILE.with_name(self.addition)} if self.addition else {}
         return inputs | {path.relative_to(ROOT).as_posix(): path for path in self.sources()}
 
     def context(self, build: Build | None = None) -> bytes:
@@ -71,6 +76,8 @@ class Image:
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for name, path in self.inputs().items():
                 content = build.dockerfile() if build and path == DOCKERFILE else path.read_bytes()
+                if path == DOCKERFILE and self.addition:
+                    content += DOCKERFILE.with_name(self.addition).read_bytes()
                 member = tarfile.TarInfo(name)
                 member.size = len(content)
                 tar.addfile(member, io.BytesIO(content))
@@ -96,7 +103,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 # import anything that training uses.
 # Of what launches clusters, only what starts processes: so `python -m pipelines run --runner docker` does.
 _PLATFORMS = tuple(f"launch/{name}.py" for name in ("kubernetes_api", "task_pods", "tfjob", "training_operator"))
-_NOT_IN_EVALUATE = (*_PLATFORMS, "promotion/*", "vertex/*")
+_NOT_IN_EVALUATE = (*_PLATFORMS, "dataflow/*", "promotion/*", "vertex/*")
 _NOT_IN_TRAIN = (*_NOT_IN_EVALUATE, "evaluate/*")
 # What every step needs, and what reads metadata.
 _BASE = (
@@ -144,12 +151,33 @@ IMAGES = {
                 "vertex/*",
             ),
         ),
-        Image("train-gpu", "train-gpu", exclude=_NOT_IN_TRAIN),
-        Image("evaluate-gpu", "train-gpu", exclude=_NOT_IN_EVALUATE),
+        Image("train-gpu", "train-gpu", exclude=_NOT_IN_TRAIN, on_demand=True),
+        Image("evaluate-gpu", "train-gpu", exclude=_NOT_IN_EVALUATE, on_demand=True),
+        # The build step that launches a Dataflow job, and the job's workers.
+        Image(
+            "beam",
+            "beam",
+            include=(
+                *_BASE,
+                "build_tfrecords/*",
+                "dataflow/*",
+                "launch/__init__.py",
+                "launch/stop_signal.py",
+                "pages.py",
+                "progress.py",
+                "promotion/__init__.py",
+                "promotion/google_errors.py",
+            ),
+            addition="Dockerfile.beam",
+            on_demand=True,
+        ),
     )
 }
 
-# The image of each pipeline step; a step with an accelerator runs in the GPU variant.
+DEFAULT = [name for name, image in IMAGES.items() if not image.on_demand]
+
+# The image of each pipeline step; a step with an accelerator runs in the GPU variant, and the build step that launches
+# a Dataflow job in `beam`.
 OF_STEP = {
     "resolve": "vertex",
     "build_tfrecords": "build_tfrecords",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pipelines import clusters
+from pipelines import build_runner, clusters
 from tf_image_classification.errors import FlagError, UserError, did_you_mean
 from tf_image_classification.flag_types import TRAIN_STEP
 from tf_image_classification.launch.job import ClusterShape
@@ -89,6 +89,8 @@ def check(spec: Mapping[str, Any], platforms: Mapping[str, Any], backend: str) -
             (_check_vertex_gpu if backend == "vertex" else _check_kubernetes_gpu)(hardware)
     if cluster := clusters.of_spec(spec):
         _check_cluster(cluster, backend)
+    if dataflow := build_runner.of_spec(spec):
+        build_runner.check_backend(dataflow, backend)
 
 
 def check_service_account(account: str, backend: str) -> None:

@@ -16,6 +16,7 @@ from pipelines.definition import COMPONENTS, Options, make_pipeline
 from tf_image_classification import flags as flag_table
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flag_types import BUILD_STEP
 
 _FORMS = {
     "cpu": (re.compile(r"(?=.*[1-9])[0-9]+(\.[0-9]+)?m?"), "a number of cores, as 8"),
@@ -101,12 +102,14 @@ def image_references(
     base: str = "",
     user: str = "",
     platform: str = "",
+    build_image: str = "",
 ) -> dict[str, str]:
     """The image reference of each step; a step with an accelerator has the GPU variant of its image.
 
     Args:
         tag: one for all images; by default each image's tag is a hash of its content.
         base, user, platform: what they were built with, as in `images.build`; '' for the default of each.
+        build_image: name of the build step's image; '' for the one of a build on its own machine.
 
     Raises:
         FlagError: the tag is invalid, or one that moves; the image of a step with an accelerator has no GPU variant; or
@@ -118,7 +121,7 @@ def image_references(
             raise FlagError(
                 f"--image_{option} cannot be given with --image_tag", hint="It matters to the default tags alone."
             )
-    names = dict(catalog.OF_STEP)
+    names = catalog.OF_STEP | ({BUILD_STEP: build_image} if build_image else {})
     for step in accelerator or ():
         names[step] += catalog.GPU
         if names[step] not in catalog.IMAGES:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from kfp import dsl
 
+from components.build_dataflow.component import build_tfrecords as launch_dataflow
 from components.build_tfrecords.component import build_tfrecords
 from components.command import exec_python
 from components.evaluate.component import evaluate
@@ -17,8 +18,10 @@ from components.register.component import register
 from components.resolve.component import resolve
 from components.train.component import train
 from components.train_cluster.component import train as launch_cluster
-from pipelines import clusters, kubernetes_platform
+from pipelines import build_runner, clusters, kubernetes_platform
 from tf_image_classification import flags as flag_table
+from tf_image_classification.dataflow.options import DataflowOptions
+from tf_image_classification.flag_types import BUILD_STEP
 from tf_image_classification.launch.job import ClusterShape
 
 NAME = "image-classification"
@@ -34,7 +37,7 @@ COMPONENTS: Mapping[str, Any] = {
     "register": register,
     NOTIFY: notify,
 }
-for _component in (*COMPONENTS.values(), launch_cluster):
+for _component in (*COMPONENTS.values(), launch_cluster, launch_dataflow):
     exec_python(_component)
 # These read or change what no input of theirs identifies: files, the model in service, the run's state.
 NEVER_CACHED = frozenset({"resolve", "gate", "register", NOTIFY})
@@ -79,6 +82,7 @@ class Options:
         notify_insecure: allows `notify` an http:// URL, and one of this machine.
         kubernetes: settings of the steps' pods, which only Kubeflow takes.
         cluster: whose tasks train, with their limits, accelerators and image; None: the training step itself does.
+        dataflow: whose workers build, with the image of the step; None: the build step itself does.
     """
 
     images: Mapping[str, str]
@@ -90,6 +94,7 @@ class Options:
     notify_insecure: bool = False
     kubernetes: Mapping[str, kubernetes_platform.PodSettings] = field(default_factory=dict)
     cluster: ClusterShape | None = None
+    dataflow: DataflowOptions | None = None
 
 
 def make_pipeline(options: Options) -> Any:
@@ -172,6 +177,8 @@ class _Chain:
         component, cluster = COMPONENTS[step], self.options.cluster
         if cluster and step == flag_table.TRAIN_STEP:
             component, inputs = launch_cluster, inputs | clusters.OF_THE_RUN | {"cluster": cluster.to_json()}
+        if (dataflow := self.options.dataflow) and step == BUILD_STEP:
+            component, inputs = launch_dataflow, inputs | build_runner.OF_THE_RUN | {"dataflow": dataflow.to_json()}
         task = component(**flags | inputs)
         _configure(task, step, self.options)
         if cluster and cluster.image and component is launch_cluster:

@@ -103,7 +103,7 @@ def make_command(reference: str, built_with: Mapping[str, str]) -> str:
     if name not in catalog.IMAGES:
         return f"docker push {reference}"
     options = [f"{_OF_MAKE[option]}={value}" for option, value in built_with.items() if value]
-    options += [f"IMAGES={name}"] if name.endswith(catalog.GPU) else []
+    options += [f"IMAGES={name}"] if catalog.IMAGES[name].on_demand else []
     return " ".join([f"make images PUSH=1 REGISTRY={prefix}", *options])
 
 

@@ -54,14 +54,4 @@ def build_tfrecords(
             fingerprint=fingerprint,
         )
     shutil.copyfile(f"{data.path}/statistics.html", statistics.path)
-    data.metadata.update({f"{name}_examples": split.examples for name, split in manifest.splits.items()})
-    if manifest.quality is not None:
-        near = manifest.quality.near_duplicates
-        data.metadata.update(
-            {"duplicates_across_splits": near.across_splits, "duplicates_with_other_labels": near.other_labels}
-        )
-    if manifest.downscaled is not None:
-        data.metadata["downscaled"] = manifest.downscaled.images
-    data.metadata.update(
-        {"fingerprint": fingerprint, "rejected": sum(split.rejected for split in manifest.splits.values())}
-    )
+    data.metadata.update(build_tfrecords.metadata(manifest))

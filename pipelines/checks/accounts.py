@@ -17,6 +17,8 @@ _ON_PROJECT = {
     "roles/artifactregistry.reader": {"roles/artifactregistry.writer", "roles/artifactregistry.admin"},
     "roles/logging.logWriter": {"roles/logging.admin"},
 }
+_FOR_DATAFLOW = {"roles/dataflow.developer": {"roles/dataflow.admin"}}
+_OF_ITS_WORKERS: dict[str, set[str]] = {"roles/dataflow.worker": set()}
 _ON_BUCKET = {"roles/storage.objectUser": {"roles/storage.objectAdmin", "roles/storage.admin"}}
 _ALL = {"roles/owner", "roles/editor"}
 
@@ -53,17 +55,17 @@ def act_as(api: GoogleApi, plan: Plan, account: str) -> str:
 
 
 def act_as_itself(api: GoogleApi, plan: Plan, account: str) -> str:
-    """Whether the account may start a cluster whose tasks have it, as the train step does."""
+    """Whether the account may start a cluster whose tasks have it, or a Dataflow job whose workers do."""
     role, larger = "roles/iam.serviceAccountUser", {"roles/iam.serviceAccountAdmin"}
     on_account = dict(projects.policy(api, plan.project))
     for binding in api.post("iam", f"{_resource(plan, account)}:getIamPolicy", {}).get("bindings", []):
         on_account[binding["role"]] = {*on_account.get(binding["role"], ()), *binding["members"]}
     if not _lacking({role: larger}, on_account, account):
-        return f"{account} may start tasks that have it"
+        return f"{account} may start machines that have it"
     mend = (
         f"gcloud iam service-accounts add-iam-policy-binding {account} --member serviceAccount:{account} --role {role}"
     )
-    found = f"{account} lacks {_ACT_AS} on itself, which the tasks of a cluster need"
+    found = f"{account} lacks {_ACT_AS} on itself, which starting machines that have it takes"
     if _may_have_others(on_account, account):
         raise Unknown(f"{found}, unless a group or a role of your own gives it that", mend)
     raise Obstacle(found, mend)
@@ -73,7 +75,9 @@ def roles(api: GoogleApi, plan: Plan, account: str) -> str:
     """Whether the account has the roles on the project and the bucket that steps need, as far as these show it."""
     on_project = projects.policy(api, plan.project)
     member = f"--member serviceAccount:{account}"
-    lacks, mends, hidden = _lacking(_ON_PROJECT, on_project, account), [], ""
+    needed = _ON_PROJECT | (_FOR_DATAFLOW if plan.dataflow else {})
+    needed |= _OF_ITS_WORKERS if plan.dataflow and not plan.dataflow.service_account else {}
+    lacks, mends, hidden = _lacking(needed, on_project, account), [], ""
     for role in lacks:
         mends.append(f"gcloud projects add-iam-policy-binding {plan.project} {member} --role {role} --condition None")
     if storage.is_gcs(plan.pipeline_root):
@@ -92,7 +96,7 @@ def roles(api: GoogleApi, plan: Plan, account: str) -> str:
         raise Obstacle(f"{account} lacks {', '.join(lacks)}", "; ".join(mends))
     if hidden:
         raise Unknown(hidden, f"gcloud storage buckets get-iam-policy gs://{bucket}    # by somebody who may")
-    return ", ".join([*_ON_PROJECT, *(_ON_BUCKET if plan.pipeline_root else ())])
+    return ", ".join([*needed, *(_ON_BUCKET if plan.pipeline_root else ())])
 
 
 def _on_bucket(api: GoogleApi, bucket: str, on_project: Mapping[str, set[str]]) -> dict[str, set[str]]:

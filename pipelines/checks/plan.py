@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipelines.backends.base import Submission
+from tf_image_classification.dataflow.options import DataflowOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Plan:
         accelerators: type -> number in a machine, or of a cluster in all of its machines.
         spot_accelerators: those of a cluster on Spot machines.
         has_cluster: the train step launches one.
+        dataflow: the job that the build step launches; None if it builds itself.
         paths: flag -> its value, which names what is read.
     """
 
@@ -30,7 +32,13 @@ class Plan:
     accelerators: Mapping[str, int] = field(default_factory=dict)
     spot_accelerators: Mapping[str, int] = field(default_factory=dict)
     has_cluster: bool = False
+    dataflow: DataflowOptions | None = None
     paths: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def launches_as_itself(self) -> bool:
+        """Whether steps launch machines that have the account of the steps."""
+        return self.has_cluster or (self.dataflow is not None and not self.dataflow.service_account)
 
     @property
     def pipeline_root(self) -> str:

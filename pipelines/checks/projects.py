@@ -6,6 +6,7 @@ from google.auth.exceptions import GoogleAuthError, TransportError
 
 from pipelines.checks.google_api import UNNAMED, ApiError, GoogleApi
 from pipelines.checks.lines import Obstacle, Unknown
+from pipelines.checks.plan import Plan
 
 _LOGIN = "gcloud auth application-default login"
 _APIS = ("aiplatform", "storage", "artifactregistry", "compute")
@@ -51,9 +52,10 @@ def billing(api: GoogleApi, project: str) -> str:
     raise Obstacle(f"{project} has no billing account", mend)
 
 
-def services(api: GoogleApi, project: str) -> str:
+def services(api: GoogleApi, plan: Plan) -> str:
     """Whether the APIs are enabled that runs need."""
-    wanted = [f"{name}.googleapis.com" for name in _APIS]
+    project, apis = plan.project, [*_APIS, *(["dataflow"] if plan.dataflow else [])]
+    wanted = [f"{name}.googleapis.com" for name in apis]
     names = [f"projects/{project}/services/{name}" for name in wanted]
     answer = api.get("serviceusage", f"v1/projects/{project}/services:batchGet", names=names)
     states = {found["config"]["name"]: found["state"] for found in answer["services"]}
@@ -62,7 +64,7 @@ def services(api: GoogleApi, project: str) -> str:
         raise Obstacle(
             f"{', '.join(missing)}: disabled", f"gcloud services enable {' '.join(missing)} --project {project}"
         )
-    return ", ".join(_APIS)
+    return ", ".join(apis)
 
 
 def permissions(api: GoogleApi, project: str) -> str:

@@ -28,7 +28,7 @@ def checklist(plan: Plan, connect: Callable[[], Backend]) -> Iterator[Line]:
     if plan.project:
         yield line("project", lambda: f"{plan.project}, number {projects.number(api, plan.project)}")
         yield line("billing", partial(projects.billing, api, plan.project))
-        yield line("APIs", partial(projects.services, api, plan.project))
+        yield line("APIs", partial(projects.services, api, plan))
         yield line("permissions", partial(projects.permissions, api, plan.project))
     if plan.project and plan.location:
         yield line("Vertex AI", lambda: _answers(plan, connect))
@@ -76,5 +76,5 @@ def _account(api: GoogleApi, plan: Plan) -> Iterator[Line]:
     yield line("acting as it", partial(accounts.act_as, api, plan, account))
     if plan.project:
         yield line("its roles", partial(accounts.roles, api, plan, account))
-        if plan.has_cluster:
-            yield line("its cluster", partial(accounts.act_as_itself, api, plan, account))
+        if plan.launches_as_itself:
+            yield line("its machines", partial(accounts.act_as_itself, api, plan, account))

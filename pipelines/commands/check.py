@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from images import catalog
-from pipelines import clusters, template
+from pipelines import build_runner, clusters, template
 from pipelines.backends import options
 from pipelines.checks.lines import Line, Verdict
 from pipelines.checks.plan import Plan
@@ -112,6 +112,7 @@ def _plan(arguments: argparse.Namespace, pipeline: template.Pipeline, values: di
         accelerators=accelerators,
         spot_accelerators=spot_accelerators,
         has_cluster=clusters.of_spec(pipeline.spec) is not None,
+        dataflow=build_runner.of_spec(pipeline.spec),
         paths=paths,
     )
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from images import catalog
 from pipelines import template
+from pipelines.commands import build_options
 from tf_image_classification import storage
 from tf_image_classification.errors import FlagError
-from tf_image_classification.flag_types import TRAIN_STEP
+from tf_image_classification.flag_types import BUILD_STEP, TRAIN_STEP
 
 if TYPE_CHECKING:
     from pipelines.definition import Options
@@ -47,6 +48,7 @@ def add_options(parser: argparse._ActionsContainer) -> None:
     ):
         text = f"{what} of the training step, or of STEP; may be given several times"
         parser.add_argument(f"--{name}", action="append", default=[], metavar=f"[STEP=]{value}", help=text)
+    build_options.add_options(parser)
     add_cluster_options(parser)
     parser.add_argument("--spot", action="store_true", help="Vertex AI: train on machines that it may take back")
     parser.add_argument(
@@ -140,7 +142,7 @@ def read(arguments: argparse.Namespace) -> Options:
     Raises:
         FlagError: an option has an invalid value.
     """
-    from pipelines import kubernetes_file
+    from pipelines import build_runner, kubernetes_file
     from pipelines.compile import image_references, parse_by_step
     from pipelines.definition import Options
     from tf_image_classification.promotion import notify
@@ -152,9 +154,16 @@ def read(arguments: argparse.Namespace) -> Options:
     if arguments.notify or arguments.notify_insecure:
         notify.check(arguments.notify, insecure=arguments.notify_insecure)
     limits = {name: parse_by_step(name, getattr(arguments, name)) for name in ("cpu", "memory", "accelerator")}
-    images = image_references(arguments.image_registry, accelerator=limits["accelerator"], **built_with(arguments))
+    on_dataflow = arguments.build_runner == build_options.DATAFLOW
+    images = image_references(
+        arguments.image_registry,
+        accelerator=limits["accelerator"],
+        **built_with(arguments),
+        build_image=build_runner.IMAGE if on_dataflow else "",
+    )
     return Options(
         images=images,
+        dataflow=build_options.read(arguments, images[BUILD_STEP]),
         cluster=_cluster(arguments, limits, images),
         **limits,
         retries=arguments.retries,

@@ -9,10 +9,11 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from images import catalog
-from pipelines import clusters, template
-from pipelines.commands import compile_options
+from pipelines import build_runner, clusters, template
+from pipelines.commands import build_options, compile_options
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flag_types import BUILD_STEP
 
 _PLATFORM_TAG = re.compile(r"[0-9a-f]{12}-([a-z0-9]+(?:-v[0-9]+)?)")
 _RESOURCES = {"cpu": "resourceCpuLimit", "memory": "resourceMemoryLimit"}
@@ -87,6 +88,9 @@ def _inherited(
     if cluster and given.get("replicas") != 1:  # with which training is on one machine again
         for option in ("replicas", "parameter_servers", "evaluator", "spot", "tensorboard"):
             options.setdefault(option, getattr(cluster, option))
+    if (dataflow := build_runner.of_spec(spec)) and given.get("build_runner") != build_options.LOCAL:
+        for option, value in build_options.as_options(dataflow).items():
+            options.setdefault(option, value)
     policies = [task["retryPolicy"] for _, task in template.tasks(spec) if "retryPolicy" in task]
     options.setdefault("retries", int(max((policy.get("maxRetryCount", 0) for policy in policies), default=0)))
     if "notify" not in given:
@@ -150,7 +154,8 @@ def _registry(images: Mapping[str, str]) -> str:
     for step, reference in images.items():
         registry, _, image = reference.rpartition("/")
         name = image.partition(":")[0].removesuffix(catalog.GPU)
-        registries.add(registry if name == catalog.OF_STEP[step] else "")
+        is_ours = name == catalog.OF_STEP[step] or (step == BUILD_STEP and name == build_runner.IMAGE)
+        registries.add(registry if is_ours else "")
     if len(registries) != 1 or "" in registries:
         raise FlagError(
             "--image_registry is required: the images of this schedule's pipeline do not tell it",

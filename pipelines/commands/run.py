@@ -6,7 +6,7 @@ import argparse
 import glob
 import os
 
-from pipelines.commands import compile_options, parameter_files, parameters
+from pipelines.commands import build_options, compile_options, parameter_files, parameters
 from pipelines.commands.subparsers import SubParsers, add_command
 from tf_image_classification import command_line
 from tf_image_classification import flags as flag_table
@@ -38,6 +38,7 @@ def add_parser(commands: SubParsers) -> None:
         default="subprocess",
         help="run each step as a process, or in its image, which `make images` builds (default: %(default)s)",
     )
+    build_options.add_runner(parser)
     compile_options.add_cluster_options(parser)
     compile_options.add_build_options(parser)
     parser.add_argument("--verbose", action="store_true", help="show everything that the steps print")
@@ -55,6 +56,7 @@ def _run(arguments: argparse.Namespace) -> int:
     expanded = parameters.combine(None, {}, given)
     checked = flag_table.validate(expanded, names)
     _check(checked, arguments)
+    build_options.refuse_dataflow(arguments)
     cluster = compile_options.local_cluster(arguments)
     images_built_with = compile_options.built_with(arguments)
     for name, value in images_built_with.items():

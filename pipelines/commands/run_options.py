@@ -10,7 +10,7 @@ import re
 import secrets
 from collections.abc import Mapping
 
-from pipelines import backend_limits, clusters, kubernetes_platform, template
+from pipelines import backend_limits, build_runner, clusters, kubernetes_platform, template
 from pipelines.backends.base import Submission
 from pipelines.commands import parameter_files, parameters
 from tf_image_classification import flags as flag_table
@@ -153,7 +153,8 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
 
     Raises:
         FlagError: a label is invalid, a parameter is a path that the steps cannot see, the batches cannot be divided
-            among the replicas, or the backend does not take the pipeline's hardware or Kubernetes settings.
+            among the replicas, Dataflow cannot write to the pipeline root, or the backend does not take the pipeline's
+            hardware or Kubernetes settings.
     """
     backend_limits.check(base.spec, base.platforms, arguments.backend)
     backend_limits.check_service_account(arguments.service_account or "", arguments.backend)
@@ -174,6 +175,8 @@ def change(base: Submission, arguments: argparse.Namespace, values: Mapping[str,
     if not base.pipeline_root and "pipeline_root" not in changes:
         changes["pipeline_root"] = spec.get("defaultPipelineRoot", "")
     changes["pipeline_root"] = template.check_root(str(changes.get("pipeline_root", base.pipeline_root)))
+    if dataflow := build_runner.of_spec(base.spec):
+        build_runner.check_root(dataflow, str(changes["pipeline_root"]))
     changes["parameters"] = values
     changes["run_id"] = getattr(arguments, "run_id", None) or _new_run_id(template.pipeline_name(spec))
     return dataclasses.replace(base, **changes)  # type: ignore[arg-type]

@@ -56,5 +56,4 @@ def built(base) -> dict[str, str]:
         check=False,
     )
     assert answer.returncode == 0, answer.stderr
-    names = [name for name in catalog.IMAGES if not name.endswith(catalog.GPU)]
-    return dict(zip(names, answer.stdout.splitlines(), strict=True))
+    return dict(zip(catalog.DEFAULT, answer.stdout.splitlines(), strict=True))

@@ -26,8 +26,12 @@ class Access:
         url: address of the service, with the secret.
     """
 
-    def __init__(self, port: int) -> None:
-        self._host, self._token = f"{HOST}:{port}", secrets.token_urlsafe()
+    def __init__(self, port: int, name: str = HOST) -> None:
+        """Args:
+        port: of the service.
+        name: by which its clients call this machine.
+        """
+        self._host, self._token = f"{name}:{port}", secrets.token_urlsafe()
         self.url = f"http://{self._host}/{self._token}"
 
     def check(self, method: str, path: str, headers: Mapping[str, str]) -> str:

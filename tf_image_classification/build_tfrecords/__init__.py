@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tf_image_classification.build_tfrecords.builder import build, build_eval, check
+    from tf_image_classification.build_tfrecords.report import metadata
     from tf_image_classification.data.fingerprint import fingerprint
     from tf_image_classification.data.sources import ReadOptions
 
-__all__ = ["ReadOptions", "build", "build_eval", "check", "fingerprint"]
+__all__ = ["ReadOptions", "build", "build_eval", "check", "fingerprint", "metadata"]
 
 
 def __getattr__(name: str) -> Any:
     """Imports a public name when it is first used (PEP 562): a worker process imports this package and needs none."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from tf_image_classification.build_tfrecords import builder
+    from tf_image_classification.build_tfrecords import builder, report
     from tf_image_classification.data import fingerprint as fingerprints
 
-    return getattr(fingerprints if name == "fingerprint" else builder, name)
+    return getattr({"fingerprint": fingerprints, "metadata": report}.get(name, builder), name)

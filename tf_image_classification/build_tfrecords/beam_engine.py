@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
@@ -13,12 +14,11 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
-import apache_beam as beam
 import grpc
 from apache_beam.runners.runner import PipelineState
 
 from tf_image_classification import storage
-from tf_image_classification.build_tfrecords import beam_messages, beam_pipeline, shards
+from tf_image_classification.build_tfrecords import beam_messages, beam_pipeline, beam_runner, shards
 from tf_image_classification.build_tfrecords.beam_messages import Chunks
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.build_tfrecords.engines import CHUNK
@@ -37,7 +37,8 @@ _log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def running(runner: BeamRunner, output_dir: str, shard_bytes: int) -> Iterator[BeamEngine]:
-    """The engine of one build. In a bucket, its workers' files are beside the data set until the block ends.
+    """The engine of one build. In a bucket, its workers' files are beside the data set until the block ends, or in the
+    folder of a job that may outlive this process.
 
     Args:
         output_dir: of the data set, in its canonical form.
@@ -47,8 +48,8 @@ def running(runner: BeamRunner, output_dir: str, shard_bytes: int) -> Iterator[B
         FlagError: the workers cannot write there.
     """
     runner.check_path(output_dir)
-    if not storage.is_remote(output_dir):
-        yield BeamEngine(runner, None, shard_bytes)
+    if runner.job is not None or not storage.is_remote(output_dir):
+        yield BeamEngine(runner, runner.job.folder if runner.job else None, shard_bytes)
         return
     work = f"{output_dir.rstrip('/')}.building-{uuid.uuid4().hex[:12]}"
     try:
@@ -82,7 +83,11 @@ class BeamEngine:
         if self._work is None:
             os.mkdir(work)
         read = Chunks()
-        num_files, missing = _write_chunks(chunks, read, work)
+        job = self._runner.job
+        is_started = job is not None and job.is_started()
+        num_files, missing, digest = _write_chunks(chunks, read, work, is_started)
+        if job is not None:
+            _remember(digest, work, is_started)
         self._run(num_files, read, work)
         self._collect(work, folder)
         checked: dict[str, Counter[str]] = collections.defaultdict(Counter)
@@ -105,12 +110,12 @@ class BeamEngine:
     def _run(self, num_files: int, chunks: Chunks, work: str) -> None:
         logging.getLogger(_BEAM).setLevel(logging.WARNING)
         logging.getLogger(f"{_BEAM}.runners.dataflow").setLevel(logging.INFO)  # where to watch the job
-        pipeline = self._runner.pipeline()
         billed = os.environ.get(storage.BILLING_VARIABLE)
-        beam_pipeline.build(pipeline, num_files, chunks, work, self._shard_bytes, billed)
         _log.info("Building on Apache Beam's %s", self._runner.name)
         try:
-            state = _finished(pipeline)
+            state = self._runner.run(
+                lambda pipeline: beam_pipeline.build(pipeline, num_files, chunks, work, self._shard_bytes, billed)
+            )
         except UserError:
             raise
         except Exception as error:  # whatever a runner raises
@@ -149,17 +154,6 @@ class BeamEngine:
                 self._shards[split].append(Shard(name, examples, size, crc))
 
 
-def _finished(pipeline: beam.Pipeline) -> str:
-    """Runs a pipeline; returns the state in which it ended. When this process is interrupted, it is cancelled."""
-    result = pipeline.run()
-    try:
-        return str(result.wait_until_finish())
-    except BaseException:
-        with contextlib.suppress(Exception):  # it may have ended
-            result.cancel()
-        raise
-
-
 def _reason(error: Exception) -> str:
     """What a runner's error says, in one line. Some hold the traceback of a worker, whose last line is the error."""
     if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
@@ -170,14 +164,38 @@ def _reason(error: Exception) -> str:
     return last_line if _NAMED.match(last_line) else f"{type(error).__name__}: {last_line}"
 
 
-def _write_chunks(given: Iterable[ImageChunk], chunks: Chunks, work: str) -> tuple[int, int]:
-    """Writes the files that the pipeline reads; returns the numbers of files and of chunks."""
+def _write_chunks(given: Iterable[ImageChunk], chunks: Chunks, work: str, is_started: bool) -> tuple[int, int, str]:
+    """Writes the files that the pipeline reads, unless a job reads them already.
+
+    Returns:
+        The numbers of files and of chunks, and a hash of all that is in the files.
+    """
     num_files = num_chunks = 0
+    digest = hashlib.sha256()
     lines = (chunks.to_json(number, chunk) for number, chunk in enumerate(given))
     while of_file := list(itertools.islice(lines, _CHUNKS_PER_FILE)):
-        storage.write_bytes(beam_pipeline.chunk_file(work, num_files), b"\n".join(of_file))
+        content = b"\n".join(of_file)
+        digest.update(content + b"\n")
+        if not is_started:
+            storage.write_bytes(beam_pipeline.chunk_file(work, num_files), content)
         num_files, num_chunks = num_files + 1, num_chunks + len(of_file)
-    return num_files, num_chunks
+    return num_files, num_chunks, digest.hexdigest()
+
+
+def _remember(digest: str, work: str, is_started: bool) -> None:
+    """Writes down which chunks a job reads, or compares them with those of the job that an earlier process started.
+
+    Raises:
+        UserError: they are others.
+    """
+    path = beam_runner.marker(work)
+    if not is_started:
+        storage.write_text(path, digest)
+    elif storage.read_text(path) != digest:
+        raise UserError(
+            "The images are others than those of the job that an earlier attempt has started",
+            hint="Do images change while they are built? The next attempt starts another job.",
+        )
 
 
 def _read_results(work: str, chunks: Chunks) -> Iterator[tuple[ImageChunk, PartResult]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tf_image_classification import command_line, flags, storage
 from tf_image_classification.data.sources import ImageSource, ReadOptions, Source, split_metadata
@@ -22,6 +23,37 @@ _LONGEST_JOB = 365 * 24 * 60 * 60  # seconds
 _PATIENCE = 60  # seconds until a job service that does not answer is given up
 
 
+class RemoteJob(Protocol):
+    """A job that may outlive the process which has started it. Another process, which builds the same, goes on with it.
+
+    Attributes:
+        folder: for the workers' files, the same for each of these processes. Who makes the job deletes it.
+    """
+
+    folder: str
+
+    def is_started(self) -> bool:
+        """Whether there is a job whose results can be used, of this process or of an earlier one."""
+        ...
+
+    def run(self, start: Callable[[], object]) -> str:
+        """Calls `start`, which creates the job, unless it is started, and waits for its end.
+
+        Returns:
+            A state of Beam's PipelineState.
+
+        Raises:
+            UserError: the job failed, was cancelled, or its service does not answer.
+            SystemExit: this process was told to end; the job is cancelled.
+        """
+        ...
+
+
+def marker(folder: str) -> str:
+    """The file in the folder of a RemoteJob that says which images it reads: written before the job is started."""
+    return storage.join(folder, "chunks.sha256")
+
+
 @dataclass(frozen=True, slots=True)
 class BeamRunner:
     """A runner of Apache Beam.
@@ -29,10 +61,12 @@ class BeamRunner:
     Attributes:
         name: `DirectRunner` and the like.
         options: words of a command line, as Beam's programs take them.
+        job: that outlives this process; None for one that ends with it.
     """
 
     name: str
     options: tuple[str, ...] = ()
+    job: RemoteJob | None = None
 
     def check_options(self) -> None:
         """Checks that Beam is installed, and that it knows the options.
@@ -76,6 +110,33 @@ class BeamRunner:
         elif isinstance(pipeline.runner, portable_runner.PortableRunner):
             _wait_for_job_service(pipeline.options)
         return pipeline
+
+    def run(self, make: Callable[[beam.Pipeline], object]) -> str:
+        """Runs a pipeline, or goes on with the job that does, and returns the state in which it ended.
+
+        When this process is interrupted, a job that it has started itself is cancelled.
+
+        Args:
+            make: adds its steps to an empty pipeline.
+
+        Raises:
+            UserError: as of `RemoteJob.run`; any other exception of the runner.
+        """
+
+        def start() -> Any:
+            pipeline = self.pipeline()
+            make(pipeline)
+            return pipeline.run()
+
+        if self.job is not None:
+            return self.job.run(start)
+        result = start()
+        try:
+            return str(result.wait_until_finish())
+        except BaseException:
+            with contextlib.suppress(Exception):  # it may have ended
+                result.cancel()
+            raise
 
     def check_sources(self, sources: Iterable[Source], options: ReadOptions) -> None:
         """Checks that the runner has something to do, and that its workers can read it.

@@ -75,3 +75,15 @@ def summary(data: Manifest, *, shards: bool = True) -> str:
         before, after = map(statistics.human_bytes, (data.downscaled.file_bytes, data.downscaled.record_bytes))
         line += f", {data.downscaled.images:,} of them with --max_side {data.downscaled.max_side} ({before} to {after})"
     return line
+
+
+def metadata(data: Manifest) -> dict[str, str | int]:
+    """What a pipeline shows of a data set beside its artifact."""
+    shown: dict[str, str | int] = {f"{name}_examples": split.examples for name, split in data.splits.items()}
+    if data.quality is not None:
+        near = data.quality.near_duplicates
+        shown |= {"duplicates_across_splits": near.across_splits, "duplicates_with_other_labels": near.other_labels}
+    if data.downscaled is not None:
+        shown["downscaled"] = data.downscaled.images
+    rejected = sum(split.rejected for split in data.splits.values())
+    return shown | {"fingerprint": data.fingerprint, "rejected": rejected}

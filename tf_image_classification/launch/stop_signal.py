@@ -45,3 +45,18 @@ def listening() -> Iterator[StopSignal]:
     finally:
         for number, handler in earlier.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def raising() -> Iterator[None]:
+    """Raises SystemExit on SIGTERM and SIGINT within the block, in the main thread, but where `listening` is used."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    earlier = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -42,6 +42,7 @@ _SERVICE = {
     "iap_client_id": Case(("--iap_client_id", "id.apps.googleusercontent.com")),
     "ca_file": Case(("--ca_file", "missing")),
 }
+_DATAFLOW = ("--build_runner", "dataflow", "--build_region", "europe-west4")
 _COMPILATION = {
     "image_registry": _compiled("--image_registry", "REGISTRY/other"),
     "image_tag": _compiled("--image_tag", "v9"),
@@ -56,6 +57,14 @@ _COMPILATION = {
     "evaluator": _compiled("--evaluator"),
     "spot": _compiled("--spot"),
     "tensorboard": _compiled("--tensorboard", "projects/p/locations/l/tensorboards/1"),
+    "build_runner": _compiled("--build_runner", "dataflow", "--build_region", "europe-west4"),
+    "build_max_workers": _compiled("--build_max_workers", "7", beside=_DATAFLOW),
+    "build_region": _compiled("--build_region", "us-central1", beside=_DATAFLOW),
+    "build_machine_type": _compiled("--build_machine_type", "n2-standard-4", beside=_DATAFLOW),
+    "build_service_account": _compiled("--build_service_account", "a@p.iam.gserviceaccount.com", beside=_DATAFLOW),
+    "build_network": _compiled("--build_network", "builders", beside=_DATAFLOW),
+    "build_subnetwork": _compiled("--build_subnetwork", "regions/europe-west4/subnetworks/b", beside=_DATAFLOW),
+    "build_temp_location": _compiled("--build_temp_location", "gs://bucket/temp", beside=_DATAFLOW),
     "retries": _compiled("--retries", "3"),
     "notify": _compiled("--notify", "projects/p/topics/t"),
     "notify_insecure": _compiled("--notify_insecure", beside=("--notify", "https://example.com/hook")),
@@ -93,6 +102,7 @@ CASES: dict[str, dict[str, Case]] = {
     "run": {
         "runs_dir": Case(("--runs_dir", "other")),
         "runner": Case(("--runner", "docker")),
+        "build_runner": Case(("--build_runner", "dataflow")),
         "replicas": Case(("--replicas", "2"), beside=("--batch_size", "2")),
         "parameter_servers": Case(("--parameter_servers", "1")),
         "evaluator": Case(("--evaluator",)),

@@ -11,6 +11,7 @@ import pytest
 from tests.standin.google_apis import CALLER, TRAINER, GoogleApis
 from tests.standin.kubeflow import Kubeflow
 from tests.standin.registry import Registry
+from tf_image_classification.dataflow.options import DataflowOptions
 from tf_image_classification.launch.job import ClusterShape
 
 IMAGES = ("train-gpu", "evaluate", "build_tfrecords", "vertex")
@@ -176,12 +177,34 @@ def test_the_account_of_a_cluster_has_to_act_as_itself_and_the_quota_is_for_all_
     _launch(tiny_gpu_template, f"{images.host}/team/train-gpu:1")
     words += ["--batch_size", "3"]
     found = lines(command(*words).stdout)
-    assert found["its cluster"][:2] == ("OK", f"{TRAINER} may start tasks that have it")
+    assert found["its machines"][:2] == ("OK", f"{TRAINER} may start machines that have it")
     assert (found["quota"][0], found["quota"][1].rpartition(", ")[2]) == ("FAIL", "a step of the run has 3")
     google.account_roles = {}
     found = lines(command(*words).stdout)
-    assert found["its cluster"][0] == "FAIL"
-    assert found["its cluster"][2].endswith(f"{TRAINER} --role roles/iam.serviceAccountUser")
+    assert found["its machines"][0] == "FAIL"
+    assert found["its machines"][2].endswith(f"{TRAINER} --role roles/iam.serviceAccountUser")
+
+
+@pytest.mark.parametrize("account", ["", "builder@my-project.iam.gserviceaccount.com"])
+def test_a_build_on_dataflow_needs_its_service_and_roles_of_its_workers_if_they_have_the_same_account(
+    command, words, google, images, tiny_gpu_template, account
+):
+    options = DataflowOptions(f"{images.host}/team/beam:1", service_account=account)
+    content = json.loads(tiny_gpu_template.read_text())
+    constant = {"runtimeValue": {"constant": options.to_json()}}
+    tasks = content["root"]["dag"]["tasks"]
+    tasks["build-tfrecords"] = tasks.pop("train") | {"inputs": {"parameters": {"dataflow": constant}}}
+    tiny_gpu_template.write_text(json.dumps(content))
+    google.disabled = {"dataflow"}
+    found = lines(command(*words).stdout)
+    assert found["APIs"][2] == "gcloud services enable dataflow.googleapis.com --project my-project"
+    lacking = ["roles/dataflow.developer", *([] if account else ["roles/dataflow.worker"])]
+    assert found["its roles"][:2] == ("FAIL", f"{TRAINER} lacks {', '.join(lacking)}")
+    assert ("its machines" in found) == (not account)
+    google.disabled = set()
+    google.roles |= {role: [f"serviceAccount:{TRAINER}"] for role in lacking}
+    found = lines(command(*words).stdout)
+    assert (found["APIs"][0], found["its roles"][0]) == ("OK", "OK")
 
 
 def test_data_that_is_not_there_fails_and_a_bucket_that_does_not_exist(command, words, google):
