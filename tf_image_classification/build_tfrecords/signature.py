@@ -87,7 +87,7 @@ def scaled_picture(picture: Image.Image) -> npt.NDArray[np.uint8]:
     import numpy as np  # which --help need not wait for
 
     small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(small).reshape(SIDE, SIDE, -1)
+    return np.frombuffer(small.tobytes(), np.uint8).reshape(SIDE, SIDE, -1)
 
 
 def scaled_further(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -108,12 +108,22 @@ def of_all(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[bytes]:
 
     if not pictures:
         return []
-    rgb = np.stack([_filtered(pixels) for pixels in pictures], axis=1)
+    rgb = _filtered_all(pictures)
     planes = np.array(_YCBCR_OF_RGB, np.float32) @ rgb.reshape(3, -1) + np.array(_ROUNDED_DOWN, np.float32)
     levels = planes.astype(np.uint8).reshape(3, len(pictures), SIDE, SIDE)
     chroma = levels[1:, :, _CHROMA_COLUMNS].swapaxes(0, 1).reshape(len(pictures), -1)
     luma = levels[0].reshape(len(pictures), -1)
     return [row.tobytes() for row in np.concatenate((luma, chroma), axis=1)]
+
+
+def _filtered_all(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+    """Scales pictures: R, G and B by columns (3, pictures, SIDE, SIDE)."""
+    import numpy as np
+
+    if {pixels.shape for pixels in pictures} == {(SIDE, SIDE, 1)}:  # small grey pictures: the filter changes nothing
+        levels = np.stack(pictures)[..., 0].swapaxes(1, 2).astype(np.float32)
+        return np.broadcast_to(levels, (3, *levels.shape))
+    return np.stack([_filtered(pixels) for pixels in pictures], axis=1)
 
 
 def _filtered(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
