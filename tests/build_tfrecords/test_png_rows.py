@@ -6,6 +6,7 @@ import io
 import random
 import struct
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,7 +14,10 @@ import tensorflow as tf
 from PIL import Image
 
 from tests.build_tfrecords.image_files import png_chunk, png_with
-from tf_image_classification.build_tfrecords import images, png_file, signature
+from tf_image_classification import image_limits
+from tf_image_classification.build_tfrecords import images, part_file, png_file, signature, small_png
+from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk
+from tf_image_classification.data.sources import ImageRoots
 
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 PALETTE = png_chunk(b"PLTE", bytes(range(48)))
@@ -86,44 +90,67 @@ def test_bytes_behind_the_last_row_do_no_harm():
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
-@pytest.mark.parametrize("size", [(28, 28), (1, 1), (128, 128), (129, 128), (5, 90)])
-def test_a_small_png_is_seen_as_pillow_sees_it(mode, size, monkeypatch):
-    data = encoded(noise(size, mode, seed=sum(size)))
-    small = images.prepare(data)
-    monkeypatch.setattr(images, "_SMALL_PIXELS", 0)
-    other = images.prepare(data)
-    assert small._replace(scaled=None) == other._replace(scaled=None)
-    assert np.array_equal(small.scaled, other.scaled)
-    assert (small.width, small.height) == size and not small.reencoded
+def test_small_pngs_are_seen_together_as_pillow_sees_each(mode):
+    sizes = [(28, 28), (1, 1), (128, 128), (63, 63), (64, 28), (5, 90), (28, 28), (16, 16), (28, 28)]
+    files = [encoded(noise(size, mode, seed=number)) for number, size in enumerate(sizes)]
+    pictures = [small_png.read(data, image_limits.DEFAULT, 0) for data in files]
+    prepared = [images.prepare(data) for data in files]
+    assert [(picture.width, picture.height) for picture in pictures] == sizes
+    for scaled, expected in zip(small_png.scaled(pictures), prepared, strict=True):
+        assert np.array_equal(scaled, expected.scaled)
 
 
-def test_damaged_small_pngs_have_the_reasons_of_large_ones(monkeypatch):
-    whole, generator = encoded(noise((28, 28), "RGB", seed=1)), random.Random(2)
-    reasons, begin = set(), whole.index(b"IDAT")
-    length = struct.unpack(">I", whole[begin - 4 : begin])[0]
-    for _ in range(200):
-        stream = bytearray(whole[begin + 4 : begin + 4 + length])
-        stream[generator.randrange(len(stream))] ^= 1 << generator.randrange(8)
-        cut = bytes(stream[: generator.choice([length, generator.randrange(length)])])
-        data = whole[: begin - 4] + png_chunk(b"IDAT", cut) + png_chunk(b"IEND", b"")
-        results = []
-        for pixels in (2**14, 0):
-            monkeypatch.setattr(images, "_SMALL_PIXELS", pixels)
+def test_a_small_png_is_one_that_goes_into_shards_as_it_is():
+    limits, grey = image_limits.DEFAULT, encoded(Image.new("L", (28, 20), 90))
+    others = {
+        "too large": encoded(Image.new("L", (129, 128), 90)),
+        "turned": png_with(grey, png_chunk(b"eXIf", _turned())),
+        "transparent": png_with(grey, png_chunk(b"tRNS", b"\0\1")),
+        "16 bits": encoded(Image.new("I;16", (28, 20))),
+        "palette": encoded(Image.new("P", (28, 20))),
+        "interlaced": png(b"\0" * stream_bytes(28, 28, 8, 0, 1), 28, 28, interlace=1),
+        "damaged metadata": png_with(grey, png_chunk(b"tEXt", b"Title\0x", crc=1)),
+        "rows end early": png(b"\0" * (28 * 29 - 1), 28, 28),
+        "damaged stream": grey.replace(zlib.compress(b"")[:2], b"\0\0"),
+        "JPEG": b"\xff\xd8\xff",
+        "nothing": b"",
+    }
+    assert small_png.read(grey, limits, 0) and small_png.read(grey, limits, 20)
+    assert small_png.read(png_with(grey, png_chunk(b"tEXt", b"Title\0x")), limits, 0)
+    assert {kind for kind, data in others.items() if small_png.read(data, limits, 0)} == set()
+    assert small_png.read(grey, limits, 19) is None
+    assert small_png.read(grey, image_limits.ImageLimits(max_pixels=28 * 20 - 1), 0) is None
+
+
+def test_damage_among_small_pngs_is_found_as_in_any_other(tmp_path):
+    generator, kinds = random.Random(2), Counter()
+    whole = [encoded(noise((28, 28), "RGB", seed=number % 7)) for number in range(320)]
+    files = [_damaged(data, generator) if number % 9 == 0 else data for number, data in enumerate(whole)]
+    paths = [tmp_path / f"{number}.png" for number in range(len(files))]
+    for path, data in zip(paths, files, strict=True):
+        path.write_bytes(data)
+    label, roots = (ClassLabel(0, "a"),), ImageRoots(None, str(tmp_path))
+    for begin in range(0, len(paths), 32):
+        chunk = ImageChunk(
+            "train",
+            ("label",),
+            tuple(ChunkImage(str(path), path.name, label, False) for path in paths[begin:][:32]),
+            roots,
+        )
+        records: list[bytes] = []
+        part = part_file.check(chunk, records.append)
+        written = iter(zip(records, part.looks, strict=True))
+        for path, result in zip(paths[begin:], part.images, strict=False):
             try:
-                results.append(images.prepare(data).scaled.tobytes())
+                expected = images.prepare(path.read_bytes())
             except images.RejectedImage as rejection:
-                results.append(str(rejection))
-        assert results[0] == results[1]
-        reasons.add(results[0] if isinstance(results[0], str) else "none")
-    assert {"truncated image", "corrupt image"} <= reasons
-
-
-def test_a_small_png_is_reencoded_where_a_large_one_is():
-    orientation = png_with(encoded(Image.new("L", (28, 20), 90)), png_chunk(b"eXIf", _turned()))
-    assert images.prepare(orientation).height == 28
-    key = png_with(encoded(Image.new("L", (28, 20), 90)), png_chunk(b"tRNS", b"\0\1"))
-    assert images.prepare(key).reencoded
-    assert images.prepare(encoded(Image.new("L", (28, 20), 90)), max_side=10).height == 10
+                assert result == (str(path), str(rejection))
+                kinds[str(rejection)] += 1
+                continue
+            record, look = next(written)
+            assert expected.data in record and look.signature == signature.of_all([expected.scaled])[0]
+        assert next(written, None) is None
+    assert kinds["corrupt image"] > 5 and kinds["truncated image"] > 5
 
 
 def test_signatures_of_small_pictures_are_the_same_alone_and_among_others():
@@ -132,6 +159,18 @@ def test_signatures_of_small_pictures_are_the_same_alone_and_among_others():
     together = signature.of_all(pictures)
     assert together == signature.of_all([*pictures, coloured])[:-1]
     assert together == [signature.of_all([picture])[0] for picture in pictures]
+
+
+def _damaged(data: bytes, generator: random.Random) -> bytes:
+    """A PNG whose stream has another filter type, another bit or an early end."""
+    rows = bytearray(zlib.decompress(data[data.index(b"IDAT") + 4 : -16]))
+    kind = generator.randrange(3)
+    if kind == 0:
+        rows[generator.randrange(28) * 85] = 9
+    stream = bytearray(zlib.compress(rows if kind < 2 else rows[: generator.randrange(len(rows))]))
+    if kind == 1:
+        stream[generator.randrange(len(stream))] ^= 1 << generator.randrange(8)
+    return data[:33] + png_chunk(b"IDAT", stream) + png_chunk(b"IEND", b"")
 
 
 def _turned() -> bytes:

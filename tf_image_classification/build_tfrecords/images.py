@@ -68,13 +68,12 @@ _FORMATS = tuple(
         Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
-_JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_SIGNATURES = (_JPEG_SIGNATURE, _PNG_SIGNATURE, b"GIF8", b"BM")
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_SIGNATURES = (_JPEG_SIGNATURE, png_file.SIGNATURE, b"GIF8", b"BM")
 _AVIF_SIGNATURE, _WEBP_SIGNATURE = b"ftypavi", b"WEBP"
 _UNTURNED, _ORIENTATION = 1, 0x0112
 _QUALITY, _FULL_CHROMA = 95, 0
 _THUMBNAIL = 96
-_SMALL_BYTES, _SMALL_PIXELS = 2**16, 2**14  # of a PNG
 _OUT_OF_MEMORY = ("memory", "error -9")  # in messages; the second is Pillow's IMAGING_CODEC_MEMORY
 
 
@@ -162,8 +161,6 @@ def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT, max_side: i
     """
     if len(data) > limits.max_bytes:
         raise RejectedImage(rejection.too_large(limits.max_mib))
-    if small := _prepare_small_png(data, limits, max_side):
-        return small
     import simplejpeg  # noqa: F401 -- before the limit: on many cores, NumPy's libraries take much memory
 
     with warnings.catch_warnings():
@@ -184,7 +181,7 @@ def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT, max_side: i
 def _prepare(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
     if data.startswith(_JPEG_SIGNATURE):
         return _prepare_jpeg(data, limits, max_side)
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(png_file.SIGNATURE):
         return _prepare_png(data, limits, max_side)
     if data.startswith(tiff_file.SIGNATURES):
         tiff_file.check(data)
@@ -228,27 +225,6 @@ def _prepare_jpeg(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
     if is_plain and coding.pixels is not None:
         return encoded._replace(scaled=signature.scaled_further(coding.pixels))
     return encoded
-
-
-def _prepare_small_png(data: bytes, limits: ImageLimits, max_side: int) -> Encoded | None:
-    """A PNG whose pixels take less time than what Pillow does around them, and less memory than there is a limit for.
-
-    Returns:
-        None for any other image, and for one that may be damaged: `_prepare_png` has the reason.
-    """
-    if len(data) > _SMALL_BYTES or not data.startswith(_PNG_SIGNATURE):
-        return None
-    try:
-        chunks = png_file.read(data)
-        width, height = chunks.width, chunks.height
-        is_small = chunks.is_bare and 0 < width * height <= min(_SMALL_PIXELS, limits.max_pixels)
-        if not is_small or 0 < max_side < min(width, height) or not png_file.has_rows(chunks):
-            return None
-        mode = "L" if chunks.colour_type == 0 else "RGB"
-        image = Image.frombytes(mode, (width, height), b"".join(chunks.coded), "zip", mode, 0)
-    except Exception:  # of a damaged file, whatever it is
-        return None
-    return Encoded(data, PNG, height, width, False, signature.scaled_picture(image))
 
 
 def _prepare_png(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
@@ -336,7 +312,7 @@ def thumbnail(data: bytes) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Pillow refuses a PNG because of large metadata, which is read as pixels alone for that reason.
-        image = _open(png_file.read(data).pixels if data.startswith(_PNG_SIGNATURE) else data)
+        image = _open(png_file.read(data).pixels if data.startswith(png_file.SIGNATURE) else data)
         image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
         # Pillow does not scale 16-bit grey down.
         picture = pixels.to_8_bits(image) if image.mode.startswith("I") else image

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from tf_image_classification.build_tfrecords import rejection
 from tf_image_classification.build_tfrecords.rejection import RejectedImage
 
-_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = frozenset({b"IHDR", b"PLTE", b"IDAT", b"IEND"})
 _PIXELS, _TRANSPARENCY, _EXIF, _TEXT = b"IDAT", b"tRNS", b"eXIf", b"iTXt"
 _HEADER = struct.Struct(">II5B")
@@ -51,7 +51,7 @@ class Chunks(NamedTuple):
     @property
     def pixels(self) -> bytes:
         """A PNG of what is kept."""
-        return b"".join((_SIGNATURE, *self.kept))
+        return b"".join((SIGNATURE, *self.kept))
 
     @property
     def is_bare(self) -> bool:
@@ -141,7 +141,7 @@ def _is_small(name: bytes, body: bytes) -> bool:
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, memoryview, memoryview, bool]]:
     """Name, body, whole chunk, and whether its CRC is right, up to the end chunk."""
-    position, view = len(_SIGNATURE), memoryview(data)
+    position, view = len(SIGNATURE), memoryview(data)
     while position + 12 <= len(data):
         length, name = struct.unpack_from(">I4s", data, position)
         end = position + 12 + length

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 SIDE = 16  # pixels of a signature's height and width
 PIXELS = SIDE * SIDE
+_REDUCING_GAP = 2.0
+REDUCED_SIDE = int(SIDE * 2 * _REDUCING_GAP)  # pixels from which `scaled_picture` first takes means of pixels
 MIN_DECODED_SIDE = SIDE  # pixels that a signature needs of a picture that is decoded scaled down
 SMALL_SIDE = 64  # pixels of the shorter side; smaller pictures show little, so that two of them are easily alike
 HASH_BYTES = SIDE * SIDE // 8
@@ -86,7 +88,7 @@ def scaled_picture(picture: Image.Image) -> npt.NDArray[np.uint8]:
     """A picture of mode L or RGB, scaled down for `of_all`: (SIDE, SIDE, 1 or 3)."""
     import numpy as np  # which --help need not wait for
 
-    small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
     return np.frombuffer(small.tobytes(), np.uint8).reshape(SIDE, SIDE, -1)
 
 
