@@ -75,4 +75,6 @@ class ImageRoots:
         return storage.join(self._real_folders[folder], name)
 
     def _contain_real(self, path: str) -> bool:
-        return any(is_below(path, root) for root in self._real)
+        # The name of an object may be that of the folder, with the slash at its end.
+        is_known = path.startswith(self._beginnings) and not path.endswith("/")
+        return is_known or any(is_below(path, root) for root in self._real)
