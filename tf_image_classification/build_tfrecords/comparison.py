@@ -5,7 +5,7 @@ All sums are exact, in float32 as well: 256 products of two levels are below 2 *
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from tf_image_classification.build_tfrecords.signature import PIXELS, SIDE
 
@@ -24,26 +24,47 @@ _PLAIN_LEVEL, _PLAIN_SHARE = 8, 0.35  # a background is plain if so many pixels 
 _LITTLE_DETAIL = 0.15  # mean square of the Laplacian by the variance; of photographs 0.24 and more
 
 
-def luma_distances(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """How far pictures are apart without regard to colour: 0 for the same one, about 1 for two that have nothing in
-    common.
+class Luma(NamedTuple):
+    """The luma of pictures.
+
+    Attributes:
+        levels: (pictures, PIXELS).
+        means, deviations: of the levels, (pictures,).
+    """
+
+    levels: npt.NDArray[np.float32]
+    means: npt.NDArray[np.float64]
+    deviations: npt.NDArray[np.float64]
+
+    def of(self, pictures: npt.NDArray[np.int64]) -> Luma:
+        """That of some of the pictures."""
+        return Luma(self.levels[pictures], self.means[pictures], self.deviations[pictures])
+
+
+def luma_of(signatures: npt.NDArray[np.uint8]) -> Luma:
+    """The luma of pictures, by their signatures (pictures, BYTES)."""
+    import numpy as np  # which --help need not wait for
+
+    levels = signatures[:, :PIXELS].astype(np.float32)
+    means = levels.sum(1).astype(np.float64) / PIXELS
+    squares = np.einsum("ij,ij->i", levels, levels).astype(np.float64) / PIXELS
+    return Luma(levels, means, np.sqrt(np.maximum(0.0, squares - means * means)))
+
+
+def luma_distances(some: Luma, others: Luma) -> npt.NDArray[np.float64]:
+    """How far pictures are apart without regard to colour: 0 for the same one, about 1 for two with nothing in common.
 
     It is 1 - the correlation, so that brightness and contrast do not matter within limits; infinite beyond these.
-
-    Args:
-        some, others: signatures, both (pairs, BYTES).
 
     Returns:
         (pairs,).
     """
-    import numpy as np  # which --help need not wait for
+    import numpy as np
 
-    a, b = _luma(some), _luma(others)
-    mean_a, mean_b = _means(a), _means(b)
-    deviation_a, deviation_b = _deviations(a, mean_a), _deviations(b, mean_b)
-    low, high = np.minimum(deviation_a, deviation_b), np.maximum(deviation_a, deviation_b)
-    comparable = (low >= _MIN_DEVIATION) & (high <= _MAX_GAIN * low) & (np.abs(mean_a - mean_b) <= _MAX_SHIFT)
-    covariance = np.einsum("ij,ij->i", a, b).astype(np.float64) / PIXELS - mean_a * mean_b
+    low, high = np.minimum(some.deviations, others.deviations), np.maximum(some.deviations, others.deviations)
+    comparable = (low >= _MIN_DEVIATION) & (high <= _MAX_GAIN * low) & (np.abs(some.means - others.means) <= _MAX_SHIFT)
+    products = np.einsum("ij,ij->i", some.levels, others.levels).astype(np.float64) / PIXELS
+    covariance = products - some.means * others.means
     apart = 1.0 - np.divide(covariance, low * high, out=np.zeros_like(low), where=comparable)
     return np.where(comparable, np.maximum(0.0, apart), np.inf)
 
@@ -63,20 +84,12 @@ def same_colours(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> 
     return same
 
 
-def same_brightness(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether pairs do not differ in brightness and contrast, but for JPEG's losses.
-
-    Args:
-        some, others: signatures, both (pairs, BYTES).
-    """
+def same_brightness(some: Luma, others: Luma) -> npt.NDArray[np.bool_]:
+    """Whether pairs do not differ in brightness and contrast, but for JPEG's losses."""
     import numpy as np
 
-    a, b = _luma(some), _luma(others)
-    mean_a, mean_b = _means(a), _means(b)
-    deviations = _deviations(a, mean_a), _deviations(b, mean_b)
-    same: npt.NDArray[np.bool_] = (np.abs(mean_a - mean_b) <= _SAME_SHIFT) & (
-        np.maximum(*deviations) <= _SAME_GAIN * np.minimum(*deviations)
-    )
+    low, high = np.minimum(some.deviations, others.deviations), np.maximum(some.deviations, others.deviations)
+    same: npt.NDArray[np.bool_] = (np.abs(some.means - others.means) <= _SAME_SHIFT) & (high <= _SAME_GAIN * low)
     return same
 
 
@@ -96,27 +109,6 @@ def are_simple(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     rows = luma.reshape(-1, SIDE, SIDE).astype(np.int32)
     around = rows[:, :-2, 1:-1] + rows[:, 2:, 1:-1] + rows[:, 1:-1, :-2] + rows[:, 1:-1, 2:]
     detail = np.square(4 * rows[:, 1:-1, 1:-1] - around).mean((1, 2))
-    levels_of_grey = _luma(signatures)
-    variances = _deviations(levels_of_grey, _means(levels_of_grey)) ** 2
+    variances = luma_of(signatures).deviations ** 2
     simple: npt.NDArray[np.bool_] = (counts.max(1) > _PLAIN_SHARE * PIXELS) | (detail < _LITTLE_DETAIL * variances)
     return simple
-
-
-def _luma(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    import numpy as np
-
-    return signatures[:, :PIXELS].astype(np.float32)
-
-
-def _means(luma: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    import numpy as np
-
-    return luma.sum(1).astype(np.float64) / PIXELS
-
-
-def _deviations(luma: npt.NDArray[np.float32], means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Standard deviations, given the means."""
-    import numpy as np
-
-    squares = np.einsum("ij,ij->i", luma, luma).astype(np.float64) / PIXELS
-    return np.sqrt(np.maximum(0.0, squares - means * means))

@@ -215,13 +215,15 @@ class DuplicateIndex:
         needed, pairs = np.unique(pairs, return_inverse=True)
         groups, pairs = groups[needed], pairs.reshape(2, -1)
         levels = self._levels_of(groups)
+        luma = comparison.luma_of(levels)
         for begin in range(0, pairs.shape[1], _BLOCK):
             some, others = pairs[:, begin : begin + _BLOCK]
-            apart = comparison.luma_distances(levels[some], levels[others])
+            apart = comparison.luma_distances(luma.of(some), luma.of(others))
             near = np.flatnonzero(apart <= limit)
             apart, some, others = apart[near], some[near], others[near]
+            alike = (apart <= _MAX_DISTANCE_ALIKE) & comparison.same_brightness(luma.of(some), luma.of(others))
             is_small = small[groups[some] - 1] | small[groups[others] - 1]
-            linked = np.flatnonzero(_are_near(levels[some], levels[others], apart, is_small))
+            linked = np.flatnonzero(_are_near(levels[some], levels[others], alike, is_small))
             pair = groups[some[linked]].tolist(), groups[others[linked]].tolist()
             self._link(*pair, apart[linked].tolist(), identical=False)
 
@@ -234,8 +236,10 @@ class DuplicateIndex:
     def _scale(self, groups: npt.NDArray[np.int64]) -> float:
         """How far apart pictures of this data set are, compared with photographs of anything: faces or X-rays that are
         aligned have much in common."""
-        levels = self._levels_of(groups)
-        typical = sorted(comparison.luma_distances(levels[:-1], levels[1:]).tolist())
+        import numpy as np
+
+        luma, numbers = comparison.luma_of(self._levels_of(groups)), np.arange(len(groups))
+        typical = sorted(comparison.luma_distances(luma.of(numbers[:-1]), luma.of(numbers[1:])).tolist())
         return min(1.0, typical[len(typical) // 2] / _TYPICAL_DISTANCE) if typical else 1.0
 
     def _levels_of(self, pictures: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -271,23 +275,20 @@ def _levels(made: bytes) -> npt.NDArray[np.uint8]:
 def _are_near(
     some: npt.NDArray[np.uint8],
     others: npt.NDArray[np.uint8],
-    apart: npt.NDArray[np.float64],
+    alike: npt.NDArray[np.bool_],
     is_small: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.bool_]:
-    """Whether pairs of pictures that are close in luma are near duplicates, of which those that are easily alike have
-    to be closer.
+    """Whether pairs of pictures that are close in luma are near duplicates.
 
     Args:
         some, others: their signatures, both (pairs, BYTES).
-        apart: their distances.
+        alike: whether they are as close as pictures have to be that are easily alike.
         is_small: whether one of the two is below SMALL_SIDE.
     """
     import numpy as np
 
-    are_near = comparison.same_colours(some, others)
-    differing = (apart > _MAX_DISTANCE_ALIKE) | ~comparison.same_brightness(some, others)
-    are_near &= ~(differing & is_small)
-    asked = np.flatnonzero(are_near & differing)
+    are_near = comparison.same_colours(some, others) & (alike | ~is_small)
+    asked = np.flatnonzero(are_near & ~alike)
     are_near[asked] = ~(comparison.are_simple(some[asked]) & comparison.are_simple(others[asked]))
     return are_near
 
