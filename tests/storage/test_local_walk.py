@@ -119,3 +119,10 @@ def test_a_link_to_a_folder_that_it_is_in_lists_neither_this_nor_the_disk(tmp_pa
             os.path.relpath(file.path, tmp_path / root) for file in storage.walk(str(tmp_path / root), hidden=True)
         ]
         assert shown == ["cat/1.jpg", "cat/all", "cat/up"]
+
+
+def test_sizes_need_not_be_looked_up(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    path = str(tmp_path / "file")
+    assert [(file.path, file.size) for file in storage.walk(str(tmp_path))] == [(path, 7)]
+    assert list(storage.walk(str(tmp_path), sizes=False)) == [(path, 0, 0)]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import itertools
 import json
 import os
 import sqlite3
@@ -15,6 +17,9 @@ from tf_image_classification.data.sources import Entry, Rejected, split_of
 DUPLICATE = "duplicate of an earlier entry"
 BY_HASH = "by hash"
 
+_BATCH = 1000
+_KNOWN_LABELS = 1024
+_INSERT = "INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, NULL)"
 _SHUFFLE_SEED = b"tf-image-classification"
 _SCHEMA = """
 CREATE TABLE images (
@@ -50,16 +55,25 @@ class ImageIndex:
             entries: from sources.read_entries.
             eval_fraction: share of them that goes to the evaluation split.
         """
+        remaining = iter(entries)
+        while batch := list(itertools.islice(remaining, _BATCH)):
+            images = [entry for entry in batch if isinstance(entry, Entry)]
+            self._db.execute("SAVEPOINT batch")
+            added = self._db.executemany(_INSERT, [_row(metadata, entry, eval_fraction) for entry in images]).rowcount
+            if added < len(batch):  # some are rejected, which is recorded in the order of the entries
+                self._db.execute("ROLLBACK TO batch")
+                self._add_each(metadata, batch, eval_fraction)
+            self._db.execute("RELEASE batch")
+
+    def _add_each(self, metadata: str, entries: Iterable[Entry | Rejected], eval_fraction: float) -> None:
+        """Does the same one by one, which takes longer."""
         for entry in entries:
             if isinstance(entry, Rejected):
                 self.reject(metadata, entry.path, entry.reason)
                 continue
-            path, labels = os.fsencode(entry.path), json.dumps(entry.labels)
-            by_hash = split_of(entry.filename, eval_fraction)
-            split = entry.split or by_hash
-            row = (metadata, split, path, os.fsencode(entry.filename), labels, _position(entry.filename), by_hash)
-            if not self._db.execute("INSERT OR IGNORE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, NULL)", row).rowcount:
-                self._reject_repeated(metadata, split, entry)
+            row = _row(metadata, entry, eval_fraction)
+            if not self._db.execute(_INSERT, row).rowcount:
+                self._reject_repeated(metadata, row[1], entry)
 
     def reject(self, split: str, path: str, reason: str) -> None:
         """Adds an image that does not get into the shards."""
@@ -145,7 +159,7 @@ class ImageIndex:
         """A split's images, in the order of the shards."""
         query = "SELECT path, filename, labels FROM images WHERE split = ? ORDER BY position, rowid"
         for path, filename, labels in self._db.execute(query, (split,)):
-            yield Entry(os.fsdecode(path), os.fsdecode(filename), tuple(json.loads(labels)))
+            yield Entry(os.fsdecode(path), os.fsdecode(filename), _from_json(labels))
 
     def rejected(self) -> Iterator[tuple[str, str, str]]:
         """Split, path and reason of every rejected image: training first, by path."""
@@ -186,11 +200,27 @@ class ImageIndex:
         return number
 
 
+def _row(metadata: str, entry: Entry, eval_fraction: float) -> tuple[str, str, bytes, bytes, str, int, str]:
+    by_hash = split_of(entry.filename, eval_fraction)
+    path, filename = os.fsencode(entry.path), os.fsencode(entry.filename)
+    return metadata, entry.split or by_hash, path, filename, _to_json(entry.labels), _position(filename), by_hash
+
+
+@functools.lru_cache(_KNOWN_LABELS)
+def _to_json(labels: tuple[str, ...]) -> str:
+    return json.dumps(labels)
+
+
+@functools.lru_cache(_KNOWN_LABELS)
+def _from_json(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
 def _counted_in(split: str, metadata: str) -> str:
     """The split that a rejected image counts in: its own, or its metadata's while that is not settled."""
     return split if split in (TRAIN, EVAL) else metadata
 
 
-def _position(filename: str) -> int:
+def _position(filename: bytes) -> int:
     """A position in the shuffled order that depends on the name only."""
-    return int.from_bytes(hashlib.sha256(_SHUFFLE_SEED + os.fsencode(filename)).digest()[:8]) >> 1
+    return int.from_bytes(hashlib.sha256(_SHUFFLE_SEED + filename).digest()[:8]) >> 1

@@ -68,8 +68,8 @@ _FORMATS = tuple(
         Jpeg2KImagePlugin.Jpeg2KImageFile,
     )
 )
-_JPEG_SIGNATURE, _PNG_SIGNATURE = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_SIGNATURES = (_JPEG_SIGNATURE, _PNG_SIGNATURE, b"GIF8", b"BM")
+_JPEG_SIGNATURE = b"\xff\xd8\xff"
+_SIGNATURES = (_JPEG_SIGNATURE, png_file.SIGNATURE, b"GIF8", b"BM")
 _AVIF_SIGNATURE, _WEBP_SIGNATURE = b"ftypavi", b"WEBP"
 _UNTURNED, _ORIENTATION = 1, 0x0112
 _QUALITY, _FULL_CHROMA = 95, 0
@@ -135,15 +135,17 @@ def read(path: str, limits: ImageLimits = image_limits.DEFAULT, roots: ImageRoot
 
 def _read_local(path: str, limits: ImageLimits, roots: ImageRoots | None) -> bytes:
     try:
-        file = storage.open_file(path)
+        descriptor, size = storage.open_descriptor(path)
     except (DataError, IsADirectoryError):  # DataError: a pipe or a device
         raise RejectedImage(rejection.NOT_A_FILE) from None
-    with file:
-        if os.fstat(file.fileno()).st_size > limits.max_bytes:
+    try:
+        if size > limits.max_bytes:
             raise RejectedImage(rejection.too_large(limits.max_mib))
-        if roots is not None and not roots.contain_open(path, file.fileno()):
+        if roots is not None and not roots.contain_open(path, descriptor):
             raise RejectedImage(roots.outside)
-        return file.read()
+        return storage.read_descriptor(descriptor, size)
+    finally:
+        os.close(descriptor)
 
 
 def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT, max_side: int = 0) -> Encoded:
@@ -179,7 +181,7 @@ def prepare(data: bytes, limits: ImageLimits = image_limits.DEFAULT, max_side: i
 def _prepare(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
     if data.startswith(_JPEG_SIGNATURE):
         return _prepare_jpeg(data, limits, max_side)
-    if data.startswith(_PNG_SIGNATURE):
+    if data.startswith(png_file.SIGNATURE):
         return _prepare_png(data, limits, max_side)
     if data.startswith(tiff_file.SIGNATURES):
         tiff_file.check(data)
@@ -230,6 +232,8 @@ def _prepare_png(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
     image = _open(chunks.pixels)
     _check_sides(image, limits)
     image.load()
+    if not png_file.has_rows(chunks):
+        raise RejectedImage(rejection.TRUNCATED)
     is_opaque = chunks.colour_type in (0, 2) and "transparency" not in image.info
     is_plain = chunks.is_orderly and chunks.depth == 8 and is_opaque and _orientation(image) == _UNTURNED
     if is_plain and not 0 < max_side < min(image.size):
@@ -308,7 +312,7 @@ def thumbnail(data: bytes) -> bytes:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         # Pillow refuses a PNG because of large metadata, which is read as pixels alone for that reason.
-        image = _open(png_file.read(data).pixels if data.startswith(_PNG_SIGNATURE) else data)
+        image = _open(png_file.read(data).pixels if data.startswith(png_file.SIGNATURE) else data)
         image.draft("RGB", (_THUMBNAIL, _THUMBNAIL))
         # Pillow does not scale 16-bit grey down.
         picture = pixels.to_8_bits(image) if image.mode.startswith("I") else image

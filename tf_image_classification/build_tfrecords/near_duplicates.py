@@ -12,13 +12,13 @@ import collections
 import functools
 import itertools
 import json
-import math
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
+from tf_image_classification.build_tfrecords import comparison
 from tf_image_classification.build_tfrecords import signature as signatures
 from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.data.manifest import Duplicates
@@ -98,7 +98,7 @@ class Pair(NamedTuple):
 
     Attributes:
         first, second: the pictures; across splits the first is of training.
-        distance: see signature.distance.
+        distance: see comparison.luma_distances.
         identical: whether they are the same bytes.
     """
 
@@ -155,8 +155,8 @@ class DuplicateIndex:
         for _, same in itertools.groupby(contents, key=lambda row: row[1]):
             before: collections.deque[int] = collections.deque(maxlen=_WINDOW)
             for group, _ in same:
-                for earlier in before:
-                    self._link(earlier, group, 0.0, identical=True)
+                if before:
+                    self._link([*before], [group] * len(before), [0.0] * len(before), identical=True)
                 before.append(group)
         self._link_neighbours()
         return self._count(identical=False), self._count(identical=True)
@@ -187,54 +187,65 @@ class DuplicateIndex:
             self._hashes.write(signatures.hashes_of(_levels(block)).tobytes())
         self._hashes.flush()
         words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
+        small = np.fromiter(
+            (small for (small,) in self._db.execute("SELECT small FROM pictures ORDER BY id")), np.bool_
+        )
         groups = groups[words[groups - 1].any(axis=1)]
         # From all over the data set: neighbours may be copies of one picture.
-        limit = _MAX_DISTANCE * self._scale(groups[:: max(1, len(groups) // _TYPICAL_PAIRS)].tolist())
+        limit = _MAX_DISTANCE * self._scale(groups[:: max(1, len(groups) // _TYPICAL_PAIRS)])
         for column in range(words.shape[1]):
             order = groups[np.argsort(words[groups - 1, column], kind="stable")]
             for begin in range(0, len(order), _BLOCK):
                 of_block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
-                for earlier, later in _alike(words[of_block - 1]):
-                    self._link_alike(of_block[earlier].tolist(), of_block[later].tolist(), limit)
+                self._link_alike(of_block, _alike(words[of_block - 1]), small, limit)
 
-    def _link_alike(self, some: list[int], others: list[int], limit: float) -> None:
-        """Compares pairs of groups, and links near duplicates."""
-        levels = [_levels(b"".join(map(self._signature, groups))) for groups in (some, others)]
-        for a, b, may_be in zip(some, others, signatures.may_be_near(*levels).tolist(), strict=True):
-            if may_be and not self._linked(a, b):
-                apart = self._distance(a, b)
-                if apart <= limit:
-                    self._link(a, b, apart, identical=False)
+    def _link_alike(
+        self, groups: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64], small: npt.NDArray[np.bool_], limit: float
+    ) -> None:
+        """Compares pairs of groups, and links near duplicates.
 
-    def _linked(self, a: int, b: int) -> bool:
-        return self._db.execute("SELECT 1 FROM links WHERE a = ? AND b = ?", (a, b)).fetchone() is not None
+        Args:
+            groups: by id.
+            pairs: (2, pairs), positions in `groups`.
+            small: of every picture, by id.
+            limit: of the distance of near duplicates.
+        """
+        import numpy as np
 
-    def _link(self, a: int, b: int, apart: float, identical: bool) -> None:
-        rows = [(a, b, apart, identical), (b, a, apart, identical)]
+        needed, pairs = np.unique(pairs, return_inverse=True)
+        groups, pairs = groups[needed], pairs.reshape(2, -1)
+        levels = self._levels_of(groups)
+        luma = comparison.luma_of(levels)
+        for begin in range(0, pairs.shape[1], _BLOCK):
+            some, others = pairs[:, begin : begin + _BLOCK]
+            apart = comparison.luma_distances(luma.of(some), luma.of(others))
+            near = np.flatnonzero(apart <= limit)
+            apart, some, others = apart[near], some[near], others[near]
+            alike = (apart <= _MAX_DISTANCE_ALIKE) & comparison.same_brightness(luma.of(some), luma.of(others))
+            is_small = small[groups[some] - 1] | small[groups[others] - 1]
+            linked = np.flatnonzero(_are_near(levels[some], levels[others], alike, is_small))
+            pair = groups[some[linked]].tolist(), groups[others[linked]].tolist()
+            self._link(*pair, apart[linked].tolist(), identical=False)
+
+    def _link(self, some: Iterable[int], others: Iterable[int], apart: Iterable[float], identical: bool) -> None:
+        """Links pairs of groups, unless they are linked; identical ones come first."""
+        rows = [(a, b, distance, identical) for a, b, distance in zip(some, others, apart, strict=True)]
+        rows += [(b, a, distance, identical) for a, b, distance, _ in rows]
         self._db.executemany("INSERT OR IGNORE INTO links VALUES (?, ?, ?, ?)", rows)
 
-    def _distance(self, a: int, b: int) -> float:
-        """The distance of two pictures; infinite where it is not small enough for pictures that are easily alike."""
-        one, other = self._signature(a), self._signature(b)
-        apart = signatures.distance(one, other)
-        if apart > _MAX_DISTANCE:
-            return apart
-        query = "SELECT max(small) FROM pictures WHERE id IN (?, ?)"
-        (small,) = self._db.execute(query, (a, b)).fetchone()
-        easily_alike = small or (signatures.is_simple(one) and signatures.is_simple(other))
-        if easily_alike and (apart > _MAX_DISTANCE_ALIKE or not signatures.same_brightness(one, other)):
-            return math.inf
-        return apart
-
-    def _scale(self, groups: list[int]) -> float:
+    def _scale(self, groups: npt.NDArray[np.int64]) -> float:
         """How far apart pictures of this data set are, compared with photographs of anything: faces or X-rays that are
         aligned have much in common."""
-        pairs = itertools.pairwise(map(self._signature, groups))
-        typical = sorted(itertools.starmap(signatures.luma_distance, pairs))
+        import numpy as np
+
+        luma, numbers = comparison.luma_of(self._levels_of(groups)), np.arange(len(groups))
+        typical = sorted(comparison.luma_distances(luma.of(numbers[:-1]), luma.of(numbers[1:])).tolist())
         return min(1.0, typical[len(typical) // 2] / _TYPICAL_DISTANCE) if typical else 1.0
 
-    def _signature(self, picture: int) -> bytes:
-        return os.pread(self._signatures.fileno(), signatures.BYTES, (picture - 1) * signatures.BYTES)
+    def _levels_of(self, pictures: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """The signatures of pictures: (pictures, BYTES)."""
+        size, file = signatures.BYTES, self._signatures.fileno()
+        return _levels(b"".join([os.pread(file, size, (picture - 1) * size) for picture in pictures.tolist()]))
 
     def _picture(self, picture: int) -> Picture:
         query = "SELECT path, filename, split, labels FROM pictures WHERE id = ?"
@@ -261,14 +272,37 @@ def _levels(made: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(made, np.uint8).reshape(-1, signatures.BYTES)
 
 
-def _alike(hashes: npt.NDArray[np.uint64]) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """The positions of hashes (pictures, words) of which the later one differs from one of the _WINDOW before it by few
-    bits."""
+def _are_near(
+    some: npt.NDArray[np.uint8],
+    others: npt.NDArray[np.uint8],
+    alike: npt.NDArray[np.bool_],
+    is_small: npt.NDArray[np.bool_],
+) -> npt.NDArray[np.bool_]:
+    """Whether pairs of pictures that are close in luma are near duplicates.
+
+    Args:
+        some, others: their signatures, both (pairs, BYTES).
+        alike: whether they are as close as pictures have to be that are easily alike.
+        is_small: whether one of the two is below SMALL_SIDE.
+    """
+    import numpy as np
+
+    are_near = comparison.same_colours(some, others) & (alike | ~is_small)
+    asked = np.flatnonzero(are_near & ~alike)
+    are_near[asked] = ~(comparison.are_simple(some[asked]) & comparison.are_simple(others[asked]))
+    return are_near
+
+
+def _alike(hashes: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """The pairs of positions (2, pairs) of hashes (pictures, words) of which the later one differs from one of the
+    _WINDOW before it by few bits."""
     import numpy as np
 
     words = hashes.T.copy()
     most = np.bitwise_count(words).sum(0) // _SHARE_OF_BITS
+    found = [np.zeros((2, 0), np.int64)]
     for shift in range(1, min(_WINDOW + 1, len(hashes))):
         differing = np.bitwise_count(words[:, shift:] ^ words[:, :-shift]).sum(0)
         earlier = np.flatnonzero(differing <= most[shift:])
-        yield earlier, earlier + shift
+        found.append(np.stack((earlier, earlier + shift)))
+    return np.concatenate(found, axis=1)

@@ -6,10 +6,10 @@ import base64
 import collections
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tf_image_classification import storage
-from tf_image_classification.build_tfrecords import images, signature
+from tf_image_classification.build_tfrecords import images, signature, small_png
 from tf_image_classification.build_tfrecords.worker_messages import (
     ChunkImage,
     ClassLabel,
@@ -62,18 +62,55 @@ def check(chunk: ImageChunk, write: Callable[[bytes], object]) -> PartResult:
     results: list[ImageResult] = []
     seen = []
     contents = _contents([image.path for image in chunk.images], chunk.limits, chunk.roots)
-    for image, read in zip(chunk.images, contents, strict=True):
-        try:
-            data = read()
-            encoded = images.prepare(data, chunk.limits, chunk.max_side)
-        except images.RejectedImage as rejection:
-            results.append(Rejected(image.path, str(rejection)))
+    prepared = _prepared(contents, chunk.limits, chunk.max_side)
+    for image, (data, encoded) in zip(chunk.images, prepared, strict=True):
+        if isinstance(encoded, images.RejectedImage):
+            results.append(Rejected(image.path, str(encoded)))
             continue
         record = tfrecord.frame(encode(encoded, image.filename, chunk.tasks, image.labels))
         write(record)
         results.append(_written(image, data, encoded, len(record)))
         seen.append(_seen(data, encoded))
     return PartResult(results, signature.looks_of(seen))
+
+
+def _prepared(
+    contents: Iterable[Callable[[], bytes]], limits: ImageLimits, max_side: int
+) -> Iterator[tuple[bytes, images.Encoded | images.RejectedImage]]:
+    """The content of each image, empty if it cannot be read, and what images.prepare makes of it or why it is rejected.
+
+    Of small PNGs that follow each other all are read first.
+    """
+    waiting: list[tuple[bytes, small_png.SmallPng]] = []
+    for read in contents:
+        data = b""
+        try:
+            data = read()
+            if small := small_png.read(data, limits, max_side):
+                waiting.append((data, small))
+                continue
+            result: images.Encoded | images.RejectedImage = images.prepare(data, limits, max_side)
+        except images.RejectedImage as rejection:
+            result = rejection
+        yield from _prepared_pngs(waiting, limits, max_side)
+        waiting.clear()
+        yield data, result
+    yield from _prepared_pngs(waiting, limits, max_side)
+
+
+def _prepared_pngs(
+    pngs: Sequence[tuple[bytes, small_png.SmallPng]], limits: ImageLimits, max_side: int
+) -> Iterator[tuple[bytes, images.Encoded | images.RejectedImage]]:
+    pictures = small_png.scaled([picture for _, picture in pngs])
+    if pictures is not None:
+        for (data, picture), scaled in zip(pngs, pictures, strict=True):
+            yield data, images.Encoded(data, images.PNG, picture.height, picture.width, False, scaled)
+        return
+    for data, _ in pngs:  # one of them is damaged
+        try:
+            yield data, images.prepare(data, limits, max_side)
+        except images.RejectedImage as rejection:
+            yield data, rejection
 
 
 def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labels: Sequence[ClassLabel]) -> bytes:

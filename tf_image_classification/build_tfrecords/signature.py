@@ -8,11 +8,9 @@ edge 0.012 (median), and of a million pairs of different photographs the closest
 from __future__ import annotations
 
 import functools
-import math
 import struct
 import zlib
 from collections.abc import Sequence
-from operator import mul, sub
 from typing import TYPE_CHECKING, NamedTuple
 
 import google_crc32c
@@ -23,31 +21,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 SIDE = 16  # pixels of a signature's height and width
+PIXELS = SIDE * SIDE
+_REDUCING_GAP = 2.0
+REDUCED_SIDE = int(SIDE * 2 * _REDUCING_GAP)  # pixels from which `scaled_picture` first takes means of pixels
 MIN_DECODED_SIDE = SIDE  # pixels that a signature needs of a picture that is decoded scaled down
 SMALL_SIDE = 64  # pixels of the shorter side; smaller pictures show little, so that two of them are easily alike
 HASH_BYTES = SIDE * SIDE // 8
 BYTES = SIDE * SIDE * 3 // 2  # of a signature: luma of all pixels, Cb and Cr of every fourth
 
-_PIXELS = SIDE * SIDE
 _CHROMA_COLUMNS = slice(2, None, 4)  # chroma of every fourth column: the eye and the camera see it coarsely too
 _YCBCR_OF_RGB = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))  # JFIF
 _ROUNDED_DOWN = ((0.5,), (128.0,), (128.0,))  # added, for levels from 0 to 255
 _CACHED_SIZES = 256  # of the scaled pictures of a data set; a size takes 64 bytes per pixel
 _MAX_VALUES = 2**15 - 1  # of a picture that is filtered; from 16 times as many products on OpenBLAS uses threads
-_NO_CHROMA = 128
-_GREY_CHROMA = 4  # levels of Cb and Cr; JPEG's rounding stays below
 _MIN_BITS = 8  # of a hash that are set; a picture of fewer is uniform, and its hash noise
-_MIN_DEVIATION = 2.0  # grey levels; below, rounding makes up much of what two pictures have in common
-_MAX_GAIN = 2.0  # of contrast, between a picture and its near duplicate
-_MAX_SHIFT = 64.0  # grey levels of mean brightness
-_FAR = 0.1  # beyond, no limit reaches and colours do not matter
-_SAME_GAIN, _SAME_SHIFT = 1.1, 8.0
-_MAX_CHROMA_DISTANCE = 20.0  # root of the mean square
-_PLAIN_LEVELS, _PLAIN_SHARE = (
-    3,
-    0.35,
-)  # this share of the pixels in one of the levels of 8 grey values: a plain background
-_LITTLE_DETAIL = 0.15  # mean square of the Laplacian by the variance; of photographs 0.24 and more
 
 _APART = 5 * SIDE + 6  # two pixels that are compared: 5 columns and 6 rows
 _CONTENT = struct.Struct("<III")
@@ -101,8 +88,8 @@ def scaled_picture(picture: Image.Image) -> npt.NDArray[np.uint8]:
     """A picture of mode L or RGB, scaled down for `of_all`: (SIDE, SIDE, 1 or 3)."""
     import numpy as np  # which --help need not wait for
 
-    small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    return np.asarray(small).reshape(SIDE, SIDE, -1)
+    small = picture.resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=_REDUCING_GAP)
+    return np.frombuffer(small.tobytes(), np.uint8).reshape(SIDE, SIDE, -1)
 
 
 def scaled_further(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -123,12 +110,22 @@ def of_all(pictures: Sequence[npt.NDArray[np.uint8]]) -> list[bytes]:
 
     if not pictures:
         return []
-    rgb = np.stack([_filtered(pixels) for pixels in pictures], axis=1)
+    rgb = _filtered_all(pictures)
     planes = np.array(_YCBCR_OF_RGB, np.float32) @ rgb.reshape(3, -1) + np.array(_ROUNDED_DOWN, np.float32)
     levels = planes.astype(np.uint8).reshape(3, len(pictures), SIDE, SIDE)
     chroma = levels[1:, :, _CHROMA_COLUMNS].swapaxes(0, 1).reshape(len(pictures), -1)
     luma = levels[0].reshape(len(pictures), -1)
     return [row.tobytes() for row in np.concatenate((luma, chroma), axis=1)]
+
+
+def _filtered_all(pictures: Sequence[npt.NDArray[np.uint8]]) -> npt.NDArray[np.float32]:
+    """Scales pictures: R, G and B by columns (3, pictures, SIDE, SIDE)."""
+    import numpy as np
+
+    if {pixels.shape for pixels in pictures} == {(SIDE, SIDE, 1)}:  # small grey pictures: the filter changes nothing
+        levels = np.stack(pictures)[..., 0].swapaxes(1, 2).astype(np.float32)
+        return np.broadcast_to(levels, (3, *levels.shape))
+    return np.stack([_filtered(pixels) for pixels in pictures], axis=1)
 
 
 def _filtered(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -165,87 +162,8 @@ def hashes_of(given: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     """
     import numpy as np
 
-    halved = given[:, :_PIXELS] >> 1  # brighter by two grey levels at least: equal areas give zeros, not noise
+    halved = given[:, :PIXELS] >> 1  # brighter by two grey levels at least: equal areas give zeros, not noise
     brighter = halved > np.concatenate((halved[:, _APART:], halved[:, :_APART]), axis=1)
     packed = np.packbits(brighter.reshape(-1, 8, HASH_BYTES), axis=1)[:, 0, np.arange(HASH_BYTES) * 11 % HASH_BYTES]
     packed[np.bitwise_count(packed).sum(1) < _MIN_BITS] = 0
     return packed
-
-
-def may_be_near(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether pairs of signatures are close enough in luma for `distance` to tell, which takes far longer.
-
-    Args:
-        some, others: both (pairs, BYTES).
-    """
-    import numpy as np
-
-    a, b = (part[:, :_PIXELS] - part[:, :_PIXELS].mean(1, dtype=np.float32, keepdims=True) for part in (some, others))
-    products: npt.NDArray[np.float32] = np.einsum("ij,ij->i", a, b)
-    return products >= (1 - _FAR) * np.sqrt(np.einsum("ij,ij->i", a, a) * np.einsum("ij,ij->i", b, b))
-
-
-def distance(one: bytes, other: bytes) -> float:
-    """How far two pictures are apart: 0 for the same one, about 1 for two that have nothing in common.
-
-    It is 1 - the correlation of luma, so that brightness and contrast do not matter within limits; infinite beyond
-    these, or if the colours differ and neither picture is grey.
-    """
-    apart = luma_distance(one, other)
-    if apart < _FAR and _chroma_distance(one[_PIXELS:], other[_PIXELS:]) > _MAX_CHROMA_DISTANCE:
-        return math.inf
-    return apart
-
-
-def luma_distance(one: bytes, other: bytes) -> float:
-    """The distance of two pictures without regard to colour, also where they are far apart."""
-    return _decorrelation(one[:_PIXELS], other[:_PIXELS])
-
-
-def same_brightness(one: bytes, other: bytes) -> bool:
-    """Whether two pictures do not differ in brightness and contrast, but for JPEG's losses."""
-    a, b = one[:_PIXELS], other[:_PIXELS]
-    low, high = sorted((_deviation(a), _deviation(b)))
-    return abs(sum(a) - sum(b)) <= _SAME_SHIFT * _PIXELS and high <= _SAME_GAIN * low
-
-
-def is_simple(signature: bytes) -> bool:
-    """Whether a picture has a plain background or hardly any detail: a drawing, a digit, a product on white, a
-    gradient. Such pictures are alike without being the same."""
-    import numpy as np
-
-    luma = signature[:_PIXELS]
-    levels = np.frombuffer(luma, np.uint8)
-    if np.bincount(levels >> _PLAIN_LEVELS).max() > _PLAIN_SHARE * _PIXELS:
-        return True
-    rows = levels.reshape(SIDE, SIDE).astype(np.int32)
-    around = rows[:-2, 1:-1] + rows[2:, 1:-1] + rows[1:-1, :-2] + rows[1:-1, 2:]
-    detail = np.square(4 * rows[1:-1, 1:-1] - around).mean()
-    return bool(detail < _LITTLE_DETAIL * _deviation(luma) ** 2)
-
-
-def _decorrelation(a: bytes, b: bytes) -> float:
-    count = len(a)
-    mean_a, mean_b = sum(a) / count, sum(b) / count
-    low, high = sorted((_deviation(a), _deviation(b)))
-    if low < _MIN_DEVIATION or high > _MAX_GAIN * low or abs(mean_a - mean_b) > _MAX_SHIFT:
-        return math.inf
-    return max(0.0, 1.0 - (sum(map(mul, a, b)) / count - mean_a * mean_b) / (low * high))
-
-
-@functools.lru_cache(4096)  # each picture is compared with several others
-def _deviation(values: bytes) -> float:
-    count = len(values)
-    return math.sqrt(max(0.0, sum(map(mul, values, values)) / count - (sum(values) / count) ** 2))
-
-
-def _chroma_distance(one: bytes, other: bytes) -> float:
-    """The root of the mean square of the difference; 0 if one of the pictures is grey."""
-    if _is_grey(one) or _is_grey(other):
-        return 0.0
-    difference = list(map(sub, one, other))
-    return math.sqrt(sum(map(mul, difference, difference)) / len(difference))
-
-
-def _is_grey(chroma: bytes) -> bool:
-    return not chroma or max(max(chroma) - _NO_CHROMA, _NO_CHROMA - min(chroma)) <= _GREY_CHROMA

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,8 @@ _log = logging.getLogger(__name__)
 # Local files are read as long as that takes seconds: above one of these, their modification times count.
 CONTENT_BYTES = 2 * 2**30
 CONTENT_FILES = 100_000
+_PER_TASK = 32  # files
+_SMALL_BYTES = 2**16
 _THREADS = 8  # a network file system takes a millisecond to open a file
 
 
@@ -50,10 +53,10 @@ def fingerprint(
     for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
         is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
         if isinstance(item, listing.File) and item.size >= 0 and not is_object:
-            by_times += _item_digest(split, item)
             num_local, local_bytes = num_local + 1, local_bytes + item.size
             local.append((split, item))
             if local_bytes > CONTENT_BYTES or num_local > CONTENT_FILES:
+                by_times += sum(itertools.starmap(_item_digest, local))
                 local.clear()
         else:
             total += _item_digest(split, item)
@@ -61,7 +64,8 @@ def fingerprint(
     if len(local) == num_local:
         digests = content_digests(file.path for _, file in local)
         for (split, file), digest in zip(local, digests, strict=True):
-            total += _item_digest(split, file._replace(version=digest or file.version))
+            path, filename, size, version = file
+            total += _item_digest(split, listing.File(path, filename, size, digest or version))
     else:
         total += by_times
     result = f"{total % 2**256:064x}"
@@ -78,18 +82,27 @@ def content_digests(paths: Iterable[str]) -> Iterator[str | None]:
     It is None for an object in a bucket, and for a file that cannot be read.
     """
     with ThreadPool(_THREADS) as pool:
-        yield from pool.imap(_content_digest, paths, chunksize=4)
+        yield from pool.imap(_content_digest, paths, chunksize=_PER_TASK)
 
 
 def _content_digest(path: str) -> str | None:
     if storage.is_remote(path):
         return None
     try:
-        # A pipe or device, which could be read for ever, has no size.
-        if not storage.stat(path).size:
-            return listing.digest(b"")
-        with open(path, "rb") as file:
+        descriptor, size = storage.open_descriptor(path)
+        with open(descriptor, "rb", buffering=0) as file:
+            # hashlib.file_digest takes a buffer of 256 KiB, whose zeros take longer than a small file.
+            if size <= _SMALL_BYTES:
+                return listing.digest(storage.read_descriptor(descriptor, size))
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError):  # ValueError: a pipe or device, which could be read for ever and has no size
+        return _digest_of_nothing(path)
+
+
+def _digest_of_nothing(path: str) -> str | None:
+    """The SHA-256 of a file without content, which need not be opened for it; None for others."""
+    try:
+        return None if storage.stat(path).size else listing.digest(b"")
     except (OSError, ValueError):
         return None
 

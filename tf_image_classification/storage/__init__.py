@@ -4,7 +4,14 @@ from tf_image_classification.storage.gcs import retained_until
 from tf_image_classification.storage.gcs_client import BILLING_VARIABLE, bill_to
 from tf_image_classification.storage.leftovers import tidying
 from tf_image_classification.storage.local_copies import fetch, fetch_dir
-from tf_image_classification.storage.local_files import Stat, Version, open_file, temporary_dir
+from tf_image_classification.storage.local_files import (
+    Stat,
+    Version,
+    open_descriptor,
+    open_file,
+    read_descriptor,
+    temporary_dir,
+)
 from tf_image_classification.storage.local_folders import remove_leftovers
 from tf_image_classification.storage.local_locks import exclusive
 from tf_image_classification.storage.paths import (
@@ -83,7 +90,9 @@ __all__ = [
     "join",
     "mounted",
     "names_in",
+    "open_descriptor",
     "open_file",
+    "read_descriptor",
     "other_form",
     "parse_json",
     "read_bytes",

@@ -59,7 +59,7 @@ class ClassFolder(ImageSource):
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
         inner: dict[str, set[str]] = {}  # top folder -> its sub-folders, as far as they are few
-        for path, filename, _, _ in listing.walk(folder, hidden=True):
+        for path, filename, _, _ in listing.walk(folder, hidden=True, sizes=False):
             label, slash, below = filename.partition("/")
             _add_inner(inner, label, below)
             if reason := _left_out(path, filename):

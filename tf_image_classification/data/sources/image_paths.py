@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 
 from tf_image_classification import storage
@@ -13,6 +14,8 @@ from tf_image_classification.errors import FlagError
 NO_BUCKET = "names no bucket"
 NOT_UNICODE = "path is not UTF-8"
 HAS_NUL = "path has a NUL byte"
+
+_KNOWN_LABELS = 1024  # whose check is not repeated for every image
 
 
 def locate(text: str, base: str) -> str | Rejected:
@@ -39,11 +42,17 @@ def locate(text: str, base: str) -> str | Rejected:
 def check_labels(entry: Entry) -> Entry | Rejected:
     """The entry with its labels in the form in which they are compared, or its rejection when one of them
     can be no class's."""
-    labels = tuple(map(class_names.canonical, entry.labels))
-    for label in labels:
-        if reason := class_names.fault(label):
-            return Rejected(entry.path, reason)
-    return entry._replace(labels=labels)
+    labels, reason = _checked(entry.labels)
+    if reason:
+        return Rejected(entry.path, reason)
+    return entry if labels == entry.labels else entry._replace(labels=labels)
+
+
+@functools.lru_cache(_KNOWN_LABELS)
+def _checked(labels: tuple[str, ...]) -> tuple[tuple[str, ...], str | None]:
+    """The labels in their canonical form, and what is wrong with the first of them that can be no class's."""
+    names = tuple(map(class_names.canonical, labels))
+    return names, next(filter(None, map(class_names.fault, names)), None)
 
 
 def folder_of(path: str) -> str:

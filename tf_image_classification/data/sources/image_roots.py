@@ -34,6 +34,13 @@ class ImageRoots:
         self.outside = f"outside --image_root {printable(','.join(self.folders))}"
         self._real_folders: dict[str, str] = {}  # folder -> where it is without links
         self._real = tuple(self.real(folder) for folder in self.folders)
+        prefixes = map(storage.as_prefix, self._real)
+        # Of real paths in the folders; in a folder of mounted buckets they have another form.
+        self._beginnings = tuple(prefix for prefix in prefixes if not storage.GCS_MOUNT.startswith(prefix))
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the known folders: a worker that checks open files has no use for them."""
+        return {**self.__dict__, "_real_folders": {}}
 
     def contain(self, path: str) -> bool:
         """Whether the file that opening a normalized path reads is in one of the folders."""
@@ -45,7 +52,8 @@ class ImageRoots:
         On gs://, the path is that of the mount, where an object may be a link as well.
         """
         with contextlib.suppress(OSError):  # where there is /proc, which is faster
-            if self._contain_real(storage.canonical(os.readlink(f"/proc/self/fd/{descriptor}"))):
+            real = os.readlink(f"/proc/self/fd/{descriptor}")
+            if real.startswith(self._beginnings) or self._contain_real(storage.canonical(real)):
                 return True
         real = os.path.realpath(path)
         is_same = os.path.samestat(os.stat(real), os.fstat(descriptor))
@@ -67,4 +75,6 @@ class ImageRoots:
         return storage.join(self._real_folders[folder], name)
 
     def _contain_real(self, path: str) -> bool:
-        return any(is_below(path, root) for root in self._real)
+        # The name of an object may be that of the folder, with the slash at its end.
+        is_known = path.startswith(self._beginnings) and not path.endswith("/")
+        return is_known or any(is_below(path, root) for root in self._real)

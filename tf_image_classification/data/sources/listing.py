@@ -56,7 +56,7 @@ def is_system_folder(name: str) -> bool:
     return name.lower() in _SYSTEM_FOLDERS
 
 
-def walk(folder: str, hidden: bool = False) -> Iterator[File]:
+def walk(folder: str, hidden: bool = False, sizes: bool = True) -> Iterator[File]:
     """All files below a folder, see storage.walk.
 
     Raises:
@@ -65,7 +65,7 @@ def walk(folder: str, hidden: bool = False) -> Iterator[File]:
     root = folder if storage.is_remote(folder) else folder.rstrip("/") or "/"
     skip = len(storage.as_prefix(root))
     try:
-        for path, size, version in storage.walk(root, hidden):
+        for path, size, version in storage.walk(root, hidden, sizes):
             yield File(path, path[skip:], size, version)
     except PermissionError as error:
         raise FlagError(
