@@ -7,6 +7,7 @@ from tf_image_classification.storage.local_copies import fetch, fetch_dir
 from tf_image_classification.storage.local_files import Stat, Version, open_file, temporary_dir
 from tf_image_classification.storage.local_folders import remove_leftovers
 from tf_image_classification.storage.local_locks import exclusive
+from tf_image_classification.storage.object_stats import found_in_listing
 from tf_image_classification.storage.paths import (
     GCS_MOUNT,
     GCS_SCHEME,
@@ -75,6 +76,7 @@ __all__ = [
     "fetch",
     "fetch_dir",
     "folders_in",
+    "found_in_listing",
     "glob",
     "is_dir",
     "is_gcs",

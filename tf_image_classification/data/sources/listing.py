@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -28,6 +30,9 @@ _SYSTEM_FOLDERS = frozenset(
 MAX_LIST_BYTES = 2**34  # of a file: a hundred million lines
 
 _PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
+_PARALLEL_LISTINGS = 8  # likewise, of pages of 1,000 objects
+_WINDOW = 2000  # files of a list that are looked up together
+_LISTED = 100  # fewer objects are asked for one by one
 
 
 class File(NamedTuple):
@@ -74,18 +79,52 @@ def walk(folder: str, hidden: bool = False) -> Iterator[File]:
 
 
 def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[File]:
-    """The items of a fingerprint that stand for files. A missing file, also in another Unicode form, has size -1.
+    """The items of a fingerprint that stand for files, in any order. A missing file, also in another Unicode form, has
+    size -1.
 
     Args:
         files: pairs of a path and the file's name in the fingerprint.
     """
-    remaining = iter(files)
-    with ThreadPoolExecutor(_PARALLEL_STATS) as executor:
-        while chunk := list(itertools.islice(remaining, 8 * _PARALLEL_STATS)):
-            paths = [path for path, _ in chunk]
-            stats = executor.map(_stat, paths) if any(map(storage.is_remote, paths)) else map(_stat, paths)
-            for (_, filename), (path, size, version) in zip(chunk, stats, strict=True):
-                yield File(path, filename, size, version)
+    with contextlib.closing(sqlite3.connect("", isolation_level=None)) as remote:  # on disk: there may be millions
+        remote.execute("CREATE TABLE files (path BLOB, filename BLOB)")
+        remote.execute("BEGIN")
+        remaining, is_empty = iter(files), True
+        while chunk := list(itertools.islice(remaining, _WINDOW)):
+            of_bucket = [file for file in chunk if storage.is_remote(file[0])]
+            remote.executemany("INSERT INTO files VALUES (?, ?)", (tuple(map(os.fsencode, file)) for file in of_bucket))
+            is_empty &= not of_bucket
+            for path, filename in chunk:
+                if not storage.is_remote(path):
+                    found = _stat(path)
+                    yield File(found.path, filename, found.size, found.version)
+        if not is_empty:
+            in_order = remote.execute("SELECT path, filename FROM files ORDER BY path")
+            yield from _stat_objects((os.fsdecode(path), os.fsdecode(filename)) for path, filename in in_order)
+
+
+def _stat_objects(files: Iterator[tuple[str, str]]) -> Iterator[File]:
+    """The items of objects, which are sorted by path."""
+    with ThreadPoolExecutor(_PARALLEL_STATS) as executor, ThreadPoolExecutor(_PARALLEL_LISTINGS) as listings:
+        while windows := _windows(files, _PARALLEL_LISTINGS):
+            for window, found in zip(windows, listings.map(_listed, windows), strict=True):
+                missing = [path for path in dict.fromkeys(path for path, _ in window) if path not in found]
+                found |= zip(missing, executor.map(_stat, missing), strict=True)
+                for path, filename in window:
+                    item = found[path]
+                    yield File(item.path, filename, item.size, item.version)
+
+
+def _windows(files: Iterator[tuple[str, str]], number: int) -> list[list[tuple[str, str]]]:
+    """The next files, those of a window all in one bucket."""
+    windows: list[list[tuple[str, str]]] = []
+    while len(windows) < number and (chunk := list(itertools.islice(files, _WINDOW))):
+        windows += [list(of_bucket) for _, of_bucket in itertools.groupby(chunk, lambda file: file[0].split("/")[:3])]
+    return windows
+
+
+def _listed(window: Sequence[tuple[str, str]]) -> dict[str, storage.Stat]:
+    paths = list(dict.fromkeys(path for path, _ in window))
+    return storage.found_in_listing(paths) if len(paths) >= _LISTED else {}
 
 
 def digest(content: bytes) -> str:
