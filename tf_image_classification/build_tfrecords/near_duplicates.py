@@ -1,4 +1,4 @@
-"""The pictures of a build that are the same or nearly so, found on disk: memory is some 30 bytes per picture.
+"""The pictures of a build that are the same or nearly so, found on disk: memory does not grow with their number.
 
 Sorted by a hash, near duplicates come close to each other if the bits that differ are not among the first. So the
 hashes are sorted several times, each time beginning with other bits, and each is compared with those that follow it.
@@ -19,6 +19,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from tf_image_classification.build_tfrecords import hash_order
 from tf_image_classification.build_tfrecords import signature as signatures
 from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.data.manifest import Duplicates
@@ -179,23 +180,35 @@ class DuplicateIndex:
         """Compares the groups that have similar hashes, and links near duplicates."""
         import numpy as np  # which --help need not wait for
 
-        groups = np.fromiter((group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id")), np.int64)
-        if not groups.size:
-            return
         self._signatures.seek(0)
         while block := self._signatures.read(_BLOCK * signatures.BYTES):
             self._hashes.write(signatures.hashes_of(_levels(block)).tobytes())
         self._hashes.flush()
+        if not self._hashes.tell():
+            return
         words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
-        groups = groups[words[groups - 1].any(axis=1)]
+        ids = (group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id"))
+        with tempfile.TemporaryFile() as file:
+            while (some := np.fromiter(itertools.islice(ids, _BLOCK), np.int64)).size:
+                file.write(some[words[some - 1].any(axis=1)].tobytes())
+            file.flush()
+            if file.tell():
+                self._link_close(np.memmap(file, np.int64, "r"), words)
+
+    def _link_close(self, groups: npt.NDArray[np.int64], words: npt.NDArray[np.uint64]) -> None:
+        """Compares groups whose hashes (pictures, words) are close to each other's when they are sorted."""
+        import numpy as np
+
         # From all over the data set: neighbours may be copies of one picture.
         limit = _MAX_DISTANCE * self._scale(groups[:: max(1, len(groups) // _TYPICAL_PAIRS)].tolist())
         for column in range(words.shape[1]):
-            order = groups[np.argsort(words[groups - 1, column], kind="stable")]
-            for begin in range(0, len(order), _BLOCK):
-                of_block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
-                for earlier, later in _alike(words[of_block - 1]):
-                    self._link_alike(of_block[earlier].tolist(), of_block[later].tolist(), limit)
+            before = groups[:0]
+            for order in hash_order.in_order(groups, words[:, column]):
+                for begin in range(0, len(order), _BLOCK):
+                    of_block = np.concatenate((before, order[begin : begin + _BLOCK]))
+                    before = of_block[-_WINDOW:]
+                    for earlier, later in _alike(words[of_block - 1]):
+                        self._link_alike(of_block[earlier].tolist(), of_block[later].tolist(), limit)
 
     def _link_alike(self, some: list[int], others: list[int], limit: float) -> None:
         """Compares pairs of groups, and links near duplicates."""
