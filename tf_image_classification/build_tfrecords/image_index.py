@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -54,7 +55,7 @@ class ImageIndex:
             if isinstance(entry, Rejected):
                 self.reject(metadata, entry.path, entry.reason)
                 continue
-            path, labels = os.fsencode(entry.path), json.dumps(entry.labels)
+            path, labels = os.fsencode(entry.path), _as_json(entry.labels)
             by_hash = split_of(entry.filename, eval_fraction)
             split = entry.split or by_hash
             row = (metadata, split, path, os.fsencode(entry.filename), labels, _position(entry.filename), by_hash)
@@ -65,20 +66,26 @@ class ImageIndex:
         """Adds an image that does not get into the shards."""
         self._db.execute("INSERT INTO rejected VALUES (?, ?, ?)", (split, os.fsencode(path), reason))
 
-    def reject_conflicts(self, metadata: str) -> list[tuple[str, ...]]:
+    def reject_conflicts(self, metadata: str, shown: int) -> tuple[int, list[tuple[str, ...]]]:
         """Rejects the images that are listed under two labels: none of them is known to be right.
 
+        Args:
+            shown: how many are returned at most.
+
         Returns:
-            Path and labels of each.
+            Their number, and path and labels of the first ones.
         """
         query = "SELECT split, path, labels, other_labels FROM images WHERE metadata = ? AND other_labels IS NOT NULL"
+        count = 0
         conflicts: list[tuple[str, ...]] = []
-        for split, path, *labels in self._db.execute(query, (metadata,)).fetchall():
+        for split, path, *labels in self._db.execute(query, (metadata,)):
             first, other = (", ".join(json.loads(of_image)) for of_image in labels)
             self.reject(_counted_in(split, metadata), os.fsdecode(path), f"labelled {other} later")
-            conflicts.append((os.fsdecode(path), first, other))
+            count += 1
+            if count <= shown:
+                conflicts.append((os.fsdecode(path), first, other))
         self._db.execute("DELETE FROM images WHERE metadata = ? AND other_labels IS NOT NULL", (metadata,))
-        return conflicts
+        return count, conflicts
 
     def named_splits(self, metadata: str) -> dict[str, int]:
         """The splits that lists of a metadata name and that are not settled, with their numbers of images."""
@@ -145,7 +152,7 @@ class ImageIndex:
         """A split's images, in the order of the shards."""
         query = "SELECT path, filename, labels FROM images WHERE split = ? ORDER BY position, rowid"
         for path, filename, labels in self._db.execute(query, (split,)):
-            yield Entry(os.fsdecode(path), os.fsdecode(filename), tuple(json.loads(labels)))
+            yield Entry(os.fsdecode(path), os.fsdecode(filename), _from_json(labels))
 
     def rejected(self) -> Iterator[tuple[str, str, str]]:
         """Split, path and reason of every rejected image: training first, by path."""
@@ -184,6 +191,16 @@ class ImageIndex:
     def _number(self, query: str, *values: str) -> int:
         number: int = self._db.execute(query, values).fetchone()[0]
         return number
+
+
+@functools.lru_cache(1024)
+def _as_json(labels: tuple[str, ...]) -> str:
+    return json.dumps(labels)
+
+
+@functools.lru_cache(1024)
+def _from_json(labels: str) -> tuple[str, ...]:
+    return tuple(json.loads(labels))
 
 
 def _counted_in(split: str, metadata: str) -> str:
