@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
@@ -55,7 +54,7 @@ class ImageIndex:
             if isinstance(entry, Rejected):
                 self.reject(metadata, entry.path, entry.reason)
                 continue
-            path, labels = os.fsencode(entry.path), _as_json(entry.labels)
+            path, labels = os.fsencode(entry.path), json.dumps(entry.labels)
             by_hash = split_of(entry.filename, eval_fraction)
             split = entry.split or by_hash
             row = (metadata, split, path, os.fsencode(entry.filename), labels, _position(entry.filename), by_hash)
@@ -152,7 +151,7 @@ class ImageIndex:
         """A split's images, in the order of the shards."""
         query = "SELECT path, filename, labels FROM images WHERE split = ? ORDER BY position, rowid"
         for path, filename, labels in self._db.execute(query, (split,)):
-            yield Entry(os.fsdecode(path), os.fsdecode(filename), _from_json(labels))
+            yield Entry(os.fsdecode(path), os.fsdecode(filename), tuple(json.loads(labels)))
 
     def rejected(self) -> Iterator[tuple[str, str, str]]:
         """Split, path and reason of every rejected image: training first, by path."""
@@ -191,16 +190,6 @@ class ImageIndex:
     def _number(self, query: str, *values: str) -> int:
         number: int = self._db.execute(query, values).fetchone()[0]
         return number
-
-
-@functools.lru_cache(1024)
-def _as_json(labels: tuple[str, ...]) -> str:
-    return json.dumps(labels)
-
-
-@functools.lru_cache(1024)
-def _from_json(labels: str) -> tuple[str, ...]:
-    return tuple(json.loads(labels))
 
 
 def _counted_in(split: str, metadata: str) -> str:
