@@ -17,7 +17,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 from tf_image_classification.build_tfrecords import hash_order
 from tf_image_classification.build_tfrecords import signature as signatures
@@ -120,13 +120,11 @@ class DuplicateIndex:
         self._db.execute("BEGIN")
         # By id, of one length each; SQLite would take several times as long to sort them.
         self._signatures = tempfile.TemporaryFile()  # noqa: SIM115 -- see close
-        self._hashes = tempfile.TemporaryFile()  # noqa: SIM115
 
     def close(self) -> None:
         """Frees the disk space."""
         self._db.close()
         self._signatures.close()
-        self._hashes.close()
 
     def add(self, pictures: Iterable[tuple[Picture, Look]]) -> None:
         """Adds pictures, with what they look like."""
@@ -178,37 +176,66 @@ class DuplicateIndex:
 
     def _link_neighbours(self) -> None:
         """Compares the groups that have similar hashes, and links near duplicates."""
+        with tempfile.TemporaryFile() as hashed:
+            number = self._write_hashed(hashed)
+            if not number:
+                return
+            # From all over the data set: neighbours may be copies of one picture.
+            typical = [
+                int.from_bytes(os.pread(hashed.fileno(), 8, index * hash_order.RECORD_BYTES), "little")
+                for index in range(0, number, max(1, number // _TYPICAL_PAIRS))
+            ]
+            limit = _MAX_DISTANCE * self._scale(typical)
+            for column in range(hash_order.WORDS):
+                before = None
+                for in_order in hash_order.in_order(hashed, number, column):
+                    before = self._link_close(before, in_order, limit)
+
+    def _write_hashed(self, file: IO[bytes]) -> int:
+        """Writes the groups with their hashes, but for uniform ones, as RECORDs by id; returns their number."""
         import numpy as np  # which --help need not wait for
 
         self._signatures.seek(0)
-        while block := self._signatures.read(_BLOCK * signatures.BYTES):
-            self._hashes.write(signatures.hashes_of(_levels(block)).tobytes())
-        self._hashes.flush()
-        if not self._hashes.tell():
-            return
-        words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
         ids = (group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id"))
-        with tempfile.TemporaryFile() as file:
-            while (some := np.fromiter(itertools.islice(ids, _BLOCK), np.int64)).size:
-                file.write(some[words[some - 1].any(axis=1)].tobytes())
-            file.flush()
-            if file.tell():
-                self._link_close(np.memmap(file, np.int64, "r"), words)
+        following, first, number = next(ids, None), 1, 0
+        while following is not None and (block := self._signatures.read(_BLOCK * signatures.BYTES)):
+            words = np.ascontiguousarray(signatures.hashes_of(_levels(block))).view("<u8")
+            of_block = []
+            while following is not None and following < first + len(words):
+                of_block.append(following)
+                following = next(ids, None)
+            records = np.zeros(len(of_block), hash_order.RECORD)
+            records["id"] = of_block
+            records["hash"] = words[records["id"] - first]
+            records = records[records["hash"].any(axis=1)]
+            file.write(records.tobytes())
+            first, number = first + len(words), number + len(records)
+        file.flush()
+        return number
 
-    def _link_close(self, groups: npt.NDArray[np.int64], words: npt.NDArray[np.uint64]) -> None:
-        """Compares groups whose hashes (pictures, words) are close to each other's when they are sorted."""
+    def _link_close(
+        self, before: npt.NDArray[np.void] | None, in_order: npt.NDArray[np.void], limit: float
+    ) -> npt.NDArray[np.void]:
+        """Compares groups whose hashes are close to each other's when they are sorted.
+
+        Args:
+            before: the last ones before `in_order`, if any.
+            in_order: RECORDs.
+
+        Returns:
+            The last ones.
+        """
         import numpy as np
 
-        # From all over the data set: neighbours may be copies of one picture.
-        limit = _MAX_DISTANCE * self._scale(groups[:: max(1, len(groups) // _TYPICAL_PAIRS)].tolist())
-        for column in range(words.shape[1]):
-            before = groups[:0]
-            for order in hash_order.in_order(groups, words[:, column]):
-                for begin in range(0, len(order), _BLOCK):
-                    of_block = np.concatenate((before, order[begin : begin + _BLOCK]))
-                    before = of_block[-_WINDOW:]
-                    for earlier, later in _alike(words[of_block - 1]):
-                        self._link_alike(of_block[earlier].tolist(), of_block[later].tolist(), limit)
+        for begin in range(0, len(in_order), _BLOCK):
+            of_block = in_order[begin : begin + _BLOCK]
+            of_block = of_block if before is None else np.concatenate((before, of_block))
+            before = of_block[-_WINDOW:].copy()
+            ids = of_block["id"]
+            for earlier, later in _alike(of_block["hash"]):
+                self._link_alike(ids[earlier].tolist(), ids[later].tolist(), limit)
+        assert before is not None  # no part is empty
+        return before
 
     def _link_alike(self, some: list[int], others: list[int], limit: float) -> None:
         """Compares pairs of groups, and links near duplicates."""
