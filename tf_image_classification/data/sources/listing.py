@@ -28,9 +28,9 @@ _SYSTEM_FOLDERS = frozenset(
     }
 )
 MAX_LIST_BYTES = 2**34  # of a file: a hundred million lines
+PARALLEL_LISTINGS = 8  # requests to a bucket at a time, each for a page of 1,000 objects
 
-_PARALLEL_STATS = 32  # requests to a bucket at a time; each takes tens of milliseconds
-_PARALLEL_LISTINGS = 8  # likewise, of pages of 1,000 objects
+_PARALLEL_STATS = 32  # likewise, each for an object, which takes tens of milliseconds
 _WINDOW = 2000  # files of a list that are looked up together
 _LISTED = 100  # fewer objects are asked for one by one
 
@@ -104,8 +104,8 @@ def stat_items(files: Iterable[tuple[str, str]]) -> Iterator[File]:
 
 def _stat_objects(files: Iterator[tuple[str, str]]) -> Iterator[File]:
     """The items of objects, which are sorted by path."""
-    with ThreadPoolExecutor(_PARALLEL_STATS) as executor, ThreadPoolExecutor(_PARALLEL_LISTINGS) as listings:
-        while windows := _windows(files, _PARALLEL_LISTINGS):
+    with ThreadPoolExecutor(_PARALLEL_STATS) as executor, ThreadPoolExecutor(PARALLEL_LISTINGS) as listings:
+        while windows := _windows(files, PARALLEL_LISTINGS):
             for window, found in zip(windows, listings.map(_listed, windows), strict=True):
                 missing = [path for path in dict.fromkeys(path for path, _ in window) if path not in found]
                 found |= zip(missing, executor.map(_stat, missing), strict=True)
@@ -139,14 +139,18 @@ def digest_of_list(path: str) -> str:
         DataError: it is larger than any list, or a pipe or a device.
     """
     local = storage.mounted(path)
-    if storage.is_remote(local):
-        return digest(storage.read_bytes(path, MAX_LIST_BYTES))
-    with storage.open_file(local) as file:
-        if os.fstat(file.fileno()).st_size > MAX_LIST_BYTES:
-            raise DataError(
-                "A list of images is too large", received=path, expected=f"at most {MAX_LIST_BYTES:,} bytes"
-            )
+    with contextlib.ExitStack() as stack:
+        if storage.is_remote(local):
+            _check_size(path, storage.stat(path).size)
+            local = storage.fetch(path, stack.enter_context(storage.temporary_dir()))
+        file = stack.enter_context(storage.open_file(local))
+        _check_size(path, os.fstat(file.fileno()).st_size)
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_size(path: str, size: int) -> None:
+    if size > MAX_LIST_BYTES:
+        raise DataError("A list of images is too large", received=path, expected=f"at most {MAX_LIST_BYTES:,} bytes")
 
 
 def _stat(path: str) -> storage.Stat:
