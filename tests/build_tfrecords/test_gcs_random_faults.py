@@ -120,7 +120,8 @@ def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(serv
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("listed", "request_of", "named"), [(1000, "cat%2F9.png", "gs://bucket/images/cat/9.png"), (1, "startOffset=", "gs://bucket/")]
+    ("listed", "request_of", "named"),
+    [(1000, "cat%2F9.png", "gs://bucket/images/cat/9.png"), (1, "startOffset=", "gs://bucket/")],
 )
 def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_failed(
     service, monkeypatch, listed, request_of, named
