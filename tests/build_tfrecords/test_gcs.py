@@ -12,7 +12,7 @@ from PIL import Image
 from tests.standin import bucket as standin
 from tests.standin.faults import Fault
 from tf_image_classification import build_tfrecords, storage
-from tf_image_classification.build_tfrecords import images
+from tf_image_classification.build_tfrecords import images, prepare
 from tf_image_classification.data import manifest, sources, tfrecord
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import DataError, FlagError
@@ -51,6 +51,21 @@ def test_a_folder_in_a_bucket_becomes_a_data_set_in_a_bucket(bucket, tmp_path):
     names = [tfrecord.parse_example(record)["image/filename"][0].decode() for record in tfrecord.read(shard)]
     assert all(sources.split_of(name, 0.2) == "eval" for name in names)
     assert all(storage.exists(f"{bucket}/images/{name}") for name in names)
+
+
+def test_whether_a_data_set_is_whole_is_seen_in_a_listing_and_it_is_built_again_if_not(monkeypatch):
+    with standin.Buckets("photos") as service:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        fill()
+        folder = f"{BUCKET}/data"
+        built = build_tfrecords.build(f"{BUCKET}/images", folder, shard_bytes=1)
+        assert len(built.splits["train"].shards) > 10
+        before = len(service.requests)
+        assert prepare.prepare_training(f"{BUCKET}/images", folder) == built
+        assert not [request for request in service.requests[before:] if ".tfrecord" in request]
+        storage.delete(built.shard_paths("train")[3])
+        again = prepare.prepare_training(f"{BUCKET}/images", folder)
+        assert again != built and all(map(storage.exists, again.shard_paths("train")))
 
 
 def test_an_image_above_the_limit_is_not_downloaded_whole(bucket):

@@ -14,6 +14,7 @@ from tests.standin.bucket import Buckets
 from tests.standin.faults import Fault, RandomFaults
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.data import manifest, tfrecord
+from tf_image_classification.data.sources import listing
 from tf_image_classification.errors import UserError
 from tf_image_classification.storage import gcs, gcs_requests
 
@@ -118,9 +119,16 @@ def test_an_image_that_cannot_be_fetched_ends_the_build_and_is_not_left_out(serv
 
 
 @pytest.mark.slow
-def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_failed(service, monkeypatch):
+@pytest.mark.parametrize(
+    ("listed", "request_of", "named"),
+    [(1000, "cat%2F9.png", "gs://bucket/images/cat/9.png"), (1, "startOffset=", "gs://bucket/")],
+)
+def test_a_fingerprint_does_not_take_an_image_for_missing_because_the_network_failed(
+    service, monkeypatch, listed, request_of, named
+):
     monkeypatch.setattr(gcs_requests, "INITIAL_DELAY", 0.01)
     monkeypatch.setattr(gcs_requests, "RETRY_TIMEOUT", 0.2)
-    service.faults = [Fault("reset", path="cat%2F9.png", times=10**6)]
-    with pytest.raises(UserError, match=r"request to Cloud Storage failed.*gs://bucket/images/cat/9.png"):
+    monkeypatch.setattr(listing, "_LISTED", listed)
+    service.faults = [Fault("reset", path=request_of, times=10**6)]
+    with pytest.raises(UserError, match=rf"request to Cloud Storage failed.*{named}"):
         build_tfrecords.fingerprint("gs://bucket/images.csv")

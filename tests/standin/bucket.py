@@ -176,7 +176,7 @@ class Buckets:
                 self._finished[session] = response
             if method == "GET" and _LISTING.fullmatch(url.path) and head.startswith(b"HTTP/1.1 200") and content:
                 size = int(query.get("maxResults", self._page_size))
-                return _json_response(200, _page(json.loads(content), size, query.get("pageToken", "")))
+                return _json_response(200, _page(json.loads(content), size, query))
             address = _OBJECT.search(unquote(url.path))
             if self.remote:
                 self.changes.extend(Change(*change) for change in remote_bucket.changes(method, url.path, response))
@@ -332,9 +332,10 @@ def _response(code: int, body: bytes) -> bytes:
     return b"HTTP/1.1 %d .\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (code, len(body)) + body
 
 
-def _page(listing: dict[str, Any], size: int, token: str) -> dict[str, Any]:
-    """One page of a listing; a page's token is the number of entries before it."""
-    entries = [("items", item) for item in listing.get("items", [])]
+def _page(listing: dict[str, Any], size: int, query: dict[str, str]) -> dict[str, Any]:
+    """One page of a listing, from `startOffset` on; a page's token is the number of entries before it."""
+    start_offset, token = query.get("startOffset", ""), query.get("pageToken", "")
+    entries = [("items", item) for item in listing.get("items", []) if item["name"] >= start_offset]
     entries += [("prefixes", prefix) for prefix in listing.get("prefixes", [])]
     start = int(token or 0)
     end = start + size

@@ -10,7 +10,7 @@ from tf_image_classification.data import sources
 from tf_image_classification.data.manifest import EVAL, TRAIN
 from tf_image_classification.data.sources import ImageSource, ReadOptions
 from tf_image_classification.data.sources.named_splits import TEST, TRAINING, UNASSIGNED, VALIDATION
-from tf_image_classification.errors import abridged
+from tf_image_classification.errors import MAX_NAMES, abridged
 
 _log = logging.getLogger(__name__)
 
@@ -32,10 +32,11 @@ def fill(
     for metadata, of_images in image_sources.items():
         fraction = 1.0 if metadata == EVAL else 0.0 if EVAL in given else eval_fraction
         index.add(metadata, sources.read_entries(of_images, options), fraction)
-        if conflicts := index.reject_conflicts(metadata):
+        count, conflicts = index.reject_conflicts(metadata, MAX_NAMES + 1)
+        if count:
             _log.warning(
                 "%s images are listed under two labels, and left out: %s",
-                f"{len(conflicts):,}",
+                f"{count:,}",
                 abridged([f"{path} ({' and '.join(labels)})" for path, *labels in conflicts]),
             )
         _settle(index, metadata, given)

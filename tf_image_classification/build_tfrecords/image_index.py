@@ -79,20 +79,26 @@ class ImageIndex:
         """Adds an image that does not get into the shards."""
         self._db.execute("INSERT INTO rejected VALUES (?, ?, ?)", (split, os.fsencode(path), reason))
 
-    def reject_conflicts(self, metadata: str) -> list[tuple[str, ...]]:
+    def reject_conflicts(self, metadata: str, shown: int) -> tuple[int, list[tuple[str, ...]]]:
         """Rejects the images that are listed under two labels: none of them is known to be right.
 
+        Args:
+            shown: how many are returned at most.
+
         Returns:
-            Path and labels of each.
+            Their number, and path and labels of the first ones.
         """
         query = "SELECT split, path, labels, other_labels FROM images WHERE metadata = ? AND other_labels IS NOT NULL"
+        count = 0
         conflicts: list[tuple[str, ...]] = []
-        for split, path, *labels in self._db.execute(query, (metadata,)).fetchall():
+        for split, path, *labels in self._db.execute(query, (metadata,)):
             first, other = (", ".join(json.loads(of_image)) for of_image in labels)
             self.reject(_counted_in(split, metadata), os.fsdecode(path), f"labelled {other} later")
-            conflicts.append((os.fsdecode(path), first, other))
+            count += 1
+            if count <= shown:
+                conflicts.append((os.fsdecode(path), first, other))
         self._db.execute("DELETE FROM images WHERE metadata = ? AND other_labels IS NOT NULL", (metadata,))
-        return conflicts
+        return count, conflicts
 
     def named_splits(self, metadata: str) -> dict[str, int]:
         """The splits that lists of a metadata name and that are not settled, with their numbers of images."""

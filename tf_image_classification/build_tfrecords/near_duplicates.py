@@ -1,4 +1,4 @@
-"""The pictures of a build that are the same or nearly so, found on disk: memory is some 30 bytes per picture.
+"""The pictures of a build that are the same or nearly so, found on disk: memory does not grow with their number.
 
 Sorted by a hash, near duplicates come close to each other if the bits that differ are not among the first. So the
 hashes are sorted several times, each time beginning with other bits, and each is compared with those that follow it.
@@ -16,9 +16,9 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple
 
-from tf_image_classification.build_tfrecords import comparison
+from tf_image_classification.build_tfrecords import comparison, hash_order
 from tf_image_classification.build_tfrecords import signature as signatures
 from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.data.manifest import Duplicates
@@ -119,13 +119,11 @@ class DuplicateIndex:
         self._db.execute("BEGIN")
         # By id, of one length each; SQLite would take several times as long to sort them.
         self._signatures = tempfile.TemporaryFile()  # noqa: SIM115 -- see close
-        self._hashes = tempfile.TemporaryFile()  # noqa: SIM115
 
     def close(self) -> None:
         """Frees the disk space."""
         self._db.close()
         self._signatures.close()
-        self._hashes.close()
 
     def add(self, pictures: Iterable[tuple[Picture, Look]]) -> None:
         """Adds pictures, with what they look like."""
@@ -179,41 +177,77 @@ class DuplicateIndex:
         """Compares the groups that have similar hashes, and links near duplicates."""
         import numpy as np  # which --help need not wait for
 
-        groups = np.fromiter((group for (group,) in self._db.execute("SELECT id FROM groups ORDER BY id")), np.int64)
-        if not groups.size:
-            return
-        self._signatures.seek(0)
-        while block := self._signatures.read(_BLOCK * signatures.BYTES):
-            self._hashes.write(signatures.hashes_of(_levels(block)).tobytes())
-        self._hashes.flush()
-        words = np.memmap(self._hashes, np.uint64, "r").reshape(-1, signatures.HASH_BYTES // 8)
-        small = np.fromiter(
-            (small for (small,) in self._db.execute("SELECT small FROM pictures ORDER BY id")), np.bool_
-        )
-        groups = groups[words[groups - 1].any(axis=1)]
-        # From all over the data set: neighbours may be copies of one picture.
-        limit = _MAX_DISTANCE * self._scale(groups[:: max(1, len(groups) // _TYPICAL_PAIRS)])
-        for column in range(words.shape[1]):
-            order = groups[np.argsort(words[groups - 1, column], kind="stable")]
-            for begin in range(0, len(order), _BLOCK):
-                of_block = order[max(0, begin - _WINDOW) : begin + _BLOCK]
-                self._link_alike(of_block, _alike(words[of_block - 1]), small, limit)
+        with tempfile.TemporaryFile() as hashed:
+            number = self._write_hashed(hashed)
+            if not number:
+                return
+            # From all over the data set: neighbours may be copies of one picture.
+            typical = [
+                int.from_bytes(os.pread(hashed.fileno(), 8, index * hash_order.RECORD_BYTES), "little")
+                for index in range(0, number, max(1, number // _TYPICAL_PAIRS))
+            ]
+            limit = _MAX_DISTANCE * self._scale(np.array(typical, np.int64))
+            for column in range(hash_order.WORDS):
+                before = None
+                for in_order in hash_order.in_order(hashed, number, column):
+                    before = self._link_close(before, in_order, limit)
 
-    def _link_alike(
-        self, groups: npt.NDArray[np.int64], pairs: npt.NDArray[np.int64], small: npt.NDArray[np.bool_], limit: float
-    ) -> None:
+    def _write_hashed(self, file: IO[bytes]) -> int:
+        """Writes the groups with their hashes, but for uniform ones, as RECORDs by id; returns their number."""
+        import numpy as np
+
+        self._signatures.seek(0)
+        groups = self._db.execute("SELECT id, small FROM groups JOIN pictures USING (id) ORDER BY id")
+        following, first, number = next(groups, None), 1, 0
+        while following is not None and (block := self._signatures.read(_BLOCK * signatures.BYTES)):
+            words = np.ascontiguousarray(signatures.hashes_of(_levels(block))).view("<u8")
+            of_block = []
+            while following is not None and following[0] < first + len(words):
+                of_block.append(following)
+                following = next(groups, None)
+            records = np.zeros(len(of_block), hash_order.RECORD)
+            records["id"], records["small"] = np.array(of_block, np.int64).reshape(-1, 2).T
+            records["hash"] = words[records["id"] - first]
+            records = records[records["hash"].any(axis=1)]
+            file.write(records.tobytes())
+            first, number = first + len(words), number + len(records)
+        file.flush()
+        return number
+
+    def _link_close(
+        self, before: npt.NDArray[np.void] | None, in_order: npt.NDArray[np.void], limit: float
+    ) -> npt.NDArray[np.void]:
+        """Compares groups whose hashes are close to each other's when they are sorted.
+
+        Args:
+            before: the last ones before `in_order`, if any.
+            in_order: RECORDs.
+
+        Returns:
+            The last ones.
+        """
+        import numpy as np
+
+        for begin in range(0, len(in_order), _BLOCK):
+            of_block = in_order[begin : begin + _BLOCK]
+            of_block = of_block if before is None else np.concatenate((before, of_block))
+            before = of_block[-_WINDOW:].copy()
+            self._link_alike(of_block, _alike(of_block["hash"]), limit)
+        assert before is not None  # no part is empty
+        return before
+
+    def _link_alike(self, records: npt.NDArray[np.void], pairs: npt.NDArray[np.int64], limit: float) -> None:
         """Compares pairs of groups, and links near duplicates.
 
         Args:
-            groups: by id.
-            pairs: (2, pairs), positions in `groups`.
-            small: of every picture, by id.
+            records: groups, as RECORDs.
+            pairs: (2, pairs), positions in `records`.
             limit: of the distance of near duplicates.
         """
         import numpy as np
 
         needed, pairs = np.unique(pairs, return_inverse=True)
-        groups, pairs = groups[needed], pairs.reshape(2, -1)
+        groups, small, pairs = records["id"][needed], records["small"][needed] != 0, pairs.reshape(2, -1)
         levels = self._levels_of(groups)
         luma = comparison.luma_of(levels)
         for begin in range(0, pairs.shape[1], _BLOCK):
@@ -222,8 +256,7 @@ class DuplicateIndex:
             near = np.flatnonzero(apart <= limit)
             apart, some, others = apart[near], some[near], others[near]
             alike = (apart <= _MAX_DISTANCE_ALIKE) & comparison.same_brightness(luma.of(some), luma.of(others))
-            is_small = small[groups[some] - 1] | small[groups[others] - 1]
-            linked = np.flatnonzero(_are_near(levels[some], levels[others], alike, is_small))
+            linked = np.flatnonzero(_are_near(levels[some], levels[others], alike, small[some] | small[others]))
             pair = groups[some[linked]].tolist(), groups[others[linked]].tolist()
             self._link(*pair, apart[linked].tolist(), identical=False)
 

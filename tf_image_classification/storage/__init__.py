@@ -14,6 +14,7 @@ from tf_image_classification.storage.local_files import (
 )
 from tf_image_classification.storage.local_folders import remove_leftovers
 from tf_image_classification.storage.local_locks import exclusive
+from tf_image_classification.storage.object_stats import found_in_listing
 from tf_image_classification.storage.paths import (
     GCS_MOUNT,
     GCS_SCHEME,
@@ -82,6 +83,7 @@ __all__ = [
     "fetch",
     "fetch_dir",
     "folders_in",
+    "found_in_listing",
     "glob",
     "is_dir",
     "is_gcs",

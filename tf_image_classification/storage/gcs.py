@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Blob
 
 WRITER = "tf-image-classification-write"  # metadata key of an object: id of the write that created it
+_OF_LISTING = "items(name,size,generation),nextPageToken"  # a third of what an object's resource holds
 # Where the service's globs differ from those of a local file system: classes, alternatives and escapes.
 _SPECIAL_IN_GLOB = re.compile(r"\[!?\]?[^\]]*\]|[][{}\\]")
 
@@ -88,9 +89,27 @@ def list_objects(folder: str, hidden: bool = False) -> Iterator[Stat]:
     """
     bucket, prefix = split_gcs(as_prefix(folder))
     with contextlib.suppress(FileNotFoundError), translate_storage_errors(folder):
-        blobs = gcs_client.bucket(bucket).list_blobs(prefix=prefix, **_request_options())
+        blobs = gcs_client.bucket(bucket).list_blobs(prefix=prefix, fields=_OF_LISTING, **_request_options())
         found = (Stat(f"{GCS_SCHEME}{bucket}/{blob.name}", blob.size or 0, blob.generation) for blob in blobs)
         yield from visible(found, as_prefix(folder), hidden)
+
+
+def page_of_objects(bucket_path: str, prefix: str, start: str, number: int) -> list[Stat]:
+    """Objects of a bucket in one request: those whose names begin with a prefix, sorted, from a name on.
+
+    Args:
+        bucket_path: gs://BUCKET/.
+        number: how many, at most.
+
+    Raises:
+        FileNotFoundError: bucket not found.
+        AccessError: no permission to list it.
+    """
+    bucket, _ = split_gcs(bucket_path)
+    asked = {"prefix": prefix, "start_offset": start, "max_results": number, "fields": _OF_LISTING}
+    with translate_storage_errors(bucket_path):
+        blobs = gcs_client.bucket(bucket).list_blobs(**asked, **_request_options())
+        return [Stat(f"{bucket_path}{blob.name}", blob.size or 0, blob.generation) for blob in next(blobs.pages, ())]
 
 
 def glob(pattern: str) -> list[str]:

@@ -60,7 +60,9 @@ def walk(folder: str, hidden: bool = False, sizes: bool = True) -> Iterator[Stat
                 if entry.name.startswith("."):
                     yield Stat(os.path.join(entry.path, ""), 0, 0)
         found.folders[:] = [entry for entry in found.folders if not entry.name.startswith(".")]
-        for entry in found.files:
+        found.files.reverse()
+        while found.files:  # not kept with their status, which takes most of the memory of a folder of millions
+            entry = found.files.pop()
             if hidden or not entry.name.startswith("."):
                 yield _stat(entry) if sizes else Stat(entry.path, 0, 0)
 

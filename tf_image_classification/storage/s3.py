@@ -81,6 +81,16 @@ def list_objects(folder: str, hidden: bool = False) -> Iterator[Stat]:
         yield from visible(_listed(prefix), prefix, hidden)
 
 
+def page_of_objects(bucket_path: str, prefix: str, start: str, number: int) -> list[Stat]:
+    """Objects of a bucket in one request; see `gcs.page_of_objects`. Some before `start` may be among them."""
+    scheme, bucket, _ = split_remote(bucket_path)
+    with translate_storage_errors(bucket_path):
+        # StartAfter leaves out the name that it is given, so it is one before it.
+        page = call("list_objects_v2", Bucket=bucket, Prefix=prefix, StartAfter=start[:-1], MaxKeys=number)
+    found = page.get("Contents", ())
+    return [Stat(f"{scheme}{bucket}/{one['Key']}", one["Size"], version_of(one)) for one in found]
+
+
 def glob(pattern: str) -> list[str]:
     """The objects that match a glob, sorted. The service knows none: all that begin like the pattern are listed."""
     scheme, bucket, name = split_remote(pattern)

@@ -58,10 +58,10 @@ class ClassFolder(ImageSource):
         outside = OutsideImages(roots)
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
-        inner: dict[str, set[str]] = {}  # top folder -> its sub-folders, as far as they are few
+        inner: dict[str, set[str]] = {}  # top folder, or '' -> its sub-folders, as far as they are few
         for path, filename, _, _ in listing.walk(folder, hidden=True, sizes=False):
             label, slash, below = filename.partition("/")
-            _add_inner(inner, label, below)
+            _add_inner(inner, label if slash else "", below)  # a file that is in no folder has none
             if reason := _left_out(path, filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
