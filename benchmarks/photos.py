@@ -5,6 +5,7 @@ They are spread over two classes, whatever they show: labels do not matter to sp
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import shutil
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SMALL_SIZE = 28  # pixels, as in MNIST
+
+_TILES = 5  # of a phone's picture, along each side
 
 
 def photographs(images: str | None, count: int, folder: str) -> str:
@@ -50,6 +53,27 @@ def small_pictures(photographs: str, count: int, folder: str) -> str:
         while number < count * (index + 1) // len(paths):
             _crop(generator, reduced, SMALL_SIZE, SMALL_SIZE).save(_path(folder, number, "png"))
             number += 1
+    return folder
+
+
+def phone_pictures(photographs: str, count: int, size: tuple[int, int], folder: str) -> str:
+    """Creates `count` JPEGs as phones take them: mosaics of photographs.
+
+    Args:
+        size: width and height in pixels. At 4000 x 3000, each photograph is scaled to 800 x 600: the picture has the
+            bytes of one that is a little soft, some 2 MB.
+    """
+    from PIL import Image
+
+    paths = itertools.cycle(_jpegs(photographs))
+    width, height = size[0] // _TILES, size[1] // _TILES
+    for number in range(count):
+        picture = Image.new("RGB", (width * _TILES, height * _TILES))
+        for tile in range(_TILES**2):
+            with Image.open(next(paths)) as photo:
+                scaled = photo.convert("RGB").resize((width, height))
+            picture.paste(scaled, (tile % _TILES * width, tile // _TILES * height))
+        picture.save(_path(folder, number, "jpg"), quality=90)
     return folder
 
 
