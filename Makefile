@@ -37,7 +37,8 @@ test-clusters: $(READY)  ## kill and restart the tasks of clusters (a quarter of
 beam: .venv-beam/.ready  ## install what builds on Apache Beam into .venv-beam, as it cannot share .venv
 
 test-beam: .venv-beam/.ready  ## compare builds on Apache Beam with those on this machine
-	.venv-beam/bin/python -m pytest tests/build_tfrecords/test_beam.py tests/build_tfrecords/test_beam_processes.py tests/dataflow
+	.venv-beam/bin/python -m pytest tests/build_tfrecords/test_beam.py tests/build_tfrecords/test_beam_processes.py tests/dataflow \
+	  tests/benchmarks/test_beam_yardstick.py
 
 .venv-beam/.ready: requirements/beam.txt $(READY)
 	$(PYTHON) -m venv .venv-beam

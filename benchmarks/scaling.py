@@ -19,7 +19,7 @@ from tf_image_classification.launch.processes import free_ports
 if TYPE_CHECKING:
     import tensorflow as tf
 
-BATCH_SIZE, IMAGE_SIZE, CLASSES, STEPS = 32, 224, 10, 2  # of each worker; in a measurement of two
+BATCH_SIZE, IMAGE_SIZE, CLASSES, STEPS = 32, 224, 10, 1  # of each worker; in a measurement of two
 
 
 @contextmanager

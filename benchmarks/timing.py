@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 # Does the work once; returns what it cost: seconds, or MiB of memory.
@@ -27,28 +27,29 @@ class Ratio(NamedTuple):
     reference: float
 
 
-def compare(ours: Measure, reference: Measure, pairs: int, *, warm_up: bool = True) -> Ratio:
-    """Measures both in turn, `pairs` times, after a run of each to warm up; which goes first alternates."""
+def compare(ours: Measure, references: Sequence[Measure], rounds: int, *, warm_up: bool = True) -> list[Ratio]:
+    """Measures ours and each reference once in each of `rounds`, after a run of each to warm up.
+
+    Every other round goes backwards. A pair is of one round.
+
+    Returns:
+        The ratio to each reference.
+    """
+    measures = [ours, *references]
     if warm_up:
-        ours()
-        reference()
-    costs: list[tuple[float, float]] = []
-    for number in range(pairs):
-        if number % 2:
-            reference_cost = reference()
-            costs.append((ours(), reference_cost))
-        else:
-            our_cost = ours()
-            costs.append((our_cost, reference()))
-    ratios = sorted(other / own for own, other in costs)
+        for measure in measures:
+            measure()
+    costs: list[list[float]] = [[] for _ in measures]
+    for number in range(rounds):
+        for index in range(len(measures))[:: -1 if number % 2 else 1]:
+            costs[index].append(measures[index]())
+    return [_ratio(costs[0], of_reference) for of_reference in costs[1:]]
+
+
+def _ratio(ours: Sequence[float], reference: Sequence[float]) -> Ratio:
+    ratios = sorted(other / own for own, other in zip(ours, reference, strict=True))
     low, _, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else (ratios[0],) * 3
-    return Ratio(
-        statistics.median(ratios),
-        low,
-        high,
-        statistics.median(own for own, _ in costs),
-        statistics.median(other for _, other in costs),
-    )
+    return Ratio(statistics.median(ratios), low, high, statistics.median(ours), statistics.median(reference))
 
 
 def seconds(work: Callable[[], object]) -> Measure:

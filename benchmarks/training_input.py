@@ -21,8 +21,13 @@ BATCH_SIZE = 32
 Input = Callable[[int], tf.data.Dataset]
 
 
-def ours(data: Manifest, image_size: int) -> Input:
-    """This project's."""
+def ours(data: Manifest, image_size: int, *, finished: bool = True) -> Input:
+    """This project's.
+
+    Args:
+        finished: True: float32 batches as a network takes them, as the yardsticks' are. False: uint8 batches as they
+            leave the host; flip, colours and normalisation are left to the training step.
+    """
     inception = preprocessing.PREPROCESSINGS["inception"]
     entries = [{"name": task.name, "depth": len(task.labels), "one-hot": True} for task in data.tasks]
     return lambda epochs: dataset.training_batches(
@@ -36,6 +41,7 @@ def ours(data: Manifest, image_size: int) -> Input:
         first_step=0,
         steps=epochs * _batches(data),
         shuffle=True,
+        finished=finished,
     )
 
 
@@ -94,23 +100,35 @@ def bare_decoding(data: Manifest) -> Input:
     return lambda epochs: _batched(_records(data, epochs).map(prepare, tf.data.AUTOTUNE))
 
 
-def cold_epoch(batches: Input) -> Measure:
-    """Seconds of the first epoch of a training, from the creation of its iterator to its end."""
-    epoch = batches(1)
-
-    def consume() -> None:
-        for _ in epoch:
-            pass
-
-    return seconds(consume)
-
-
-def steady_state(batches: Input, data: Manifest) -> Measure:
-    """Seconds of the second of three epochs: buffers are full, Autotune has settled, and there is more to read."""
-    epochs, count = batches(3), _batches(data)
+def cold_epoch(batches: Input, data: Manifest) -> Measure:
+    """Seconds of the first epoch of a training, from the creation of its iterator to its last batch."""
+    epoch, count = batches(1), _batches(data)
 
     def measure() -> float:
-        iterator = iter(epochs)
+        iterator: Any = None
+
+        def consume() -> None:
+            nonlocal iterator
+            iterator = iter(epoch)
+            _take(iterator, count)
+
+        # The destructor of the iterator, which may wait for Autotune's thread, is not part of it.
+        return seconds(consume)()
+
+    return measure
+
+
+def steady_state(batches: Input, data: Manifest, *, epochs: int = 1) -> Measure:
+    """Seconds of the second of three epochs: buffers are full, Autotune has settled, and there is more to read.
+
+    Args:
+        epochs: takes that many together as one, where one of them is short.
+    """
+    thrice, count = batches(3 * epochs), _batches(data) * epochs
+
+    def measure() -> float:
+        # A new iterator each time: one that is kept would read ahead while others are measured.
+        iterator = iter(thrice)
         _take(iterator, count)
         return seconds(lambda: _take(iterator, count))()
 

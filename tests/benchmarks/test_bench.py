@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as bench
-from benchmarks import photos, timing
-from benchmarks.rows import ROWS, Material, Row
+from benchmarks import beam, photos, timing
+from benchmarks.rows import ROWS, LeftOut, Material, Reference, Row
 from tests.conftest import REPOSITORY
 
 
@@ -28,20 +28,30 @@ def widths(folder: str) -> list[int]:
 
 
 def test_a_ratio_is_above_one_where_ours_costs_less_whether_seconds_or_memory():
-    assert timing.compare(lambda: 2.0, lambda: 6.0, 3) == timing.Ratio(3.0, 3.0, 3.0, 2.0, 6.0)
+    assert timing.compare(lambda: 2.0, [lambda: 6.0, lambda: 1.0], 3) == [
+        timing.Ratio(3.0, 3.0, 3.0, 2.0, 6.0),
+        timing.Ratio(0.5, 0.5, 0.5, 2.0, 1.0),
+    ]
 
 
-def test_pairs_are_interleaved_after_a_warm_up_and_begin_with_either():
+def test_a_ratio_is_the_median_over_the_rounds_and_not_of_the_costs():
+    ours, reference = iter([1.0, 4.0, 10.0]), iter([10.0, 4.0, 20.0])
+    (ratio,) = timing.compare(lambda: next(ours), [lambda: next(reference)], 3, warm_up=False)
+    assert (ratio.median, ratio.ours, ratio.reference) == (2.0, 4.0, 10.0)
+
+
+def test_rounds_begin_after_a_warm_up_and_with_the_first_and_the_last_in_turn():
     calls: list[str] = []
 
     def measure(name: str, cost: float):
         return lambda: calls.append(name) or cost
 
-    timing.compare(measure("ours", 1.0), measure("reference", 1.0), 2)
-    assert calls == ["ours", "reference", *["ours", "reference"], *["reference", "ours"]]
+    measures = measure("ours", 1.0), [measure("first", 1.0), measure("second", 1.0)]
+    timing.compare(*measures, 2)
+    assert calls == ["ours", "first", "second"] * 2 + ["second", "first", "ours"]
     calls.clear()
-    timing.compare(measure("ours", 1.0), measure("reference", 1.0), 1, warm_up=False)
-    assert calls == ["ours", "reference"]
+    timing.compare(*measures, 1, warm_up=False)
+    assert calls == ["ours", "first", "second"]
 
 
 def test_each_row_is_in_the_table_and_in_the_file_and_measures_the_pictures_of_images(tmp_path, monkeypatch, capsys):
@@ -50,19 +60,26 @@ def test_each_row_is_in_the_table_and_in_the_file_and_measures_the_pictures_of_i
     def group(material: Material):
         given.append(material)
         assert widths(material.photographs) == [130, 131, 132]
-        yield Row("reading", "a faster one", 0.9, lambda: 4.0, lambda: 2.0)
-        yield Row("memory", "of fewer pictures", 1.0, lambda: 100.0, lambda: 150.0, repeated=False)
+        yield Row(
+            "reading", lambda: 4.0, [Reference("a faster one", 0.9, lambda: 2.0), Reference("x", None, lambda: 8)]
+        )
+        yield LeftOut("reading", "the fastest", 4.0, "it is not installed")
+        yield Row("memory", lambda: 100.0, [Reference("of fewer pictures", 1.0, lambda: 150.0)], repeated=False)
 
     monkeypatch.setattr(bench, "ROWS", {"group": group})
     output = tmp_path / "new folder" / "bench.json"
     bench.main(["--images", str(jpegs(tmp_path / "own", 3)), "--small", "--output", str(output)])
+    missing = {"ours": None, "reference": None, "ratio": None}
     assert json.loads(output.read_text()) == [
         {"row": "reading: a faster one", "ours": 4.0, "reference": 2.0, "ratio": 0.5, "goal": 0.9},
+        {"row": "reading: x", "ours": 4.0, "reference": 8.0, "ratio": 2.0, "goal": None},
+        {"row": "reading: the fastest", **missing, "goal": 4.0, "left_out": "it is not installed"},
         {"row": "memory: of fewer pictures", "ours": 100.0, "reference": 150.0, "ratio": 1.5, "goal": 1.0},
     ]
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["what", "reading", "memory"]
+    assert [line.split()[0] for line in lines] == ["what", "reading", "reading", "reading", "memory"]
     assert "0.50" in lines[1] and "0.90" in lines[1]
+    assert lines[3].endswith("left out: it is not installed")
     assert not Path(given[0].folder).exists()
 
 
@@ -87,6 +104,21 @@ def test_a_call_that_measures_nothing_is_refused(capsys, arguments, message):
         bench.main(arguments)
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_pictures_of_phones_are_mosaics_of_all_photographs(tmp_path):
+    folder = photos.phone_pictures(str(jpegs(tmp_path / "own", 2)), 3, (400, 300), str(tmp_path / "phone"))
+    assert [Image.open(path).size for path in sorted(Path(folder).rglob("*.jpg"))] == [(400, 300)] * 3
+
+
+def test_without_apache_beam_its_row_says_so(tmp_path):
+    assert "make beam" in beam.missing(str(tmp_path / "python"))
+    no_beam = tmp_path / "python"
+    no_beam.write_text("#!/bin/sh\nexit 1\n")
+    no_beam.chmod(0o755)
+    assert beam.missing(str(no_beam)) == f"{no_beam} has no Apache Beam"
+    with pytest.raises(SystemExit):
+        bench.main(["--beam_python", str(no_beam)])
 
 
 def test_a_folder_without_photographs_is_refused(tmp_path):

@@ -21,6 +21,8 @@ from tf_image_classification.build_tfrecords import images, prepare
 from tf_image_classification.data import manifest
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import FlagError
+from tf_image_classification.flags import Flags
+from tf_image_classification.training import flag_checks
 
 LARGE_KINDS = [kind for kind in KINDS if kind.expected and kind.file not in ("tiny.png", "large.jpg")]
 
@@ -134,7 +136,7 @@ def test_the_manifest_and_the_page_count_what_was_reduced(photos, tmp_path, capl
     assert f"{len(large)} images had a shorter side of more than 100 pixels and were reduced to it" in (
         (output / "statistics.html").read_text()
     )
-    assert f"{len(large)} re-encoded, {len(large)} of them with --max_side 100 (" in caplog.text
+    assert f"{len(large)} re-encoded, {len(large)} reduced by --max_side 100 (" in caplog.text
 
 
 def test_equal_input_gives_equal_shards_whatever_the_number_of_workers(many, tmp_path):
@@ -183,3 +185,29 @@ def test_the_flag_is_refused_for_tfrecords(tmp_path):
     build_tfrecords.build(str(root), str(tmp_path / "data"))
     with pytest.raises(FlagError, match="--max_side does not reduce images in TFRecords"):
         build_tfrecords.build(str(tmp_path / "data"), str(tmp_path / "again"), options=ReadOptions(max_side=64))
+
+
+def test_a_training_on_data_sets_that_were_built_so_knows_and_warns(photos, tmp_path, caplog):
+    built, other, unchanged = (
+        build_tfrecords.build(str(photos), str(tmp_path / str(side)), options=ReadOptions(max_side=side))
+        for side in (100, 60, 0)
+    )
+    cache = str(tmp_path / "cache")
+    of_both = prepare.prepare_training(built.folder, cache, eval_metadata=built.folder)
+    assert of_both.downscaled == built.downscaled
+    flag_checks.warn_of_small_images(manifest.read(cache), Flags(image_size=128))
+    assert "built with --max_side 100: images are enlarged to --image_size 128" in caplog.text
+    together = prepare.prepare_training(f"{built.folder},{unchanged.folder}", cache, eval_metadata=other.folder)
+    assert together.downscaled == manifest.Downscaled(
+        max_side=60,
+        images=built.downscaled.images + other.downscaled.images,
+        file_bytes=2 * built.downscaled.file_bytes,
+        record_bytes=built.downscaled.record_bytes + other.downscaled.record_bytes,
+    )
+    assert prepare.prepare_training(unchanged.folder, cache).downscaled is None
+
+
+def test_images_beside_a_data_set_that_was_built_so_count_with_it(photos, tmp_path):
+    built = build_tfrecords.build(str(photos), str(tmp_path / "built"), options=ReadOptions(max_side=100))
+    data = build_tfrecords.build(str(photos), str(tmp_path / "both"), eval_metadata=built.folder)
+    assert data.downscaled == built.downscaled

@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tf_image_classification import command_line
 from tf_image_classification.data.manifest import DEFAULT_TASK, EVAL, TRAIN, Task
 from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.estimator_specs import EstimatorSpec
-from tf_image_classification.evaluate import evaluate
+from tf_image_classification.evaluate import evaluate, evaluation_loop, served_model
 from tf_image_classification.evaluate.scorers import create_scorers
 
 LABELS = ("dark", "middle", "light")
@@ -88,6 +90,33 @@ def test_two_evaluations_of_the_same_inputs_give_the_same_bytes(model_dir, tmp_p
         evaluate(model_dir, data, str(tmp_path / name), batch_size=16)
     for name in ("metrics.json", "predictions.csv", "report.html"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+@pytest.mark.parametrize(("large", "expected"), [(False, 2), (True, 1)])
+def test_the_model_runs_on_two_batches_at_the_same_time_unless_they_are_large(
+    large, expected, model_dir, tmp_path, monkeypatch
+):
+    if large:
+        monkeypatch.setattr(evaluation_loop, "_MOST_BYTES_BESIDE", 1)
+    data = save_shard(tmp_path / "data", grey_examples(LABELS, 40), TASKS)
+    lock, running, most = threading.Lock(), 0, 0
+
+    def signature(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.1)
+        with lock:
+            running -= 1
+        return served.signature(image_bytes=image_bytes)
+
+    with served_model.load(model_dir) as served:
+        watched = replace(served, signature=signature)
+        evaluation_loop.run(watched, data, str(tmp_path / "predictions.csv"), batch_size=8, spec=None)
+    assert most == expected
+    rows = (tmp_path / "predictions.csv").read_text().splitlines()[1:]
+    assert [row.partition(",")[0] for row in rows] == [f"folder/image{index}.png" for index in range(40)]
 
 
 def test_classes_are_matched_by_name_when_the_data_numbers_them_differently(model_dir, tmp_path):

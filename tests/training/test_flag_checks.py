@@ -48,8 +48,16 @@ def test_a_training_is_checked(built_data, training_flags, caplog):
     assert sum("--opt_epsilon 1.0" in message for message in caplog.messages) == 1
 
 
-@pytest.mark.parametrize(("max_side", "warned"), [(15, True), (16, False), (None, False)])
-def test_images_that_were_built_smaller_than_the_network_takes_them_are_warned_of(max_side, warned, caplog):
-    data = Manifest((), {}, downscaled=Downscaled(max_side, 1, 2, 1) if max_side else None)
+@pytest.mark.parametrize(
+    ("downscaled", "warned"),
+    [
+        (Downscaled(15, 1, 2, 1), True),
+        (Downscaled(16, 1, 2, 1), False),
+        (Downscaled(15, 0, 0, 0), False),
+        (None, False),
+    ],
+)
+def test_images_that_were_built_smaller_than_the_network_takes_them_are_warned_of(downscaled, warned, caplog):
+    data = Manifest((), {}, downscaled=downscaled)
     flag_checks.warn_of_small_images(data, Flags(image_size=16))
     assert ["enlarged to --image_size 16" in message for message in caplog.messages] == [True] * warned

@@ -16,6 +16,7 @@ from tf_image_classification.build_tfrecords import (
     assigning,
     class_spellings,
     existing_tfrecords,
+    large_images,
     missing_classes,
     quality,
     record_tasks,
@@ -209,12 +210,13 @@ class DataSetBuild:
         quality.check_several_classes(tasks, itertools.chain(*self.expanded.values()))
         for task in tasks:
             class_names.announce_unseen(task.name, task.labels)
+        built = [self.pixels.large.done(self.options.max_side)] if image_sources and self.options.max_side else []
         return Manifest(
             tasks=tasks,
             splits={split: splits[split] for split in (TRAIN, EVAL) if split in splits},
             rejected_reasons=index.reasons(TRAIN, EVAL),
             reencoded=self.pixels.reencoded,
-            downscaled=self.pixels.large.done(self.options.max_side) if image_sources else None,
+            downscaled=large_images.together([*built, *existing_tfrecords.downscaled(record_sources)]),
         )
 
     def _tasks_of_images(

@@ -11,7 +11,7 @@ from tf_image_classification import progress, storage
 from tf_image_classification.build_tfrecords import check_tfrecords, local
 from tf_image_classification.build_tfrecords.worker_messages import Contents, RecordsJob
 from tf_image_classification.data import tfrecord
-from tf_image_classification.data.manifest import EVAL, IMAGE_FEATURES, TRAIN, Shard, Split, Task
+from tf_image_classification.data.manifest import EVAL, IMAGE_FEATURES, TRAIN, Downscaled, Shard, Split, Task
 from tf_image_classification.data.sources import ReadOptions, RecordSource, Source
 from tf_image_classification.errors import DataError, FlagError, abridged
 from tf_image_classification.image_limits import DEFAULT, HIGHEST
@@ -33,6 +33,16 @@ def record_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[R
         if of_records := [source for source in sources if isinstance(source, RecordSource)]:
             found[split] = of_records
     return found
+
+
+def downscaled(sources: Mapping[str, Sequence[RecordSource]]) -> list[Downscaled]:
+    """What --max_side did to the images of each data set that was built with it, whichever of its splits are used.
+
+    Args:
+        sources: split -> sources.
+    """
+    by_path = {source.path: source for source in itertools.chain(*sources.values())}  # one may be of both splits
+    return [found for source in by_path.values() if (found := source.downscaled())]
 
 
 def check_features(options: ReadOptions, sources: Iterable[Source]) -> None:

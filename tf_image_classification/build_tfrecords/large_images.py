@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tf_image_classification.build_tfrecords.worker_messages import WrittenImage
@@ -41,9 +42,9 @@ class LargeImages:
             self.file_bytes += image.downscaled_bytes
             self.downscaled_bytes += image.record_bytes
 
-    def done(self, max_side: int) -> Downscaled | None:
+    def done(self, max_side: int) -> Downscaled:
         """What --max_side did, for the manifest."""
-        return Downscaled(max_side, self.downscaled, self.file_bytes, self.downscaled_bytes) if max_side else None
+        return Downscaled(max_side, self.downscaled, self.file_bytes, self.downscaled_bytes)
 
     @property
     def advice(self) -> str:
@@ -55,3 +56,16 @@ class LargeImages:
             f"{self.large_bytes / self.bytes:.0%} of the bytes: with --max_side {SIDE}, a training would decode "
             f"1/{self.pixels / self.pixels_at_side:.0f} of the pixels"
         )
+
+
+def together(parts: Iterable[Downscaled]) -> Downscaled | None:
+    """What --max_side did in several builds: sums, and the smallest value that reduced an image. None without any."""
+    found = list(parts)
+    if not found:
+        return None
+    return Downscaled(
+        max_side=min((part.max_side for part in found if part.images), default=found[0].max_side),
+        images=sum(part.images for part in found),
+        file_bytes=sum(part.file_bytes for part in found),
+        record_bytes=sum(part.record_bytes for part in found),
+    )

@@ -73,7 +73,7 @@ def summary(data: Manifest, *, shards: bool = True) -> str:
     line = f"{examples} examples{written} ({size}), {rejected:,} images rejected, {data.reencoded:,} re-encoded"
     if data.downscaled:
         before, after = map(statistics.human_bytes, (data.downscaled.file_bytes, data.downscaled.record_bytes))
-        line += f", {data.downscaled.images:,} of them with --max_side {data.downscaled.max_side} ({before} to {after})"
+        line += f", {data.downscaled.images:,} reduced by --max_side {data.downscaled.max_side} ({before} to {after})"
     return line
 
 

@@ -140,10 +140,10 @@ class Quality:
 
 @dataclass(frozen=True, slots=True)
 class Downscaled:
-    """What --max_side did, over both splits.
+    """What --max_side did, over both splits: of images, and of a data set that was given as TFRecords.
 
     Attributes:
-        max_side: its value, in pixels.
+        max_side: its value, in pixels; of several, the smallest that reduced an image.
         images: number of images whose shorter side was reduced to it; they count as re-encoded too.
         file_bytes: of their files.
         record_bytes: of their records in the shards.

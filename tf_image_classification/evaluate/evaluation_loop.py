@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterable, Iterator
+from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +25,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from tf_image_classification.estimator_specs import EstimatorSpec
+
+_CALLS = 2  # of the model at the same time
+# Of a batch beside another one, encoded: 32 photographs of 512 KB. Those of a phone have ten times the pixels, and take
+# gigabytes when they are decoded.
+_MOST_BYTES_BESIDE = 16 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,7 @@ def run(
 ) -> EvaluationResult:
     """Scores every example of the evaluation split once, and writes a row for each to a CSV file.
 
-    Metrics are updated in this thread, while one other thread runs the model on the following batch.
+    Metrics are updated in this thread, while others run the model on the following batches.
 
     Raises:
         DataError: there is no evaluation example, the labels are not the model's, or an example cannot be read or
@@ -120,16 +127,28 @@ def _batches(data: manifest.Manifest, batch_size: int) -> Iterator[Batch]:
 
 
 def _predict(served: ServedModel, batches: Iterable[Batch]) -> Iterator[tuple[Batch, dict[str, tf.Tensor]]]:
-    """Batches with the model's outputs; the model runs one batch ahead of the consumer, in a thread of its own."""
-    with ThreadPoolExecutor(1) as pool:
-        previous: tuple[Batch, Future[dict[str, tf.Tensor]]] | None = None
+    """Batches with the model's outputs, in order.
+
+    A call of the model, which decodes and then computes, keeps hardly more than one core busy: it runs on two batches
+    at the same time, with another one waiting, unless that could take too much memory.
+    """
+    import tensorflow as tf
+
+    calls = 1 if tf.config.list_physical_devices("GPU") else _CALLS  # a batch may just fit into the GPU's memory
+    pending: deque[tuple[Batch, Future[dict[str, tf.Tensor]]]] = deque()
+    with ThreadPoolExecutor(calls) as pool:
+        was_large = False
         for batch in batches:
-            current = batch, pool.submit(_call, served, batch)
-            if previous:
-                yield previous[0], previous[1].result()
-            previous = current
-        if previous:
-            yield previous[0], previous[1].result()
+            is_large = int(tf.reduce_sum(tf.strings.length(batch.images))) > _MOST_BYTES_BESIDE
+            if is_large or was_large:
+                futures.wait([future for _, future in pending])
+            was_large = is_large
+            pending.append((batch, pool.submit(_call, served, batch)))
+            if len(pending) > calls + 1:
+                done, future = pending.popleft()
+                yield done, future.result()
+        for done, future in pending:
+            yield done, future.result()
 
 
 def _call(served: ServedModel, batch: Batch) -> dict[str, tf.Tensor]:

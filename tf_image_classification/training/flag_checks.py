@@ -43,7 +43,7 @@ def check_profile(flags: Flags) -> None:
 
 def warn_of_small_images(data: Manifest, flags: Flags) -> None:
     """Logs a warning if a data set was built with images that the network enlarges again."""
-    if data.downscaled is not None and data.downscaled.max_side < flags.image_size:
+    if data.downscaled and data.downscaled.images and data.downscaled.max_side < flags.image_size:
         _log.warning(
             "The data set was built with --max_side %d: images are enlarged to --image_size %d, and lack detail",
             data.downscaled.max_side,

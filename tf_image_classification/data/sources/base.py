@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from tf_image_classification import image_limits, storage
-from tf_image_classification.data.manifest import Task
+from tf_image_classification.data.manifest import Downscaled, Task
 from tf_image_classification.data.sources import listing
 from tf_image_classification.flag_types import Flags
 from tf_image_classification.image_limits import ImageLimits
@@ -219,3 +219,7 @@ class RecordSource(Source):
     @abc.abstractmethod
     def tasks(self) -> tuple[Task, ...]:
         """The tasks with their class names, where the source records them; else none."""
+
+    def downscaled(self) -> Downscaled | None:
+        """What --max_side did when the files were built, where the source records it."""
+        return None

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from tf_image_classification import storage
 from tf_image_classification.data import manifest
-from tf_image_classification.data.manifest import Manifest, Task
+from tf_image_classification.data.manifest import Downscaled, Manifest, Task
 from tf_image_classification.data.sources import listing
 from tf_image_classification.data.sources.base import Candidate, FingerprintItem, ReadOptions, RecordFile, RecordSource
 from tf_image_classification.errors import DataError
@@ -53,6 +53,9 @@ class BuiltDataSet(RecordSource):
 
     def tasks(self) -> tuple[Task, ...]:
         return self.read().tasks
+
+    def downscaled(self) -> Downscaled | None:
+        return self.read().downscaled
 
     def fingerprint_items(self, options: ReadOptions) -> Iterator[FingerprintItem]:
         """The manifest's content, and names, sizes and versions of the shards."""
