@@ -152,7 +152,9 @@ def test_both_images_that_build_install_the_same_versions_of_what_builds():
 
 
 def test_the_program_that_starts_a_worker_is_of_the_version_of_beam_that_is_installed():
-    (version,) = pins(REPOSITORY / "requirements" / "beam.txt")["apache-beam"]
+    installed = pins(REPOSITORY / "requirements" / "beam.txt")
+    (version,) = installed["apache-beam"]
+    assert "pip" in installed, "without `python -m pip show apache-beam` the program starts no worker"
     with tarfile.open(fileobj=io.BytesIO(catalog.IMAGES["beam"].context(image_build.choose()))) as tar:
         dockerfile = tar.extractfile("Dockerfile").read().decode()
     assert dockerfile.startswith((REPOSITORY / "images" / "Dockerfile").read_text())

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 import re
 import subprocess
 import sys
@@ -224,8 +225,6 @@ def _page(request: Request, field: str, listed: list[Job]) -> Job:
 
 
 def _environment() -> dict[str, str]:
-    import os
-
     return {**os.environ, "PYTHONPATH": str(REPOSITORY)}
 
 
