@@ -1,7 +1,7 @@
 """Where a training step's time goes, from the traces that --profile records: python -m benchmarks.step_profile DIR..
 
 Each DIR is the --model_dir of a training; several traces of one network, as name=DIR,DIR, count together. Prints a
-table and, with --picture FILE.png, draws it beside a timeline of the threads of the last trace.
+table and, with --picture FILE.png, draws it beside a timeline of the threads of the last one's first trace.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class Operation:
     """An operation that a thread has run; times are in ms since the start of the trace."""
 
     thread: str
+    name: str
     kind: str
     start: float
     milliseconds: float
@@ -40,22 +41,15 @@ class Trace:
 
     Attributes:
         steps: start and length of each, in ms.
-        waits: how long the steps waited for their batches, in ms.
-        python: how long the loop did something else than to run the step, in ms.
+        waits: how long each waited for its batch, in ms.
+        python: how long the loop did something else than to run the step, in ms, of each.
         operations: of all threads.
     """
 
     steps: list[tuple[float, float]] = field(default_factory=list)
-    waits: float = 0.0
-    python: float = 0.0
+    waits: list[float] = field(default_factory=list)
+    python: list[float] = field(default_factory=list)
     operations: list[Operation] = field(default_factory=list)
-
-    def milliseconds(self) -> dict[str, float]:
-        """Kind of operation -> time of threads per step."""
-        totals = dict.fromkeys(KINDS, 0.0)
-        for operation in self.operations:
-            totals[operation.kind] += operation.milliseconds / len(self.steps)
-        return totals
 
 
 def read(model_dir: str) -> Trace:
@@ -65,18 +59,36 @@ def read(model_dir: str) -> Trace:
     files = sorted(Path(model_dir).glob("plugins/profile/*/*.xplane.pb"))
     if not files:
         raise SystemExit(f"no profile in {model_dir}: train with --profile STEP")
-    trace, of_update = Trace(), 0.0
-    for thread, name, start, length in _events(xplane_pb2.XSpace.FromString(files[-1].read_bytes())):
+    trace = Trace()
+    events = list(_events(xplane_pb2.XSpace.FromString(files[-1].read_bytes())))
+    for thread, name, start, length in events:
         if name == "train":
             trace.steps.append((start, length))
-        elif name == "EagerExecute":
-            of_update += length
-        elif name == "IteratorGetNextOp::DoCompute":
-            trace.waits += length
         elif (found := _OPERATION.fullmatch(name)) and not found[2].endswith("PartitionedCall"):
-            trace.operations.append(Operation(thread, kind_of(thread, found[1], found[2]), start, length))
-    trace.python = sum(length for _, length in trace.steps) - of_update
+            kind = kind_of(thread, found[1], found[2])
+            trace.operations.append(Operation(thread, name, kind, start, length))
+    for begin, of_step in trace.steps:
+        within = [(name, length) for _, name, start, length in events if begin <= start < begin + of_step]
+        trace.waits.append(sum(length for name, length in within if name == "IteratorGetNextOp::DoCompute"))
+        trace.python.append(of_step - sum(length for name, length in within if name == "EagerExecute"))
     return trace
+
+
+def milliseconds(traces: Sequence[Trace]) -> dict[str, float]:
+    """Kind of operation -> time of threads per step.
+
+    Of each operation, the median over all times that it was run counts: another process that takes the core away
+    makes some of them longer.
+    """
+    lengths: dict[tuple[str, str], list[float]] = {}
+    for trace in traces:
+        for operation in trace.operations:
+            lengths.setdefault((operation.kind, operation.name), []).append(operation.milliseconds)
+    steps = sum(len(trace.steps) for trace in traces)
+    totals = dict.fromkeys(KINDS, 0.0)
+    for (kind, _), of_operation in lengths.items():
+        totals[kind] += statistics.median(of_operation) * len(of_operation) / steps
+    return totals
 
 
 def kind_of(thread: str, name: str, type_: str) -> str:
@@ -100,41 +112,49 @@ def _events(space: Any) -> Iterator[tuple[str, str, float, float]]:
 
 
 def table(traces: dict[str, list[Trace]]) -> str:
-    """A Markdown table: of each network, medians over its traces."""
-    rows: list[tuple[str, list[str]]] = []
+    """A Markdown table of each network: medians over the steps of its traces, and of its operations."""
     columns = list(traces.values())
-    lengths = [statistics.median(length for trace in of_net for _, length in trace.steps) for of_net in columns]
-    rows.append(("a step, ms", [f"{length:.0f}" for length in lengths]))
-    for name in ("waits", "python"):
-        shares = [
-            statistics.median(getattr(trace, name) / sum(length for _, length in trace.steps) for trace in of_net)
-            for of_net in columns
-        ]
-        label = "of it, waiting for the batch" if name == "waits" else "of it, Python between two updates"
-        rows.append((label, [f"{share:.1%}" for share in shares]))
-    for kind in KINDS:
-        rows.append((kind, [f"{share:.1%}" for share in _shares(columns, kind)]))
-    lines = [f"| | {' | '.join(traces)} |", "|---" * (len(traces) + 1) + "|"]
-    return "\n".join([*lines, *(f"| {name} | {' | '.join(values)} |" for name, values in rows)])
-
-
-def _shares(columns: Sequence[list[Trace]], kind: str) -> list[float]:
-    """Of each network, the median share of a kind in the time that threads spend in operations."""
-    return [
-        statistics.median(trace.milliseconds()[kind] / sum(trace.milliseconds().values()) for trace in of_net)
-        for of_net in columns
+    rows = [
+        ("a step, from end to end", [[length for _, length in trace.steps] for trace in _all(columns)]),
+        ("the step waits for its batch", [trace.waits for trace in _all(columns)]),
+        ("Python between two updates", [trace.python for trace in _all(columns)]),
     ]
+    lines = [f"| ms | {' | '.join(traces)} |", "|---" * (len(traces) + 1) + "|"]
+    for name, of_traces in rows:
+        cells = [f"{statistics.median(values):.1f}" for values in of_traces]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for kind in KINDS:
+        cells = []
+        for of_net in columns:
+            totals = milliseconds(of_net)
+            cells.append(f"{totals[kind]:.1f} ({totals[kind] / sum(totals.values()):.0%})")
+        lines.append(f"| {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _all(columns: Sequence[list[Trace]]) -> list[Trace]:
+    """Of each network, the steps of its traces as one."""
+    merged = []
+    for traces in columns:
+        one = Trace()
+        for trace in traces:
+            one.steps += trace.steps
+            one.waits += trace.waits
+            one.python += trace.python
+        merged.append(one)
+    return merged
 
 
 def draw(traces: dict[str, list[Trace]], file: str) -> None:
-    """The shares of each network, and the threads of two steps of the last trace."""
+    """The shares of each network, and the threads of two steps of the last one."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 5.2), layout="constrained", dpi=110)
     shares, timeline = figure.subplots(2, height_ratios=[1, 1.6])
     left = [0.0] * len(traces)
+    totals = [milliseconds(of_net) for of_net in traces.values()]
     for kind, colour in zip(KINDS, _COLOURS, strict=True):
-        widths = [100 * share for share in _shares(list(traces.values()), kind)]
+        widths = [100 * of_net[kind] / sum(of_net.values()) for of_net in totals]
         shares.barh(list(traces), widths, left=left, color=colour, label=kind)
         left = [total + width for total, width in zip(left, widths, strict=True)]
     shares.invert_yaxis()
@@ -142,7 +162,7 @@ def draw(traces: dict[str, list[Trace]], file: str) -> None:
     shares.set_xlabel("% of the time that threads spend in operations")
     figure.legend(loc="outside upper center", ncols=4, fontsize=8, frameon=False)
 
-    name, (*_, trace) = list(traces.items())[-1]
+    name, (trace, *_) = list(traces.items())[-1]
     steps = sorted(trace.steps)[1:3]
     begin, end = steps[0][0], steps[-1][0] + steps[-1][1]
     shown = [operation for operation in trace.operations if begin <= operation.start < end]

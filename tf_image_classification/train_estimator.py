@@ -178,7 +178,8 @@ def _evaluator(
 def _is_over(start: int, flags: Flags, evaluator: Evaluator | None, workers: Workers) -> bool:
     """Whether nothing is left to train from global step `start` on."""
     if start >= flags.train_steps:
-        _log.info("Nothing to train: the checkpoint is at step %d, --train_steps is %d", start, flags.train_steps)
+        what = "Nothing to train or to profile" if flags.profile else "Nothing to train"
+        _log.info("%s: the checkpoint is at step %d, --train_steps is %d", what, start, flags.train_steps)
         return True
     has_ended = evaluator is not None and evaluator.selection.should_stop
     if workers.of_chief(int(has_ended)):

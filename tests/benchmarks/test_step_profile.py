@@ -44,18 +44,18 @@ def test_the_time_of_a_step_is_split_by_kind_and_drawn(tmp_path, capsys):
     picture = tmp_path / "profile.png"
     step_profile.main([f"net={write(tmp_path / 'a')}", "--picture", str(picture)])
     assert capsys.readouterr().out.splitlines() == [
-        "| | net |",
+        "| ms | net |",
         "|---|---|",
-        "| a step, ms | 10 |",
-        "| of it, waiting for the batch | 25.0% |",
-        "| of it, Python between two updates | 15.0% |",
-        "| decoding of JPEGs | 37.5% |",
-        "| other input | 12.5% |",
-        "| convolutions, forward | 25.0% |",
-        "| convolutions, backward | 12.5% |",
-        "| batch normalisation | 6.2% |",
-        "| optimizer | 3.1% |",
-        "| other operations of the step | 3.1% |",
+        "| a step, from end to end | 10.0 |",
+        "| the step waits for its batch | 2.5 |",
+        "| Python between two updates | 1.5 |",
+        "| decoding of JPEGs | 1.5 (38%) |",
+        "| other input | 0.5 (12%) |",
+        "| convolutions, forward | 1.0 (25%) |",
+        "| convolutions, backward | 0.5 (12%) |",
+        "| batch normalisation | 0.2 (6%) |",
+        "| optimizer | 0.1 (3%) |",
+        "| other operations of the step | 0.1 (3%) |",
     ]
     assert picture.read_bytes().startswith(b"\x89PNG")
 

@@ -71,6 +71,8 @@ def test_the_step_is_a_global_one_and_one_that_is_past_is_said(built_data, train
     assert not Path(flags.model_dir, "plugins").exists()
     train(built_data, training_flags(train_steps=9, profile=7))  # the first after the checkpoint, and to the end
     assert profiled_steps(Path(flags.model_dir)) == [7, 8, 9]
+    train(built_data, training_flags(train_steps=9, profile=8))
+    assert "Nothing to train or to profile: the checkpoint is at step 9, --train_steps is 9" in caplog.messages
     assert "The profile begins with the first step" in said(caplog)[-2]
     assert said(caplog)[-1].startswith("Profile of steps 7 to 9: ")
 
