@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tf_image_classification.build_tfrecords.engines import CHUNK
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
+from tf_image_classification.data.sources.listing import PARALLEL_LISTINGS
 
 _HOUR = 3600.0
 _MONTH = 730.0  # hours
@@ -25,6 +26,7 @@ class Rates:
     Attributes:
         listing: of objects in a bucket, and reading them as images of classes.
         fingerprint: of objects in a bucket, with its listing.
+        csv: reading a CSV of objects, twice, and its fingerprint.
         index: splits, class names, duplicates by name.
         order: the images in the order of the shards, and counting their results; without messages to workers.
         near_duplicates: the search for them.
@@ -33,19 +35,22 @@ class Rates:
         messages: to and from a Beam pipeline, as JSON.
         work_bytes: of temporary databases and files of the machine that starts the build.
         page_seconds: until a page of a listing has come; assumed.
+        write_seconds: until a small object has been written; assumed.
         overhead: of reading, shuffling and writing on Beam, as a factor of `download` and `check`; assumed.
     """
 
-    listing: float = 18e-6
-    fingerprint: float = 12e-6
-    index: float = 30e-6
-    order: float = 14e-6
-    near_duplicates: float = 9e-6
+    listing: float = 11.5e-6
+    fingerprint: float = 11.5e-6
+    csv: float = 31e-6
+    index: float = 34e-6
+    order: float = 13e-6
+    near_duplicates: float = 11.5e-6
     download: float = 1.1e-3
     check: float = 3.1e-3
     messages: float = 20e-6
     work_bytes: float = 1200
     page_seconds: float = 0.15
+    write_seconds: float = 0.1
     overhead: float = 1.5
 
 
@@ -76,6 +81,7 @@ class Estimate:
         shards: number.
         listings, metadata, checking, near_duplicates: hours of resolve's and the build's listings and the fingerprint;
             of the index; of reading, checking and writing; of the search.
+        csv: hours, instead of `listings`, of a CSV of the objects.
         vcpu_hours: of `checking`.
         starting_disk: GB of the machine that starts the build.
         class_a, class_b: requests to Cloud Storage.
@@ -85,6 +91,7 @@ class Estimate:
 
     shards: int
     listings: float
+    csv: float
     metadata: float
     checking: float
     near_duplicates: float
@@ -125,6 +132,7 @@ def of_one_machine(images: int, image_bytes: int, rates: Rates = RATES, prices: 
     return Estimate(
         shards=shards,
         listings=listings,
+        csv=_of_csv(images, rates),
         metadata=metadata,
         checking=checking,
         near_duplicates=near,
@@ -147,17 +155,19 @@ def of_dataflow(images: int, image_bytes: int, vcpus: int, rates: Rates = RATES,
     """
     gigabytes, shards = images * image_bytes / 1e9, _shards(images, image_bytes)
     vcpu_hours = images * _per_image(image_bytes, rates) * rates.overhead / _HOUR
-    messages = images * (rates.messages + rates.order) / _HOUR
+    chunk_files = -(-images // (CHUNK * _CHUNKS_PER_FILE))
+    messages = (images * (rates.messages + rates.order) + chunk_files * rates.write_seconds) / _HOUR
     listings, metadata, near = _of_starting_machine(images, rates)
     disk = images * rates.work_bytes / 1e9
     checking = vcpu_hours / vcpus + messages
     hours = listings + metadata + checking + near
-    files = -(-images // (CHUNK * _CHUNKS_PER_FILE)) + -(-images // (CHUNK * _RESULTS_PER_FILE))
+    files = chunk_files + -(-images // (CHUNK * _RESULTS_PER_FILE))
     class_a, class_b = _listing_pages(images) + 2 * shards + files, images + files
     workers = vcpu_hours * (prices.dataflow_vcpu + WORKER_MEMORY * prices.dataflow_memory)
     return Estimate(
         shards=shards,
         listings=listings,
+        csv=_of_csv(images, rates),
         metadata=metadata,
         checking=checking,
         near_duplicates=near,
@@ -178,6 +188,7 @@ def table(images: int, image_bytes: int, vcpus: int) -> str:
     rows = [
         ("shards", "shards", "{:,}"),
         ("listing and fingerprint, hours", "listings", "{:.1f}"),
+        ("(of a CSV of the objects instead, hours)", "csv", "{:.1f}"),
         ("splits, class names, order, hours", "metadata", "{:.1f}"),
         ("reading, checking, writing, hours", "checking", "{:.1f}"),
         ("near duplicates, hours", "near_duplicates", "{:.1f}"),
@@ -215,6 +226,11 @@ def _per_image(image_bytes: int, rates: Rates) -> float:
 def _listing_pages(images: int) -> int:
     """Pages of the two listings: that of the fingerprint, which resolve makes, and that of the build."""
     return 2 * -(-images // _PAGE)
+
+
+def _of_csv(images: int, rates: Rates) -> float:
+    """Hours of reading a CSV of objects that lie close together, and of its fingerprint, which lists them."""
+    return (images * rates.csv + images / _PAGE / PARALLEL_LISTINGS * rates.page_seconds) / _HOUR
 
 
 def _of_starting_machine(images: int, rates: Rates) -> tuple[float, float, float]:

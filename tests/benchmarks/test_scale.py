@@ -65,7 +65,7 @@ def test_the_page_has_the_table_that_the_command_prints(capsys):
 
 
 def test_costs_follow_from_rates_and_prices():
-    rates = cost.Rates(download=0.001, check=0.003, overhead=2.0, order=0.0, messages=0.0)
+    rates = cost.Rates(download=0.001, check=0.003, overhead=2.0, order=0.0, messages=0.0, write_seconds=0.0)
     one = cost.of_one_machine(10_000_000, 110_000, rates)
     beam = cost.of_dataflow(10_000_000, 110_000, 100, rates)
     assert one.vcpu_hours == pytest.approx(10_000_000 * 0.004 / 3600)
