@@ -42,7 +42,7 @@ class Rates:
     listing: float = 11.5e-6
     fingerprint: float = 11.5e-6
     csv: float = 31e-6
-    index: float = 34e-6
+    index: float = 37e-6
     order: float = 13e-6
     near_duplicates: float = 11.5e-6
     download: float = 1.1e-3
