@@ -47,9 +47,9 @@ _JPEG_RATIOS = (1, 2, 4, 8)
 # Start of a JPEG, and Adobe's marker (https://www.iana.org/assignments/media-types, Adobe technical note 5116).
 _START_OF_JPEG = b"\xff\xd8"
 _ADOBE_MARKER = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
-_START_OF_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
-_PNG_COLOUR_TYPE, _ALPHA_USED = 25, 4
-_PNG_TRANSPARENCY, _PNG_BEGINNING = b"tRNS", 2**14  # behind a palette and a colour profile, whose size is its writer's
+# A colour type with alpha, or a tRNS chunk. RE2 takes text for UTF-8, but \C for any byte, as the first one, 0x89.
+_TRANSPARENT_PNG = r"\CPNG\r\n\x1a\n\x00\x00\x00\rIHDR\C{9}(?:[\x04-\x07]|\C*tRNS)\C*"
+_PNG_BEGINNING = 2**14  # bytes; a tRNS chunk is behind a palette and a colour profile, whose size is its writer's
 _STRIP_PIXELS = 2**20  # put on white at a time
 # Added to an example's seed for the flip, so that it does not repeat the random numbers of the crop.
 _FLIP_STREAM = 1
@@ -140,13 +140,8 @@ def _marked_as_inverted(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
 
 def _has_transparency(encoded: tf.Tensor) -> tf.Tensor:
     """Whether a PNG has an alpha channel, or a tRNS chunk, which stands before the pixels: bool []."""
-    beginning = tf.strings.substr(encoded, 0, _PNG_BEGINNING)
-    padded = tf.io.decode_raw(tf.strings.join([beginning, bytes(len(_START_OF_PNG) + _PNG_COLOUR_TYPE)]), tf.uint8)
-    size = tf.size(padded) - len(_PNG_TRANSPARENCY)
-    letters = [padded[index : index + size] == code for index, code in enumerate(_PNG_TRANSPARENCY)]
-    is_png = tf.reduce_all(padded[: len(_START_OF_PNG)] == list(_START_OF_PNG))
-    has_alpha = tf.bitwise.bitwise_and(padded[_PNG_COLOUR_TYPE], _ALPHA_USED) > 0
-    return is_png & (has_alpha | tf.reduce_any(functools.reduce(tf.logical_and, letters)))
+    # Two operations: with a dozen they would take as long as decoding a small picture does.
+    return tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _PNG_BEGINNING), _TRANSPARENT_PNG)
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
