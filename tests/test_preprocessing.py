@@ -82,6 +82,18 @@ def test_a_jpeg_crop_is_decoded_at_a_fraction_when_it_is_much_larger_than_the_ne
         assert 32 <= min(part.shape[:2]) < 1600 // 4
 
 
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "in a graph"])
+def test_a_crop_of_a_transparent_picture_is_that_of_the_picture_on_white(compiled):
+    colour, alpha = gradient(90, 70), np.linspace(0, 255, 90 * 70).reshape(90, 70, 1).astype("uint8")
+    transparent = tf.io.encode_png(np.concatenate([colour, alpha], -1))
+    on_white = tf.io.encode_png(preprocessing.decode(transparent))
+    crop = tf.function(preprocessing.decode_random_crop) if compiled else preprocessing.decode_random_crop
+    for number in range(5):
+        parts = [crop(encoded, 16, 16, seed(number)).numpy() for encoded in (transparent, on_white)]
+        assert np.array_equal(*parts)
+    assert preprocessing.decode(transparent).numpy()[0, 0].tolist() == [255, 255, 255]
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (1, 40), (40, 1), (3, 5)])
 def test_tiny_images_go_through_every_preprocessing(shape):
     encoded = tf.io.encode_jpeg(gradient(*shape))

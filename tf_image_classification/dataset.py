@@ -89,7 +89,7 @@ def training_batches(
         dataset = _mixed(dataset, mix_fn, own, batch_size, seed, first_step)
         if part.count > 1:
             dataset = dataset.rebatch(part.examples_each(batch_size), drop_remainder=True)
-    return _without_autotuning(dataset.prefetch(_PREFETCHED))
+    return without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
 def _records(
@@ -211,7 +211,7 @@ def evaluation_batches(
         batches * batch_size
     )
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
-    return _without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
+    return without_autotuning(dataset.batch(batch_size).prefetch(_PREFETCHED))
 
 
 def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.Dataset:
@@ -233,10 +233,11 @@ def evaluation_examples(data: Manifest, split: str, batch_size: int) -> tf.data.
 
     dataset = record_order.records(data, split, batch_size, seed=None).batch(batch_size)
     dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
-    return _without_autotuning(dataset.prefetch(_PREFETCHED))
+    return without_autotuning(dataset.prefetch(_PREFETCHED))
 
 
-def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+def without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """The data set without the thread that tunes it, for whose sleep the end of an iteration may wait."""
     options = tf.data.Options()
     options.autotune.enabled = False
     if tf.config.list_physical_devices("GPU"):  # whose kernels the threads of TensorFlow itself launch

@@ -53,6 +53,9 @@ _PNG_BEGINNING = 2**14  # bytes; a tRNS chunk is behind a palette and a colour p
 _STRIP_PIXELS = 2**20  # put on white at a time
 # Added to an example's seed for the flip, so that it does not repeat the random numbers of the crop.
 _FLIP_STREAM = 1
+# Of a function for rare images: it stays one op of the graph that calls it. Inlined, its ops would be optimised again
+# whenever an iterator is created, and take their time for every image, also where the branch is not taken.
+_OUT_OF_LINE = {"_noinline": True}
 
 
 class Crop(NamedTuple):
@@ -114,10 +117,8 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
         branch,
         [
             lambda: _decode_jpeg(encoded),
-            lambda: _on_white(tf.io.decode_png(encoded, channels=4)),
-            # Without transparency: asked for four channels, TensorFlow makes up a wrong alpha below 8 bits. This takes
-            # BMP and GIF as well, which no shard of build_tfrecords holds.
-            lambda: tf.io.decode_image(encoded, channels=3, expand_animations=False),
+            lambda: _decode_transparent(encoded),
+            lambda: _decode_opaque(encoded),
         ],
     )
     image.set_shape([None, None, 3])
@@ -126,6 +127,16 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
     return tf.io.decode_jpeg(_marked_as_inverted(encoded, tf.io.extract_jpeg_shape(encoded)), channels=3)
+
+
+def _decode_transparent(encoded: tf.Tensor) -> tf.Tensor:
+    return _on_white(tf.io.decode_png(encoded, channels=4))
+
+
+def _decode_opaque(encoded: tf.Tensor) -> tf.Tensor:
+    # Without transparency: asked for four channels, TensorFlow makes up a wrong alpha below 8 bits. This takes BMP and
+    # GIF as well, which no shard of build_tfrecords holds.
+    return tf.io.decode_image(encoded, channels=3, expand_animations=False)
 
 
 def _marked_as_inverted(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
@@ -144,6 +155,9 @@ def _has_transparency(encoded: tf.Tensor) -> tf.Tensor:
     return tf.strings.regex_full_match(tf.strings.substr(encoded, 0, _PNG_BEGINNING), _TRANSPARENT_PNG)
 
 
+@tf.function(
+    autograph=False, input_signature=[tf.TensorSpec([None, None, 4], tf.uint8)], experimental_attributes=_OUT_OF_LINE
+)
 def _on_white(image: tf.Tensor) -> tf.Tensor:
     """uint8 [h, w, 4], the last channel alpha -> uint8 [h, w, 3]. In strips: in int32 a pixel takes some 40 bytes."""
     height, width, rows = tf.shape(image)[0], tf.shape(image)[1], tf.maximum(1, _STRIP_PIXELS // tf.shape(image)[1])
@@ -216,12 +230,15 @@ def decode_random_crop(
         branch = tf.reduce_sum(tf.cast(scale >= tf.constant(_JPEG_RATIOS[1:]), tf.int32))
         return tf.switch_case(branch, [at_ratio(ratio) for ratio in _JPEG_RATIOS])
 
-    def other_format() -> tf.Tensor:
-        image = decode(encoded)
+    @tf.function(autograph=False, experimental_attributes=_OUT_OF_LINE)
+    def other_format(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        is_transparent = _has_transparency(encoded)
+        image = tf.cond(is_transparent, lambda: _decode_transparent(encoded), lambda: _decode_opaque(encoded))
+        image.set_shape([None, None, 3])
         begin, size = _sample_crop(tf.shape(image), seed, crop)
         return tf.slice(image, begin, size)
 
-    part = tf.cond(tf.io.is_jpeg(encoded), jpeg, other_format)
+    part = tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: other_format(encoded, seed))
     part.set_shape([None, None, 3])
     return part
 

@@ -125,7 +125,7 @@ def _inputs(spec: EstimatorSpec, encoded: Sequence[bytes], seed: int) -> np.ndar
     seeds = tf.stack([_seed(seed, index) for index in range(len(repeated))])
     # In tf.data, as in training: run eagerly, random ops without a seed would take numbers from the global generator.
     images = tf.data.Dataset.from_tensor_slices((repeated, seeds)).map(prepare).batch(len(repeated))
-    (batch,) = images
+    (batch,) = dataset.without_autotuning(images)
     return batch.numpy().reshape(len(encoded), _VARIANTS, *batch.shape[1:])
 
 
