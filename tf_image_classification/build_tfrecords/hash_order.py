@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-IN_MEMORY = 2**18  # pictures that are sorted at once, at some 100 bytes each
+IN_MEMORY = 2**15  # pictures that are sorted at once, at some 100 bytes each
 WORDS = HASH_BYTES // 8  # of a hash, 64 bits each
 RECORD = [("id", "<i8"), ("small", "<i8"), ("hash", "<u8", (WORDS,))]  # dtype of a picture in a file
 RECORD_BYTES = 16 + HASH_BYTES

@@ -35,7 +35,7 @@ _TYPICAL_DISTANCE = 0.9  # between any two of the photographs that the limits we
 _TYPICAL_PAIRS = 100
 _SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
 _WINDOW = 8  # following hashes that each is compared with
-_BLOCK = 4096  # hashes that are compared at once: half a megabyte
+_BLOCK = 1024  # pictures that are hashed or compared at once: some megabytes
 
 _SCHEMA = """
 CREATE TABLE pictures (

@@ -6,8 +6,10 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Iterable, Iterator
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
+from typing import IO
 
 from tf_image_classification import storage
 from tf_image_classification.data import sources
@@ -21,6 +23,7 @@ _log = logging.getLogger(__name__)
 CONTENT_BYTES = 2 * 2**30
 CONTENT_FILES = 100_000
 _PER_TASK = 32  # files
+_BLOCK = 4096  # files of which so much is in memory as their names take
 _SMALL_BYTES = 2**16
 _THREADS = 8  # a network file system takes a millisecond to open a file
 
@@ -49,31 +52,43 @@ def fingerprint(
         FlagError: the metadata names nothing, or the labels file does not exist.
     """
     total = by_times = num_objects = num_local = local_bytes = 0
-    local: list[tuple[str, listing.File]] = []  # by split; emptied when they become too many to be read
-    for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
-        is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
-        if isinstance(item, listing.File) and item.size >= 0 and not is_object:
-            num_local, local_bytes = num_local + 1, local_bytes + item.size
-            local.append((split, item))
-            if local_bytes > CONTENT_BYTES or num_local > CONTENT_FILES:
-                by_times += sum(itertools.starmap(_item_digest, local))
-                local.clear()
-        else:
-            total += _item_digest(split, item)
-            num_objects += is_object
-    if len(local) == num_local:
-        digests = content_digests(file.path for _, file in local)
-        for (split, file), digest in zip(local, digests, strict=True):
-            path, filename, size, version = file
-            total += _item_digest(split, listing.File(path, filename, size, digest or version))
-    else:
-        total += by_times
+    with tempfile.TemporaryFile() as local:  # the files to read; emptied when they become too many
+        for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
+            is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
+            if isinstance(item, listing.File) and item.size >= 0 and not is_object:
+                num_local, local_bytes = num_local + 1, local_bytes + item.size
+                local.write(json.dumps((split, *item)).encode() + b"\n")
+                if local_bytes > CONTENT_BYTES or num_local > CONTENT_FILES:
+                    by_times += sum(itertools.starmap(_item_digest, itertools.chain.from_iterable(_blocks(local))))
+                    local.seek(0)
+                    local.truncate()
+            else:
+                total += _item_digest(split, item)
+                num_objects += is_object
+        by_content = num_local <= CONTENT_FILES and local_bytes <= CONTENT_BYTES
+        total += sum(map(_contents_digest, _blocks(local))) if by_content else by_times
     result = f"{total % 2**256:064x}"
-    version = "content" if len(local) == num_local else "size and modification time"
+    version = "content" if by_content else "size and modification time"
     used = {f"{num_local:,} files by {version}": num_local, f"{num_objects:,} objects by version": num_objects}
     shown = " and ".join(text for text, count in used.items() if count) or "no files"
     _log.info("Data fingerprint: %s, of %s", result[:12], shown)
     return result
+
+
+def _blocks(local: IO[bytes]) -> Iterator[list[tuple[str, listing.File]]]:
+    """The files in a temporary file, by their splits, some thousand at a time."""
+    local.seek(0)
+    while lines := list(itertools.islice(local, _BLOCK)):
+        yield [(split, listing.File(*file)) for split, *file in map(json.loads, lines)]
+
+
+def _contents_digest(block: Sequence[tuple[str, listing.File]]) -> int:
+    """The sum of the digests of files whose versions are those of their contents."""
+    digests = content_digests(file.path for _, file in block)
+    return sum(
+        _item_digest(split, file._replace(version=digest or file.version))
+        for (split, file), digest in zip(block, digests, strict=True)
+    )
 
 
 def content_digests(paths: Iterable[str]) -> Iterator[str | None]:
