@@ -51,22 +51,21 @@ def fingerprint(
     Raises:
         FlagError: the metadata names nothing, or the labels file does not exist.
     """
-    total = by_times = num_objects = num_local = local_bytes = 0
-    with tempfile.TemporaryFile() as local:  # the files to read; emptied when they become too many
+    total = num_objects = num_local = local_bytes = 0
+    by_content = True
+    with tempfile.TemporaryFile() as to_read:  # the local files, until they become too many
         for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
             is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
             if isinstance(item, listing.File) and item.size >= 0 and not is_object:
                 num_local, local_bytes = num_local + 1, local_bytes + item.size
-                local.write(json.dumps((split, *item)).encode() + b"\n")
-                if local_bytes > CONTENT_BYTES or num_local > CONTENT_FILES:
-                    by_times += sum(itertools.starmap(_item_digest, itertools.chain.from_iterable(_blocks(local))))
-                    local.seek(0)
-                    local.truncate()
-            else:
-                total += _item_digest(split, item)
-                num_objects += is_object
-        by_content = num_local <= CONTENT_FILES and local_bytes <= CONTENT_BYTES
-        total += sum(map(_contents_digest, _blocks(local))) if by_content else by_times
+                by_content = num_local <= CONTENT_FILES and local_bytes <= CONTENT_BYTES
+                if by_content:
+                    to_read.write(json.dumps((split, *item)).encode() + b"\n")
+                    continue
+            total += _item_digest(split, item)
+            num_objects += is_object
+        block_digest = _contents_digest if by_content else _times_digest
+        total += sum(map(block_digest, _blocks(to_read)))
     result = f"{total % 2**256:064x}"
     version = "content" if by_content else "size and modification time"
     used = {f"{num_local:,} files by {version}": num_local, f"{num_objects:,} objects by version": num_objects}
@@ -75,10 +74,10 @@ def fingerprint(
     return result
 
 
-def _blocks(local: IO[bytes]) -> Iterator[list[tuple[str, listing.File]]]:
+def _blocks(files: IO[bytes]) -> Iterator[list[tuple[str, listing.File]]]:
     """The files in a temporary file, by their splits, some thousand at a time."""
-    local.seek(0)
-    while lines := list(itertools.islice(local, _BLOCK)):
+    files.seek(0)
+    while lines := list(itertools.islice(files, _BLOCK)):
         yield [(split, listing.File(*file)) for split, *file in map(json.loads, lines)]
 
 
@@ -89,6 +88,11 @@ def _contents_digest(block: Sequence[tuple[str, listing.File]]) -> int:
         _item_digest(split, file._replace(version=digest or file.version))
         for (split, file), digest in zip(block, digests, strict=True)
     )
+
+
+def _times_digest(block: Sequence[tuple[str, listing.File]]) -> int:
+    """The sum of the digests of files whose versions are their modification times."""
+    return sum(itertools.starmap(_item_digest, block))
 
 
 def content_digests(paths: Iterable[str]) -> Iterator[str | None]:
