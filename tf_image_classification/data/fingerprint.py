@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import itertools
 import json
 import logging
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
 from typing import IO
@@ -53,7 +54,8 @@ def fingerprint(
     """
     total = num_objects = num_local = local_bytes = 0
     by_content = True
-    with tempfile.TemporaryFile() as to_read:  # the local files, until they become too many
+    kept = io.BytesIO()  # compressed, as the names in a folder have much in common
+    with gzip.open(kept, "wb", compresslevel=1) as to_read:  # the local files, until they become too many
         for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
             is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
             if isinstance(item, listing.File) and item.size >= 0 and not is_object:
@@ -64,8 +66,8 @@ def fingerprint(
                     continue
             total += _item_digest(split, item)
             num_objects += is_object
-        block_digest = _contents_digest if by_content else _times_digest
-        total += sum(map(block_digest, _blocks(to_read)))
+    block_digest = _contents_digest if by_content else _times_digest
+    total += sum(map(block_digest, _blocks(kept)))
     result = f"{total % 2**256:064x}"
     version = "content" if by_content else "size and modification time"
     used = {f"{num_local:,} files by {version}": num_local, f"{num_objects:,} objects by version": num_objects}
@@ -74,11 +76,12 @@ def fingerprint(
     return result
 
 
-def _blocks(files: IO[bytes]) -> Iterator[list[tuple[str, listing.File]]]:
-    """The files in a temporary file, by their splits, some thousand at a time."""
-    files.seek(0)
-    while lines := list(itertools.islice(files, _BLOCK)):
-        yield [(split, listing.File(*file)) for split, *file in map(json.loads, lines)]
+def _blocks(kept: IO[bytes]) -> Iterator[list[tuple[str, listing.File]]]:
+    """The files that were kept, by their splits, some thousand at a time."""
+    kept.seek(0)
+    with gzip.open(kept) as files:
+        while lines := list(itertools.islice(files, _BLOCK)):
+            yield [(split, listing.File(*file)) for split, *file in map(json.loads, lines)]
 
 
 def _contents_digest(block: Sequence[tuple[str, listing.File]]) -> int:
