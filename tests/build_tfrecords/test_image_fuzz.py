@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.build_tfrecords.image_kinds import KINDS
 from tf_image_classification import preprocessing
-from tf_image_classification.build_tfrecords import images
+from tf_image_classification.build_tfrecords import images, jpeg_file
 
 # Mean of 255, on noise: TensorFlow's default for JPEGs is libjpeg's fast DCT, Pillow's the accurate one.
 FAST_DCT = 2.0
@@ -88,6 +88,27 @@ def test_a_few_hundred_damaged_images_are_read_alike_or_rejected() -> None:
 @pytest.mark.parametrize("seed", range(2, 6))
 def test_thousands_of_damaged_images_are_read_alike_or_rejected(seed: int) -> None:
     assert run(3000, seed).total() == 3000
+
+
+def _outcome(data: bytes) -> str | tuple[bytes, int, int]:
+    try:
+        encoded = images.prepare(data)
+    except images.RejectedImage as error:
+        return str(error)
+    return encoded.data, encoded.height, encoded.width
+
+
+def test_a_jpeg_of_plain_headers_has_the_outcome_of_one_that_pillow_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    dice = random.Random(1)
+    jpegs = [kind.make() for kind in KINDS if kind.make and kind.file.endswith(".jpg") and kind.file != "large.jpg"]
+    pictures = [data for whole in jpegs for data in (whole, *(damaged(whole, dice) for _ in range(100)))]
+    # Most of a small JPEG is headers: half of the damage below is in the first hundred bytes.
+    pictures += [damaged(jpegs[0][:100], dice) + jpegs[0][100:] for _ in range(800)]
+    plain = [jpeg_file.plain_size(data) is not None for data in pictures]
+    assert 300 < sum(plain) < len(pictures) - 300
+    outcomes = [_outcome(data) for data in pictures]
+    monkeypatch.setattr(jpeg_file, "plain_size", lambda data: None)
+    assert outcomes == [_outcome(data) for data in pictures]
 
 
 def test_bytes_of_no_format_are_rejected() -> None:

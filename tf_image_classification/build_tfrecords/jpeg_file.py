@@ -19,14 +19,19 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd7\xff]")  # not a coded 0xff, a restart marker, or filling
-_END, _SCAN, _QUANTIZATION, _HUFFMAN, _END_MARKER = 0xD9, 0xDA, 0xDB, 0xC4, b"\xff\xd9"
+_MARKER = b"\xff"  # its first byte
+_END, _SCAN, _QUANTIZATION, _HUFFMAN, _RESTART_INTERVAL, _COMMENT, _JFIF = 0xD9, 0xDA, 0xDB, 0xC4, 0xDD, 0xFE, 0xE0
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
-_SEQUENTIAL, _LOSSLESS = frozenset({0xC0, 0xC1}), 0xC3
+_SEQUENTIAL, _PROGRESSIVE, _LOSSLESS = frozenset({0xC0, 0xC1}), 0xC2, 0xC3
 _ARITHMETIC, _HIERARCHICAL = frozenset({0xC9, 0xCA, 0xCB}), frozenset({0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF})
 _AC = 0x10  # class of a Huffman table, above its number
-_METADATA = frozenset({*range(0xE0, 0xF0), 0xFE})
+_METADATA = frozenset({*range(0xE0, 0xF0), _COMMENT})
 # Frames and tables, scans, tables, number of lines, application data, comments
 _SEGMENTS = frozenset({*range(0xC0, 0xD0), *range(0xDA, 0xDE), *_METADATA})
+_PLAIN_FRAMES = _SEQUENTIAL | {_PROGRESSIVE}
+# Segments and their least lengths
+_PLAIN_SEGMENTS = {_QUANTIZATION: 2, _HUFFMAN: 2, _RESTART_INTERVAL: 4, _COMMENT: 2, _JFIF: 16}
+_FRAME_HEADER = struct.Struct(">BHHB")  # bits, height, width, channels
 _WHOLE_SPECTRUM = bytes((0, 63, 0))  # end of a sequential scan's header: the only values that it may have
 _HOLE = bytes(16)
 _SCALED_DOWN = 8  # libjpeg's coarsest: it still decodes every row's Huffman codes, and skips most of the remaining work
@@ -58,9 +63,36 @@ class Coding(NamedTuple):
 
 
 class _Segment(NamedTuple):
+    """A segment with the two bytes of its marker; that of the end marker has no others."""
+
     code: int
     begin: int
     end: int
+
+
+def plain_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a JPEG whose headers leave nothing to interpret: 8 bits, grey or three colours, sequential or
+    progressive, without Exif, ICC profile or other metadata. None for any other, damaged ones included.
+
+    It takes 2 microseconds; Pillow takes some 15 to open such a file and look for Exif, others more.
+    """
+    position, size = 2, None
+    while data[position : position + 1] == _MARKER:
+        code, length = data[position + 1], int.from_bytes(data[position + 2 : position + 4])
+        if code == _SCAN:
+            return size
+        if code in _PLAIN_FRAMES and size is None:
+            header = data[position + 4 : position + 4 + _FRAME_HEADER.size]
+            if len(header) < _FRAME_HEADER.size:
+                return None
+            bits, height, width, channels = _FRAME_HEADER.unpack(header)
+            if bits != 8 or channels not in (1, 3) or length != 8 + 3 * channels:
+                return None
+            size = (width, height)
+        elif code not in _PLAIN_SEGMENTS or length < _PLAIN_SEGMENTS[code]:
+            return None
+        position += 2 + length
+    return None
 
 
 def check(data: bytes) -> Coding:
@@ -69,7 +101,7 @@ def check(data: bytes) -> Coding:
     Raises:
         RejectedImage: blocks are missing or damaged, or the coding is one that nothing here reads.
     """
-    segments = _segments(data)
+    segments, end = _segments(data)
     _check_scans(data, segments)
     frame = next((segment for segment in segments if segment.code in _FRAMES), None)
     if frame is None or frame.end - frame.begin < 10:
@@ -77,7 +109,7 @@ def check(data: bytes) -> Coding:
     steps = [data[segment.begin + 4 : segment.end] for segment in segments if segment.code == _QUANTIZATION]
     if any(map(_holds_zero, steps)):
         raise RejectedImage(rejection.CORRUPT)
-    if frame.code in _SEQUENTIAL and _has_hole(data, segments, channels=data[frame.begin + 9]):
+    if frame.code in _SEQUENTIAL and _has_hole(data, segments, end, channels=data[frame.begin + 9]):
         raise RejectedImage(rejection.HOLE_IN_JPEG)
     if frame.code in _HIERARCHICAL:
         raise RejectedImage(rejection.HIERARCHICAL_JPEG)
@@ -91,7 +123,7 @@ def check(data: bytes) -> Coding:
     if warning:
         # libjpeg reports its first warning only: one about metadata would hide one about pixels.
         pixels, warning = _decoded(_bare(data, segments, frame), channels)
-    if warning.startswith(_DAMAGE) and not _is_padding(warning, data, segments[-1].end):
+    if warning.startswith(_DAMAGE) and not _is_padding(warning, data, end):
         raise RejectedImage(_NUMBERS.sub("", warning[0].lower() + warning[1:]))
     return Coding(lossless, arithmetic, None if channels == 4 else pixels)
 
@@ -117,23 +149,26 @@ def _holds_zero(tables: bytes) -> bool:
     return False
 
 
-def _has_hole(data: bytes, segments: list[_Segment], channels: int) -> bool:
+def _has_hole(data: bytes, segments: list[_Segment], end: int, channels: int) -> bool:
     """Whether zeros lie where coded blocks should be, which decode to blocks and raise no warning.
 
     The code of zero bits is the first symbol of a Huffman table (C.2). Unless it ends a block, as where most of the
     picture is flat, a row of zeros stands for tens of coefficients that are all -1: no picture has those.
     """
-    scans = [segment for segment in segments if segment.code == _SCAN]
-    header = data[scans[0].begin + 4 : scans[0].end] if len(scans) == 1 else b""
-    if len(header) < 3 or header[0] != channels:  # one scan per colour: flat colours are rows of zeros
-        return False
+    scans = [number for number, segment in enumerate(segments) if segment.code == _SCAN]
+    scan = segments[scans[0]] if len(scans) == 1 else None
+    if scan is None or scan.end - scan.begin < 7 or data[scan.begin + 4] != channels:
+        return False  # one scan per colour: flat colours are rows of zeros
     first_symbols: dict[int, int] = {}  # table -> its first symbol
     for segment in segments:
         if segment.code == _HUFFMAN:
             first_symbols |= _first_symbols(data[segment.begin + 4 : segment.end])
-    size = first_symbols.get(_AC | header[2] & 0xF, 0) & 0xF
-    end = data.find(_END_MARKER, scans[0].end)
-    return size > 0 and _HOLE in data[scans[0].end : end].rstrip(b"\0")
+    size = first_symbols.get(_AC | data[scan.begin + 6] & 0xF, 0) & 0xF
+    if not size:
+        return False
+    while end > scan.end and not data[end - 1]:
+        end -= 1
+    return data.find(_HOLE, scan.end, end) >= 0
 
 
 def _first_symbols(tables: bytes) -> dict[int, int]:
@@ -145,15 +180,14 @@ def _first_symbols(tables: bytes) -> dict[int, int]:
     return found
 
 
-def _is_padding(warning: str, data: bytes, begin: int) -> bool:
+def _is_padding(warning: str, data: bytes, end: int) -> bool:
     """Whether libjpeg warns only of bytes of one value between the last scan's blocks and the end marker."""
     surplus = _SURPLUS.fullmatch(warning)
-    end = data.find(_END_MARKER, begin)
     return surplus is not None and len(set(data[end - int(surplus[1]) : end])) == 1
 
 
-def _segments(data: bytes) -> list[_Segment]:
-    """The segments up to the end marker, in their order (annex B).
+def _segments(data: bytes) -> tuple[list[_Segment], int]:
+    """The segments up to the end marker, in their order, and where it begins (annex B).
 
     A decoder stops at a marker that damage put between the coded rows and makes up the rest.
     """
@@ -162,7 +196,7 @@ def _segments(data: bytes) -> list[_Segment]:
     while marker := _NEXT_MARKER.search(data, position):
         code = data[marker.end() - 1]
         if code == _END:
-            return segments
+            return segments, marker.start()
         if code not in _SEGMENTS:
             raise RejectedImage(rejection.CORRUPT)
         (length,) = struct.unpack_from(">H", data, marker.end())
