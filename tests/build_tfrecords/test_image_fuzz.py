@@ -104,10 +104,14 @@ def test_a_jpeg_of_plain_headers_has_the_outcome_of_one_that_pillow_opens(monkey
     pictures = [data for whole in jpegs for data in (whole, *(damaged(whole, dice) for _ in range(100)))]
     # Most of a small JPEG is headers: half of the damage below is in the first hundred bytes.
     pictures += [damaged(jpegs[0][:100], dice) + jpegs[0][100:] for _ in range(800)]
-    plain = [jpeg_file.plain_size(data) is not None for data in pictures]
+    pictures += [jpegs[0][:length] for length in range(3, 300)]
+    end = jpegs[0][-2:]
+    pictures += [damaged(jpegs[0][:-2], dice) + end for _ in range(400)]
+    pictures += [jpegs[0] + damaged(jpegs[index % 4], dice) + end for index in range(200)]
+    plain = [jpeg_file.plain(data) is not None for data in pictures]
     assert 300 < sum(plain) < len(pictures) - 300
     outcomes = [_outcome(data) for data in pictures]
-    monkeypatch.setattr(jpeg_file, "plain_size", lambda data: None)
+    monkeypatch.setattr(jpeg_file, "plain", lambda data: None)
     assert outcomes == [_outcome(data) for data in pictures]
 
 

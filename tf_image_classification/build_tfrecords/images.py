@@ -6,7 +6,6 @@ too. A JPEG or PNG that lacks nothing but its end marker counts as truncated, be
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import io
 import os
@@ -200,18 +199,16 @@ def _check_sides(image: Image.Image, limits: ImageLimits) -> None:
         raise RejectedImage(rejection.TOO_LONG)
 
 
-def _are_within(size: tuple[int, int], limits: ImageLimits) -> bool:
-    return size[0] * size[1] <= limits.max_pixels and max(size) <= image_limits.MAX_SIDE
+def _are_within(width: int, height: int, limits: ImageLimits) -> bool:
+    return width * height <= limits.max_pixels and max(width, height) <= image_limits.MAX_SIDE
 
 
 def _prepare_jpeg(data: bytes, limits: ImageLimits, max_side: int) -> Encoded:
-    size = jpeg_file.plain_size(data)
-    if size and _are_within(size, limits) and not 0 < max_side < min(size):
-        with contextlib.suppress(RejectedImage):  # Pillow may know a better reason, as below
-            width, height = size
-            scaled = jpeg_file.check(data).pixels
-            if scaled is not None:
-                return Encoded(data, JPEG, height, width, False, signature.scaled_further(scaled))
+    plain = jpeg_file.plain(data)
+    if plain and _are_within(plain.width, plain.height, limits) and not 0 < max_side < min(plain.width, plain.height):
+        scaled = jpeg_file.whole_pixels(data, plain)
+        if scaled is not None:
+            return Encoded(data, JPEG, plain.height, plain.width, False, signature.scaled_further(scaled))
     image = _open(data)  # an MPO is a JPEG with further pictures behind it, which decoders of JPEG do not read
     _check_sides(image, limits)
     coding = jpeg_file.check(data)
