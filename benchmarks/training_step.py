@@ -32,11 +32,14 @@ def ours(name: str, image_size: int, count: int, folder: str) -> Callable[[], No
         spec, model, optimizer, model.trainable_variables, global_step, tf.distribute.get_strategy()
     )
 
+    # Created once in a training: its file is synced to the disk, which may take as long as two steps.
+    entries = history.History(folder, 0)
+
     def work() -> None:
         writer = tf.summary.create_file_writer(folder)
         around = [
             hooks.NanStop(),
-            Progress(writer, history.History(folder, 0), count, BATCH_SIZE, lambda at: flags.learning_rate),
+            Progress(writer, entries, count, BATCH_SIZE, lambda at: flags.learning_rate),
         ]
         iterator = iter(batches)
         for hook in around:
