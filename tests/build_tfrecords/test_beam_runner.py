@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import random
@@ -12,7 +13,7 @@ import pytest
 from tests.build_tfrecords import records
 from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords import __main__ as command
-from tf_image_classification.build_tfrecords import beam_messages, shards
+from tf_image_classification.build_tfrecords import beam_messages, local, shards
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.build_tfrecords.worker_messages import (
@@ -69,7 +70,9 @@ def test_planned_shards_are_those_that_are_written(tmp_path):
     draw = random.Random(1)
     for number in range(50):
         parts = [[draw.randrange(1, 40) for _ in range(draw.randrange(8))] for _ in range(draw.randrange(1, 9))]
-        writer = shards.ShardWriter(str(tmp_path), f"split{number}", 100)
+        writer = shards.ShardWriter(
+            str(tmp_path), f"split{number}", 100, functools.partial(local.done_here, shards.place)
+        )
         first = {}
         for index, lengths in enumerate(parts):
             (tmp_path / "part").write_bytes(os.urandom(sum(lengths)))

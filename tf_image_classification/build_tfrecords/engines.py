@@ -5,17 +5,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import replace
 from typing import Protocol
 
-from tf_image_classification.build_tfrecords import local, part_file
-from tf_image_classification.build_tfrecords.shards import ShardCounter, ShardWriter
+from tf_image_classification.build_tfrecords import local, part_file, shards
+from tf_image_classification.build_tfrecords.shards import Placement, ShardCounter, ShardWriter
 from tf_image_classification.build_tfrecords.worker_messages import ImageChunk, PartResult, record_lengths
 from tf_image_classification.data.manifest import Shard
 
 CHUNK = 32  # images per job
 
 _FEW_IMAGES = 200  # below, starting processes takes longer than the work
+_FEW_BYTES = 2**18  # below, telling a worker to move them takes as long as moving them
 _PARTS = ".parts"
 
 
@@ -78,11 +80,14 @@ class LocalEngine:
             replace(chunk, part=os.devnull if parts is None else os.path.join(parts, str(number)))
             for number, chunk in enumerate(chunks)
         )
-        for chunk, part in local.run_jobs(part_file.write_part, jobs, workers):
-            if chunk.split not in self._writers:
-                self._writers[chunk.split] = self._writer(folder, chunk.split)
-            self._writers[chunk.split].append(chunk.part, record_lengths(part))
-            yield chunk, part
+        with local.pool(workers) as pool:
+            for chunk, part in pool.in_order(part_file.write_part, jobs):
+                if chunk.split not in self._writers:
+                    self._writers[chunk.split] = self._writer(folder, chunk.split, pool)
+                self._writers[chunk.split].append(chunk.part, record_lengths(part))
+                yield chunk, part
+            for writer in self._writers.values():
+                writer.settle()
         if parts is not None:
             os.rmdir(parts)
 
@@ -90,5 +95,12 @@ class LocalEngine:
         """See Engine."""
         return self._writers[split].finish()
 
-    def _writer(self, folder: str | None, split: str) -> ShardWriter | ShardCounter:
-        return ShardCounter() if folder is None else ShardWriter(folder, split, self._shard_bytes)
+    def _writer(self, folder: str | None, split: str, pool: local.Pool) -> ShardWriter | ShardCounter:
+        if folder is None:
+            return ShardCounter()
+
+        def submit(placement: Placement) -> Future[list[int]]:
+            submit_to = pool.submit if placement.size > _FEW_BYTES else local.done_here
+            return submit_to(shards.place, placement)
+
+        return ShardWriter(folder, split, self._shard_bytes, submit)

@@ -18,7 +18,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from tf_image_classification.errors import UserError
 
@@ -36,23 +37,72 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    """Runs jobs on so many cores: in this process, which works while the others start, and in all but one more.
+class Pool(Protocol):
+    """So many cores: this process, which works while the others start, and all but one more."""
 
-    Args:
-        work: a module's function; it, jobs and results are pickled.
-        jobs: taken as they are needed, in the thread of the caller. Their text names them in messages.
+    def submit(self, work: Callable[[Job], Result], job: Job) -> Future[Result]:
+        """Has a job done, after those that were submitted before.
 
-    Yields:
-        Each job with its result, in the order of `jobs`, whatever the number of workers.
+        Args:
+            work: a module's function; it, the job and the result are pickled. The job's text names it in messages.
 
-    Raises:
-        UserError: the first one that `work` raised, or that a worker died.
-    """
+        Returns:
+            The result; or the UserError that `work` raised, or that a worker died.
+        """
+        ...
+
+    def in_order(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+        """Has jobs done.
+
+        Args:
+            work: as for `submit`.
+            jobs: taken as they are needed, in the thread of the caller.
+
+        Yields:
+            Each job with its result, in the order of `jobs`, whatever the number of workers.
+
+        Raises:
+            UserError: the first one that `work` raised, or that a worker died.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def pool(workers: int) -> Iterator[Pool]:
+    """A pool of so many cores, whose processes end with the block."""
     if workers == 1:
-        yield from ((job, work(job)) for job in jobs)
-    else:
-        yield from _run_in_processes(work, jobs, workers)
+        yield _OneProcess()
+        return
+    idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()
+    idle.put(None)  # this process
+    # In the end the workers are killed, then no thread waits for one, then their pipes are closed.
+    with contextlib.ExitStack() as stack:
+        started = []
+        for _ in range(workers - 1):
+            started.append(_start())
+            stack.callback(_close, started[-1])
+        executor = ThreadPoolExecutor(workers)
+        stack.callback(executor.shutdown, cancel_futures=True)
+        for worker in started:
+            stack.callback(worker.kill)
+            idle.put(worker)
+        yield _Processes(executor, idle, _PENDING_JOBS * workers)
+
+
+def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Result]]:
+    """Runs jobs on so many cores, see Pool.in_order."""
+    with pool(workers) as cores:
+        yield from cores.in_order(work, jobs)
+
+
+def done_here(work: Callable[[Job], Result], job: Job) -> Future[Result]:
+    """Does a job in this thread; see Pool.submit."""
+    future: Future[Result] = Future()
+    try:
+        future.set_result(work(job))
+    except UserError as error:
+        future.set_exception(error)
+    return future
 
 
 def serve() -> None:
@@ -74,37 +124,50 @@ def serve() -> None:
         results.flush()
 
 
-def _run_in_processes(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[tuple[Job, Result]]:
-    idle: queue.SimpleQueue[_Worker | None] = queue.SimpleQueue()  # whoever takes a worker from it owns its pipes
-    idle.put(None)  # this process
-    pending: collections.deque[tuple[Job, Future[Result]]] = collections.deque()
+class _OneProcess:
+    """A pool of this process, which does each job as it is submitted."""
 
-    def run(job: Job) -> Result:
-        worker = idle.get()
-        try:
-            return work(job) if worker is None else _run_in(worker, work, job)
-        finally:
-            idle.put(worker)
+    def submit(self, work: Callable[[Job], Result], job: Job) -> Future[Result]:
+        return done_here(work, job)
 
-    # In the end the workers are killed, then no thread waits for one, then their pipes are closed.
-    with contextlib.ExitStack() as stack:
-        started = []
-        for _ in range(workers - 1):
-            started.append(_start())
-            stack.callback(_close, started[-1])
-        executor = ThreadPoolExecutor(workers)
-        stack.callback(executor.shutdown, cancel_futures=True)
-        for worker in started:
-            stack.callback(worker.kill)
-            idle.put(worker)
+    def in_order(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+        return ((job, work(job)) for job in jobs)
+
+
+@dataclass(frozen=True)
+class _Processes:
+    """A pool of several processes.
+
+    Attributes:
+        executor: a thread for each of them.
+        idle: processes, None for this one; whoever takes a worker from it owns its pipes.
+        max_pending: jobs whose results have not been taken.
+    """
+
+    executor: ThreadPoolExecutor
+    idle: queue.SimpleQueue[_Worker | None]
+    max_pending: int
+
+    def submit(self, work: Callable[[Job], Result], job: Job) -> Future[Result]:
+        return self.executor.submit(self._run, work, job)
+
+    def in_order(self, work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[tuple[Job, Result]]:
+        pending: collections.deque[tuple[Job, Future[Result]]] = collections.deque()
         for job in jobs:
-            pending.append((job, executor.submit(run, job)))
-            if len(pending) > _PENDING_JOBS * workers:
+            pending.append((job, self.submit(work, job)))
+            if len(pending) > self.max_pending:
                 done, future = pending.popleft()
                 yield done, future.result()
         while pending:
             done, future = pending.popleft()
             yield done, future.result()
+
+    def _run(self, work: Callable[[Job], Result], job: Job) -> Result:
+        worker = self.idle.get()
+        try:
+            return work(job) if worker is None else _run_in(worker, work, job)
+        finally:
+            self.idle.put(worker)
 
 
 def _start() -> _Worker:

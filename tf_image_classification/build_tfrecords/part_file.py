@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from tf_image_classification import storage
-from tf_image_classification.build_tfrecords import images, signature, small_png
+from tf_image_classification.build_tfrecords import images, shards, signature, small_png
 from tf_image_classification.build_tfrecords.worker_messages import (
     ChunkImage,
     ClassLabel,
@@ -36,15 +36,8 @@ def write_part(chunk: ImageChunk) -> PartResult:
     Raises:
         UserError: the part cannot be written, or an image cannot be read because the disk or the network failed.
     """
-    try:
-        with open(chunk.part, "wb") as part:
-            return check(chunk, part.write)
-    except OSError as error:
-        raise UserError(
-            "The shards cannot be written",
-            received=f"{chunk.part}: {error.strerror or error}",
-            hint="Free some space and build again.",
-        ) from error
+    with shards.writing(chunk.part), open(chunk.part, "wb") as part:
+        return check(chunk, part.write)
 
 
 def check(chunk: ImageChunk, write: Callable[[bytes], object]) -> PartResult:
