@@ -21,7 +21,12 @@ import pytest
 from PIL import Image
 
 from tests import documents
-from tests.build_tfrecords.beam_inputs import good_and_bad_images, list_of_two_label_columns, with_photographs
+from tests.build_tfrecords.beam_inputs import (
+    SHARD_BYTES,
+    good_and_bad_images,
+    list_of_two_label_columns,
+    with_photographs,
+)
 from tests.build_tfrecords.support import command, digests, pictures
 from tests.conftest import SHARED_CASES, SHARED_DATA
 from tf_image_classification import build_tfrecords, storage
@@ -39,7 +44,6 @@ from apache_beam.runners.portability import prism_runner
 DIRECT = BeamRunner("DirectRunner")
 # The runner that does a bundle again when it fails, as those of clusters do.
 RETRYING = BeamRunner("apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner")
-SHARD_BYTES = 4000
 
 
 def both(metadata: str, folder: Path, runner: BeamRunner = DIRECT, **options) -> manifest.Manifest:
@@ -50,18 +54,6 @@ def both(metadata: str, folder: Path, runner: BeamRunner = DIRECT, **options) ->
     assert data.to_json() == expected.to_json()
     assert sorted(os.listdir(folder)) == ["beam", "local"]  # no files of workers
     return data
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> str:
-    return str(pictures(tmp_path_factory.mktemp("photos"), {"cat": 60, "dog": 60}))
-
-
-@pytest.fixture(scope="module")
-def expected(photos, tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("expected") / "data"
-    build_tfrecords.build(photos, str(folder), shard_bytes=SHARD_BYTES)
-    return digests(folder)
 
 
 @pytest.mark.parametrize("max_side", [0, 16])

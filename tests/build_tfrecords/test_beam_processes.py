@@ -18,8 +18,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.build_tfrecords.beam_inputs import good_and_bad_images, list_of_two_label_columns, with_photographs
-from tests.build_tfrecords.support import command, digests, pictures
+from tests.build_tfrecords.beam_inputs import (
+    SHARD_BYTES,
+    good_and_bad_images,
+    list_of_two_label_columns,
+    with_photographs,
+)
+from tests.build_tfrecords.support import command, digests
 from tests.conftest import REPOSITORY, SHARED_DATA
 from tf_image_classification import build_tfrecords
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
@@ -32,7 +37,6 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed: make te
 # Threads of Beam end with an error where a process is killed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
-SHARD_BYTES = 4000
 SECONDS = 180  # of a test
 # Runs at the start of each Python process that has it in its path. In a worker, the first reading of some images has
 # something happen, told to the test by a file: dog/0007.png kills the process, dog/0008.png takes some seconds.
@@ -122,18 +126,6 @@ def worker_pool(folder: Path) -> Iterator[tuple[str, ...]]:
 def endpoint(tmp_path_factory) -> Iterator[tuple[str, str]]:
     with job_service(tmp_path_factory.mktemp("service")) as (_, address):
         yield "--job_endpoint", address
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> str:
-    return str(pictures(tmp_path_factory.mktemp("photos"), {"cat": 60, "dog": 60}))
-
-
-@pytest.fixture(scope="module")
-def expected(photos, tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("expected") / "data"
-    build_tfrecords.build(photos, str(folder), shard_bytes=SHARD_BYTES)
-    return digests(folder)
 
 
 @pytest.fixture
