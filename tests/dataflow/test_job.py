@@ -247,6 +247,27 @@ def test_a_service_that_is_silent_for_a_while_is_waited_for_and_then_named(dataf
     assert dataflow.states() == ["RUNNING"], "the next attempt goes on with it"
 
 
+def test_an_answer_that_is_a_proxys_page_is_named_and_the_job_is_waited_for(dataflow, attempt, monkeypatch, caplog):
+    request = requests.Session.request
+    pages = iter(["<html>Sign in</html>", "[]"])
+
+    def through_a_proxy(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+        answer = request(session, method, url, **options)
+        if url.endswith(newest(dataflow)) and (page := next(pages, None)) is not None:
+            answer._content = page.encode()
+        return answer
+
+    def create() -> SimpleNamespace:
+        made = start(dataflow)
+        monkeypatch.setattr(requests.Session, "request", through_a_proxy)
+        soon(lambda: dataflow.finish(made.job_id(), "DONE"))
+        return made
+
+    assert attempt().run(create) == "DONE"
+    assert "The answer is not that of Dataflow; cannot show the job" in caplog.text
+    assert "Received: <html>Sign in</html>. Expected: JSON. Does a proxy" in caplog.text
+
+
 def test_a_request_is_repeated(dataflow):
     start(dataflow)
     dataflow.faults.append(Fault(503, "GET", "jobs$"))

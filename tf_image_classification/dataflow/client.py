@@ -14,7 +14,7 @@ import requests
 from google.api_core import exceptions
 from google.auth.transport.requests import AuthorizedSession
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, UnavailableError, printable
 from tf_image_classification.promotion.google_errors import RETRY, translate_api_errors
 
 SERVICE, ROLE = "Dataflow", "roles/dataflow.developer"
@@ -22,6 +22,7 @@ ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW"  # as gcloud name
 
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT = 60  # seconds
+_SHOWN = 200  # characters of an answer that is not the service's
 
 Json = dict[str, Any]
 
@@ -114,6 +115,7 @@ class Jobs:
         """A request, which is repeated for a while if the service does not answer.
 
         Raises:
+            UnavailableError: the answer is not the service's, but a proxy's.
             UserError: as of `translate_api_errors`.
         """
 
@@ -121,7 +123,15 @@ class Jobs:
             answer = self._session.request(method, url, timeout=_TIMEOUT, **options)
             if answer.status_code >= 400:
                 raise exceptions.from_http_response(answer)
-            return dict(answer.json())
+            try:
+                return dict(answer.json())
+            except (TypeError, ValueError):
+                raise UnavailableError(
+                    f"The answer is not that of {SERVICE}; cannot {action}",
+                    received=printable(answer.text[:_SHOWN]),
+                    expected="JSON",
+                    hint=f"Does a proxy, or ${ENDPOINT_VARIABLE}, lead elsewhere?",
+                ) from None
 
         with translate_api_errors(SERVICE, action, ROLE):
             return RETRY(call)()
