@@ -138,6 +138,16 @@ def test_a_job_whose_results_are_deleted_in_part_is_replaced(dataflow, attempt, 
     assert not DataflowJob(Jobs("my-project", "europe-west4"), NAME, folder).is_started()
 
 
+def test_a_job_that_runs_without_its_files_is_cancelled_and_replaced(dataflow, attempt, folder):
+    attempt()
+    start(dataflow)
+    storage.delete(beam_runner.marker(folder))
+    again = attempt()
+    assert dataflow.states() == ["CANCELLED"]
+    soon(lambda: dataflow.finish(newest(dataflow), "DONE"))
+    assert again.run(lambda: start(dataflow)) == "DONE"
+
+
 def test_a_job_that_is_being_cancelled_is_waited_for_since_its_name_is_taken(dataflow, attempt):
     dataflow.cancel_secs = 0.5
     Jobs("my-project", "europe-west4").cancel(start(dataflow).job_id())
@@ -223,8 +233,17 @@ def test_a_signal_while_the_job_is_created_cancels_it_too(dataflow, attempt):
 def test_a_job_that_ends_before_it_is_cancelled_is_left_alone(dataflow, attempt):
     job = attempt()
     dataflow.finish(start(dataflow).job_id(), "DONE")
-    job.cancel()
+    assert job.cancel()
     assert dataflow.states() == ["DONE"] and not [one for one in dataflow.requests if one.startswith("PUT")]
+
+
+def test_a_job_that_cannot_be_cancelled_may_still_run_and_the_log_says_so(dataflow, attempt, caplog):
+    job = attempt()
+    start(dataflow)
+    dataflow.faults.append(Fault(403, "PUT", message="Missing permission dataflow.jobs.cancel"))
+    assert not job.cancel()
+    assert "may still run: Dataflow does not let this account cancel the job" in caplog.text
+    assert job.cancel() and dataflow.states() == ["CANCELLED"]
 
 
 def test_a_service_that_is_silent_for_a_while_is_waited_for_and_then_named(dataflow, attempt, monkeypatch, caplog):

@@ -77,8 +77,8 @@ def build(data_uri: str, flags: Flags, *, dataflow: str, run: Mapping[str, str],
         except UnavailableError:
             raise  # the next attempt goes on with the job
         except BaseException:
-            job.cancel()
-            _delete(folder, job)
+            if job.cancel():  # one that may still run needs its files, and the next attempt goes on with it
+                _delete(folder, job)
             raise
         _delete(folder, job)
         return data
