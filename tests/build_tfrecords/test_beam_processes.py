@@ -26,7 +26,8 @@ from tests.build_tfrecords.beam_inputs import (
 )
 from tests.build_tfrecords.support import command, digests
 from tests.conftest import REPOSITORY, SHARED_DATA
-from tf_image_classification import build_tfrecords
+from tests.standin.bucket_rules import Rules
+from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import UserError
@@ -183,6 +184,24 @@ def test_a_job_may_take_longer_than_its_service_may_take_to_answer(endpoint, pho
         build_tfrecords.build(photos, str(tmp_path / "data"), runner=runner, shard_bytes=SHARD_BYTES)
     assert (site / "0008.png").exists()
     assert digests(tmp_path / "data") == expected
+
+
+def test_a_bucket_whose_requests_somebody_else_pays_for(endpoint, photos, expected, tmp_path, monkeypatch):
+    standin = pytest.importorskip("tests.standin.bucket", reason="gcp-storage-emulator is not installed")
+    with standin.Buckets("photos") as service:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        for path in Path(photos).rglob("*.png"):
+            storage.write_bytes(f"gs://photos/photos/{path.relative_to(photos)}", path.read_bytes())
+        service.rules = Rules(payers=("payer",))
+        with worker_pool(tmp_path) as pool:  # before the payer is known
+            monkeypatch.setenv(storage.BILLING_VARIABLE, "payer")
+            runner = BeamRunner("FlinkRunner", (*endpoint, *pool))
+            build_tfrecords.build("gs://photos/photos", "gs://photos/data", runner=runner, shard_bytes=SHARD_BYTES)
+        storage.fetch_dir("gs://photos/data", str(tmp_path / "data"))
+        assert storage.names_in("gs://photos") == ["data", "photos"]
+    found = digests(tmp_path / "data")
+    same = [name for name in expected if name not in ("manifest.json", "statistics.html")]  # which name the source
+    assert len(same) > 4 and [found[name] for name in same] == [expected[name] for name in same]
 
 
 def check_a_worker_that_dies(runner: BeamRunner, photos: str, expected: dict[str, str], site: Path, out: Path) -> None:
