@@ -266,6 +266,23 @@ def test_the_command_of_the_page_is_one_that_beam_takes():
     BeamRunner(words[begin + 1], tuple(words[begin + 2 :])).check_options()
 
 
+def test_the_command_to_try_it_builds_on_this_machine(photos, tmp_path):
+    (block,) = (one for one in documents.blocks(documents.read("docs/beam.md"), "bash") if "DirectRunner" in one)
+    places = {".venv-beam/bin/python": sys.executable, "photos/": photos, "data/": str(tmp_path / "data")}
+    words = [places.get(word, word) for word in shlex.split(block.replace("\\\n", " "))]
+    subprocess.run(words, check=True, capture_output=True)
+    build_tfrecords.build(photos, str(tmp_path / "local"))
+    assert digests(tmp_path / "data") == digests(tmp_path / "local")
+
+
+def test_dataflow_needs_an_image_that_has_the_packages_of_a_build():
+    words = ("--project", "p", "--region", "europe-west4", "--temp_location", "gs://bucket/temp")
+    with pytest.raises(FlagError, match=r"would not have the packages of a build\. Expected: --sdk_container_image"):
+        BeamRunner("DataflowRunner", words).check_options()
+    BeamRunner("DataflowRunner", (*words, "--setup_file", "./setup.py")).check_options()
+    BeamRunner("FlinkRunner").check_options()
+
+
 def test_direct_runner_downloads_nothing(photos, tmp_path, monkeypatch):
     downloads = []
     monkeypatch.setattr(prism_runner.PrismJobServer, "start", lambda *_: downloads.append("Prism"))
