@@ -15,13 +15,15 @@ from typing import Any
 import google.auth
 import pytest
 import requests
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
+from google.auth.transport.requests import AuthorizedSession
 
 from tests.standin.dataflow import ACTIVE
 from tests.standin.service import Fault
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import beam_runner
-from tf_image_classification.dataflow import client
+from tf_image_classification.dataflow import build_step, client
 from tf_image_classification.dataflow import job as job_module
 from tf_image_classification.dataflow.client import Jobs
 from tf_image_classification.dataflow.job import DataflowJob
@@ -293,6 +295,24 @@ def test_a_request_is_repeated(dataflow):
     began = time.monotonic()
     (job,) = Jobs("my-project", "europe-west4").named(NAME)
     assert job["currentState"] in ACTIVE and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("", []),
+        ("https://dataflow-mine.p.googleapis.com/", ["--dataflow_endpoint=https://dataflow-mine.p.googleapis.com"]),
+        ("http://localhost:8080/", ["--dataflow_endpoint=http://localhost:8080", "--no_auth"]),
+    ],
+)
+def test_beam_creates_a_job_at_the_address_where_it_is_followed(monkeypatch, address, expected):
+    monkeypatch.setenv(client.ENDPOINT_VARIABLE, address)
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (AnonymousCredentials(), None))
+    words = list(build_step._words("my-project", NAME, "gs://bucket/jobs", ""))
+    assert [word for word in words if word.startswith(("--dataflow_endpoint", "--no_auth"))] == expected
+    jobs = Jobs("my-project", "europe-west4")
+    assert jobs._url.startswith(address or "https://dataflow.googleapis.com/")
+    assert isinstance(jobs._session, AuthorizedSession) == (not address.startswith("http://"))
 
 
 def test_requests_without_an_address_of_this_machine_need_credentials_and_a_project(monkeypatch):

@@ -12,7 +12,7 @@ from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import beam_runner, builder
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.dataflow import build_step
-from tf_image_classification.dataflow.client import local_endpoint
+from tf_image_classification.dataflow.client import endpoint
 
 
 def install() -> None:
@@ -50,6 +50,6 @@ def start(runner: BeamRunner) -> SimpleNamespace:
         },
     }
     path = f"projects/{options['project']}/locations/{options['region']}/jobs"
-    answer = requests.post(f"{local_endpoint()}/v1b3/{path}", json=body, timeout=10)
+    answer = requests.post(f"{endpoint()}/v1b3/{path}", json=body, timeout=10)
     answer.raise_for_status()
     return SimpleNamespace(job_id=lambda: answer.json()["id"])
