@@ -50,7 +50,7 @@ class DataflowJob:
         self.folder = folder
         self._jobs, self._name = jobs, name
         self._id = ""  # '' until there is a job
-        self._seen: set[str] = set()  # messages that were shown
+        self._seen: set[tuple[str, str, str]] = set()  # messages that were shown; an id of theirs is deprecated
         self._since = ""  # the time of the last one
         self._errors: deque[str] = deque(maxlen=_MAX_ERRORS)
 
@@ -151,11 +151,11 @@ class DataflowJob:
     def _show_messages(self) -> None:
         """Logs the messages that are new. Those of the last time seen are asked for again, as more may have come."""
         for message in self._jobs.messages(self._id, self._since):
-            if message["id"] in self._seen:
+            when, importance, text = (message.get(name, "") for name in ("time", "messageImportance", "messageText"))
+            if (when, importance, text) in self._seen:
                 continue
-            self._seen.add(message["id"])
-            self._since = max(self._since, message.get("time", ""))
-            text, importance = message.get("messageText", ""), message.get("messageImportance", "")
+            self._seen.add((when, importance, text))
+            self._since = max(self._since, when)
             level = _LEVELS.get(importance, logging.INFO)
             _log.log(level, "Dataflow: %s", printable_lines(text))
             if level == logging.ERROR:
