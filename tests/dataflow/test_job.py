@@ -222,6 +222,20 @@ def test_a_signal_cancels_the_job_and_waits_for_its_end(dataflow, attempt):
     assert dataflow.states() == ["CANCELLED"]
 
 
+def test_the_first_request_after_a_signal_cancels_the_job(dataflow, attempt, monkeypatch):
+    monkeypatch.setattr(job_module, "_POLL_SECS", 60)
+    asked = []
+
+    def stop() -> None:
+        asked.extend(dataflow.requests)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    soon(stop)
+    with pytest.raises(SystemExit):
+        attempt().run(lambda: start(dataflow))
+    assert dataflow.requests[len(asked)].startswith("PUT ")
+
+
 def test_a_signal_while_the_job_is_created_cancels_it_too(dataflow, attempt):
     def create() -> SimpleNamespace:
         os.kill(os.getpid(), signal.SIGTERM)

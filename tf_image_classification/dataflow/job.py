@@ -82,15 +82,18 @@ class DataflowJob:
                 self._id = self._create(start)
             return self._follow(stop)
 
-    def cancel(self) -> bool:
+    def cancel(self, runs: bool = False) -> bool:
         """Cancels the job, if it runs, and waits until it has ended.
+
+        Args:
+            runs: it is known to run, and not asked for first: a container that is stopped may have a second left.
 
         Returns:
             Whether no job runs any more; if that is not known, the log says why.
         """
         try:
             job_id = self._id or self._running()
-            if job_id and _state(self._jobs.get(job_id)) not in _ENDED:
+            if runs or (job_id and _state(self._jobs.get(job_id)) not in _ENDED):
                 self._end(job_id)
         except UserError as error:
             _log.error("The job %s may still run: %s", self._name, error)
@@ -142,7 +145,7 @@ class DataflowJob:
             if state in _ENDED:
                 break
             if stop.wait(_POLL_SECS):
-                self.cancel()
+                self.cancel(runs=True)
                 raise stop.exit()
         if state == _DONE:
             return _DONE
