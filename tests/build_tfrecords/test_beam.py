@@ -39,7 +39,7 @@ from tf_image_classification.errors import FlagError, UserError
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed: make test-beam installs it")
 
 from apache_beam.options import pipeline_options_validator
-from apache_beam.runners.portability import prism_runner
+from apache_beam.runners.portability import portable_runner, prism_runner
 
 DIRECT = BeamRunner("DirectRunner")
 # The runner that does a bundle again when it fails, as those of clusters do.
@@ -281,6 +281,16 @@ def test_dataflow_needs_an_image_that_has_the_packages_of_a_build():
         BeamRunner("DataflowRunner", words).check_options()
     BeamRunner("DataflowRunner", (*words, "--setup_file", "./setup.py")).check_options()
     BeamRunner("FlinkRunner").check_options()
+
+
+def test_the_image_of_flinks_workers_is_that_of_environment_config():
+    words = ("--flink_master", "flink:8081", "--environment_type", "DOCKER")
+    with pytest.raises(FlagError, match=r"--sdk_container_image has no effect on FlinkRunner.*--environment_config"):
+        BeamRunner("FlinkRunner", (*words, "--sdk_container_image", "registry/beam:1")).check_options()
+    runner = BeamRunner("FlinkRunner", (*words, "--environment_config", "registry/beam:1"))
+    runner.check_options()
+    environment = portable_runner.PortableRunner._create_environment(runner.pipeline().options)
+    assert environment.container_image == "registry/beam:1"
 
 
 def test_direct_runner_downloads_nothing(photos, tmp_path, monkeypatch):

@@ -71,7 +71,7 @@ class BeamRunner:
     job: RemoteJob | None = None
 
     def check_options(self) -> None:
-        """Checks that Beam is installed, that it knows the options, and that Dataflow's workers will have this package.
+        """Checks that Beam is installed, that it knows the options, and that the workers will have this package.
 
         Raises:
             FlagError: otherwise.
@@ -94,6 +94,12 @@ class BeamRunner:
                 "Dataflow's workers would not have the packages of a build",
                 expected="--sdk_container_image IMAGE",
                 hint="`make images REGISTRY=... PUSH=1 IMAGES=beam` builds it.",
+            )
+        if self.name != DATAFLOW and given.sdk_container_image:
+            raise FlagError(
+                f"--sdk_container_image has no effect on {self.name}: it is Dataflow's",
+                received=given.sdk_container_image,
+                expected="--environment_type DOCKER --environment_config IMAGE, on Flink and Spark",
             )
 
     def pipeline(self) -> beam.Pipeline:
