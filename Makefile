@@ -43,7 +43,7 @@ test-beam: .venv-beam/.ready  ## compare builds on Apache Beam with those on thi
 .venv-beam/.ready: requirements/beam.txt $(READY)
 	$(PYTHON) -m venv .venv-beam
 	.venv-beam/bin/pip install --quiet --no-deps --requirement requirements/beam.txt
-	$(BIN)/uv pip install --quiet --python .venv-beam/bin/python --constraint requirements/beam.txt gcp-storage-emulator==2026.7.19 'moto[s3]' pytest werkzeug
+	$(BIN)/uv pip install --quiet --python .venv-beam/bin/python --constraint requirements/beam.txt flask-cors gcp-storage-emulator==2026.7.19 'moto[s3]' pytest werkzeug
 	@touch $@
 
 lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated parts are current

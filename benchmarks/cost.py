@@ -42,9 +42,9 @@ class Rates:
     listing: float = 11.5e-6
     fingerprint: float = 11.5e-6
     csv: float = 31e-6
-    index: float = 37e-6
-    order: float = 13e-6
-    near_duplicates: float = 11.5e-6
+    index: float = 32.5e-6
+    order: float = 11.3e-6
+    near_duplicates: float = 10.5e-6
     download: float = 1.1e-3
     check: float = 3.1e-3
     messages: float = 20e-6

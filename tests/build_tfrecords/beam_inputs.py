@@ -11,6 +11,8 @@ from tests.build_tfrecords.image_kinds import KINDS
 from tests.build_tfrecords.support import pictures
 from tests.conftest import SHARED_CASES, SHARED_DATA
 
+SHARD_BYTES = 4000  # of small pictures, so that there are several shards
+
 with_photographs = pytest.mark.skipif(not (SHARED_DATA / "pets").is_dir(), reason="no photographs here")
 
 

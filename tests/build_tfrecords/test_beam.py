@@ -21,7 +21,12 @@ import pytest
 from PIL import Image
 
 from tests import documents
-from tests.build_tfrecords.beam_inputs import good_and_bad_images, list_of_two_label_columns, with_photographs
+from tests.build_tfrecords.beam_inputs import (
+    SHARD_BYTES,
+    good_and_bad_images,
+    list_of_two_label_columns,
+    with_photographs,
+)
 from tests.build_tfrecords.support import command, digests, pictures
 from tests.conftest import SHARED_CASES, SHARED_DATA
 from tf_image_classification import build_tfrecords, storage
@@ -34,12 +39,11 @@ from tf_image_classification.errors import FlagError, UserError
 pytest.importorskip("apache_beam", reason="Apache Beam is not installed: make test-beam installs it")
 
 from apache_beam.options import pipeline_options_validator
-from apache_beam.runners.portability import prism_runner
+from apache_beam.runners.portability import portable_runner, prism_runner
 
 DIRECT = BeamRunner("DirectRunner")
 # The runner that does a bundle again when it fails, as those of clusters do.
 RETRYING = BeamRunner("apache_beam.runners.direct.direct_runner.BundleBasedDirectRunner")
-SHARD_BYTES = 4000
 
 
 def both(metadata: str, folder: Path, runner: BeamRunner = DIRECT, **options) -> manifest.Manifest:
@@ -50,18 +54,6 @@ def both(metadata: str, folder: Path, runner: BeamRunner = DIRECT, **options) ->
     assert data.to_json() == expected.to_json()
     assert sorted(os.listdir(folder)) == ["beam", "local"]  # no files of workers
     return data
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> str:
-    return str(pictures(tmp_path_factory.mktemp("photos"), {"cat": 60, "dog": 60}))
-
-
-@pytest.fixture(scope="module")
-def expected(photos, tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("expected") / "data"
-    build_tfrecords.build(photos, str(folder), shard_bytes=SHARD_BYTES)
-    return digests(folder)
 
 
 @pytest.mark.parametrize("max_side", [0, 16])
@@ -272,6 +264,33 @@ def test_the_command_of_the_page_is_one_that_beam_takes():
     words = shlex.split(block.replace("\\\n", " "))
     begin = words.index("--runner")
     BeamRunner(words[begin + 1], tuple(words[begin + 2 :])).check_options()
+
+
+def test_the_command_to_try_it_builds_on_this_machine(photos, tmp_path):
+    (block,) = (one for one in documents.blocks(documents.read("docs/beam.md"), "bash") if "DirectRunner" in one)
+    places = {".venv-beam/bin/python": sys.executable, "photos/": photos, "data/": str(tmp_path / "data")}
+    words = [places.get(word, word) for word in shlex.split(block.replace("\\\n", " "))]
+    subprocess.run(words, check=True, capture_output=True)
+    build_tfrecords.build(photos, str(tmp_path / "local"))
+    assert digests(tmp_path / "data") == digests(tmp_path / "local")
+
+
+def test_dataflow_needs_an_image_that_has_the_packages_of_a_build():
+    words = ("--project", "p", "--region", "europe-west4", "--temp_location", "gs://bucket/temp")
+    with pytest.raises(FlagError, match=r"would not have the packages of a build\. Expected: --sdk_container_image"):
+        BeamRunner("DataflowRunner", words).check_options()
+    BeamRunner("DataflowRunner", (*words, "--setup_file", "./setup.py")).check_options()
+    BeamRunner("FlinkRunner").check_options()
+
+
+def test_the_image_of_flinks_workers_is_that_of_environment_config():
+    words = ("--flink_master", "flink:8081", "--environment_type", "DOCKER")
+    with pytest.raises(FlagError, match=r"--sdk_container_image has no effect on FlinkRunner.*--environment_config"):
+        BeamRunner("FlinkRunner", (*words, "--sdk_container_image", "registry/beam:1")).check_options()
+    runner = BeamRunner("FlinkRunner", (*words, "--environment_config", "registry/beam:1"))
+    runner.check_options()
+    environment = portable_runner.PortableRunner._create_environment(runner.pipeline().options)
+    assert environment.container_image == "registry/beam:1"
 
 
 def test_direct_runner_downloads_nothing(photos, tmp_path, monkeypatch):

@@ -18,10 +18,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.build_tfrecords.beam_inputs import good_and_bad_images, list_of_two_label_columns, with_photographs
-from tests.build_tfrecords.support import command, digests, pictures
+from tests.build_tfrecords.beam_inputs import (
+    SHARD_BYTES,
+    good_and_bad_images,
+    list_of_two_label_columns,
+    with_photographs,
+)
+from tests.build_tfrecords.support import command, digests
 from tests.conftest import REPOSITORY, SHARED_DATA
-from tf_image_classification import build_tfrecords
+from tests.standin.bucket_rules import Rules
+from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.data.sources import ReadOptions
 from tf_image_classification.errors import UserError
@@ -32,7 +38,6 @@ pytest.importorskip("apache_beam", reason="Apache Beam is not installed: make te
 # Threads of Beam end with an error where a process is killed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 
-SHARD_BYTES = 4000
 SECONDS = 180  # of a test
 # Runs at the start of each Python process that has it in its path. In a worker, the first reading of some images has
 # something happen, told to the test by a file: dog/0007.png kills the process, dog/0008.png takes some seconds.
@@ -124,18 +129,6 @@ def endpoint(tmp_path_factory) -> Iterator[tuple[str, str]]:
         yield "--job_endpoint", address
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory) -> str:
-    return str(pictures(tmp_path_factory.mktemp("photos"), {"cat": 60, "dog": 60}))
-
-
-@pytest.fixture(scope="module")
-def expected(photos, tmp_path_factory) -> dict[str, str]:
-    folder = tmp_path_factory.mktemp("expected") / "data"
-    build_tfrecords.build(photos, str(folder), shard_bytes=SHARD_BYTES)
-    return digests(folder)
-
-
 @pytest.fixture
 def in_workers(tmp_path_factory, monkeypatch) -> Callable[..., Path]:
     """Has something happen in the processes of workers; returns the folder of the files that tell of it."""
@@ -191,6 +184,24 @@ def test_a_job_may_take_longer_than_its_service_may_take_to_answer(endpoint, pho
         build_tfrecords.build(photos, str(tmp_path / "data"), runner=runner, shard_bytes=SHARD_BYTES)
     assert (site / "0008.png").exists()
     assert digests(tmp_path / "data") == expected
+
+
+def test_a_bucket_whose_requests_somebody_else_pays_for(endpoint, photos, expected, tmp_path, monkeypatch):
+    standin = pytest.importorskip("tests.standin.bucket", reason="gcp-storage-emulator is not installed")
+    with standin.Buckets("photos") as service:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+        for path in Path(photos).rglob("*.png"):
+            storage.write_bytes(f"gs://photos/photos/{path.relative_to(photos)}", path.read_bytes())
+        service.rules = Rules(payers=("payer",))
+        with worker_pool(tmp_path) as pool:  # before the payer is known
+            monkeypatch.setenv(storage.BILLING_VARIABLE, "payer")
+            runner = BeamRunner("FlinkRunner", (*endpoint, *pool))
+            build_tfrecords.build("gs://photos/photos", "gs://photos/data", runner=runner, shard_bytes=SHARD_BYTES)
+        storage.fetch_dir("gs://photos/data", str(tmp_path / "data"))
+        assert storage.names_in("gs://photos") == ["data", "photos"]
+    found = digests(tmp_path / "data")
+    same = [name for name in expected if name not in ("manifest.json", "statistics.html")]  # which name the source
+    assert len(same) > 4 and [found[name] for name in same] == [expected[name] for name in same]
 
 
 def check_a_worker_that_dies(runner: BeamRunner, photos: str, expected: dict[str, str], site: Path, out: Path) -> None:

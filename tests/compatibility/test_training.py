@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_image_classification import checkpoints, evaluate, training_run
+from tf_image_classification import checkpoints, evaluate, preprocessing_parts, training_run
 from tf_image_classification import flags as flag_table
 from tf_image_classification.training import history
 
@@ -107,10 +107,19 @@ def test_the_keras_model_opens(folder):
     assert model.output_shape == (None, 2)
 
 
-def test_training_from_scratch_gives_the_recorded_weights_to_the_rounding_of_pixels(folder):
-    """Version 2.0.0 did not round the pixels of a training to whole grey levels: 0.008 apart; another seed is 1.03."""
+@pytest.mark.parametrize(("rounds", "tolerance"), [(False, 1e-5), (True, 0.02)])
+def test_training_from_scratch_gives_the_recorded_weights_but_for_the_rounding_of_pixels(
+    folder, rounds, tolerance, monkeypatch
+):
+    """Version 2.0.0 took pixels as they were resized, batches have them in whole grey levels now.
+
+    That is all that differs: without the rounding the weights are 5e-8 of their norm from those of 2.0.0, with it
+    0.008, after four steps on pictures whose contrast is 13 levels. With another seed they are 1.03 to 1.04 from them.
+    """
+    if not rounds:
+        monkeypatch.setattr(preprocessing_parts, "rounded", lambda pixels: pixels)
     train(model_dir="new/checkpoints", batch_norm="original")
     old, new = weights_in("model"), weights_in("new/model")
     assert old.keys() == new.keys()
     recorded, trained = (np.concatenate([weights[name].ravel() for name in old]) for weights in (old, new))
-    assert np.linalg.norm(trained - recorded) < 0.02 * np.linalg.norm(recorded)
+    assert np.linalg.norm(trained - recorded) < tolerance * np.linalg.norm(recorded)

@@ -20,6 +20,7 @@ from PIL import Image
 from tests.build_tfrecords.support import digests
 from tests.conftest import REPOSITORY
 from tests.standin.dataflow import Dataflow
+from tests.standin.service import Fault
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.dataflow.client import ENDPOINT_VARIABLE
 from tf_image_classification.dataflow.options import DataflowOptions
@@ -249,6 +250,28 @@ def test_images_that_changed_since_the_job_was_started_end_it(service, step, mon
     storage.delete("gs://bucket/photos/cat/new.png")
     assert code == 1 and "The images are others than those of the job that an earlier attempt has started" in log
     assert service.states() == ["CANCELLED"]
+
+
+def test_a_job_that_cannot_be_cancelled_keeps_its_files_and_the_next_attempt_goes_on_with_it(
+    service, step, expected, tmp_path, monkeypatch
+):
+    runs = threading.Event()
+    execute = service._execute
+    monkeypatch.setattr(service, "_execute", lambda job_id: (runs.wait(60), execute(job_id)))
+    service.faults += [
+        Fault(403, "GET", "/jobs/[^/]+$", message="No permission for a while"),
+        Fault(403, "PUT", message="No permission for a while"),
+    ]
+    code, _, log = end_of(step.start())
+    assert code == 1 and "may still run: Dataflow does not let this account cancel the job" in log
+    assert service.states() == ["RUNNING"] and step.left()
+    second = step.start()
+    runs.set()
+    code, _, log = end_of(second)
+    assert code == 0, log
+    assert service.states() == ["DONE"]
+    assert step.written(tmp_path / "data") == expected
+    assert step.left() == []
 
 
 @pytest.mark.parametrize(

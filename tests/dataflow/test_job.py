@@ -15,13 +15,15 @@ from typing import Any
 import google.auth
 import pytest
 import requests
+from google.auth.credentials import AnonymousCredentials
 from google.auth.exceptions import DefaultCredentialsError
+from google.auth.transport.requests import AuthorizedSession
 
 from tests.standin.dataflow import ACTIVE
 from tests.standin.service import Fault
 from tf_image_classification import storage
 from tf_image_classification.build_tfrecords import beam_runner
-from tf_image_classification.dataflow import client
+from tf_image_classification.dataflow import build_step, client
 from tf_image_classification.dataflow import job as job_module
 from tf_image_classification.dataflow.client import Jobs
 from tf_image_classification.dataflow.job import DataflowJob
@@ -138,6 +140,16 @@ def test_a_job_whose_results_are_deleted_in_part_is_replaced(dataflow, attempt, 
     assert not DataflowJob(Jobs("my-project", "europe-west4"), NAME, folder).is_started()
 
 
+def test_a_job_that_runs_without_its_files_is_cancelled_and_replaced(dataflow, attempt, folder):
+    attempt()
+    start(dataflow)
+    storage.delete(beam_runner.marker(folder))
+    again = attempt()
+    assert dataflow.states() == ["CANCELLED"]
+    soon(lambda: dataflow.finish(newest(dataflow), "DONE"))
+    assert again.run(lambda: start(dataflow)) == "DONE"
+
+
 def test_a_job_that_is_being_cancelled_is_waited_for_since_its_name_is_taken(dataflow, attempt):
     dataflow.cancel_secs = 0.5
     Jobs("my-project", "europe-west4").cancel(start(dataflow).job_id())
@@ -210,6 +222,20 @@ def test_a_signal_cancels_the_job_and_waits_for_its_end(dataflow, attempt):
     assert dataflow.states() == ["CANCELLED"]
 
 
+def test_the_first_request_after_a_signal_cancels_the_job(dataflow, attempt, monkeypatch):
+    monkeypatch.setattr(job_module, "_POLL_SECS", 60)
+    asked = []
+
+    def stop() -> None:
+        asked.extend(dataflow.requests)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    soon(stop)
+    with pytest.raises(SystemExit):
+        attempt().run(lambda: start(dataflow))
+    assert dataflow.requests[len(asked)].startswith("PUT ")
+
+
 def test_a_signal_while_the_job_is_created_cancels_it_too(dataflow, attempt):
     def create() -> SimpleNamespace:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -223,8 +249,17 @@ def test_a_signal_while_the_job_is_created_cancels_it_too(dataflow, attempt):
 def test_a_job_that_ends_before_it_is_cancelled_is_left_alone(dataflow, attempt):
     job = attempt()
     dataflow.finish(start(dataflow).job_id(), "DONE")
-    job.cancel()
+    assert job.cancel()
     assert dataflow.states() == ["DONE"] and not [one for one in dataflow.requests if one.startswith("PUT")]
+
+
+def test_a_job_that_cannot_be_cancelled_may_still_run_and_the_log_says_so(dataflow, attempt, caplog):
+    job = attempt()
+    start(dataflow)
+    dataflow.faults.append(Fault(403, "PUT", message="Missing permission dataflow.jobs.cancel"))
+    assert not job.cancel()
+    assert "may still run: Dataflow does not let this account cancel the job" in caplog.text
+    assert job.cancel() and dataflow.states() == ["CANCELLED"]
 
 
 def test_a_service_that_is_silent_for_a_while_is_waited_for_and_then_named(dataflow, attempt, monkeypatch, caplog):
@@ -247,12 +282,51 @@ def test_a_service_that_is_silent_for_a_while_is_waited_for_and_then_named(dataf
     assert dataflow.states() == ["RUNNING"], "the next attempt goes on with it"
 
 
+def test_an_answer_that_is_a_proxys_page_is_named_and_the_job_is_waited_for(dataflow, attempt, monkeypatch, caplog):
+    request = requests.Session.request
+    pages = iter(["<html>Sign in</html>", "[]"])
+
+    def through_a_proxy(session: requests.Session, method: str, url: str, **options: Any) -> requests.Response:
+        answer = request(session, method, url, **options)
+        if url.endswith(newest(dataflow)) and (page := next(pages, None)) is not None:
+            answer._content = page.encode()
+        return answer
+
+    def create() -> SimpleNamespace:
+        made = start(dataflow)
+        monkeypatch.setattr(requests.Session, "request", through_a_proxy)
+        soon(lambda: dataflow.finish(made.job_id(), "DONE"))
+        return made
+
+    assert attempt().run(create) == "DONE"
+    assert "The answer is not that of Dataflow; cannot show the job" in caplog.text
+    assert "Received: <html>Sign in</html>. Expected: JSON. Does a proxy" in caplog.text
+
+
 def test_a_request_is_repeated(dataflow):
     start(dataflow)
     dataflow.faults.append(Fault(503, "GET", "jobs$"))
     began = time.monotonic()
     (job,) = Jobs("my-project", "europe-west4").named(NAME)
     assert job["currentState"] in ACTIVE and time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("", []),
+        ("https://dataflow-mine.p.googleapis.com/", ["--dataflow_endpoint=https://dataflow-mine.p.googleapis.com"]),
+        ("http://localhost:8080/", ["--dataflow_endpoint=http://localhost:8080", "--no_auth"]),
+    ],
+)
+def test_beam_creates_a_job_at_the_address_where_it_is_followed(monkeypatch, address, expected):
+    monkeypatch.setenv(client.ENDPOINT_VARIABLE, address)
+    monkeypatch.setattr(google.auth, "default", lambda scopes: (AnonymousCredentials(), None))
+    words = list(build_step._words("my-project", NAME, "gs://bucket/jobs", ""))
+    assert [word for word in words if word.startswith(("--dataflow_endpoint", "--no_auth"))] == expected
+    jobs = Jobs("my-project", "europe-west4")
+    assert jobs._url.startswith(address or "https://dataflow.googleapis.com/")
+    assert isinstance(jobs._session, AuthorizedSession) == (not address.startswith("http://"))
 
 
 def test_requests_without_an_address_of_this_machine_need_credentials_and_a_project(monkeypatch):

@@ -8,10 +8,11 @@ from typing import Any
 
 import requests
 
-from tf_image_classification.build_tfrecords import builder
+from tf_image_classification import storage
+from tf_image_classification.build_tfrecords import beam_runner, builder
 from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.dataflow import build_step
-from tf_image_classification.dataflow.client import local_endpoint
+from tf_image_classification.dataflow.client import endpoint
 
 
 def install() -> None:
@@ -23,7 +24,15 @@ def install() -> None:
     build_step.build = lambda uri, *given, **named: build(f"gs://{uri.partition('/buckets/')[2]}", *given, **named)
     BeamRunner.check_options = lambda self: None
     BeamRunner.pipeline = lambda self: None
-    builder.build = lambda *_, runner, **others: runner.job.run(lambda: start(runner))
+    builder.build = run_job
+
+
+def run_job(*_: object, runner: BeamRunner, **others: object) -> None:
+    """Runs the job, which reads no images."""
+    assert runner.job is not None
+    if not runner.job.is_started():
+        storage.write_text(beam_runner.marker(runner.job.folder), "of no images")
+    runner.job.run(lambda: start(runner))
 
 
 def start(runner: BeamRunner) -> SimpleNamespace:
@@ -41,6 +50,6 @@ def start(runner: BeamRunner) -> SimpleNamespace:
         },
     }
     path = f"projects/{options['project']}/locations/{options['region']}/jobs"
-    answer = requests.post(f"{local_endpoint()}/v1b3/{path}", json=body, timeout=10)
+    answer = requests.post(f"{endpoint()}/v1b3/{path}", json=body, timeout=10)
     answer.raise_for_status()
     return SimpleNamespace(job_id=lambda: answer.json()["id"])

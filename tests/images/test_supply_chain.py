@@ -162,6 +162,8 @@ def test_one_command_renews_every_digest(docker, tmp_path):
     written = "".join((checkout / "images" / path.name).read_text() for path in pins.FILES)
     assert set(re.findall(r"sha256:[0-9a-f]{64}", written)) == {DIGEST}
     assert f"docker:28-cli@{DIGEST}" in answer.stdout.split()
+    beam = (checkout / "images" / "Dockerfile.beam").read_text()
+    assert re.search(rf"^COPY --from=apache/beam_python3\.11_sdk:[\d.]+@{DIGEST} /opt/apache/beam ", beam, re.MULTILINE)
     assert images("pin", cwd=checkout).stdout == "All digests are those of their tags.\n"
 
 

@@ -86,10 +86,8 @@ class Dataflow(Service):
     def say(self, job_id: str, text: str, importance: str = "BASIC") -> None:
         """Adds a message to those of a job."""
         with self.lock:
-            told = self.messages[job_id]
-            told.append(
-                {
-                    "id": f"message-{len(told)}",
+            self.messages[job_id].append(
+                {  # without an id: that field is deprecated
                     "time": _now(),
                     "messageText": text,
                     "messageImportance": f"JOB_MESSAGE_{importance}",

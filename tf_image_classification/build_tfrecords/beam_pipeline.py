@@ -48,23 +48,27 @@ def build(
         | "NumFiles" >> beam.Create([num_files])  # not a list of them: a job's description is limited to megabytes
         | "Files" >> beam.FlatMap(lambda number: list(range(number)))
         | "SpreadFiles" >> beam.Reshuffle()
-        | "ReadChunks" >> beam.FlatMap(_read_chunks, work)
+        | "ReadChunks" >> beam.FlatMap(_read_chunks, work, billed)
         | "SpreadChunks" >> beam.Reshuffle()
         | "Check" >> beam.ParDo(_Check(chunks, billed)).with_outputs(_RESULTS, _LENGTHS, main="records")
     )
-    results = checked[_RESULTS] | "GroupResults" >> beam.GroupByKey() | "WriteResults" >> beam.Map(_write_results, work)
+    results = (
+        checked[_RESULTS]
+        | "GroupResults" >> beam.GroupByKey()
+        | "WriteResults" >> beam.Map(_write_results, work, billed)
+    )
     planned = checked[_LENGTHS] | "GroupLengths" >> beam.GroupByKey() | "Plan" >> beam.Map(_plan, shard_bytes)
     written = (
         checked["records"]
         | "ToShards" >> beam.Map(_to_shard, AsDict(planned))
         | "Shuffle" >> beam.GroupByKey()
-        | "WriteShards" >> beam.Map(_write_shard, work)
+        | "WriteShards" >> beam.Map(_write_shard, work, billed)
     )
     _ = (
         (results, written)
         | beam.Flatten()
         | "GroupOutcome" >> beam.GroupByKey()
-        | "WriteOutcome" >> beam.Map(_write_outcome, work)
+        | "WriteOutcome" >> beam.Map(_write_outcome, work, billed)
     )
 
 
@@ -109,11 +113,16 @@ class _Check(beam.DoFn):
             yield (chunk.split, (number, index)), record
 
 
-def _read_chunks(index: int, work: str) -> list[bytes]:
+# Each step may be the first one of its process to ask for storage, and so says who pays.
+
+
+def _read_chunks(index: int, work: str, billed: str | None) -> list[bytes]:
+    storage.bill_to(billed)
     return storage.read_bytes(chunk_file(work, index)).split(b"\n")
 
 
-def _write_results(grouped: tuple[int, Iterable[bytes]], work: str) -> tuple[str, Any]:
+def _write_results(grouped: tuple[int, Iterable[bytes]], work: str, billed: str | None) -> tuple[str, Any]:
+    storage.bill_to(billed)
     group, results = grouped
     path = storage.join(work, f"results-{group}.{uuid.uuid4().hex}")
     storage.write_bytes(path, b"\n".join(results))
@@ -132,7 +141,8 @@ def _to_shard(placed: tuple[tuple[str, tuple[int, int]], bytes], plan: Mapping[s
     return (split, bisect.bisect_right(plan[split], position) - 1), (position, record)
 
 
-def _write_shard(grouped: tuple[tuple[str, int], Iterable[Any]], work: str) -> tuple[str, Any]:
+def _write_shard(grouped: tuple[tuple[str, int], Iterable[Any]], work: str, billed: str | None) -> tuple[str, Any]:
+    storage.bill_to(billed)
     (split, index), records = grouped
     path = storage.join(work, f"{split}-{index}.{uuid.uuid4().hex}")
     examples = size = crc = 0
@@ -147,8 +157,9 @@ def _write_shard(grouped: tuple[tuple[str, int], Iterable[Any]], work: str) -> t
     return _SHARDS, (split, index, path, examples, size, f"{crc:08x}")
 
 
-def _write_outcome(grouped: tuple[str, Iterable[Any]], work: str) -> None:
+def _write_outcome(grouped: tuple[str, Iterable[Any]], work: str, billed: str | None) -> None:
     """Under a name that is not unique: what is in it is settled when it is grouped, the same for each attempt."""
+    storage.bill_to(billed)
     kind, entries = grouped
     storage.write_bytes(_outcome_path(work, kind), json.dumps(sorted(entries)).encode())
 

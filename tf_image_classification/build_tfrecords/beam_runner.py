@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 DIRECT, DATAFLOW = "DirectRunner", "DataflowRunner"
 
+# Options of Beam by which workers get packages that Beam's own image does not have.
+_PACKAGES = ("sdk_container_image", "worker_harness_container_image", "extra_packages", "setup_file")
 _LONGEST_JOB = 365 * 24 * 60 * 60  # seconds
 _PATIENCE = 60  # seconds until a job service that does not answer is given up
 
@@ -69,7 +71,7 @@ class BeamRunner:
     job: RemoteJob | None = None
 
     def check_options(self) -> None:
-        """Checks that Beam is installed, and that it knows the options.
+        """Checks that Beam is installed, that it knows the options, and that the workers will have this package.
 
         Raises:
             FlagError: otherwise.
@@ -85,8 +87,20 @@ class BeamRunner:
         parser = command_line.Parser(self.name, "")
         for options in pipeline_options.PipelineOptions.__subclasses__():
             options._add_argparse_args(parser)
-        _, strays = parser.parse_known_args(self.options)
+        given, strays = parser.parse_known_args(self.options)
         parser.reject(strays, [flag.name for flag in flags.of_command(flags.BUILD)])
+        if self.name == DATAFLOW and not any(getattr(given, name, None) for name in _PACKAGES):
+            raise FlagError(
+                "Dataflow's workers would not have the packages of a build",
+                expected="--sdk_container_image IMAGE",
+                hint="`make images REGISTRY=... PUSH=1 IMAGES=beam` builds it.",
+            )
+        if self.name != DATAFLOW and given.sdk_container_image:
+            raise FlagError(
+                f"--sdk_container_image has no effect on {self.name}: it is Dataflow's",
+                received=given.sdk_container_image,
+                expected="--environment_type DOCKER --environment_config IMAGE, on Flink and Spark",
+            )
 
     def pipeline(self) -> beam.Pipeline:
         """An empty pipeline with these options.

@@ -19,7 +19,8 @@ from tf_image_classification.build_tfrecords import beam_runner
 from tf_image_classification.build_tfrecords.beam_runner import DATAFLOW, BeamRunner
 from tf_image_classification.data.manifest import Manifest
 from tf_image_classification.data.sources import split_metadata
-from tf_image_classification.dataflow.client import Jobs, local_endpoint
+from tf_image_classification.dataflow import client
+from tf_image_classification.dataflow.client import Jobs
 from tf_image_classification.dataflow.job import DataflowJob
 from tf_image_classification.dataflow.options import DataflowOptions
 from tf_image_classification.errors import FlagError, UnavailableError, UserError
@@ -77,8 +78,8 @@ def build(data_uri: str, flags: Flags, *, dataflow: str, run: Mapping[str, str],
         except UnavailableError:
             raise  # the next attempt goes on with the job
         except BaseException:
-            job.cancel()
-            _delete(folder, job)
+            if job.cancel():  # one that may still run needs its files, and the next attempt goes on with it
+                _delete(folder, job)
             raise
         _delete(folder, job)
         return data
@@ -136,9 +137,10 @@ def _words(project: str, name: str, folder: str, encryption_key: str) -> Iterato
         yield f"--dataflow_kms_key={encryption_key}"
     for key, value in json.loads(os.environ.get(_RUN_LABELS_VARIABLE) or "{}").items():
         yield f"--labels={key}={value}"  # by which costs are reported
-    if endpoint := local_endpoint():
-        yield f"--dataflow_endpoint={endpoint}"
-        yield "--no_auth"
+    if address := client.endpoint():
+        yield f"--dataflow_endpoint={address}"
+        if client.is_local(address):
+            yield "--no_auth"
 
 
 def _as_addresses(paths: str | None) -> str | None:

@@ -14,23 +14,28 @@ import requests
 from google.api_core import exceptions
 from google.auth.transport.requests import AuthorizedSession
 
-from tf_image_classification.errors import FlagError
+from tf_image_classification.errors import FlagError, UnavailableError, printable
 from tf_image_classification.promotion.google_errors import RETRY, translate_api_errors
 
 SERVICE, ROLE = "Dataflow", "roles/dataflow.developer"
 ENDPOINT_VARIABLE = "CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW"  # as gcloud names it
 
+_ADDRESS = "https://dataflow.googleapis.com"
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _TIMEOUT = 60  # seconds
+_SHOWN = 200  # characters of an answer that is not the service's
 
 Json = dict[str, Any]
 
 
-def local_endpoint() -> str:
-    """The address that $CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW names, if it is http://, which is sent no credentials;
-    otherwise ''."""
-    address = os.environ.get(ENDPOINT_VARIABLE, "").rstrip("/")
-    return address if address.startswith("http://") else ""
+def endpoint() -> str:
+    """The service's address that $CLOUDSDK_API_ENDPOINT_OVERRIDES_DATAFLOW names; '' for its usual one."""
+    return os.environ.get(ENDPOINT_VARIABLE, "").rstrip("/")
+
+
+def is_local(address: str) -> bool:
+    """Whether an address is sent no credentials: one with http://."""
+    return address.startswith("http://")
 
 
 class Jobs:
@@ -50,9 +55,9 @@ class Jobs:
             FlagError: the credentials name no project.
             ServiceError: there are none, or they are not valid.
         """
-        endpoint = local_endpoint()
+        address = endpoint() or _ADDRESS
         credentials = None
-        if not endpoint:
+        if not is_local(address):
             with translate_api_errors(SERVICE, "sign in"):
                 credentials, of_credentials = google.auth.default(scopes=[_SCOPE])
             project = project or of_credentials or ""
@@ -64,7 +69,6 @@ class Jobs:
             )
         self.project, self.region = project, region
         self._session = AuthorizedSession(credentials) if credentials else requests.Session()
-        address = endpoint or os.environ.get(ENDPOINT_VARIABLE, "").rstrip("/") or "https://dataflow.googleapis.com"
         self._url = f"{address}/v1b3/projects/{project}/locations/{region}/jobs"
 
     def named(self, name: str) -> list[Json]:
@@ -114,6 +118,7 @@ class Jobs:
         """A request, which is repeated for a while if the service does not answer.
 
         Raises:
+            UnavailableError: the answer is not the service's, but a proxy's.
             UserError: as of `translate_api_errors`.
         """
 
@@ -121,7 +126,15 @@ class Jobs:
             answer = self._session.request(method, url, timeout=_TIMEOUT, **options)
             if answer.status_code >= 400:
                 raise exceptions.from_http_response(answer)
-            return dict(answer.json())
+            try:
+                return dict(answer.json())
+            except (TypeError, ValueError):
+                raise UnavailableError(
+                    f"The answer is not that of {SERVICE}; cannot {action}",
+                    received=printable(answer.text[:_SHOWN]),
+                    expected="JSON",
+                    hint=f"Does a proxy, or ${ENDPOINT_VARIABLE}, lead elsewhere?",
+                ) from None
 
         with translate_api_errors(SERVICE, action, ROLE):
             return RETRY(call)()

@@ -50,12 +50,12 @@ class DataflowJob:
         self.folder = folder
         self._jobs, self._name = jobs, name
         self._id = ""  # '' until there is a job
-        self._seen: set[str] = set()  # messages that were shown
+        self._seen: set[tuple[str, str, str]] = set()  # messages that were shown; an id of theirs is deprecated
         self._since = ""  # the time of the last one
         self._errors: deque[str] = deque(maxlen=_MAX_ERRORS)
 
     def is_started(self) -> bool:
-        """See RemoteJob. Waits for the end of a job that is being cancelled, since none can be started before."""
+        """See RemoteJob. Waits for the end of a job whose results cannot be used, since none can be started before."""
         if self._id:
             return True
         job = next(iter(self._jobs.named(self._name)), None)
@@ -64,8 +64,13 @@ class DataflowJob:
         if _state(job) in _ENDING:
             self._wait_for_end(job["id"])
             return False
-        if _state(job) in _ENDED and not (_state(job) == _DONE and storage.exists(beam_runner.marker(self.folder))):
-            return False  # it failed, or its results are used already
+        if not storage.exists(beam_runner.marker(self.folder)):  # its results are used already, or files are lost
+            if _state(job) not in _ENDED:
+                _log.warning("Files of the job %s are gone", job["id"])
+                self._end(job["id"])
+            return False
+        if _state(job) in _ENDED and _state(job) != _DONE:
+            return False
         self._id = job["id"]
         _log.info("An earlier attempt of this step has started the job %s", self._id)
         return True
@@ -77,20 +82,32 @@ class DataflowJob:
                 self._id = self._create(start)
             return self._follow(stop)
 
-    def cancel(self) -> None:
-        """Cancels the job, if it runs, and waits until it has ended; if that cannot be done, the log says so."""
+    def cancel(self, runs: bool = False) -> bool:
+        """Cancels the job, if it runs, and waits until it has ended.
+
+        Args:
+            runs: it is known to run, and not asked for first: a container that is stopped may have a second left.
+
+        Returns:
+            Whether no job runs any more; if that is not known, the log says why.
+        """
         try:
             job_id = self._id or self._running()
-            if not job_id or _state(self._jobs.get(job_id)) in _ENDED:
-                return
-            _log.info("Cancelling the job %s", job_id)
-            try:
-                self._jobs.cancel(job_id)
-            except FlagError:  # it has ended in between, or is being cancelled
-                _log.info("The job is %s", _state(self._jobs.get(job_id)))
-            self._wait_for_end(job_id)
+            if runs or (job_id and _state(self._jobs.get(job_id)) not in _ENDED):
+                self._end(job_id)
         except UserError as error:
             _log.error("The job %s may still run: %s", self._name, error)
+            return False
+        return True
+
+    def _end(self, job_id: str) -> None:
+        """Cancels a job that may have ended in between, and waits for its end."""
+        _log.info("Cancelling the job %s", job_id)
+        try:
+            self._jobs.cancel(job_id)
+        except FlagError:  # it has ended, or is being cancelled
+            _log.info("The job is %s", _state(self._jobs.get(job_id)))
+        self._wait_for_end(job_id)
 
     def _create(self, start: Callable[[], Any]) -> str:
         """The id of the job that `start` creates."""
@@ -128,7 +145,7 @@ class DataflowJob:
             if state in _ENDED:
                 break
             if stop.wait(_POLL_SECS):
-                self.cancel()
+                self.cancel(runs=True)
                 raise stop.exit()
         if state == _DONE:
             return _DONE
@@ -137,11 +154,11 @@ class DataflowJob:
     def _show_messages(self) -> None:
         """Logs the messages that are new. Those of the last time seen are asked for again, as more may have come."""
         for message in self._jobs.messages(self._id, self._since):
-            if message["id"] in self._seen:
+            when, importance, text = (message.get(name, "") for name in ("time", "messageImportance", "messageText"))
+            if (when, importance, text) in self._seen:
                 continue
-            self._seen.add(message["id"])
-            self._since = max(self._since, message.get("time", ""))
-            text, importance = message.get("messageText", ""), message.get("messageImportance", "")
+            self._seen.add((when, importance, text))
+            self._since = max(self._since, when)
             level = _LEVELS.get(importance, logging.INFO)
             _log.log(level, "Dataflow: %s", printable_lines(text))
             if level == logging.ERROR:

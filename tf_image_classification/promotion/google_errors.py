@@ -26,6 +26,7 @@ _TRANSIENT = (
     exceptions.InternalServerError,
     requests.ConnectionError,
     requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,  # the connection broke within the response: not a ConnectionError
 )
 
 
@@ -53,6 +54,13 @@ def _is_transient(error: Exception) -> bool:
 def _never_connected(error: object) -> bool:
     cause = error.args[0] if isinstance(error, requests.ConnectionError) and error.args else None
     return isinstance(getattr(cause, "reason", None), urllib3.exceptions.NewConnectionError)
+
+
+def _did_not_sign_in(error: Exception) -> bool:
+    """Whether the service of tokens failed, and not the credentials. That of a machine in Google Cloud, which is the
+    metadata server, gives a RefreshError then."""
+    causes = (error, error.__cause__)
+    return any(isinstance(cause, TransportError) for cause in causes) or bool(getattr(error, "retryable", False))
 
 
 RETRY = api_retry()
@@ -84,9 +92,9 @@ def translate_api_errors(
             received=server_message(error),
             hint=next_step(error) or role_hint or "Check the account and the project's name.",
         ) from None
-    except TransportError as error:  # while a token is renewed
-        raise UnavailableError(f"Google's sign-in did not answer; cannot {action}", received=error) from None
     except (exceptions.Unauthorized, GoogleAuthError) as error:
+        if _did_not_sign_in(error):  # while a token is renewed
+            raise UnavailableError(f"Google's sign-in did not answer; cannot {action}", received=error) from None
         raise missing_credentials(action, error) from None
     except exceptions.TooManyRequests as error:
         raise UnavailableError(
