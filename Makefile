@@ -37,13 +37,13 @@ test-clusters: $(READY)  ## kill and restart the tasks of clusters (a quarter of
 beam: .venv-beam/.ready  ## install what builds on Apache Beam into .venv-beam, as it cannot share .venv
 
 test-beam: .venv-beam/.ready  ## compare builds on Apache Beam with those on this machine
-	.venv-beam/bin/python -m pytest tests/build_tfrecords/test_beam.py tests/build_tfrecords/test_beam_processes.py tests/dataflow \
+	.venv-beam/bin/python -m pytest -n 2 tests/build_tfrecords/test_beam.py tests/build_tfrecords/test_beam_processes.py tests/dataflow \
 	  tests/benchmarks/test_beam_yardstick.py
 
-.venv-beam/.ready: requirements/beam.txt $(READY)
+.venv-beam/.ready: requirements/beam.txt requirements/test-beam.txt $(READY)
 	$(PYTHON) -m venv .venv-beam
-	.venv-beam/bin/pip install --quiet --no-deps --requirement requirements/beam.txt
-	$(BIN)/uv pip install --quiet --python .venv-beam/bin/python --constraint requirements/beam.txt flask-cors gcp-storage-emulator==2026.7.19 'moto[s3]' pytest werkzeug
+	.venv-beam/bin/pip install --quiet --compile --no-deps --requirement requirements/beam.txt
+	.venv-beam/bin/pip install --quiet --compile --no-deps --requirement requirements/test-beam.txt
 	@touch $@
 
 lint: $(READY)  ## ruff, mypy, the layers of imports, and whether generated parts are current
@@ -88,6 +88,7 @@ lock: $(READY)  ## pin the requirements anew: dev.txt, and for the images the sa
 	  $(LOCK) pyproject.toml --extra $$environment $$([ $$environment != build ] || echo --extra heic) --extra kfp --extra s3 --constraint requirements/dev.txt --output-file requirements/$$environment.txt || exit; \
 	done
 	$(subst --universal,--python-platform linux,$(LOCK)) pyproject.toml --extra beam --extra heic --extra kfp --extra s3 --constraint requirements/build.txt --output-file requirements/beam.txt
+	$(LOCK) --group test-beam --constraint requirements/beam.txt --output-file requirements/test-beam.txt
 
 clean:  ## remove everything that was generated, runs included
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache
