@@ -116,7 +116,7 @@ def render(
     page = pages.template(
         "tf_image_classification.build_tfrecords",
         FILE_NAME,
-        number=lambda value: f"{value:,}",
+        number=_number,
         bytes=human_bytes,
         printable=_printable,
     )
@@ -163,6 +163,10 @@ def _histograms(manifest: Manifest) -> list[_Histogram]:
         shown = rows[:_CLASSES_SHOWN]
         histograms.append(_Histogram(task.name, shown, max_count, len(rows) - len(shown)))
     return histograms
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
 
 
 def _printable(name: str) -> str:
