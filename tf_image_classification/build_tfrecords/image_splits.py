@@ -14,6 +14,7 @@ from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex, Picture
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
 from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, PartResult
+from tf_image_classification.data.fingerprint import CheckedFiles
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import ImageRoots, Rejected
 from tf_image_classification.errors import DataError
@@ -39,6 +40,8 @@ class ImageSplits:
         roots: that images are read from.
         limits: of each image.
         max_side: see images.prepare.
+        fingerprinted: split -> the metadata that names its images, where their contents are part of the fingerprint.
+        checked_files: every image that has been hashed is added to it.
     """
 
     folder: str | None
@@ -53,6 +56,8 @@ class ImageSplits:
     roots: ImageRoots
     limits: ImageLimits
     max_side: int
+    fingerprinted: Mapping[str, str]
+    checked_files: CheckedFiles
 
     def write(self, engine: Engine) -> dict[str, Split]:
         """Has an engine write the shards of every split.
@@ -89,7 +94,8 @@ class ImageSplits:
                     images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
                 if not images:
                     break
-                yield ImageChunk(split, names, tuple(images), self.roots, self.limits, self.max_side)
+                fingerprinted = self.fingerprinted.get(split, "")
+                yield ImageChunk(split, names, tuple(images), self.roots, self.limits, self.max_side, fingerprinted)
 
     def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> None:
         """Adds the results of a chunk to `counts`, the index and the statistics."""
@@ -106,6 +112,9 @@ class ImageSplits:
             names = tuple(label.name for label in image.labels)
             pictures.append(Picture(image.path, image.filename, chunk.split, names))
         self.duplicates.add(zip(pictures, part.looks, strict=True))
+        for image, digest in zip(chunk.images, part.digests, strict=False):
+            if digest is not None:
+                self.checked_files.add(chunk.fingerprinted, image.path, image.filename, digest)
 
     def _finish(self, split: str, engine: Engine, counts: ClassCounts) -> Split:
         self._check_split(split, counts)
