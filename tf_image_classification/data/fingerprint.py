@@ -110,7 +110,7 @@ class Listed:
                     self._num_local, local_bytes = self._num_local + 1, local_bytes + item.size
                     self.by_content = self._num_local <= CONTENT_FILES and local_bytes <= CONTENT_BYTES
                     if self.by_content:
-                        block.append((split, *item))
+                        block.append((split, *item[:4]))
                         if len(block) == _BLOCK:
                             to_read.write(json.dumps(block).encode() + b"\n")
                             block.clear()
@@ -231,7 +231,7 @@ def _digest_of_nothing(path: str) -> str | None:
 
 
 def _item_digest(split: str, item: FingerprintItem) -> int:
-    values = ("image", *item[1:]) if isinstance(item, listing.File) else item
+    values = ("image", item.filename, item.size, item.version) if isinstance(item, listing.File) else item
     content = (split, *values) if split else values
     return int.from_bytes(hashlib.sha256(json.dumps(content).encode()).digest())
 

@@ -59,13 +59,13 @@ class ClassFolder(ImageSource):
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
         inner: dict[str, set[str]] = {}  # top folder, or '' -> its sub-folders, as far as they are few
-        for path, filename, _, _ in listing.walk(folder, hidden=True, sizes=False):
+        for path, filename, _, _, may_be_link in listing.walk(folder, hidden=True, sizes=False):
             label, slash, below = filename.partition("/")
             _add_inner(inner, label if slash else "", below)  # a file that is in no folder has none
             if reason := _left_out(path, filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
-            elif not roots.contain(path):
+            elif not roots.contain(path, may_be_link):
                 outside.add(path, path)
                 yield Rejected(path, roots.outside)
             elif not slash:
@@ -91,7 +91,7 @@ class ClassFolder(ImageSource):
         folder = normalize(self.path)
         roots = ImageRoots(options.image_root, folder)
         for file in listing.walk(self.path):
-            is_inside = roots.contain(storage.join(folder, file.filename))
+            is_inside = roots.contain(storage.join(folder, file.filename), file.may_be_link)
             yield file if is_inside else file._replace(size=-1, version=0)
 
     def _announce(self, folders: Mapping[str, set[str]], left_out: Mapping[str, int]) -> None:

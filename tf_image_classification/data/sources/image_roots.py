@@ -42,9 +42,13 @@ class ImageRoots:
         """Without the known folders: a worker that checks open files has no use for them."""
         return {**self.__dict__, "_real_folders": {}}
 
-    def contain(self, path: str) -> bool:
-        """Whether the file that opening a normalized path reads is in one of the folders."""
-        return self._contain_real(self.real(path))
+    def contain(self, path: str, may_be_link: bool = True) -> bool:
+        """Whether the file that opening a normalized path reads is in one of the folders.
+
+        Args:
+            may_be_link: False for a file that a listing says to be none, which saves a look at it.
+        """
+        return self._contain_real(self.real(path, may_be_link))
 
     def contain_open(self, path: str, descriptor: int) -> bool:
         """Whether a file that was opened by a path is in one of the folders, even if a link has changed meanwhile.
@@ -59,8 +63,9 @@ class ImageRoots:
         is_same = os.path.samestat(os.stat(real), os.fstat(descriptor))
         return is_same and self._contain_real(storage.canonical(real))
 
-    def real(self, path: str) -> str:
-        """The path of what opening a normalized path reads: without links, and in the Unicode form that exists."""
+    def real(self, path: str, may_be_link: bool = True) -> str:
+        """The path of what opening a normalized path reads: without links, and in the Unicode form that exists. For
+        `may_be_link` see `contain`."""
         if storage.is_remote(path):
             return path
         folder, _, name = path.rpartition("/")
@@ -68,9 +73,9 @@ class ImageRoots:
             if len(self._real_folders) == _MAX_FOLDERS:
                 self._real_folders.clear()
             self._real_folders[folder] = storage.canonical(os.path.realpath(folder or "/"))
-        if not path.isascii() and not os.path.exists(path) and (other := storage.other_form(path)):
+        if may_be_link and not path.isascii() and not os.path.exists(path) and (other := storage.other_form(path)):
             return self.real(other)
-        if os.path.islink(path):
+        if may_be_link and os.path.islink(path):
             return storage.canonical(os.path.realpath(path))
         return storage.join(self._real_folders[folder], name)
 
