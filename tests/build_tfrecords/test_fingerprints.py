@@ -55,12 +55,22 @@ def _with_named_splits(root: Path) -> dict:
     return {"train_metadata": str(root / "list.csv"), "options": ReadOptions(split_column="split")}
 
 
+def _with_another_form(root: Path) -> dict:
+    """A list of names in one Unicode form, of files in the other, and of one that has been split off."""
+    given = _with_named_splits(root)
+    (root / "photos" / "cat" / "0000.png").rename(root / "photos" / "cat" / "e\u0301.png")
+    path = root / "list.csv"
+    path.write_text(path.read_text().replace("cat/0000.png", "cat/\u00e9.png"))
+    return given
+
+
 GIVEN: dict[str, Callable[[Path], dict]] = {
     "folder": _clean,
     "folders": _with_eval,
     "folder with other files": _with_others,
     "repetitions": _with_repetitions,
     "named splits": _with_named_splits,
+    "another Unicode form": _with_another_form,
 }
 
 
