@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
 
-from tf_image_classification.build_tfrecords import fingerprinted_part, local
+from tf_image_classification.build_tfrecords import local, part_file
 from tf_image_classification.build_tfrecords.shards import ShardCounter, ShardWriter
 from tf_image_classification.build_tfrecords.worker_messages import ImageChunk, PartResult, record_lengths
 from tf_image_classification.data.manifest import Shard
@@ -78,7 +78,7 @@ class LocalEngine:
             replace(chunk, part=os.devnull if parts is None else os.path.join(parts, str(number)))
             for number, chunk in enumerate(chunks)
         )
-        for chunk, part in local.run_jobs(fingerprinted_part.write_part, jobs, workers):
+        for chunk, part in local.run_jobs(part_file.write_part, jobs, workers):
             if chunk.split not in self._writers:
                 self._writers[chunk.split] = self._writer(folder, chunk.split)
             self._writers[chunk.split].append(chunk.part, record_lengths(part))

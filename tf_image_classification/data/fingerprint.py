@@ -164,21 +164,14 @@ def listed(
     return Listed(_items(train_metadata, eval_metadata, labels_file, eval_fraction, options))
 
 
-def file_digest(split: str, path: str, filename: str) -> int | None:
-    """What a file adds to a fingerprint, by its content as it is now; None if it is not a local file that can be read.
+def file_digest(split: str, filename: str, content: bytes) -> int:
+    """What a file adds to a fingerprint.
 
     Args:
         split: `train` or `eval`: the metadata that names it.
-        path: as storage opens it.
         filename: in the fingerprint.
     """
-    if storage.is_remote(path):
-        return None
-    try:
-        size, digest = _size_and_digest(path)
-    except (OSError, ValueError):
-        return None
-    return _item_digest(split, listing.File(path, filename, size, digest))
+    return _item_digest(split, listing.File("", filename, len(content), listing.digest(content)))
 
 
 def _contents_digest(block: Sequence[tuple[str, listing.File]]) -> int:
@@ -208,18 +201,14 @@ def _content_digest(path: str) -> str | None:
     if storage.is_remote(path):
         return None
     try:
-        return _size_and_digest(path)[1]
+        descriptor, size = storage.open_descriptor(path)
+        with open(descriptor, "rb", buffering=0) as file:
+            # hashlib.file_digest takes a buffer of 256 KiB, whose zeros take longer than a small file.
+            if size <= _SMALL_BYTES:
+                return listing.digest(storage.read_descriptor(descriptor, size))
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError):  # ValueError: a pipe or device, which could be read for ever and has no size
         return _digest_of_nothing(path)
-
-
-def _size_and_digest(path: str) -> tuple[int, str]:
-    descriptor, size = storage.open_descriptor(path)
-    with open(descriptor, "rb", buffering=0) as file:
-        # hashlib.file_digest takes a buffer of 256 KiB, whose zeros take longer than a small file.
-        if size <= _SMALL_BYTES:
-            return size, listing.digest(storage.read_descriptor(descriptor, size))
-        return size, hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest_of_nothing(path: str) -> str | None:
