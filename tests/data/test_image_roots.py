@@ -18,7 +18,7 @@ from tests.standin.bucket import Buckets
 from tf_image_classification import build_tfrecords, storage
 from tf_image_classification.build_tfrecords import images
 from tf_image_classification.data import manifest, sources, tfrecord
-from tf_image_classification.data.sources import Entry, ReadOptions, Rejected
+from tf_image_classification.data.sources import Entry, ImageRoots, ReadOptions, Rejected, listing
 from tf_image_classification.errors import DataError, FlagError
 from tf_image_classification.storage import mounts, paths
 
@@ -283,3 +283,14 @@ def test_a_manifest_names_no_shard_above_its_folder(tmp_path):
     path.write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"not a manifest.*a shard outside the folder: \.\./other"):
         manifest.read(str(tmp_path / "data"))
+
+
+def test_a_file_in_a_folder_whose_files_are_inside_is_outside_if_it_is_a_link(tmp_path):
+    write(tmp_path / "photos" / "cat" / "1.png")
+    write(tmp_path / "private" / "secret.png")
+    (tmp_path / "photos" / "cat" / "2.png").symlink_to(tmp_path / "private" / "secret.png")
+    (tmp_path / "photos" / "dog").symlink_to(tmp_path / "private")
+    roots = ImageRoots(None, str(tmp_path / "photos"))
+    found = {file.filename: roots.contain(file.path, file.may_be_link) for file in listing.walk(f"{tmp_path}/photos")}
+    assert found == {"cat/1.png": True, "cat/2.png": False, "dog/secret.png": False}
+    assert not roots.contain(str(tmp_path / "private" / "secret.png"), may_be_link=False)

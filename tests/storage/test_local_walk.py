@@ -125,4 +125,4 @@ def test_sizes_need_not_be_looked_up(tmp_path):
     (tmp_path / "file").write_bytes(b"content")
     path = str(tmp_path / "file")
     assert [(file.path, file.size) for file in storage.walk(str(tmp_path))] == [(path, 7)]
-    assert list(storage.walk(str(tmp_path), sizes=False)) == [(path, 0, 0)]
+    assert list(storage.walk(str(tmp_path), sizes=False)) == [(path, 0, 0, False)]

@@ -9,7 +9,7 @@ from tf_image_classification.build_tfrecords.beam_runner import BeamRunner
 from tf_image_classification.build_tfrecords.data_set_build import CHECK_FILE, DataSetBuild
 from tf_image_classification.build_tfrecords.shards import SHARD_BYTES
 from tf_image_classification.data import manifest
-from tf_image_classification.data.fingerprint import fingerprint as fingerprint_of
+from tf_image_classification.data.fingerprint import listed
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest, Task
 from tf_image_classification.data.sources import AS_GIVEN, ReadOptions
 
@@ -67,11 +67,10 @@ def build(
         runner,
     )
     work.check_output(output_dir, manifest.FILE_NAME)
-    if not fingerprint:
-        fingerprint = fingerprint_of(
-            train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
-        )
-    return work.write(output_dir, labels, None, fingerprint)
+    known = fingerprint or listed(
+        train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
+    )
+    return work.write(output_dir, labels, None, known)
 
 
 def check(
@@ -113,10 +112,10 @@ def check(
     )
     if output_dir is not None:
         work.check_output(output_dir, CHECK_FILE)
-    fingerprint = fingerprint_of(
+    of_data = listed(
         train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
     )
-    return work.check(output_dir, labels, fingerprint)
+    return work.check(output_dir, labels, of_data)
 
 
 def build_eval(
@@ -142,5 +141,4 @@ def build_eval(
     given = {EVAL: eval_metadata}
     work = DataSetBuild(given, options, 1.0, allow_missing_classes, workers or local.cores(), SHARD_BYTES)
     work.check_output(output_dir, manifest.FILE_NAME)
-    fingerprint = fingerprint or fingerprint_of(eval_metadata, options=options)
-    return work.write(output_dir, None, tuple(tasks), fingerprint)
+    return work.write(output_dir, None, tuple(tasks), fingerprint or listed(eval_metadata, options=options))

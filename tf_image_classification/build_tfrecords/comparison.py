@@ -36,10 +36,6 @@ class Luma(NamedTuple):
     means: npt.NDArray[np.float64]
     deviations: npt.NDArray[np.float64]
 
-    def of(self, pictures: npt.NDArray[np.int64]) -> Luma:
-        """That of some of the pictures."""
-        return Luma(self.levels[pictures], self.means[pictures], self.deviations[pictures])
-
 
 def luma_of(signatures: npt.NDArray[np.uint8]) -> Luma:
     """The luma of pictures, by their signatures (pictures, BYTES)."""
@@ -51,46 +47,73 @@ def luma_of(signatures: npt.NDArray[np.uint8]) -> Luma:
     return Luma(levels, means, np.sqrt(np.maximum(0.0, squares - means * means)))
 
 
-def luma_distances(some: Luma, others: Luma) -> npt.NDArray[np.float64]:
+def luma_distances(luma: Luma, some: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """How far pictures are apart without regard to colour: 0 for the same one, about 1 for two with nothing in common.
 
     It is 1 - the correlation, so that brightness and contrast do not matter within limits; infinite beyond these.
+
+    Args:
+        some, others: of pairs, positions in `luma`, both (pairs,).
 
     Returns:
         (pairs,).
     """
     import numpy as np
 
-    low, high = np.minimum(some.deviations, others.deviations), np.maximum(some.deviations, others.deviations)
-    comparable = (low >= _MIN_DEVIATION) & (high <= _MAX_GAIN * low) & (np.abs(some.means - others.means) <= _MAX_SHIFT)
-    products = np.einsum("ij,ij->i", some.levels, others.levels).astype(np.float64) / PIXELS
-    covariance = products - some.means * others.means
-    apart = 1.0 - np.divide(covariance, low * high, out=np.zeros_like(low), where=comparable)
-    return np.where(comparable, np.maximum(0.0, apart), np.inf)
+    low, high = _deviations(luma, some, others)
+    shifts = np.abs(luma.means[some] - luma.means[others])
+    comparable = np.flatnonzero((low >= _MIN_DEVIATION) & (high <= _MAX_GAIN * low) & (shifts <= _MAX_SHIFT))
+    some, others = some[comparable], others[comparable]
+    products = np.einsum("ij,ij->i", luma.levels[some], luma.levels[others]).astype(np.float64) / PIXELS
+    covariance = products - luma.means[some] * luma.means[others]
+    apart = np.full(len(low), np.inf)
+    apart[comparable] = np.maximum(0.0, 1.0 - covariance / (low * high)[comparable])
+    return apart
 
 
-def same_colours(some: npt.NDArray[np.uint8], others: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Whether the colours of pairs do not differ much, or one of the two is grey.
+def same_brightness(luma: Luma, some: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Whether pairs do not differ in brightness and contrast, but for JPEG's losses.
 
     Args:
-        some, others: signatures, both (pairs, BYTES).
+        luma, some, others: as for `luma_distances`.
     """
     import numpy as np
 
-    a, b = some[:, PIXELS:].astype(np.int32), others[:, PIXELS:].astype(np.int32)
-    differing = np.sqrt(np.square(a - b).sum(1) / a.shape[1]) > _MAX_CHROMA_DISTANCE
-    grey = [np.abs(chroma - _NO_CHROMA).max(1) <= _GREY_CHROMA for chroma in (a, b)]
-    same: npt.NDArray[np.bool_] = ~differing | grey[0] | grey[1]
+    low, high = _deviations(luma, some, others)
+    shifts = np.abs(luma.means[some] - luma.means[others])
+    same: npt.NDArray[np.bool_] = (shifts <= _SAME_SHIFT) & (high <= _SAME_GAIN * low)
     return same
 
 
-def same_brightness(some: Luma, others: Luma) -> npt.NDArray[np.bool_]:
-    """Whether pairs do not differ in brightness and contrast, but for JPEG's losses."""
+def same_colours(
+    signatures: npt.NDArray[np.uint8], some: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Whether the colours of pairs do not differ much, or one of the two is grey.
+
+    Args:
+        signatures: (pictures, BYTES).
+        some, others: of pairs, positions in `signatures`, both (pairs,).
+    """
     import numpy as np
 
-    low, high = np.minimum(some.deviations, others.deviations), np.maximum(some.deviations, others.deviations)
-    same: npt.NDArray[np.bool_] = (np.abs(some.means - others.means) <= _SAME_SHIFT) & (high <= _SAME_GAIN * low)
+    chroma = signatures[:, PIXELS:]
+    differences = chroma[some].astype(np.float32) - chroma[others]
+    squares = np.einsum("ij,ij->i", differences, differences).astype(np.float64) / chroma.shape[1]
+    same: npt.NDArray[np.bool_] = np.sqrt(squares) <= _MAX_CHROMA_DISTANCE
+    asked = np.flatnonzero(~same)
+    for pictures in (some, others):
+        same[asked] |= np.abs(chroma[pictures[asked]].astype(np.int16) - _NO_CHROMA).max(1, initial=0) <= _GREY_CHROMA
     return same
+
+
+def _deviations(
+    luma: Luma, some: npt.NDArray[np.int64], others: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """The lower and the higher deviation of each pair."""
+    import numpy as np
+
+    a, b = luma.deviations[some], luma.deviations[others]
+    return np.minimum(a, b), np.maximum(a, b)
 
 
 def are_simple(signatures: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

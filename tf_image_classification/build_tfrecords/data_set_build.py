@@ -30,6 +30,7 @@ from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.image_splits import ImageSplits
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex
 from tf_image_classification.data import class_names, manifest, sources
+from tf_image_classification.data.fingerprint import CheckedFiles, Listed
 from tf_image_classification.data.manifest import EVAL, TRAIN, Manifest, Split, Task
 from tf_image_classification.data.sources import ImageRoots, ImageSource, ReadOptions, Source
 from tf_image_classification.data.tasks import label_feature
@@ -54,12 +55,14 @@ class DataSetBuild:
     shard_bytes: int
     max_duplicates_across_splits: int | None = None
     runner: BeamRunner | None = None
+    checked_files: CheckedFiles = field(default_factory=CheckedFiles)
     pixels: statistics.Pixels = field(default_factory=statistics.Pixels)
     samples: statistics.Samples = field(default_factory=statistics.Samples)
     expanded: dict[str, list[Source]] = field(init=False)
     index: ImageIndex = field(init=False)
     duplicates: DuplicateIndex = field(init=False)
     roots: ImageRoots = field(init=False)
+    fingerprint: str | Listed = field(init=False)
 
     def __post_init__(self) -> None:
         self.expanded = {split: sources.expand(metadata) for split, metadata in self.given.items()}
@@ -85,9 +88,11 @@ class DataSetBuild:
                 )
 
     def write(
-        self, output_dir: str, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None, fingerprint: str
+        self, output_dir: str, labels: tuple[str, ...] | None, tasks: tuple[Task, ...] | None, fingerprint: str | Listed
     ) -> Manifest:
-        """Builds into `output_dir`; `tasks` are given when a model's are to be used."""
+        """Builds into `output_dir`; `tasks` are given when a model's are to be used. The workers hash the contents of a
+        fingerprint that is only listed."""
+        self.fingerprint = fingerprint
         started = time.monotonic()
         # Other machines may lack a mount of the bucket that this one has.
         target = storage.canonical(output_dir) if self.runner else output_dir
@@ -96,7 +101,7 @@ class DataSetBuild:
             self._engine(target) as engine,
             storage.replacing_dir(target, manifest.FILE_NAME, engine.elsewhere) as folder,
         ):
-            data = self._described(self._write_splits(folder, engine, labels, tasks), fingerprint)
+            data = self._described(self._write_splits(folder, engine, labels, tasks))
             self._check_duplicates(data)
             report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples, self.roots)
             data.write(folder)
@@ -105,13 +110,14 @@ class DataSetBuild:
         self._advise()
         return replace(data, folder=output_dir)
 
-    def check(self, output_dir: str | None, labels: tuple[str, ...] | None, fingerprint: str) -> Manifest:
+    def check(self, output_dir: str | None, labels: tuple[str, ...] | None, fingerprint: Listed) -> Manifest:
         """Does the same without shards; `output_dir` is for the report, which a data set of too many duplicates gets
         too."""
+        self.fingerprint = fingerprint
         started = time.monotonic()
         with self._collecting(output_dir or "the report"):
             engine = LocalEngine(self.workers, self.shard_bytes)
-            data = self._described(self._write_splits(None, engine, labels, None), fingerprint)
+            data = self._described(self._write_splits(None, engine, labels, None))
             if output_dir is not None:
                 with storage.replacing_dir(output_dir, CHECK_FILE) as folder:
                     report.write(folder, data, self.index, self.duplicates, self.pixels, self.samples, self.roots)
@@ -148,8 +154,10 @@ class DataSetBuild:
 
         return beam_engine.running(self.runner, output_dir, self.shard_bytes)
 
-    def _described(self, data: Manifest, fingerprint: str) -> Manifest:
+    def _described(self, data: Manifest) -> Manifest:
         """`data` with its origin and quality, and a line for what a training would suffer from."""
+        known = self.fingerprint
+        fingerprint = known if isinstance(known, str) else known.digest(self.checked_files)
         found = None
         if _image_sources(self.expanded):
             found = quality.measure(self.duplicates, self.pixels, data.splits, data.tasks)
@@ -275,8 +283,16 @@ class DataSetBuild:
             self.roots,
             self.options.limits,
             self.options.max_side,
+            self._fingerprinted(),
+            self.checked_files,
         )
         return writer.write(engine)
+
+    def _fingerprinted(self) -> dict[str, str]:
+        """See ImageSplits: of a single metadata, whichever it is, the fingerprint is that of training metadata."""
+        if isinstance(self.fingerprint, str) or not self.fingerprint.by_content:
+            return {}
+        return {TRAIN: TRAIN, EVAL: EVAL if len(self.given) > 1 else TRAIN}
 
 
 def _image_sources(expanded: Mapping[str, Sequence[Source]]) -> dict[str, list[ImageSource]]:

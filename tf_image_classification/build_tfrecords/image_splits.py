@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,10 +15,13 @@ from tf_image_classification.build_tfrecords.image_index import ImageIndex
 from tf_image_classification.build_tfrecords.near_duplicates import DuplicateIndex, Picture
 from tf_image_classification.build_tfrecords.statistics import Pixels, Samples
 from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, ClassLabel, ImageChunk, PartResult
+from tf_image_classification.data.fingerprint import CheckedFiles
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import ImageRoots, Rejected
 from tf_image_classification.errors import DataError
 from tf_image_classification.image_limits import ImageLimits
+
+_KNOWN_LABELS = 1024  # of images that are not looked up again
 
 ClassCounts = Mapping[str, Mapping[str, int]]  # task -> class name -> number of images
 
@@ -39,6 +43,8 @@ class ImageSplits:
         roots: that images are read from.
         limits: of each image.
         max_side: see images.prepare.
+        fingerprinted: split -> the metadata that names its images, where their contents are part of the fingerprint.
+        checked_files: every image that has been hashed is added to it.
     """
 
     folder: str | None
@@ -53,6 +59,8 @@ class ImageSplits:
     roots: ImageRoots
     limits: ImageLimits
     max_side: int
+    fingerprinted: Mapping[str, str]
+    checked_files: CheckedFiles
 
     def write(self, engine: Engine) -> dict[str, Split]:
         """Has an engine write the shards of every split.
@@ -80,16 +88,22 @@ class ImageSplits:
         """The images in the order of the shards. Changes `samples`, which counts the thumbnails that it wants."""
         names = tuple(task.name for task in self.tasks)
         ids = [dict(zip(task.labels, itertools.count())) for task in self.tasks]
+
+        @functools.lru_cache(_KNOWN_LABELS)  # one object for all images of a class is pickled once in a chunk
+        def classes_of(labels: tuple[str, ...]) -> tuple[ClassLabel, ...]:
+            return tuple(ClassLabel(of_task[label], label) for of_task, label in zip(ids, labels, strict=True))
+
         for split in self.splits:
             entries = self.index.shuffled(split)
             while True:
-                images = []
-                for path, filename, labels, _ in itertools.islice(entries, CHUNK):
-                    classes = [ClassLabel(of_task[label], label) for of_task, label in zip(ids, labels, strict=True)]
-                    images.append(ChunkImage(path, filename, tuple(classes), self.samples.wants(labels[0])))
+                images = [
+                    ChunkImage(path, filename, classes_of(labels), self.samples.wants(labels[0]))
+                    for path, filename, labels, _ in itertools.islice(entries, CHUNK)
+                ]
                 if not images:
                     break
-                yield ImageChunk(split, names, tuple(images), self.roots, self.limits, self.max_side)
+                fingerprinted = self.fingerprinted.get(split, "")
+                yield ImageChunk(split, names, tuple(images), self.roots, self.limits, self.max_side, fingerprinted)
 
     def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> None:
         """Adds the results of a chunk to `counts`, the index and the statistics."""
@@ -99,13 +113,16 @@ class ImageSplits:
                 self.index.reject(chunk.split, result.path, result.reason)
                 continue
             self.pixels.add(result)
-            for task, label in zip(chunk.tasks, image.labels, strict=True):
-                counts[task][label.name] += 1
             if result.thumbnail:
                 self.samples.add(image.labels[0].name, result.thumbnail)
-            names = tuple(label.name for label in image.labels)
-            pictures.append(Picture(image.path, image.filename, chunk.split, names))
+            pictures.append(Picture(image.path, image.filename, chunk.split, _names(image.labels)))
+        for labels, count in Counter(picture.labels for picture in pictures).items():
+            for task, label in zip(chunk.tasks, labels, strict=True):
+                counts[task][label] += count
         self.duplicates.add(zip(pictures, part.looks, strict=True))
+        for image, digest in zip(chunk.images, part.digests, strict=False):
+            if digest is not None:
+                self.checked_files.add(chunk.fingerprinted, image.path, image.filename, digest)
 
     def _finish(self, split: str, engine: Engine, counts: ClassCounts) -> Split:
         self._check_split(split, counts)
@@ -151,3 +168,8 @@ class ImageSplits:
             received=report.reasons(self.index, split) or "no images in the metadata",
             expected="images that can be read, with a label",
         )
+
+
+@functools.lru_cache(_KNOWN_LABELS)
+def _names(labels: tuple[ClassLabel, ...]) -> tuple[str, ...]:
+    return tuple(label.name for label in labels)

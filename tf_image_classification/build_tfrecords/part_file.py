@@ -18,7 +18,7 @@ from tf_image_classification.build_tfrecords.worker_messages import (
     PartResult,
     WrittenImage,
 )
-from tf_image_classification.data import tfrecord
+from tf_image_classification.data import fingerprint, tfrecord
 from tf_image_classification.data.sources import ImageRoots, Rejected
 from tf_image_classification.data.tasks import label_feature, text_feature
 from tf_image_classification.errors import UserError
@@ -54,9 +54,12 @@ def check(chunk: ImageChunk, write: Callable[[bytes], object]) -> PartResult:
     """
     results: list[ImageResult] = []
     seen = []
+    digests: list[int | None] = []
     contents = _contents([image.path for image in chunk.images], chunk.limits, chunk.roots)
     prepared = _prepared(contents, chunk.limits, chunk.max_side)
     for image, (data, encoded) in zip(chunk.images, prepared, strict=True):
+        if chunk.fingerprinted:
+            digests.append(_digest(chunk.fingerprinted, image, data))
         if isinstance(encoded, images.RejectedImage):
             results.append(Rejected(image.path, str(encoded)))
             continue
@@ -64,7 +67,7 @@ def check(chunk: ImageChunk, write: Callable[[bytes], object]) -> PartResult:
         write(record)
         results.append(_written(image, data, encoded, len(record)))
         seen.append(_seen(data, encoded))
-    return PartResult(results, signature.looks_of(seen))
+    return PartResult(results, signature.looks_of(seen), digests)
 
 
 def _prepared(
@@ -104,6 +107,14 @@ def _prepared_pngs(
             yield data, images.prepare(data, limits, max_side)
         except images.RejectedImage as rejection:
             yield data, rejection
+
+
+def _digest(metadata: str, image: ChunkImage, data: bytes) -> int | None:
+    """What a file of this machine adds to the fingerprint; None if nothing was read, or under another path."""
+    path = image.path
+    if not data or storage.is_remote(path) or not (path.isascii() or os.path.exists(path)):
+        return None
+    return fingerprint.file_digest(metadata, image.filename, data)
 
 
 def encode(image: images.Encoded, filename: str, task_names: Sequence[str], labels: Sequence[ClassLabel]) -> bytes:

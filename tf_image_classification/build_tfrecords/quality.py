@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 
-from tf_image_classification.build_tfrecords import images
+from tf_image_classification.build_tfrecords import pair_thumbnails
 from tf_image_classification.build_tfrecords.near_duplicates import (
     ACROSS_SPLITS,
     OTHER_LABELS,
     WITHIN_SPLIT,
     DuplicateIndex,
-    Picture,
 )
 from tf_image_classification.build_tfrecords.statistics import Pixels, ShownPair
 from tf_image_classification.data.manifest import TRAIN, Quality, Split, Task
 from tf_image_classification.data.sources import ClassFolder, ImageRoots, ImageSource, Source, folder_layout
 from tf_image_classification.data.tasks import MAX_NAMED_CLASSES
-from tf_image_classification.errors import DataError, FlagError, UserError, abridged
-from tf_image_classification.image_limits import HIGHEST
+from tf_image_classification.errors import DataError, FlagError, abridged
 
 SMALL_CLASS = 20  # training examples; TensorFlow's retrain.py warned below this number
 
@@ -50,13 +47,14 @@ def measure(duplicates: DuplicateIndex, pixels: Pixels, splits: Mapping[str, Spl
 
 def shown_pairs(duplicates: DuplicateIndex, roots: ImageRoots) -> dict[str, list[ShownPair]]:
     """The closest pairs of each kind that has some, for the statistics page. Reads their images again."""
-    shown = {}
-    for kind in (ACROSS_SPLITS, OTHER_LABELS, WITHIN_SPLIT):
-        if pairs := duplicates.pairs(kind, _PAIRS_SHOWN):
-            shown[kind] = [
-                ShownPair(pair, (_thumbnail(pair.first, roots), _thumbnail(pair.second, roots))) for pair in pairs
-            ]
-    return shown
+    found = {kind: duplicates.pairs(kind, _PAIRS_SHOWN) for kind in (ACROSS_SPLITS, OTHER_LABELS, WITHIN_SPLIT)}
+    pictures = [picture for pairs in found.values() for pair in pairs for picture in (pair.first, pair.second)]
+    thumbnails = pair_thumbnails.of_all([picture.path for picture in pictures], roots)
+    return {
+        kind: [ShownPair(pair, (thumbnails[pair.first.path], thumbnails[pair.second.path])) for pair in pairs]
+        for kind, pairs in found.items()
+        if pairs
+    }
 
 
 def warnings(found: Quality) -> list[str]:
@@ -146,11 +144,3 @@ def check_several_classes(tasks: Sequence[Task], sources: Iterable[Source]) -> N
                 expected="two or more",
                 hint=f"If the classes are the sub-folders of {inner}, give this folder." if inner else "",
             )
-
-
-def _thumbnail(picture: Picture, roots: ImageRoots) -> str:
-    try:
-        data = images.prepare(images.read(picture.path, HIGHEST, roots), HIGHEST).data
-    except (images.RejectedImage, UserError, OSError):  # it has vanished since it was built
-        return ""
-    return base64.b64encode(images.thumbnail(data)).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -38,14 +39,17 @@ class Pixels:
 
     def add(self, image: WrittenImage) -> None:
         """Counts one image."""
-        self.formats[f"{image.format.upper()}, {'re-encoded' if image.reencoded else 'byte for byte'}"] += 1
-        self.longer_sides[bisect.bisect_left(_LONGER_SIDES, max(image.height, image.width))] += 1
-        self.shorter_sides[bisect.bisect_right(_SHORTER_SIDES, min(image.height, image.width))] += 1
+        self.formats[_kind(image.format, image.reencoded)] += 1
+        width, height = size = (image.width, image.height)
+        shorter, longer = size if width < height else (height, width)
+        self.longer_sides[bisect.bisect_left(_LONGER_SIDES, longer)] += 1
+        self.shorter_sides[bisect.bisect_right(_SHORTER_SIDES, shorter)] += 1
         self.reencoded += image.reencoded
         self.large.add(image)
-        size = (image.width, image.height)
-        self.smallest = min(self.smallest or size, size, key=_area)
-        self.largest = max(self.largest or size, size, key=_area)
+        if self.smallest is None or width * height < _area(self.smallest):
+            self.smallest = size
+        if self.largest is None or width * height > _area(self.largest):
+            self.largest = size
 
     def size_counts(self) -> list[tuple[str, int]]:
         """Ranges of the longer side in pixels and their numbers of images, from the smallest image to the largest."""
@@ -116,7 +120,7 @@ def render(
     page = pages.template(
         "tf_image_classification.build_tfrecords",
         FILE_NAME,
-        number=lambda value: f"{value:,}",
+        number=_number,
         bytes=human_bytes,
         printable=_printable,
     )
@@ -163,6 +167,15 @@ def _histograms(manifest: Manifest) -> list[_Histogram]:
         shown = rows[:_CLASSES_SHOWN]
         histograms.append(_Histogram(task.name, shown, max_count, len(rows) - len(shown)))
     return histograms
+
+
+def _number(value: int) -> str:
+    return f"{value:,}"
+
+
+@functools.cache
+def _kind(image_format: str, reencoded: bool) -> str:
+    return f"{image_format.upper()}, {'re-encoded' if reencoded else 'byte for byte'}"
 
 
 def _printable(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,6 +45,8 @@ class ImageChunk:
         roots: that they are read from.
         limits: of each image.
         max_side: see images.prepare.
+        fingerprinted: metadata, `train` or `eval`, as part of which the contents of the files are in the fingerprint;
+            '' where they are not, or the fingerprint is known.
         part: path of the file to write; '' where the records are not written to a file of their own.
     """
 
@@ -53,6 +56,7 @@ class ImageChunk:
     roots: ImageRoots
     limits: ImageLimits = DEFAULT
     max_side: int = 0
+    fingerprinted: str = ""
     part: str = ""
 
     def __str__(self) -> str:
@@ -89,10 +93,13 @@ class PartResult(NamedTuple):
     Attributes:
         images: a result per image, in their order.
         looks: of the written images, in their order, what they are compared with other pictures by.
+        digests: per image what its file adds to the data's fingerprint; None where that is not known. Empty where it
+            was not asked for.
     """
 
     images: list[ImageResult]
     looks: list[Look]
+    digests: Sequence[int | None] = ()
 
 
 def record_lengths(part: PartResult) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import gzip
 import hashlib
 import io
@@ -10,7 +11,6 @@ import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
-from typing import IO
 
 from tf_image_classification import storage
 from tf_image_classification.data import sources
@@ -52,36 +52,126 @@ def fingerprint(
     Raises:
         FlagError: the metadata names nothing, or the labels file does not exist.
     """
-    total = num_objects = num_local = local_bytes = 0
-    by_content = True
-    kept = io.BytesIO()  # compressed, as the names in a folder have much in common
-    with gzip.open(kept, "wb", compresslevel=1) as to_read:  # the local files, until they become too many
-        for split, item in _items(train_metadata, eval_metadata, labels_file, eval_fraction, options):
-            is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
-            if isinstance(item, listing.File) and item.size >= 0 and not is_object:
-                num_local, local_bytes = num_local + 1, local_bytes + item.size
-                by_content = num_local <= CONTENT_FILES and local_bytes <= CONTENT_BYTES
-                if by_content:
-                    to_read.write(json.dumps((split, *item)).encode() + b"\n")
-                    continue
-            total += _item_digest(split, item)
-            num_objects += is_object
-    block_digest = _contents_digest if by_content else _times_digest
-    total += sum(map(block_digest, _blocks(kept)))
-    result = f"{total % 2**256:064x}"
-    version = "content" if by_content else "size and modification time"
-    used = {f"{num_local:,} files by {version}": num_local, f"{num_objects:,} objects by version": num_objects}
-    shown = " and ".join(text for text, count in used.items() if count) or "no files"
-    _log.info("Data fingerprint: %s, of %s", result[:12], shown)
-    return result
+    return listed(
+        train_metadata, eval_metadata, labels_file=labels_file, eval_fraction=eval_fraction, options=options
+    ).digest()
 
 
-def _blocks(kept: IO[bytes]) -> Iterator[list[tuple[str, listing.File]]]:
-    """The files that were kept, by their splits, some thousand at a time."""
-    kept.seek(0)
-    with gzip.open(kept) as files:
-        while lines := list(itertools.islice(files, _BLOCK)):
-            yield [(split, listing.File(*file)) for split, *file in map(json.loads, lines)]
+class CheckedFiles:
+    """The local files that a build has read and hashed, so that their fingerprint needs no second look.
+
+    Attributes:
+        total: the sum of their digests.
+    """
+
+    def __init__(self) -> None:
+        self.total = 0
+        self._names = array.array("q")  # hashes: a hundred thousand strings would take megabytes
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def add(self, split: str, path: str, filename: str, digest: int) -> None:
+        """Adds a file.
+
+        Args:
+            split: `train` or `eval`: the metadata that names it.
+            path: absolute.
+            filename: in the fingerprint.
+            digest: from `file_digest`.
+        """
+        self.total += digest
+        self._names.append(hash((split, path, filename)))
+
+    def left_over(self, files: Iterable[tuple[str, listing.File]]) -> Iterator[tuple[str, listing.File]]:
+        """Those of the files, by their splits, that are not among these. One that is named twice is so once."""
+        known = set(self._names)
+        for split, file in files:
+            name = hash((split, storage.canonical(file.path), file.filename))
+            if name in known:
+                known.remove(name)
+            else:
+                yield split, file
+
+
+class Listed:
+    """What a fingerprint is made of, before the contents of files are read; see `listed`."""
+
+    def __init__(self, items: Iterable[tuple[str, FingerprintItem]]) -> None:
+        """Takes pairs of a split, '' for none, and an item."""
+        self.by_content = True
+        self._total = self._num_objects = self._num_local = local_bytes = 0
+        self._kept = io.BytesIO()  # compressed, as the names in a folder have much in common
+        block: list[tuple[object, ...]] = []
+        with gzip.open(self._kept, "wb", compresslevel=1) as to_read:  # the local files, until they become too many
+            for split, item in items:
+                is_object = isinstance(item, listing.File) and storage.is_remote(item.path)
+                if isinstance(item, listing.File) and item.size >= 0 and not is_object:
+                    self._num_local, local_bytes = self._num_local + 1, local_bytes + item.size
+                    self.by_content = self._num_local <= CONTENT_FILES and local_bytes <= CONTENT_BYTES
+                    if self.by_content:
+                        block.append((split, *item[:4]))
+                        if len(block) == _BLOCK:
+                            to_read.write(json.dumps(block).encode() + b"\n")
+                            block.clear()
+                        continue
+                self._total += _item_digest(split, item)
+                self._num_objects += is_object
+            to_read.write(json.dumps(block).encode() + b"\n")
+
+    def digest(self, checked: CheckedFiles | None = None) -> str:
+        """The fingerprint.
+
+        Args:
+            checked: files that need not be read, all of them listed; where modification times count, none.
+        """
+        total = self._total
+        block_digest = _contents_digest if self.by_content else _times_digest
+        if checked:
+            total += checked.total
+        if not checked or len(checked) < self._num_local:
+            files = itertools.chain.from_iterable(self._blocks())
+            remaining = checked.left_over(files) if checked else files
+            while block := list(itertools.islice(remaining, _BLOCK)):
+                total += block_digest(block)
+        result = f"{total % 2**256:064x}"
+        version = "content" if self.by_content else "size and modification time"
+        used = {
+            f"{self._num_local:,} files by {version}": self._num_local,
+            f"{self._num_objects:,} objects by version": self._num_objects,
+        }
+        shown = " and ".join(text for text, count in used.items() if count) or "no files"
+        _log.info("Data fingerprint: %s, of %s", result[:12], shown)
+        return result
+
+    def _blocks(self) -> Iterator[list[tuple[str, listing.File]]]:
+        """The files that were kept, by their splits, some thousand at a time."""
+        self._kept.seek(0)
+        with gzip.open(self._kept) as blocks:
+            for block in map(json.loads, blocks):
+                yield [(split, listing.File(*file)) for split, *file in block]
+
+
+def listed(
+    train_metadata: str,
+    eval_metadata: str | None = None,
+    *,
+    labels_file: str | None = None,
+    eval_fraction: float | None = None,
+    options: ReadOptions = AS_GIVEN,
+) -> Listed:
+    """The first half of `fingerprint`, with its arguments and errors: all but the contents of files."""
+    return Listed(_items(train_metadata, eval_metadata, labels_file, eval_fraction, options))
+
+
+def file_digest(split: str, filename: str, content: bytes) -> int:
+    """What a file adds to a fingerprint.
+
+    Args:
+        split: `train` or `eval`: the metadata that names it.
+        filename: in the fingerprint.
+    """
+    return _item_digest(split, listing.File("", filename, len(content), listing.digest(content)))
 
 
 def _contents_digest(block: Sequence[tuple[str, listing.File]]) -> int:
@@ -130,7 +220,7 @@ def _digest_of_nothing(path: str) -> str | None:
 
 
 def _item_digest(split: str, item: FingerprintItem) -> int:
-    values = ("image", *item[1:]) if isinstance(item, listing.File) else item
+    values = ("image", item.filename, item.size, item.version) if isinstance(item, listing.File) else item
     content = (split, *values) if split else values
     return int.from_bytes(hashlib.sha256(json.dumps(content).encode()).digest())
 

@@ -197,7 +197,7 @@ def delete(objects: Iterable[Stat]) -> None:
     """
     from google.api_core.exceptions import NotFound, PreconditionFailed
 
-    for path, _, version in objects:
+    for path, _, version, _ in objects:
         with translate_storage_errors(path, writing=True):
             try:
                 blob_of(path).delete(if_generation_match=version, **_request_options())

@@ -30,11 +30,13 @@ class Stat(NamedTuple):
         path: local or remote.
         size: bytes.
         version: see `Version`.
+        may_be_link: False for a file that a listing of its local folder says to be none.
     """
 
     path: str
     size: int
     version: Version
+    may_be_link: bool = True
 
 
 def stat(path: str) -> Stat:

@@ -64,7 +64,7 @@ def walk(folder: str, hidden: bool = False, sizes: bool = True) -> Iterator[Stat
         while found.files:  # not kept with their status, which takes most of the memory of a folder of millions
             entry = found.files.pop()
             if hidden or not entry.name.startswith("."):
-                yield _stat(entry) if sizes else Stat(entry.path, 0, 0)
+                yield _stat(entry) if sizes else Stat(entry.path, 0, 0, entry.is_symlink())
 
 
 def folders_below(folder: str) -> Iterator[Folder]:
@@ -135,7 +135,7 @@ def _stat(entry: os.DirEntry[str]) -> Stat:
         status = entry.stat()
     except OSError:
         return Stat(entry.path, 0, 0)
-    return Stat(entry.path, status.st_size, status.st_mtime_ns)
+    return Stat(entry.path, status.st_size, status.st_mtime_ns, entry.is_symlink())
 
 
 def cannot_list(path: str, error: OSError) -> FlagError:

@@ -211,7 +211,7 @@ def delete(objects: Iterable[Stat]) -> None:
     """
     from botocore.exceptions import ClientError
 
-    for path, _, version in objects:
+    for path, _, version, _ in objects:
         found = find(path)
         if found is None:
             continue

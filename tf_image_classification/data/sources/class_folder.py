@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -59,13 +60,13 @@ class ClassFolder(ImageSource):
         folders: dict[str, set[str]] = {}  # class name -> names of its folders
         left_out: Counter[str] = Counter()
         inner: dict[str, set[str]] = {}  # top folder, or '' -> its sub-folders, as far as they are few
-        for path, filename, _, _ in listing.walk(folder, hidden=True, sizes=False):
+        for path, filename, _, _, may_be_link in listing.walk(folder, hidden=True, sizes=False):
             label, slash, below = filename.partition("/")
             _add_inner(inner, label if slash else "", below)  # a file that is in no folder has none
             if reason := _left_out(path, filename):
                 left_out[reason] += 1
                 yield Rejected(path, reason)
-            elif not roots.contain(path):
+            elif not roots.contain(path, may_be_link):
                 outside.add(path, path)
                 yield Rejected(path, roots.outside)
             elif not slash:
@@ -91,7 +92,8 @@ class ClassFolder(ImageSource):
         folder = normalize(self.path)
         roots = ImageRoots(options.image_root, folder)
         for file in listing.walk(self.path):
-            is_inside = roots.contain(storage.join(folder, file.filename))
+            path = file.path if folder == self.path else storage.join(folder, file.filename)
+            is_inside = roots.contain(path, file.may_be_link)
             yield file if is_inside else file._replace(size=-1, version=0)
 
     def _announce(self, folders: Mapping[str, set[str]], left_out: Mapping[str, int]) -> None:
@@ -141,10 +143,15 @@ def _add_inner(inner: dict[str, set[str]], label: str, below: str) -> None:
         folders.add(folder)
 
 
+@functools.lru_cache(_COMPARED_FOLDERS)
+def _is_below_system_folder(folder: str) -> bool:
+    return any(map(listing.is_system_folder, folder.split("/")))
+
+
 def _left_out(path: str, filename: str) -> str | None:
     """Why a file is none that the user put there, or a folder is not listed; None if it is a file of the user's."""
-    *folders, name = filename.removesuffix("/").split("/")
-    if any(map(listing.is_system_folder, folders)):
+    folder, _, name = filename.removesuffix("/").rpartition("/")
+    if _is_below_system_folder(folder):
         return IN_SYSTEM_FOLDER
     if listing.is_hidden(name):
         return HIDDEN

@@ -33,6 +33,8 @@ class ImageRoots:
         self.are_named = bool(named)
         self.outside = f"outside --image_root {printable(','.join(self.folders))}"
         self._real_folders: dict[str, str] = {}  # folder -> where it is without links
+        self._inside: set[str] = set()  # those of them whose files are all in the folders, but for links
+        self._beginnings: tuple[str, ...] = ()
         self._real = tuple(self.real(folder) for folder in self.folders)
         prefixes = map(storage.as_prefix, self._real)
         # Of real paths in the folders; in a folder of mounted buckets they have another form.
@@ -40,11 +42,17 @@ class ImageRoots:
 
     def __getstate__(self) -> dict[str, object]:
         """Without the known folders: a worker that checks open files has no use for them."""
-        return {**self.__dict__, "_real_folders": {}}
+        return {**self.__dict__, "_real_folders": {}, "_inside": set()}
 
-    def contain(self, path: str) -> bool:
-        """Whether the file that opening a normalized path reads is in one of the folders."""
-        return self._contain_real(self.real(path))
+    def contain(self, path: str, may_be_link: bool = True) -> bool:
+        """Whether the file that opening a normalized path reads is in one of the folders.
+
+        Args:
+            may_be_link: False for a file that a listing says to be none, which saves a look at it.
+        """
+        if not may_be_link and path.rpartition("/")[0] in self._inside:
+            return True
+        return self._contain_real(self.real(path, may_be_link))
 
     def contain_open(self, path: str, descriptor: int) -> bool:
         """Whether a file that was opened by a path is in one of the folders, even if a link has changed meanwhile.
@@ -59,18 +67,22 @@ class ImageRoots:
         is_same = os.path.samestat(os.stat(real), os.fstat(descriptor))
         return is_same and self._contain_real(storage.canonical(real))
 
-    def real(self, path: str) -> str:
-        """The path of what opening a normalized path reads: without links, and in the Unicode form that exists."""
+    def real(self, path: str, may_be_link: bool = True) -> str:
+        """The path of what opening a normalized path reads: without links, and in the Unicode form that exists. For
+        `may_be_link` see `contain`."""
         if storage.is_remote(path):
             return path
         folder, _, name = path.rpartition("/")
         if folder not in self._real_folders:  # of a million images in a few folders
             if len(self._real_folders) == _MAX_FOLDERS:
                 self._real_folders.clear()
-            self._real_folders[folder] = storage.canonical(os.path.realpath(folder or "/"))
-        if not path.isascii() and not os.path.exists(path) and (other := storage.other_form(path)):
+                self._inside.clear()
+            self._real_folders[folder] = real_folder = storage.canonical(os.path.realpath(folder or "/"))
+            if storage.as_prefix(real_folder).startswith(self._beginnings):
+                self._inside.add(folder)
+        if may_be_link and not path.isascii() and not os.path.exists(path) and (other := storage.other_form(path)):
             return self.real(other)
-        if os.path.islink(path):
+        if may_be_link and os.path.islink(path):
             return storage.canonical(os.path.realpath(path))
         return storage.join(self._real_folders[folder], name)
 

@@ -43,12 +43,14 @@ class File(NamedTuple):
         filename: relative to the folder, with POSIX separators.
         size: bytes; -1 for a file that does not exist.
         version: changes whenever the content does: that of storage.stat, or in a fingerprint a hash of the content.
+        may_be_link: see storage.Stat.
     """
 
     path: str
     filename: str
     size: int
     version: int | str
+    may_be_link: bool = True
 
 
 def is_hidden(name: str) -> bool:
@@ -70,8 +72,8 @@ def walk(folder: str, hidden: bool = False, sizes: bool = True) -> Iterator[File
     root = folder if storage.is_remote(folder) else folder.rstrip("/") or "/"
     skip = len(storage.as_prefix(root))
     try:
-        for path, size, version in storage.walk(root, hidden, sizes):
-            yield File(path, path[skip:], size, version)
+        for path, size, version, may_be_link in storage.walk(root, hidden, sizes):
+            yield File(path, path[skip:], size, version, may_be_link)
     except PermissionError as error:
         raise FlagError(
             "A folder cannot be read", received=error.filename, expected="a folder whose files can be listed"
