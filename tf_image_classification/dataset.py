@@ -64,11 +64,11 @@ def training_batches(
     Returns:
         A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3] (or `Unfinished`), and a
         dict of task name -> float32 [batch_size, depth] (one-hot) or float32 [batch_size]. With a `part`, `count` pairs
-        for each step, of batch_size / total examples: put together in the order of the parts, those of all parts are
-        the global batch.
+        for each step, of batch_size / total examples: in the order of the parts, all of them are the global batch.
     """
     part = part or BatchPart(0, 1, 1)
     own = part.positions(batch_size)
+    decode_fn = _for_images_of(data.splits[manifests.TRAIN], decode_fn)
 
     def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
         element_seed = tf.stack([tf.cast(seed, tf.int64), index])
@@ -101,6 +101,13 @@ def _records(
         is_read = np.isin(np.arange(batch_size), read)
         examples = examples.filter(lambda index, record: tf.gather(is_read, index % batch_size))
     return examples
+
+
+def _for_images_of(split: Split, decode_fn: preprocessing.DecodeFn) -> preprocessing.DecodeFn:
+    """The decoding with a graph for what the split holds, if it is the framework's."""
+    if isinstance(decode_fn, preprocessing.Decoder):
+        return dataclasses.replace(decode_fn, stored=split.stored)
+    return decode_fn
 
 
 def _host_image(
@@ -204,7 +211,7 @@ def evaluation_batches(
 
     def prepare(record: tf.Tensor) -> LabelledImage:
         features = _parse(record, split, data.tasks)
-        image = preproc_fn(preprocessing.decode(features["image_bytes"]), image_size, image_size)
+        image = preproc_fn(preprocessing.decode(features["image_bytes"], split.stored), image_size, image_size)
         return tf.cast(tf.ensure_shape(image, [image_size, image_size, 3]), tf.float32), _labels(features, class_dict)
 
     dataset = record_order.records(data, manifests.EVAL, batch_size, seed=0 if shuffle else None).take(
