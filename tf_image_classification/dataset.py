@@ -28,6 +28,7 @@ Tensors = dict[str, tf.Tensor]
 LabelledImage = tuple[tf.Tensor | Unfinished, Tensors]  # or a batch; and its labels by task
 
 _PREFETCHED = 2  # batches
+_WAITING = 1  # image of a training that is prepared beside those of all cores: the next one of the first that is free
 
 
 def training_batches(
@@ -80,7 +81,7 @@ def training_batches(
     read = sorted({*own} if mix_fn is None else {*own, (own.start - 1) % batch_size})
     order_seed = seed if shuffle else None
     dataset = _records(data, batch_size, streams, read, seed=order_seed, first_step=first_step, steps=steps)
-    dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
+    dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS + _WAITING, deterministic=True)
     if mix_fn is None:
         dataset = dataset.batch(part.examples_each(batch_size), drop_remainder=True)
         dataset = _finished(dataset, preproc_fn) if finished else dataset
