@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Sequence
 
 from benchmarks import beam, photos, timing
-from benchmarks.rows import FULL, ROWS, SMALL, LeftOut, Material, Row
+from benchmarks.rows import FULL, ROWS, SMALL, LeftOut, Material, Row, Together
 from tf_image_classification import library_output, storage
 
 RESULTS = os.path.join("build", "bench.json")
@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     size = SMALL if arguments.small else FULL
     rounds = arguments.pairs or size.rounds
     results: list[dict[str, object]] = []
-    print(f"{'what':<27} {'against':<41} {'ratio':>6} {'quartiles':>13} {'to reach':>9}")
+    print(f"{'what':<49} {'against':<41} {'ratio':>6} {'quartiles':>13} {'to reach':>9}")
     with tempfile.TemporaryDirectory() as folder:
         photographs = photos.photographs(arguments.images, size.photographs, os.path.join(folder, "photographs"))
         material = Material(photographs, folder, size, arguments.beam_python or beam.DEFAULT_PYTHON)
@@ -59,21 +59,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _measured(row: Row, rounds: int) -> list[dict[str, object]]:
-    """Measures and prints a row; returns its entries in the file of results."""
-    measures = [reference.measure for reference in row.references]
-    ratios = timing.compare(row.ours, measures, rounds if row.repeated else 1, warm_up=row.repeated)
+def _measured(measured: Row | Together, rounds: int) -> list[dict[str, object]]:
+    """Measures and prints a row, or several in the same rounds; returns their entries in the file of results."""
+    rows = measured.rows if isinstance(measured, Together) else [measured]
+    compared = [(row, reference) for row in rows for reference in row.references]
+    pairs = [(row.ours, reference.measure) for row, reference in compared]
+    repeated = all(row.repeated for row in rows)
+    ratios = timing.compare(pairs, rounds if repeated else 1, warm_up=repeated)
     entries = []
-    for reference, ratio in zip(row.references, ratios, strict=True):
+    for (row, reference), ratio in zip(compared, ratios, strict=True):
         numbers = f"{ratio.median:>6.2f} {ratio.low:>6.2f}-{ratio.high:<6.2f}"
         goal = "" if reference.goal is None else f"{reference.goal:.2f}"
-        print(f"{row.name:<27} {reference.name:<41} {numbers} {goal:>9}", flush=True)
+        print(f"{row.name:<49} {reference.name:<41} {numbers} {goal:>9}", flush=True)
         entries.append(_entry(row.name, reference.name, reference.goal, ratio))
     return entries
 
 
 def _left_out(row: LeftOut) -> list[dict[str, object]]:
-    print(f"{row.name:<27} {row.reference_name:<41} left out: {row.why}", flush=True)
+    print(f"{row.name:<49} {row.reference_name:<41} left out: {row.why}", flush=True)
     return [_entry(row.name, row.reference_name, row.goal, None) | {"left_out": row.why}]
 
 

@@ -101,6 +101,12 @@ class Row(NamedTuple):
     repeated: bool = True
 
 
+class Together(NamedTuple):
+    """Rows that are measured in the same rounds: a cost that several of them have, once for all."""
+
+    rows: list[Row]
+
+
 class LeftOut(NamedTuple):
     """A row that cannot be measured here.
 
@@ -115,7 +121,7 @@ class LeftOut(NamedTuple):
     why: str
 
 
-def _build(material: Material) -> Iterator[Row | LeftOut]:
+def _build(material: Material) -> Iterator[Row | Together | LeftOut]:
     from benchmarks import build
 
     images, folder = material.photographs, material.folder
@@ -135,7 +141,7 @@ def _build(material: Material) -> Iterator[Row | LeftOut]:
     yield Row("build, PNGs of 28x28", seconds(build.ours(pictures, folder)), [Reference(slim_name, 3.0, slim)])
 
 
-def _training_input(material: Material) -> Iterator[Row]:
+def _training_input(material: Material) -> Iterator[Together]:
     from benchmarks import training_input
     from tf_image_classification import build_tfrecords
 
@@ -143,21 +149,28 @@ def _training_input(material: Material) -> Iterator[Row]:
     steady, cold = (
         functools.partial(measure, data=data) for measure in (training_input.steady_state, training_input.cold_epoch)
     )
-    ours, slim = training_input.ours(data, 299), training_input.slim(data, 299)
-    layers, decoding = training_input.keras_layers(material.photographs, 299), training_input.bare_decoding(data)
-    name, slim_name, decoding_name = "input at 299 px", "slim's Inception preprocessing", "tf.io.decode_jpeg alone"
-    references = [
+    slim, decoding = training_input.slim(data, 299), training_input.bare_decoding(data)
+    layers = training_input.keras_layers(material.photographs, 299)
+    bare = steady(decoding)
+    slim_name, decoding_name = "slim's Inception preprocessing", "tf.io.decode_jpeg alone"
+    steady_references = [
         Reference(slim_name, 1.8, steady(slim)),
-        Reference(decoding_name, 0.85, steady(decoding)),
+        Reference(decoding_name, 0.85, bare),
         Reference("image_dataset_from_directory and layers", 2.8, steady(layers)),
     ]
-    yield Row(name, steady(ours), references)
-    for_step = training_input.ours(data, 299, finished=False)
-    yield Row(f"{name}, uint8", steady(for_step), [Reference(decoding_name, None, steady(decoding))])
-    references = [Reference(slim_name, 1.6, cold(slim)), Reference(decoding_name, 0.75, cold(decoding))]
-    yield Row(f"{name}, cold epoch", cold(ours), references)
-    references = [Reference(decoding_name, 1.15, steady(decoding))]
-    yield Row("input at 128 px", steady(training_input.ours(data, 128)), references)
+    cold_references = [Reference(slim_name, 1.6, cold(slim)), Reference(decoding_name, 0.75, cold(decoding))]
+    small_references = [Reference(decoding_name, 1.15, bare)]
+
+    def rows(name: str, size: int, measure: Callable[..., Measure], references: list[Reference]) -> list[Row]:
+        leaving, finished = (training_input.ours(data, size, finished=finished) for finished in (False, True))
+        on_host = f"input at {size} px, finished on the host{name}"
+        return [
+            Row(f"input at {size} px{name}", measure(leaving), references),
+            Row(on_host, measure(finished), references),
+        ]
+
+    yield Together(rows("", 299, steady, steady_references) + rows("", 128, steady, small_references))
+    yield Together(rows(", cold epoch", 299, cold, cold_references))
 
 
 def _phone_pictures(material: Material) -> Iterator[Row]:
@@ -170,7 +183,8 @@ def _phone_pictures(material: Material) -> Iterator[Row]:
     for side in (512, 0):
         options = ReadOptions(max_side=side)
         data = build_tfrecords.build(pictures, f"{pictures}-{side}", eval_fraction=0.05, options=options)
-        measured.append(training_input.steady_state(training_input.ours(data, 299), data, epochs=3))
+        ours = training_input.ours(data, 299, finished=False)
+        measured.append(training_input.steady_state(ours, data, epochs=3))
     yield Row("phone pictures, 299 px", measured[0], [Reference("built without --max_side 512", 10.0, measured[1])])
 
 
@@ -222,7 +236,7 @@ def _scaling(material: Material) -> Iterator[Row]:
 
 
 # Name on the command line -> its rows.
-ROWS: dict[str, Callable[[Material], Iterator[Row | LeftOut]]] = {
+ROWS: dict[str, Callable[[Material], Iterator[Row | Together | LeftOut]]] = {
     "build": _build,
     "training_input": _training_input,
     "phone_pictures": _phone_pictures,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -27,23 +28,26 @@ class Ratio(NamedTuple):
     reference: float
 
 
-def compare(ours: Measure, references: Sequence[Measure], rounds: int, *, warm_up: bool = True) -> list[Ratio]:
-    """Measures ours and each reference once in each of `rounds`, after a run of each to warm up.
+def compare(pairs: Sequence[tuple[Measure, Measure]], rounds: int, *, warm_up: bool = True) -> list[Ratio]:
+    """Measures ours and a reference of each pair in each of `rounds`, after a run of each to warm up.
 
-    Every other round goes backwards. A pair is of one round.
+    What several pairs have is measured once in a round, for all of them. Every other round goes backwards.
+
+    Args:
+        pairs: ours and reference.
 
     Returns:
-        The ratio to each reference.
+        The ratio of each pair.
     """
-    measures = [ours, *references]
+    measures = list(dict.fromkeys(itertools.chain(*pairs)))
     if warm_up:
         for measure in measures:
             measure()
-    costs: list[list[float]] = [[] for _ in measures]
+    costs: dict[Measure, list[float]] = {measure: [] for measure in measures}
     for number in range(rounds):
-        for index in range(len(measures))[:: -1 if number % 2 else 1]:
-            costs[index].append(measures[index]())
-    return [_ratio(costs[0], of_reference) for of_reference in costs[1:]]
+        for measure in measures[:: -1 if number % 2 else 1]:
+            costs[measure].append(measure())
+    return [_ratio(costs[ours], costs[reference]) for ours, reference in pairs]
 
 
 def _ratio(ours: Sequence[float], reference: Sequence[float]) -> Ratio:

@@ -21,12 +21,12 @@ BATCH_SIZE = 32
 Input = Callable[[int], tf.data.Dataset]
 
 
-def ours(data: Manifest, image_size: int, *, finished: bool = True) -> Input:
+def ours(data: Manifest, image_size: int, *, finished: bool) -> Input:
     """This project's.
 
     Args:
-        finished: True: float32 batches as a network takes them, as the yardsticks' are. False: uint8 batches as they
-            leave the host; flip, colours and normalisation are left to the training step.
+        finished: False: uint8 batches as they leave the host of a training, whose compiled step flips them, changes
+            their colours and normalises them. True: float32 batches as a network takes them, as the yardsticks' are.
     """
     inception = preprocessing.PREPROCESSINGS["inception"]
     entries = [{"name": task.name, "depth": len(task.labels), "one-hot": True} for task in data.tasks]

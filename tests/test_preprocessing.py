@@ -36,7 +36,7 @@ def run(metadata):
         assert len(list(dataset.evaluation_batches(data, [task], preproc_fn=kind.eval_fn, batches=1, **common))) == 1
         train(kind.decode_fn, kind.train_fn)
     for name in ("light", "randaugment", "trivialaugment"):
-        train(preprocessing.decoder(preprocessing.Crop()), augmentation.pixels_fn(name))
+        train(preprocessing.Decoder(preprocessing.Crop()), augmentation.pixels_fn(name))
 if __name__ == "__main__":
     run(sys.argv[1])
     before = peak()
@@ -114,7 +114,7 @@ def test_grey_images_become_three_equal_channels():
 def test_crops_keep_to_the_ranges_that_are_asked_for():
     encoded = tf.io.encode_png(gradient(200, 300))
     crop = preprocessing.Crop(area=(0.05, 0.08), aspect=(1.0, 2.0))
-    shapes = [preprocessing.decoder(crop)(encoded, 64, 64, seed(number)).shape for number in range(40)]
+    shapes = [preprocessing.Decoder(crop)(encoded, 64, 64, seed(number)).shape for number in range(40)]
     areas = [height * width / (200 * 300) for height, width, _ in shapes]
     aspects = [width / height for height, width, _ in shapes]
     assert 0.047 <= min(areas) < 0.06 and 0.07 < max(areas) <= 0.083

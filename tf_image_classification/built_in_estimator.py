@@ -26,7 +26,7 @@ class BuiltInEstimator(EstimatorSpec):
         from tf_image_classification import preprocessing
         from tf_image_classification.augmentation import ORIGINAL
 
-        return preprocessing.decoder(self.training_crop(ORIGINAL) if is_training else None)
+        return preprocessing.Decoder(self.training_crop(ORIGINAL) if is_training else None)
 
     def get_normalize_fn(self) -> NormalizeFn:
         if type(self).get_preproc_fn is not BuiltInEstimator.get_preproc_fn:  # a subclass with pixels of its own

@@ -28,6 +28,7 @@ Tensors = dict[str, tf.Tensor]
 LabelledImage = tuple[tf.Tensor | Unfinished, Tensors]  # or a batch; and its labels by task
 
 _PREFETCHED = 2  # batches
+_WAITING = 1  # image of a training that is prepared beside those of all cores: the next one of the first that is free
 
 
 def training_batches(
@@ -64,11 +65,11 @@ def training_batches(
     Returns:
         A data set of exactly `steps` pairs: float32 [batch_size, image_size, image_size, 3] (or `Unfinished`), and a
         dict of task name -> float32 [batch_size, depth] (one-hot) or float32 [batch_size]. With a `part`, `count` pairs
-        for each step, of batch_size / total examples: put together in the order of the parts, those of all parts are
-        the global batch.
+        for each step, of batch_size / total examples: in the order of the parts, all of them are the global batch.
     """
     part = part or BatchPart(0, 1, 1)
     own = part.positions(batch_size)
+    decode_fn = _for_images_of(data.splits[manifests.TRAIN], decode_fn)
 
     def prepare(index: tf.Tensor, record: tf.Tensor) -> LabelledImage:
         element_seed = tf.stack([tf.cast(seed, tf.int64), index])
@@ -80,7 +81,7 @@ def training_batches(
     read = sorted({*own} if mix_fn is None else {*own, (own.start - 1) % batch_size})
     order_seed = seed if shuffle else None
     dataset = _records(data, batch_size, streams, read, seed=order_seed, first_step=first_step, steps=steps)
-    dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS, deterministic=True)
+    dataset = dataset.map(prepare, num_parallel_calls=record_order.PARALLEL_CALLS + _WAITING, deterministic=True)
     if mix_fn is None:
         dataset = dataset.batch(part.examples_each(batch_size), drop_remainder=True)
         dataset = _finished(dataset, preproc_fn) if finished else dataset
@@ -101,6 +102,13 @@ def _records(
         is_read = np.isin(np.arange(batch_size), read)
         examples = examples.filter(lambda index, record: tf.gather(is_read, index % batch_size))
     return examples
+
+
+def _for_images_of(split: Split, decode_fn: preprocessing.DecodeFn) -> preprocessing.DecodeFn:
+    """The decoding with a graph for what the split holds, if it is the framework's."""
+    if isinstance(decode_fn, preprocessing.Decoder):
+        return dataclasses.replace(decode_fn, stored=split.stored)
+    return decode_fn
 
 
 def _host_image(
@@ -204,7 +212,7 @@ def evaluation_batches(
 
     def prepare(record: tf.Tensor) -> LabelledImage:
         features = _parse(record, split, data.tasks)
-        image = preproc_fn(preprocessing.decode(features["image_bytes"]), image_size, image_size)
+        image = preproc_fn(preprocessing.decode(features["image_bytes"], split.stored), image_size, image_size)
         return tf.cast(tf.ensure_shape(image, [image_size, image_size, 3]), tf.float32), _labels(features, class_dict)
 
     dataset = record_order.records(data, manifests.EVAL, batch_size, seed=0 if shuffle else None).take(

@@ -185,7 +185,7 @@ class EstimatorSpec(abc.ABC):
         if augmentation == augmentations.NONE:
             return preprocessing.decode_whole, self.get_preproc_fn(False)
         preproc_fn = self._normalized(augmentations.pixels_fn(augmentation))
-        return preprocessing.decoder(self.training_crop(augmentation)), preproc_fn
+        return preprocessing.Decoder(self.training_crop(augmentation)), preproc_fn
 
     def _normalized(self, pixels_fn: PixelsFn) -> PreprocFn:
         """What makes the pixels of a training image, and normalises them."""

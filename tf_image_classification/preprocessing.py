@@ -24,14 +24,15 @@ bit. Stateful ops would make the result depend on the order of threads.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
 
+from tf_image_classification import jpeg_decoding
 from tf_image_classification import slim_preprocessing as slim
+from tf_image_classification.data.stored_images import StoredImages
 from tf_image_classification.preprocessing_parts import InParts, NormalizeFn, Unfinished, flipped, rounded
 
 # (encoded string [], width, height, seed int64 [2]) -> uint8 [h, w, 3]
@@ -42,11 +43,6 @@ PreprocFn = Callable[..., tf.Tensor]
 # Means and standard deviations of keras.applications.imagenet_utils.preprocess_input, of values in 0-255 and in 0-1.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 _TORCH_MEAN_RGB, _TORCH_STDDEV_RGB = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Denominators of the scales at which libjpeg decodes.
-_JPEG_RATIOS = (1, 2, 4, 8)
-# Start of a JPEG, and Adobe's marker (https://www.iana.org/assignments/media-types, Adobe technical note 5116).
-_START_OF_JPEG = b"\xff\xd8"
-_ADOBE_MARKER = b"\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 # A colour type with alpha, or a tRNS chunk. RE2 takes text for UTF-8, but \C for any byte, as the first one, 0x89.
 _TRANSPARENT_PNG = r"\CPNG\r\n\x1a\n\x00\x00\x00\rIHDR\C{9}(?:[\x04-\x07]|\C*tRNS)\C*"
 _PNG_BEGINNING = 2**14  # bytes; a tRNS chunk is behind a palette and a colour profile, whose size is its writer's
@@ -96,21 +92,27 @@ class Preprocessing:
     crop: Crop | None = None
 
     @property
-    def decode_fn(self) -> DecodeFn:
+    def decode_fn(self) -> Decoder:
         """Decodes the part of an image that `train_fn` gets."""
-        return decoder(self.crop)
+        return Decoder(self.crop)
 
 
 @tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
-def decode(encoded: tf.Tensor) -> tf.Tensor:
+def decode(encoded: tf.Tensor, stored: StoredImages | None = None) -> tf.Tensor:
     """Decodes a JPEG or PNG to what a viewer shows and build_tfrecords stores: on white where it is transparent.
 
     Args:
         encoded: string [].
+        stored: what all images are, so that the graph need not be ready for others; None: any JPEG or PNG.
 
     Returns:
         uint8 [h, w, 3].
+
+    Raises:
+        InvalidArgumentError: it cannot be decoded, or is none of `stored`.
     """
+    if stored and stored.are_jpegs:
+        return jpeg_decoding.decode_checked(encoded)
     # One branch per image: nested ones would take longer than decoding a small image.
     branch = tf.where(tf.io.is_jpeg(encoded), 0, tf.where(_has_transparency(encoded), 1, 2))
     image = tf.switch_case(
@@ -126,7 +128,8 @@ def decode(encoded: tf.Tensor) -> tf.Tensor:
 
 
 def _decode_jpeg(encoded: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_jpeg(_marked_as_inverted(encoded, tf.io.extract_jpeg_shape(encoded)), channels=3)
+    inverted = jpeg_decoding.marked_as_inverted(encoded, tf.io.extract_jpeg_shape(encoded))
+    return tf.io.decode_jpeg(inverted, channels=3)
 
 
 def _decode_transparent(encoded: tf.Tensor) -> tf.Tensor:
@@ -137,16 +140,6 @@ def _decode_opaque(encoded: tf.Tensor) -> tf.Tensor:
     # Without transparency: asked for four channels, TensorFlow makes up a wrong alpha below 8 bits. This takes BMP and
     # GIF as well, which no shard of build_tfrecords holds.
     return tf.io.decode_image(encoded, channels=3, expand_animations=False)
-
-
-def _marked_as_inverted(encoded: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-    """A CMYK JPEG with the marker of Adobe; `shape` int32 [3] is the image's.
-
-    Programs write CMYK inverted, as Adobe does, and viewers show it so; TensorFlow does only if the marker is there. A
-    file's own comes later and takes precedence.
-    """
-    marker = tf.where(shape[2] == 4, _ADOBE_MARKER, b"")  # without a branch, which would cost more than the copy
-    return tf.strings.join([_START_OF_JPEG, marker, tf.strings.substr(encoded, len(_START_OF_JPEG), -1)])
 
 
 def _has_transparency(encoded: tf.Tensor) -> tf.Tensor:
@@ -176,29 +169,38 @@ def _on_white(image: tf.Tensor) -> tf.Tensor:
     return tf.reshape(strips.concat(), [height, width, 3])
 
 
-def decoder(crop: Crop | None) -> DecodeFn:
-    """Decodes a random crop of these ranges, or with None the whole image."""
-    return decode_whole if crop is None else functools.partial(decode_random_crop, crop=crop)
+@dataclass(frozen=True)
+class Decoder:
+    """Decodes a random crop or the whole image: a `DecodeFn`.
 
-
-@tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
-def decode_whole(encoded: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
-    """Decodes the whole image, as a `DecodeFn`: the default of an EstimatorSpec.
-
-    Args:
-        encoded: string [], JPEG or PNG.
-        width, height, seed: not used.
-
-    Returns:
-        uint8 [h, w, 3].
+    Attributes:
+        crop: the crop's ranges; None: the whole image.
+        stored: as `decode` takes it.
     """
-    del width, height, seed
-    return decode(encoded)
+
+    crop: Crop | None
+    stored: StoredImages | None = None
+
+    @tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
+    def __call__(self, encoded: tf.Tensor, width: int, height: int, seed: tf.Tensor) -> tf.Tensor:
+        """Encoded string [] and seed int64 [2] -> uint8 [h, w, 3], as `decode_random_crop` or `decode`."""
+        if self.crop is None:
+            return decode(encoded, self.stored)
+        return decode_random_crop(encoded, width, height, seed, self.crop, self.stored)
+
+
+# The whole image: the default of an EstimatorSpec.
+decode_whole = Decoder(None)
 
 
 @tf.autograph.experimental.do_not_convert  # no condition of Python's depends on a tensor
 def decode_random_crop(
-    encoded: tf.Tensor, width: int, height: int, seed: tf.Tensor, crop: Crop = INCEPTION_CROP
+    encoded: tf.Tensor,
+    width: int,
+    height: int,
+    seed: tf.Tensor,
+    crop: Crop = INCEPTION_CROP,
+    stored: StoredImages | None = None,
 ) -> tf.Tensor:
     """Decodes only a random crop of the image: by default 10-100 % of its area, aspect ratio 0.75 to 1.33.
 
@@ -210,25 +212,19 @@ def decode_random_crop(
         width, height: size in pixels that the crop will be resized to.
         seed: int64 [2]; decides the crop.
         crop: its ranges. An image in which no such crop is found in 100 attempts is decoded as a whole.
+        stored: as `decode` takes it.
 
     Returns:
         uint8 [h, w, 3], the crop.
+
+    Raises:
+        InvalidArgumentError: the image cannot be decoded, or is none of `stored`.
     """
 
     def jpeg() -> tf.Tensor:
         shape = tf.io.extract_jpeg_shape(encoded)
-        inverted = _marked_as_inverted(encoded, shape)
-        begin, size = _sample_crop(shape, seed, crop)
-
-        def at_ratio(ratio: int) -> Callable[[], tf.Tensor]:
-            window = tf.concat([begin[:2] // ratio, size[:2] // ratio], axis=0)
-            return lambda: tf.io.decode_and_crop_jpeg(
-                inverted, window, channels=3, ratio=ratio, fancy_upscaling=False, dct_method="INTEGER_FAST"
-            )
-
-        scale = tf.minimum(size[0] // height, size[1] // width)
-        branch = tf.reduce_sum(tf.cast(scale >= tf.constant(_JPEG_RATIOS[1:]), tf.int32))
-        return tf.switch_case(branch, [at_ratio(ratio) for ratio in _JPEG_RATIOS])
+        inverted = jpeg_decoding.marked_as_inverted(encoded, shape)
+        return jpeg_decoding.decode_window(inverted, *_sample_crop(shape, seed, crop), width, height)
 
     @tf.function(autograph=False, experimental_attributes=_OUT_OF_LINE)
     def other_format(encoded: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -238,7 +234,11 @@ def decode_random_crop(
         begin, size = _sample_crop(tf.shape(image), seed, crop)
         return tf.slice(image, begin, size)
 
-    part = tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: other_format(encoded, seed))
+    if stored and stored.are_jpegs:
+        window = _sample_crop(jpeg_decoding.checked_shape(encoded), seed, crop)
+        part = jpeg_decoding.decode_window(encoded, *window, width, height, largest=stored)
+    else:
+        part = tf.cond(tf.io.is_jpeg(encoded), jpeg, lambda: other_format(encoded, seed))
     part.set_shape([None, None, 3])
     return part
 

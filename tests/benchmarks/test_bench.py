@@ -11,7 +11,7 @@ from PIL import Image
 
 from benchmarks import __main__ as bench
 from benchmarks import beam, photos, timing
-from benchmarks.rows import ROWS, LeftOut, Material, Reference, Row
+from benchmarks.rows import ROWS, LeftOut, Material, Reference, Row, Together
 from tests.conftest import REPOSITORY
 
 
@@ -28,7 +28,7 @@ def widths(folder: str) -> list[int]:
 
 
 def test_a_ratio_is_above_one_where_ours_costs_less_whether_seconds_or_memory():
-    assert timing.compare(lambda: 2.0, [lambda: 6.0, lambda: 1.0], 3) == [
+    assert timing.compare([(lambda: 2.0, lambda: 6.0), (lambda: 2.0, lambda: 1.0)], 3) == [
         timing.Ratio(3.0, 3.0, 3.0, 2.0, 6.0),
         timing.Ratio(0.5, 0.5, 0.5, 2.0, 1.0),
     ]
@@ -36,7 +36,7 @@ def test_a_ratio_is_above_one_where_ours_costs_less_whether_seconds_or_memory():
 
 def test_a_ratio_is_the_median_over_the_rounds_and_not_of_the_costs():
     ours, reference = iter([1.0, 4.0, 10.0]), iter([10.0, 4.0, 20.0])
-    (ratio,) = timing.compare(lambda: next(ours), [lambda: next(reference)], 3, warm_up=False)
+    (ratio,) = timing.compare([(lambda: next(ours), lambda: next(reference))], 3, warm_up=False)
     assert (ratio.median, ratio.ours, ratio.reference) == (2.0, 4.0, 10.0)
 
 
@@ -46,12 +46,26 @@ def test_rounds_begin_after_a_warm_up_and_with_the_first_and_the_last_in_turn():
     def measure(name: str, cost: float):
         return lambda: calls.append(name) or cost
 
-    measures = measure("ours", 1.0), [measure("first", 1.0), measure("second", 1.0)]
-    timing.compare(*measures, 2)
+    ours = measure("ours", 1.0)
+    pairs = [(ours, measure("first", 1.0)), (ours, measure("second", 1.0))]
+    timing.compare(pairs, 2)
     assert calls == ["ours", "first", "second"] * 2 + ["second", "first", "ours"]
     calls.clear()
-    timing.compare(*measures, 1, warm_up=False)
+    timing.compare(pairs, 1, warm_up=False)
     assert calls == ["ours", "first", "second"]
+
+
+def test_what_several_pairs_have_is_measured_once_a_round_for_all_of_them():
+    calls: list[str] = []
+    costs = {"ours": iter([1.0, 2.0]), "other": iter([4.0, 1.0]), "reference": iter([8.0, 8.0])}
+
+    def measure(name: str):
+        return lambda: calls.append(name) or next(costs[name])
+
+    ours, other, reference = (measure(name) for name in costs)
+    ratios = timing.compare([(ours, reference), (other, reference)], 2, warm_up=False)
+    assert calls == ["ours", "reference", "other", "other", "reference", "ours"]
+    assert [ratio.median for ratio in ratios] == [6.0, 5.0]
 
 
 def test_each_row_is_in_the_table_and_in_the_file_and_measures_the_pictures_of_images(tmp_path, monkeypatch, capsys):
@@ -63,6 +77,8 @@ def test_each_row_is_in_the_table_and_in_the_file_and_measures_the_pictures_of_i
         yield Row(
             "reading", lambda: 4.0, [Reference("a faster one", 0.9, lambda: 2.0), Reference("x", None, lambda: 8)]
         )
+        disk = Reference("the disk", 2.0, lambda: 6.0)
+        yield Together([Row("cold", lambda: 2.0, [disk]), Row("warm", lambda: 1.0, [disk])])
         yield LeftOut("reading", "the fastest", 4.0, "it is not installed")
         yield Row("memory", lambda: 100.0, [Reference("of fewer pictures", 1.0, lambda: 150.0)], repeated=False)
 
@@ -73,13 +89,15 @@ def test_each_row_is_in_the_table_and_in_the_file_and_measures_the_pictures_of_i
     assert json.loads(output.read_text()) == [
         {"row": "reading: a faster one", "ours": 4.0, "reference": 2.0, "ratio": 0.5, "goal": 0.9},
         {"row": "reading: x", "ours": 4.0, "reference": 8.0, "ratio": 2.0, "goal": None},
+        {"row": "cold: the disk", "ours": 2.0, "reference": 6.0, "ratio": 3.0, "goal": 2.0},
+        {"row": "warm: the disk", "ours": 1.0, "reference": 6.0, "ratio": 6.0, "goal": 2.0},
         {"row": "reading: the fastest", **missing, "goal": 4.0, "left_out": "it is not installed"},
         {"row": "memory: of fewer pictures", "ours": 100.0, "reference": 150.0, "ratio": 1.5, "goal": 1.0},
     ]
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["what", "reading", "reading", "reading", "memory"]
+    assert [line.split()[0] for line in lines] == ["what", "reading", "reading", "cold", "warm", "reading", "memory"]
     assert "0.50" in lines[1] and "0.90" in lines[1]
-    assert lines[3].endswith("left out: it is not installed")
+    assert lines[5].endswith("left out: it is not installed")
     assert not Path(given[0].folder).exists()
 
 

@@ -22,6 +22,7 @@ from tf_image_classification.data import class_names, manifest, sources
 from tf_image_classification.data.class_names import MAX_CHARACTERS
 from tf_image_classification.data.manifest import Task
 from tf_image_classification.data.sources import Entry, Rejected, folder_layout, path_list
+from tf_image_classification.data.stored_images import StoredImages
 from tf_image_classification.errors import DataError, FlagError, UserError
 from tf_image_classification.promotion import champion, gate
 
@@ -154,7 +155,8 @@ def test_the_time_to_name_classes_that_records_name_twice_is_linear():
     def refuse(count: int) -> None:
         texts = {number: f"class {number // 2}" for number in range(count)}
         values = LabelValues(dict.fromkeys(map(float, range(count)), 1), texts)
-        file = Contents("/a", count, 1, 1, "", "", "slim", "image/encoded", 0, False, {"image/class/label": values}, ())
+        stored, labels = StoredImages({"jpeg": count}, 1, 1), {"image/class/label": values}
+        file = Contents("/a", count, 1, 1, "", "", "slim", "image/encoded", stored, False, labels, ())
         with pytest.raises(DataError, match="two classes the same name"):
             record_tasks.tasks_of([file], None, (), allow_missing=False)
 

@@ -18,9 +18,9 @@ from tf_image_classification.build_tfrecords import images
 from tf_image_classification.build_tfrecords.worker_messages import Contents, LabelValues, RecordsJob, Thumbnail
 from tf_image_classification.data import class_names, tfrecord
 from tf_image_classification.data.manifest import FILENAME_FEATURES, IMAGE_FEATURES, ORIGINAL, SLIM
+from tf_image_classification.data.stored_images import OTHER, StoredCounts
 from tf_image_classification.data.tasks import is_slim_label, text_beside
 from tf_image_classification.errors import DataError, UserError, abridged
-from tf_image_classification.image_limits import ImageLimits
 
 _LABEL_KINDS: dict[str, type] = {SLIM: int, ORIGINAL: float}
 _KIND_NAMES: dict[type, str] = {bytes: "bytes", int: "int64", float: "float"}
@@ -67,7 +67,7 @@ def _contents_of(job: RecordsJob, local: str) -> Contents:
         compression=tfrecord.compression(local),
         schema=records.layout.schema if records.layout else SLIM,
         image_feature=records.layout.image if records.layout else "",
-        not_as_shown=records.not_as_shown,
+        stored=records.stored.stored(),
         in_manifest=job.crc32c is not None,
         labels=records.label_values(),
         thumbnails=tuple(records.thumbnails),
@@ -98,7 +98,7 @@ class _Records:
 
     job: RecordsJob
     count: int = 0
-    not_as_shown: int = 0
+    stored: StoredCounts = field(default_factory=StoredCounts)
     layout: _Layout | None = None
     counts: dict[str, Counter[float]] = field(default_factory=dict)
     texts: dict[str, dict[int, str]] = field(default_factory=dict)
@@ -121,8 +121,9 @@ class _Records:
                 if names != self.layout.labels
                 else f"its image is in {layout.image} and its labels are {layout.schema}'s, unlike the first record's"
             )
-        image, as_shown = _image_of(features, layout.image, self.job.limits)
-        self.not_as_shown += not as_shown
+        image = _image_of(features, layout.image)
+        prepared = images.prepare(image, self.job.limits)
+        self.stored.add(OTHER if prepared.reencoded else prepared.format, prepared.height, prepared.width)
         if (filename := FILENAME_FEATURES[layout.schema]) in features:
             _one(features, filename, bytes)
         values = {name: _label_of(features, name, layout.schema) for name in names}
@@ -188,13 +189,13 @@ def _described(features: tfrecord.Features) -> str:
     return abridged([f"{name} ({_kind(features[name])})" for name in sorted(features)], _MAX_FEATURES) or "none"
 
 
-def _image_of(features: tfrecord.Features, name: str, limits: ImageLimits) -> tuple[bytes, bool]:
-    """The encoded image of a record, and whether a build would store it as it is."""
+def _image_of(features: tfrecord.Features, name: str) -> bytes:
+    """The encoded image of a record."""
     image = _one(features, name, bytes)
     assert isinstance(image, bytes)
     if not image.startswith(_SIGNATURES):
         raise ValueError(f"{name} is {_content_of(image)}, neither JPEG nor PNG: TFRecords are not rewritten")
-    return image, not images.prepare(image, limits).reencoded
+    return image
 
 
 def _content_of(image: bytes) -> str:

@@ -13,6 +13,7 @@ from tf_image_classification.build_tfrecords.worker_messages import Contents, Re
 from tf_image_classification.data import tfrecord
 from tf_image_classification.data.manifest import EVAL, IMAGE_FEATURES, TRAIN, Downscaled, Shard, Split, Task
 from tf_image_classification.data.sources import ReadOptions, RecordSource, Source
+from tf_image_classification.data.stored_images import OTHER, StoredCounts
 from tf_image_classification.errors import DataError, FlagError, abridged
 from tf_image_classification.image_limits import DEFAULT, HIGHEST
 
@@ -123,7 +124,7 @@ def check_files(
                 )
             contents[job.split].append(file)
             advance(1)
-    if not_as_shown := sum(file.not_as_shown for split in contents for file in contents[split]):
+    if not_as_shown := sum(file.stored.formats.get(OTHER, 0) for split in contents for file in contents[split]):
         _log.warning(
             "%s images of the TFRecords may train with other pixels than a viewer shows: they are CMYK, have 16 bits, "
             "a palette or transparency, or are turned by EXIF. Of images as files, the build re-encodes such",
@@ -149,7 +150,9 @@ def as_split(contents: Sequence[Contents], tasks: Sequence[Task]) -> Split:
     total = sum(file.bytes for file in contents)
     tfrecord.check_unpacked(sum(file.record_bytes for file in contents), total, abridged([*compressions.values()]))
     counts: dict[str, Counter[str]] = {task.name: Counter() for task in tasks}
+    images = StoredCounts()
     for file in contents:
+        images.add_all(file.stored)
         for task in tasks:
             if file.examples and task.labels:
                 for value, number in file.labels[task.feature].counts.items():
@@ -167,7 +170,8 @@ def as_split(contents: Sequence[Contents], tasks: Sequence[Task]) -> Split:
         of_task = counts[task.name]
         class_counts[task.name] = {label: of_task[label] for label in task.labels}
     schema, image_feature = _image_feature(contents)
-    return Split(shards, schema, image_feature, next(iter(compressions)), examples, class_counts=class_counts)
+    compression, stored = next(iter(compressions)), images.stored()
+    return Split(shards, schema, image_feature, compression, examples, class_counts=class_counts, stored=stored)
 
 
 def thumbnails(contents: Sequence[Contents], tasks: Sequence[Task]) -> Iterator[tuple[str, str]]:

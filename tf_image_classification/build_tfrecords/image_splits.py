@@ -18,6 +18,7 @@ from tf_image_classification.build_tfrecords.worker_messages import ChunkImage, 
 from tf_image_classification.data.fingerprint import CheckedFiles
 from tf_image_classification.data.manifest import EVAL, TRAIN, Split, Task
 from tf_image_classification.data.sources import ImageRoots, Rejected
+from tf_image_classification.data.stored_images import StoredCounts
 from tf_image_classification.errors import DataError
 from tf_image_classification.image_limits import ImageLimits
 
@@ -75,14 +76,15 @@ class ImageSplits:
             if split == TRAIN and not self.allow_missing_classes:
                 self._check_classes(indexed)
         counts: dict[str, dict[str, Counter[str]]] = {}
+        stored = {split: StoredCounts() for split in self.splits}
         for split in self.splits:
             counts[split] = {task.name: Counter() for task in self.tasks}
         total = sum(self.index.count(split) for split in self.splits)
         with progress.track("Checking" if self.folder is None else "Building", total, "images") as advance:
             for chunk, part in engine.results(self.folder, self._chunks(), total):
-                self._count(chunk, part, counts[chunk.split])
+                self._count(chunk, part, counts[chunk.split], stored[chunk.split])
                 advance(len(chunk.images))
-        return {split: self._finish(split, engine, counts[split]) for split in self.splits}
+        return {split: self._finish(split, engine, counts[split], stored[split]) for split in self.splits}
 
     def _chunks(self) -> Iterator[ImageChunk]:
         """The images in the order of the shards. Changes `samples`, which counts the thumbnails that it wants."""
@@ -105,14 +107,17 @@ class ImageSplits:
                 fingerprinted = self.fingerprinted.get(split, "")
                 yield ImageChunk(split, names, tuple(images), self.roots, self.limits, self.max_side, fingerprinted)
 
-    def _count(self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]]) -> None:
-        """Adds the results of a chunk to `counts`, the index and the statistics."""
+    def _count(
+        self, chunk: ImageChunk, part: PartResult, counts: Mapping[str, Counter[str]], stored: StoredCounts
+    ) -> None:
+        """Adds the results of a chunk to `counts`, `stored`, the index and the statistics."""
         pictures = []
         for image, result in zip(chunk.images, part.images, strict=True):
             if isinstance(result, Rejected):
                 self.index.reject(chunk.split, result.path, result.reason)
                 continue
             self.pixels.add(result)
+            stored.add(result.format, result.height, result.width)
             if result.thumbnail:
                 self.samples.add(image.labels[0].name, result.thumbnail)
             pictures.append(Picture(image.path, image.filename, chunk.split, _names(image.labels)))
@@ -124,7 +129,7 @@ class ImageSplits:
             if digest is not None:
                 self.checked_files.add(chunk.fingerprinted, image.path, image.filename, digest)
 
-    def _finish(self, split: str, engine: Engine, counts: ClassCounts) -> Split:
+    def _finish(self, split: str, engine: Engine, counts: ClassCounts, stored: StoredCounts) -> Split:
         self._check_split(split, counts)
         if split == TRAIN:
             self._check_classes(counts)
@@ -134,7 +139,8 @@ class ImageSplits:
         for task in self.tasks:
             of_task = counts[task.name]
             class_counts[task.name] = {label: of_task[label] for label in task.labels}
-        return Split(shards, images=written + rejected, rejected=rejected, class_counts=class_counts)
+        images = written + rejected
+        return Split(shards, images=images, rejected=rejected, class_counts=class_counts, stored=stored.stored())
 
     def _check_split(self, split: str, counts: ClassCounts) -> None:
         """Checks that a split has images."""

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from tf_image_classification.build_tfrecords.signature import Look
 from tf_image_classification.data.sources import ImageRoots, Rejected
+from tf_image_classification.data.stored_images import StoredImages
 from tf_image_classification.image_limits import DEFAULT, ImageLimits
 
 
@@ -171,7 +172,7 @@ class Contents:
         compression: '' or 'GZIP'.
         schema: `slim` or `original`; of an empty file `slim`.
         image_feature: name of the feature that holds the image; '' for an empty file.
-        not_as_shown: number of images that TensorFlow may decode to other pixels than a viewer shows.
+        stored: what its images are; TensorFlow may decode other formats to other pixels than a viewer shows.
         in_manifest: whether a manifest lists the file, and so names its classes.
         labels: label feature -> its values; empty for an empty file.
         thumbnails: of the first records.
@@ -185,7 +186,7 @@ class Contents:
     compression: str
     schema: str
     image_feature: str
-    not_as_shown: int
+    stored: StoredImages
     in_manifest: bool
     labels: dict[str, LabelValues]
     thumbnails: tuple[Thumbnail, ...]

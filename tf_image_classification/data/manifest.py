@@ -14,6 +14,7 @@ from typing import Any
 
 from tf_image_classification import storage
 from tf_image_classification.data import class_names
+from tf_image_classification.data.stored_images import StoredImages
 from tf_image_classification.errors import DataError, MissingDataError, abridged
 
 FILE_NAME, LABELS_FILE = "manifest.json", "labels.txt"
@@ -82,6 +83,7 @@ class Split:
         images: images that the sources named for this split: written plus rejected.
         rejected: those of them that are not in the shards, for the reasons in rejected.csv.
         class_counts: task -> class name -> number of examples.
+        stored: what its images are; None in manifests of earlier versions.
     """
 
     shards: tuple[Shard, ...] = ()
@@ -91,6 +93,7 @@ class Split:
     images: int = 0
     rejected: int = 0
     class_counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    stored: StoredImages | None = None
 
     @property
     def examples(self) -> int:
@@ -230,7 +233,8 @@ def read(folder: str) -> Manifest:
             for shard in shards:  # an absolute one was given as a TFRecord, and is where it was
                 if not shard.path.startswith(("/", *storage.REMOTE_SCHEMES)) and ".." in shard.path.split("/"):
                     raise ValueError(f"a shard outside the folder: {shard.path}")
-            splits[name] = Split(**{**values, "shards": shards, "class_counts": counts})
+            stored = StoredImages(**values["stored"]) if values.get("stored") else None
+            splits[name] = Split(**{**values, "shards": shards, "class_counts": counts, "stored": stored})
         tasks = tuple(
             Task(task["name"], tuple(map(class_names.canonical, task["labels"])), task["feature"])
             for task in content.pop("tasks")
