@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"{'what':<49} {'against':<41} {'ratio':>6} {'quartiles':>13} {'to reach':>9}")
     with tempfile.TemporaryDirectory() as folder:
         photographs = photos.photographs(arguments.images, size.photographs, os.path.join(folder, "photographs"))
-        material = Material(photographs, folder, size, arguments.beam_python or beam.DEFAULT_PYTHON)
+        material = Material(photographs, folder, size, arguments.images, arguments.beam_python or beam.DEFAULT_PYTHON)
         for group in arguments.rows or ROWS:
             for row in ROWS[group](material):
                 results += _left_out(row) if isinstance(row, LeftOut) else _measured(row, rounds)

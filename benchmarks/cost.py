@@ -28,7 +28,8 @@ class Rates:
         fingerprint: of objects in a bucket, with its listing.
         csv: reading a CSV of objects, twice, and its fingerprint.
         index: splits, class names, duplicates by name.
-        order: the images in the order of the shards, and counting their results; without messages to workers.
+        order: the images in the order of the shards, and counting their results.
+        results: messages to workers of the same machine and back, and where their records go.
         near_duplicates: the search for them.
         download: an object of 110 kB.
         check: decode a photograph of 110 kB to its last row, and write its record.
@@ -44,9 +45,10 @@ class Rates:
     csv: float = 31e-6
     index: float = 32.5e-6
     order: float = 11.3e-6
+    results: float = 8e-6
     near_duplicates: float = 10.5e-6
     download: float = 1.1e-3
-    check: float = 3.1e-3
+    check: float = 0.9e-3
     messages: float = 20e-6
     work_bytes: float = 1200
     page_seconds: float = 0.15
@@ -124,7 +126,7 @@ def of_one_machine(images: int, image_bytes: int, rates: Rates = RATES, prices: 
     gigabytes, shards = images * image_bytes / 1e9, _shards(images, image_bytes)
     vcpu_hours = images * _per_image(image_bytes, rates) / _HOUR
     # One process takes the results: with many cores it is the limit.
-    checking = max(vcpu_hours / MACHINE_VCPUS, images * rates.order / _HOUR)
+    checking = max(vcpu_hours / MACHINE_VCPUS, images * (rates.order + rates.results) / _HOUR)
     listings, metadata, near = _of_starting_machine(images, rates)
     disk = gigabytes + images * rates.work_bytes / 1e9
     hours = listings + metadata + checking + near

@@ -18,6 +18,7 @@ class Size(NamedTuple):
     Attributes:
         rounds: measurements of ours and each yardstick, in turn.
         photographs: at most.
+        built: photographs of a build, at most.
         phone_pictures: their number, of which 32 or more are trained on; width and height.
         small_pictures: of 28 x 28 pixels, in a build.
         memory: numbers of small pictures whose peaks are compared.
@@ -26,6 +27,7 @@ class Size(NamedTuple):
 
     rounds: int
     photographs: int
+    built: int
     phone_pictures: tuple[int, tuple[int, int]]
     small_pictures: int
     memory: tuple[int, int]
@@ -35,6 +37,7 @@ class Size(NamedTuple):
 FULL = Size(
     rounds=10,
     photographs=1200,
+    built=2400,
     phone_pictures=(68, (4000, 3000)),
     small_pictures=20_000,
     memory=(5_000, 50_000),
@@ -43,6 +46,7 @@ FULL = Size(
 SMALL = Size(
     rounds=1,
     photographs=64,
+    built=64,
     phone_pictures=(36, (800, 600)),
     small_pictures=200,
     memory=(50, 500),
@@ -58,12 +62,14 @@ class Material:
         photographs: folder of JPEGs.
         folder: for what the rows write.
         size: how much is measured.
+        images: the user's folder of photographs; None: there is none.
         beam_python: interpreter with Apache Beam.
     """
 
     photographs: str
     folder: str
     size: Size
+    images: str | None = None
     beam_python: str = beam.DEFAULT_PYTHON
 
     def path(self, name: str) -> str:
@@ -124,7 +130,8 @@ class LeftOut(NamedTuple):
 def _build(material: Material) -> Iterator[Row | Together | LeftOut]:
     from benchmarks import build
 
-    images, folder = material.photographs, material.folder
+    folder = material.folder
+    images = photos.photographs(material.images, material.size.built, material.path("images"))
     ours = seconds(build.ours(images, folder))
     pillow, slim = seconds(build.pillow_decoding(images)), seconds(build.slim_loop(images, folder))
     slim_name = "slim's converter loop, one process"

@@ -82,7 +82,7 @@ def test_costs_follow_from_rates_and_prices():
 
 
 def test_one_process_that_takes_the_results_limits_a_machine_of_many_cores():
-    rates = cost.Rates(download=0.0, check=1e-6, order=1e-3)
+    rates = cost.Rates(download=0.0, check=1e-6, order=0.6e-3, results=0.4e-3)
     assert cost.of_one_machine(1000, 110_000, rates).checking == pytest.approx(1.0 / 3600)
 
 
