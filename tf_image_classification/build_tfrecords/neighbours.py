@@ -26,7 +26,7 @@ _TYPICAL_PAIRS = 100
 _SHARE_OF_BITS = 5  # hashes of near duplicates differ by less than a fifth of the bits that are set
 _WINDOW = 8  # following hashes that each is compared with
 _BLOCK = 1024  # pictures that are hashed or compared at once: some megabytes
-_KNOWN_PAIRS = 2**18  # that are not compared again where another order brings them together: 2 MB
+_KNOWN_PAIRS = 2**16  # that are not compared again where another order brings them together: 0.5 MB, twice sorted
 _ID_BITS = 31  # of a picture in a number that stands for a pair
 
 Members = Callable[[int, int], list[tuple[int, int]]]  # first and last id -> (id, is small) of those to compare
