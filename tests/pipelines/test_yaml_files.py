@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from pipelines import template
 from pipelines.commands import parameter_files
+from tests.conftest import SHARED
 from tf_image_classification import flags as flag_table
 from tf_image_classification.errors import FlagError
 
@@ -134,7 +133,7 @@ def test_an_empty_file_sets_nothing(tmp_path):
     ],
 )
 def test_files_that_users_wrote(name, outcome):
-    path = Path(f"/work/shared/cases/operations/{name}.yaml")
+    path = SHARED / "cases" / "operations" / f"{name}.yaml"
     if not path.exists():
         pytest.skip("the shared cases are not here")
     if isinstance(outcome, dict):
