@@ -88,7 +88,7 @@ class Plain(NamedTuple):
 def plain(data: bytes) -> Plain | None:
     """What a plain JPEG's headers say; None for any other file, which `check` is for.
 
-    It takes 3 microseconds; Pillow takes some 15 to open such a file and look for Exif, and `check` 40 to look for
+    It takes 7 microseconds; Pillow takes some 15 to open such a file and look for Exif, and `check` 40 to look for
     further headers.
     """
     position, frame = 2, None
